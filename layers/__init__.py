@@ -1,0 +1,1 @@
+"""Differentiable layers: immutable descriptions over kernels; they know no rank."""

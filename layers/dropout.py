@@ -1,0 +1,48 @@
+"""Dropout."""
+
+from dataclasses import dataclass
+
+from layers.kernels import add, dropout
+from layers.layer import Array, Buffers, Context, Layer, Shape
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """y = x / (1 - probability) for elements kept, 0 for others; y = x outside training.
+
+    Which elements are kept is a function of the run's seed and step, the sample's index in the data
+    set, the node, and the element's place in the sample (Srivastava et al. 2014).
+
+    Parameters
+    ----------
+    probability : float
+        Of an element to be dropped.
+    """
+
+    probability: float
+
+    in_place = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability < 1:
+            raise ValueError(f"{self}: probability must be at least 0 and less than 1")
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the input."""
+        (shape,) = inputs
+        return shape
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+        self._apply(at.x[0], at.y[0], at.key, run)
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        self._apply(at.dy[0], at.dx[0], at.key, run)
+
+    def _apply(self, source: Array, target: Array, key: int, run: Context) -> None:
+        if run.training:
+            assert len(run.samples) == len(source)
+            dropout.apply(run.threads, source, target, run.samples, self.probability, run.seed, run.step, key)
+        else:
+            add.add_all(run.threads, (source,), target)

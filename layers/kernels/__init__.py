@@ -1,0 +1,1 @@
+"""Numba-compiled kernels: the only folder that imports numba."""

@@ -1,0 +1,41 @@
+"""Sums and copies of whole activations, in one pass over memory."""
+
+from functools import lru_cache
+from typing import Any
+
+from numba import int64, types
+
+from layers.kernels.jit import kernel
+from layers.kernels.rows import IMAGE, as_rows, copy_row, floats, row_address
+from layers.kernels.simd import LANES
+from layers.kernels.threads import Threads
+
+
+def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
+    """Write target = ((sources[0] + sources[1]) + sources[2]) + ...; images or vectors.
+
+    One source is a copy, and no work where it is the target.
+    """
+    target = as_rows(target)
+    sources = tuple(as_rows(source) for source in sources)
+    tasks, work = target.shape[0] * target.shape[1], target.size * len(sources)
+    threads.run(_add_all(len(sources)), tasks, work, sources, target)
+
+
+@lru_cache
+def _add_all(COUNT):
+    @kernel(int64, int64, int64, types.UniTuple(IMAGE, COUNT), IMAGE)
+    def add_rows(worker, first, last, sources, target):
+        count = target.shape[3] * LANES
+        for task in range(first, last):
+            n, block = divmod(task, target.shape[1])
+            for i in range(target.shape[2]):
+                at = row_address(target, n, block, i)
+                copy_row(at, row_address(sources[0], n, block, i), count)
+                row = floats(at)
+                for s in range(1, COUNT):
+                    term = floats(row_address(sources[s], n, block, i))
+                    for e in range(count):
+                        row[e] += term[e]
+
+    return add_rows

@@ -1,0 +1,327 @@
+"""Direct convolution on the register tile: forward, backward_data and backward_weights.
+
+Any kernel size, stride and padding. The tile walks along an image row; rows outside the image are
+skipped, columns outside it are the zero halo that the rows of x (or dy) have in memory.
+"""
+
+from functools import lru_cache
+
+from numba import float32, int64
+
+from layers.kernels.jit import inline, kernel
+from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.simd import BIAS, LANES, LOAD, REGISTERS, TILE_ROWS, ZERO, tiles
+from layers.kernels.threads import Threads
+from layers.kernels.tiling import split_rows
+
+IMAGE = float32[:, :, :, :, :]
+WEIGHT = float32[:, :, :, :, :, ::1]
+ONCE = (1, 0, 0)  # a loop that is not needed
+L1_BYTES = 28 * 1024  # of dy that one pass over the taps keeps in the first-level cache
+
+
+def forward(
+    threads: Threads, x, weight, bias, y, channels: int, stride: int, padding: tuple[int, int]
+) -> None:
+    """Write y = bias + the sum over (input block, kernel row, kernel column, lane), in that order.
+
+    Parameters
+    ----------
+    x : float32 [N, C/LANES, H, W, LANES]
+        With zero columns beside its rows, as many as the kernel reaches beyond them.
+    weight : float32 [K/(V*LANES), C/LANES, R, S, LANES, V*LANES]
+    bias : float32 [K rounded up to LANES]
+    y : float32 [N, K/LANES, OH, OW, LANES]
+    channels : int
+        Input channels that are not padding.
+    """
+    samples, _, rows, columns, _ = y.shape
+    groups, _, r, s, _, width = weight.shape
+    work = 2 * y.size * min(channels, x.shape[1] * LANES) * r * s
+    run = _forward(*split_rows(columns, TILE_ROWS), width // LANES, stride)
+    used = min(channels, LANES)
+    threads.run(run, groups * samples * rows, work, x, weight, bias, y, used, padding[0], padding[1])
+
+
+@lru_cache
+def _forward(ROWS, TAIL, VECTORS, STRIDE):
+    A_ROW = STRIDE * LANES
+
+    @kernel(int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, int64, int64, int64)
+    def conv_forward(worker, first, last, x, weight, bias, y, used, pad_h, pad_w):
+        samples, rows, columns = y.shape[0], y.shape[2], y.shape[3]
+        c_blocks, height = x.shape[1], x.shape[2]
+        r, s = weight.shape[2], weight.shape[3]
+        x_block, x_row = x.strides[1] // 4, x.strides[2] // 4
+        w_block, w_row, w_tap, w_lane = (
+            weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
+        )  # fmt: skip
+        y_block = y.strides[1] // 4
+        for task in range(first, last):  # one output row of one group of channels
+            group, rest = divmod(task, samples * rows)
+            n, i = divmod(rest, rows)
+            top = i * STRIDE - pad_h
+            u0, u1 = max(0, -top), min(r, height - top)
+            a = x.ctypes.data + n * x.strides[0] + (top + u0) * x.strides[2] - 4 * pad_w * LANES
+            b = weight.ctypes.data + group * weight.strides[0] + u0 * weight.strides[2]
+            c = y.ctypes.data + n * y.strides[0] + group * VECTORS * y.strides[1] + i * y.strides[2]
+            bz = bias.ctypes.data + 4 * group * VECTORS * LANES
+            tiles(
+                ROWS, TAIL, VECTORS, A_ROW, BIAS, columns // ROWS, 1,
+                a, ROWS * A_ROW, b, LANES, c, LANES, y_block, bz,
+                (c_blocks, x_block, w_block), (u1 - u0, x_row, w_row), (s, LANES, w_tap), (used, 1, w_lane),
+            )  # fmt: skip
+
+    return conv_forward
+
+
+def backward_data(
+    threads: Threads, dy, weight, transposed, dx, stride: int, padding: tuple[int, int]
+) -> None:
+    """Write dx; the sum runs over (output block, kernel row, kernel column, lane), in that order.
+
+    With a stride s, the input columns of each residue modulo s form a convolution of their own over
+    consecutive columns of dy.
+
+    Parameters
+    ----------
+    dy : float32 [N, K/LANES, OH, OW, LANES]
+        With zero columns beside its rows, as many as the kernel reaches beyond them.
+    transposed : float32 [C/(V*LANES), K/LANES, R, S, LANES, V*LANES]
+        Overwritten with the weights, vectors along the input channels.
+    dx : float32 [N, C/LANES, H, W, LANES]
+    """
+    samples, _, rows, columns, _ = dx.shape
+    groups, k_blocks, r, s, _, width = transposed.shape
+    threads.run(_transpose(), k_blocks * dx.shape[1], weight.size, weight, transposed)
+    work = 2 * dx.size * k_blocks * LANES * r * s // (stride * stride)
+    for phase in range(min(stride, columns)):
+        run = _backward_data(*split_rows(-(-(columns - phase) // stride), TILE_ROWS), width // LANES, stride)
+        threads.run(run, groups * samples * rows, work, dy, transposed, dx, phase, padding[0], padding[1])
+
+
+@lru_cache
+def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
+    @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64)
+    def conv_backward_data(worker, first, last, dy, weight, dx, phase, pad_h, pad_w):
+        samples, rows, columns = dx.shape[0], dx.shape[2], dx.shape[3]
+        k_blocks, out_rows = dy.shape[1], dy.shape[2]
+        r, s = weight.shape[2], weight.shape[3]
+        dy_block, dy_row = dy.strides[1] // 4, dy.strides[2] // 4
+        w_block, w_row, w_tap, w_lane = (
+            weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
+        )  # fmt: skip
+        dx_block = dx.strides[1] // 4
+        v0 = (phase + pad_w) % STRIDE  # first kernel column that meets these input columns
+        taps = max(0, (s - v0 + STRIDE - 1) // STRIDE)
+        full = ((columns - phase + STRIDE - 1) // STRIDE) // ROWS
+        for task in range(first, last):  # the phase's columns of one input row of one group of channels
+            group, rest = divmod(task, samples * rows)
+            n, i = divmod(rest, rows)
+            u0 = (i + pad_h) % STRIDE
+            bottom = (i + pad_h - u0) // STRIDE  # the output row that kernel row u0 meets
+            t0 = max(0, bottom - out_rows + 1)
+            t1 = min((r - u0 + STRIDE - 1) // STRIDE, bottom + 1)
+            a = (
+                dy.ctypes.data + n * dy.strides[0] + (bottom - t0) * dy.strides[2]
+                + 4 * ((phase + pad_w - v0) // STRIDE) * LANES
+            )  # fmt: skip
+            b = (
+                weight.ctypes.data + group * weight.strides[0] + (u0 + t0 * STRIDE) * weight.strides[2]
+                + v0 * weight.strides[3]
+            )  # fmt: skip
+            c = (
+                dx.ctypes.data + n * dx.strides[0] + group * VECTORS * dx.strides[1] + i * dx.strides[2]
+                + 4 * phase * LANES
+            )  # fmt: skip
+            tiles(
+                ROWS, TAIL, VECTORS, LANES, ZERO, full, 1,
+                a, ROWS * LANES, b, LANES, c, STRIDE * LANES, dx_block, 0,
+                (k_blocks, dy_block, w_block), (t1 - t0, -dy_row, STRIDE * w_row),
+                (taps, -LANES, STRIDE * w_tap), (LANES, 1, w_lane),
+            )  # fmt: skip
+
+    return conv_backward_data
+
+
+@lru_cache
+def _transpose():
+    @kernel(int64, int64, int64, WEIGHT, WEIGHT)
+    def transpose_weights(worker, first, last, weight, transposed):
+        c_blocks, r, s = weight.shape[1], weight.shape[2], weight.shape[3]
+        per_group, per_group_t = weight.shape[5] // LANES, transposed.shape[5] // LANES
+        for task in range(first, last):  # one block of output channels and one of input channels
+            kb, cb = divmod(task, c_blocks)
+            kg, kv = divmod(kb, per_group)
+            cg, cv = divmod(cb, per_group_t)
+            for u in range(r):
+                for v in range(s):
+                    for k in range(LANES):
+                        for c in range(LANES):
+                            transposed[cg, kb, u, v, k, cv * LANES + c] = weight[
+                                kg, cb, u, v, c, kv * LANES + k
+                            ]
+
+    return transpose_weights
+
+
+def weight_tile(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
+    """Return (rows, vectors) of the tile of backward_weights: input channels by output vectors.
+
+    4 x 4 reaches the peak; narrower ones keep enough independent tasks in small layers.
+    """
+    rows = min(4, channels)
+    if REGISTERS == 32 and k_blocks % 4 == 0 and k_blocks * c_blocks >= 32:
+        return rows, 4
+    if REGISTERS == 32 and LANES % 8 == 0 and channels >= LANES:
+        rows = 8
+    return rows, 2 if k_blocks % 2 == 0 else 1
+
+
+def weight_stack_shape(k_blocks, c_blocks, channels, kernel_columns, leaves, threads) -> tuple[int, ...]:
+    """Return the shape of the partial sums of backward_weights, one stack a thread."""
+    _, vectors = weight_tile(k_blocks, c_blocks, channels)
+    return threads, stack_depth(leaves), kernel_columns, LANES, vectors * LANES
+
+
+def backward_weights(
+    threads: Threads,
+    x,
+    dy,
+    stack,
+    gradient,
+    channels: int,
+    stride: int,
+    padding: tuple[int, int],
+    leaves: int,
+) -> None:
+    """Write the gradient: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+
+    Parameters
+    ----------
+    x : float32 [N, C/LANES, H, W, LANES]
+        With the halo of `forward`.
+    dy : float32 [N, K/LANES, OH, OW, LANES]
+    stack : float32, shape from `weight_stack_shape`
+        Working memory.
+    gradient : float32 [K/(V*LANES), C/LANES, R, S, LANES, V*LANES]
+    """
+    k_blocks, c_blocks, r = dy.shape[1], x.shape[1], gradient.shape[2]
+    rows, vectors = weight_tile(k_blocks, c_blocks, channels)
+    work = 2 * dy.size * channels * r * gradient.shape[3]
+    run = _backward_weights(rows, vectors, stride)
+    used = min(channels, LANES)
+    tasks = k_blocks // vectors * c_blocks * r
+    threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves)
+
+
+@inline
+def _clip(u, pad_h, stride, height, rows):
+    """Return the range of output rows for which kernel row `u` lies inside the image."""
+    low = max(0, -((u - pad_h) // stride))  # the smallest i with i * stride + u - pad_h >= 0
+    high = min(rows, (height - 1 + pad_h - u) // stride + 1)
+    return low, max(low, high)
+
+
+@lru_cache
+def _backward_weights(ROWS, VECTORS, STRIDE):
+    WIDTH = VECTORS * LANES
+
+    @kernel(int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, ::1], WEIGHT, int64, int64, int64, int64)
+    def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves):
+        samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
+        c_blocks, height = x.shape[1], x.shape[2]
+        r, s = gradient.shape[2], gradient.shape[3]
+        x_row, dy_row, dy_block = x.strides[2] // 4, dy.strides[2] // 4, dy.strides[1] // 4
+        per_leaf = samples // leaves
+        vectors_of_group = gradient.shape[5] // LANES
+        band = max(1, L1_BYTES // (4 * WIDTH * columns))
+        level = stack.strides[1]
+        base = stack.ctypes.data + worker * stack.strides[0]
+        for task in range(first, last):  # one kernel row of one block of input and output channels
+            kg, rest = divmod(task, c_blocks * r)
+            cb, u = divmod(rest, r)
+            i0, i1 = _clip(u, pad_h, STRIDE, height, rows)
+            top = 0
+            for leaf in range(leaves):
+                partial = base + top * level
+                stack[worker, top] = 0
+                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
+                    for i in range(i0, i1, band):
+                        b = (
+                            dy.ctypes.data
+                            + n * dy.strides[0]
+                            + kg * VECTORS * dy.strides[1]
+                            + i * dy.strides[2]
+                        )
+                        a = (
+                            x.ctypes.data + n * x.strides[0] + cb * x.strides[1]
+                            + (i * STRIDE + u - pad_h) * x.strides[2] - 4 * pad_w * LANES
+                        )  # fmt: skip
+                        for v in range(s):
+                            for lane in range(0, used, ROWS):
+                                tiles(
+                                    ROWS, 0, VECTORS, 1, LOAD, 1, 0,
+                                    a + 4 * (v * LANES + lane), 0, b, dy_block,
+                                    partial + 4 * (v * LANES + lane) * WIDTH, WIDTH, LANES, 0,
+                                    ONCE, ONCE, (min(band, i1 - i), STRIDE * x_row, dy_row),
+                                    (columns, STRIDE * LANES, LANES),
+                                )  # fmt: skip
+                top = tree_add(base, level, top, leaf, s * LANES * VECTORS)
+            for j in range(VECTORS):
+                group, vector = divmod(kg * VECTORS + j, vectors_of_group)
+                for v in range(s):
+                    for lane in range(LANES):
+                        for k in range(LANES):
+                            gradient[group, cb, u, v, lane, vector * LANES + k] = stack[
+                                worker, 0, v, lane, j * LANES + k
+                            ]
+
+    return conv_backward_weights
+
+
+def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
+    """Write the sum of dy over samples and pixels: leaves as a tree.
+
+    Parameters
+    ----------
+    stack : float32 [threads, stack_depth(leaves), LANES]
+        Working memory.
+    gradient : float32 [K rounded up to LANES]
+    """
+    threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, stack, gradient, leaves)
+
+
+@lru_cache
+def _bias_gradient():
+    @kernel(int64, int64, int64, IMAGE, float32[:, :, ::1], float32[::1], int64)
+    def conv_bias_gradient(worker, first, last, dy, stack, gradient, leaves):
+        per_leaf = dy.shape[0] // leaves
+        for block in range(first, last):
+            top = 0
+            for leaf in range(leaves):
+                total = stack[worker, top]
+                total[:] = 0
+                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
+                    for i in range(dy.shape[2]):
+                        for j in range(dy.shape[3]):
+                            for k in range(LANES):
+                                total[k] += dy[n, block, i, j, k]
+                top = tree_add(stack[worker].ctypes.data, stack.strides[1], top, leaf, 1)
+            for k in range(LANES):
+                gradient[block * LANES + k] = stack[worker, 0, k]
+
+    return conv_bias_gradient
+
+
+def halo(width: int, out_columns: int, kernel_columns: int, stride: int, padding: int) -> tuple[int, int]:
+    """Return the zero columns that forward reads left and right of an image row."""
+    return padding, max(0, (out_columns - 1) * stride + kernel_columns - padding - width)
+
+
+def gradient_halo(
+    width: int, out_columns: int, kernel_columns: int, stride: int, padding: int
+) -> tuple[int, int]:
+    """Return the zero columns that backward_data reads left and right of a row of dy."""
+    left = max(0, (kernel_columns - 1 - padding) // stride)
+    return left, max(0, (width - 1 + padding) // stride - (out_columns - 1))

@@ -1,0 +1,69 @@
+"""The one decorator of all kernels, and where their machine code is cached.
+
+A kernel is a serial function over a range of tasks, ``kernel(worker, first, last, ...)``: it releases
+the GIL, and `layers.kernels.threads.Threads` runs it on several workers at once.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+
+from layers.kernels.simd import LANES
+
+_SOURCES = Path(__file__).parent
+
+
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(_SOURCES.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+def fingerprint() -> dict[str, str]:
+    """Return what must be equal on all hosts of a run, so that they compute the same bits."""
+    return {
+        "SIMD lanes": str(LANES),
+        "kernel sources": _source_digest()[:16],
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }
+
+
+_CONFIG: Any = numba.config  # its names are made at run time
+
+
+def _cache_directory() -> Path:
+    """Return a folder that is new whenever a kernel's source, numba or the CPU is.
+
+    numba looks at the time stamp of the file that defines a function only, not at the files whose
+    functions it calls.
+    """
+    digest = hashlib.sha256(_source_digest().encode())
+    for part in (numba.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()):
+        digest.update(part.encode() + b"\0")
+    base = Path(_CONFIG.CACHE_DIR) if _CONFIG.CACHE_DIR else Path.home() / ".cache"
+    return base / "lockstep-kernels" / digest.hexdigest()[:16]
+
+
+_CONFIG.CACHE_DIR = str(_cache_directory())
+
+
+def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile a kernel for one signature, at the first call of the factory that holds it.
+
+    No fastmath: the compiler neither reassociates a sum nor fuses a multiply with an add where it
+    pleases (it might in a vector loop but not in its remainder). The register tile asks for its
+    fused multiply-adds by name.
+    """
+    decorator = numba.njit(numba.void(*signature), nogil=True, cache=True, error_model="numpy")
+    return cast(Callable[[Callable[..., None]], Callable[..., None]], decorator)
+
+
+inline = numba.njit(nogil=True, cache=True, error_model="numpy")
+"""For helpers that kernels call."""

@@ -1,0 +1,37 @@
+"""Sums over leaves as a balanced binary tree, done on a block while it is in cache.
+
+A binary counter of partial blocks: after leaf l, as many pairs are added as l + 1 has factors of
+two. Slot 0 holds the total after the last leaf, whose number must be a power of two.
+"""
+
+from layers.kernels.jit import inline
+from layers.kernels.simd import add_vectors
+
+
+def stack_depth(leaves: int) -> int:
+    """Return the number of partial blocks that the tree over `leaves` needs at once."""
+    return leaves.bit_length()
+
+
+@inline
+def tree_add(base, level, top, leaf, vectors):
+    """Add what became complete with `leaf`, whose partial block lies in slot `top`.
+
+    Parameters
+    ----------
+    base, level : int64
+        Address of slot 0 and distance of slots in bytes.
+    vectors : int64
+        Size of a block.
+
+    Returns
+    -------
+    int64
+        The slot for the next leaf.
+    """
+    done = leaf + 1
+    while done % 2 == 0:
+        add_vectors(base + (top - 1) * level, base + top * level, vectors)
+        top -= 1
+        done //= 2
+    return top + 1

@@ -1,0 +1,70 @@
+"""Softmax, its cross entropy with a label, and the gradient; one sample a task."""
+
+import math
+from functools import lru_cache
+
+from numba import float32, float64, int32, int64, uint8
+
+from layers.kernels.exponential import exp_nonpositive
+from layers.kernels.jit import kernel
+from layers.kernels.rows import copy_row, floats
+from layers.kernels.threads import Threads
+
+VECTORS = float32[:, :]
+
+
+def forward_backward(
+    threads: Threads, logits, labels, classes: int, scale: float, gradient, losses, correct
+) -> None:
+    """Write loss, gradient and whether the label has the greatest logit, the first of equals.
+
+    Sums run over the classes in order, in float64: no bit depends on N or on the SIMD width. A label
+    of -1 marks an absent sample: all its results are zero.
+
+    Parameters
+    ----------
+    logits, gradient : float32 [N, classes rounded up to LANES]
+        May be the same. Gradient of ``scale * losses``; zero behind `classes`.
+    labels : int32 [N]
+    losses : float64 [N]
+    correct : uint8 [N]
+    """
+    work = 16 * logits.size
+    threads.run(
+        _forward_backward(), len(labels), work, logits, labels, classes, scale, gradient, losses, correct
+    )
+
+
+@lru_cache(maxsize=1)
+def _forward_backward():
+    @kernel(int64, int64, int64, VECTORS, int32[:], int64, float64, VECTORS, float64[:], uint8[:])
+    def softmax_cross_entropy(worker, first, last, logits, labels, classes, scale, gradient, losses, correct):
+        for n in range(first, last):
+            target = gradient.ctypes.data + n * gradient.strides[0]
+            row = floats(target)
+            label = int64(labels[n])
+            losses[n], correct[n] = 0, 0
+            if label >= 0:
+                copy_row(target, logits.ctypes.data + n * logits.strides[0], classes)
+                best = 0
+                for k in range(classes):
+                    best = k if row[k] > row[best] else best
+                greatest, chosen = row[best], row[label]
+                for k in range(classes):
+                    row[k] = exp_nonpositive(row[k] - greatest)
+                total = 0.0
+                for k in range(classes):
+                    total += float64(row[k])
+                missing = (
+                    float64(row[label]) - total
+                ) / total  # the probability minus 1, without cancellation
+                losses[n] = math.log(total) - (float64(chosen) - float64(greatest))
+                correct[n] = best == label
+                factor = float32(scale / total)
+                for k in range(classes):
+                    row[k] *= factor
+                row[label] = float32(missing * scale)
+            for k in range(classes if label >= 0 else 0, gradient.shape[1]):
+                row[k] = float32(0)
+
+    return softmax_cross_entropy

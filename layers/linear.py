@@ -1,0 +1,85 @@
+"""Fully connected layer."""
+
+from dataclasses import dataclass
+
+from layers import layout
+from layers.kernels import fully_connected
+from layers.kernels.leaves import stack_depth
+from layers.kernels.simd import LANES
+from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """y[n, k] = bias[k] + sum over c of x[n, c] * weight[k, c].
+
+    Parameters
+    ----------
+    out_features : int
+    gain : float
+        The initial weights have the variance gain / fan_in: 2 suits ReLU, 1 what has no ReLU behind it.
+    """
+
+    out_features: int
+    gain: float = 2.0
+
+    reads_x = True
+
+    def __post_init__(self) -> None:
+        if self.out_features < 1:
+            raise ValueError(f"{self}: out_features must be at least 1")
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (out_features,)."""
+        (shape,) = inputs
+        if len(shape) != 1:
+            raise ValueError(
+                f"a fully connected layer wants vectors, got samples of shape {shape}: put Flatten before it"
+            )
+        return (self.out_features,)
+
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
+        """Return weight ([out, in]) and bias."""
+        ((features,),) = inputs
+        weight = layout.linear_weight((self.out_features, features), self.gain)
+        return {"weight": weight, "bias": layout.bias(self.out_features)}
+
+    def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
+        """Return room for x and dy in the order in which the tiles read them, and the partial sums."""
+        ((features,),) = inputs
+        packed_x = fully_connected.packed_floats(samples, layout.blocks(features) * LANES)
+        packed_y = fully_connected.packed_floats(samples, layout.blocks(self.out_features) * LANES)
+        width = layout.group(self.out_features) * LANES
+        return {
+            "packed_x": Scratch((packed_x,)),
+            "packed_y": Scratch((packed_y,)),
+            "weight_stack": Scratch(fully_connected.weight_stack_shape(leaves, width, threads)),
+            "bias_stack": Scratch((threads, stack_depth(leaves), LANES)),
+        }
+
+    def flops(self, *inputs: Shape) -> int:
+        """Return 2 * in * out."""
+        return 2 * inputs[0][0] * self.out_features
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+        (x,), (y,) = at.x, at.y
+        weight, bias = at.weights["weight"], at.weights["bias"]
+        fully_connected.forward(run.threads, x, weight, bias, y, at.scratch["packed_x"])
+
+    def backward_weights(self, at: Buffers, run: Context) -> None:
+        """Write the gradients of weight and bias."""
+        (x,), (dy,), scratch = at.x, at.dy, at.scratch
+        fully_connected.backward_weights(
+            run.threads, x, dy, scratch["packed_x"], scratch["packed_y"], scratch["weight_stack"],
+            at.gradients["weight"], run.leaves,
+        )  # fmt: skip
+        fully_connected.bias_gradient(
+            run.threads, dy, scratch["bias_stack"], at.gradients["bias"], run.leaves
+        )
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        (dy,), (dx,) = at.dy, at.dx
+        packed_x, packed_y = at.scratch["packed_x"], at.scratch["packed_y"]
+        fully_connected.backward_data(run.threads, dy, at.weights["weight"], dx, packed_y, packed_x)

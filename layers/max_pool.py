@@ -1,0 +1,54 @@
+"""Maximum pooling."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from layers.kernels import max_pool
+from layers.layer import NO_HALO, Buffers, Context, Layer, Scratch, Shape
+from layers.layout import storage_shape
+from layers.pooling import pooled_shape, window_size
+
+
+@dataclass(frozen=True)
+class MaxPool(Layer):
+    """y[n, c, i, j] = the maximum of x over a window; its gradient goes to the first of equal maxima.
+
+    Parameters
+    ----------
+    window : int or (rows, columns)
+        At most 256 elements.
+    stride, padding : int
+        Padding never wins; it must be less than the window.
+    """
+
+    window: int | tuple[int, int]
+    stride: int
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        r, s = window_size(self.window, (1, 1, 1))
+        if min(r, s, self.stride) < 1 or not 0 <= self.padding < min(r, s):
+            raise ValueError(f"{self}: window and stride must be at least 1, padding less than the window")
+        if r * s > 256:
+            raise ValueError(f"{self}: a window may have 256 elements, got {r * s}")
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (C, OH, OW)."""
+        (shape,) = inputs
+        return pooled_shape(shape, self.window, self.stride, self.padding)
+
+    def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
+        """Return the place of each maximum, kept for backward_data."""
+        shape = storage_shape(self.output_shape(*inputs), samples, NO_HALO)
+        return {"argmax": Scratch(shape, np.uint8, kept=True)}
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+        (x,), (y,), window = at.x, at.y, window_size(self.window, at.shapes[0])
+        max_pool.forward(run.threads, x, y, at.scratch["argmax"], window, self.stride, self.padding)
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        (dy,), (dx,), window = at.dy, at.dx, window_size(self.window, at.shapes[0])
+        max_pool.backward_data(run.threads, dy, at.scratch["argmax"], dx, window, self.stride, self.padding)

@@ -1,0 +1,27 @@
+"""What the pooling layers share: the geometry of their windows."""
+
+from layers.layer import Shape
+
+Window = int | tuple[int, int] | None
+
+
+def window_size(window: Window, shape: Shape) -> tuple[int, int]:
+    """Return (rows, columns); None is the whole image."""
+    if window is None:
+        return shape[1], shape[2]
+    return (window, window) if isinstance(window, int) else window
+
+
+def pooled_shape(shape: Shape, window: Window, stride: int, padding: int = 0) -> Shape:
+    """Return (C, OH, OW); windows that would end outside the padded image are dropped."""
+    if len(shape) != 3:
+        raise ValueError(f"pooling wants images (C, H, W), got samples of shape {shape}")
+    channels, height, width = shape
+    r, s = window_size(window, shape)
+    rows, columns = height + 2 * padding - r, width + 2 * padding - s
+    if rows < 0 or columns < 0:
+        padded = f" with padding {padding}" if padding else ""
+        raise ValueError(
+            f"window {r}x{s} with stride {stride} does not fit an image of {height}x{width}{padded}"
+        )
+    return channels, rows // stride + 1, columns // stride + 1

@@ -1,0 +1,47 @@
+"""Maximum pooling in float64, one window after the other."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Pair = tuple[int, int]
+
+
+def forward(x: Array, window: Pair, stride: int, padding: int) -> Array:
+    """Return y [N, C, OH, OW]; a NaN in a window makes a NaN."""
+    padded = _pad(x, padding)
+    rows, columns = _counts(padded, window, stride)
+    y = np.empty((*x.shape[:2], rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            y[:, :, i, j] = _window(padded, i, j, window, stride).max(axis=(2, 3))
+    return y
+
+
+def backward_data(x: Array, dy: Array, window: Pair, stride: int, padding: int) -> Array:
+    """Return dx [N, C, H, W]: each dy goes to the first maximum of its window."""
+    padded = _pad(x, padding)
+    dpadded = np.zeros_like(padded)
+    rows, columns = _counts(padded, window, stride)
+    for i in range(rows):
+        for j in range(columns):
+            values = _window(padded, i, j, window, stride)
+            taps = values.reshape(*x.shape[:2], -1).argmax(axis=2)
+            first = np.arange(window[0] * window[1]) == taps[:, :, None]
+            share = first.reshape(values.shape) * dy[:, :, i, j, None, None]
+            _window(dpadded, i, j, window, stride)[...] += share
+    return dpadded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]
+
+
+def _pad(x: Array, padding: int) -> Array:
+    edges = (padding, padding)
+    return np.pad(x, ((0, 0), (0, 0), edges, edges), constant_values=-np.inf)
+
+
+def _counts(padded: Array, window: Pair, stride: int) -> Pair:
+    return (padded.shape[2] - window[0]) // stride + 1, (padded.shape[3] - window[1]) // stride + 1
+
+
+def _window(padded: Array, i: int, j: int, window: Pair, stride: int) -> Array:
+    top, left = i * stride, j * stride
+    return padded[:, :, top : top + window[0], left : left + window[1]]

@@ -1,0 +1,51 @@
+"""The loss: softmax and cross entropy with the labels, in one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layers.kernels import softmax_cross_entropy
+from layers.kernels.threads import Threads
+from layers.layer import Array
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """loss = -log(softmax(logits)[label]); not a Layer, for it reads labels and ends the graph."""
+
+    def forward_backward(
+        self,
+        threads: Threads,
+        logits: Array,
+        labels: NDArray[np.int32],
+        classes: int,
+        scale: float,
+        gradient: Array,
+        losses: NDArray[np.float64],
+        correct: NDArray[np.uint8],
+    ) -> None:
+        """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right.
+
+        A sample's results depend on nothing else in the minibatch.
+
+        Parameters
+        ----------
+        logits, gradient : float32 [N, classes rounded up to LANES]
+            May be the same; `gradient` becomes zero behind `classes`.
+        labels : int32 [N]
+            -1 marks an absent sample: all its results are zero.
+        losses : float64 [N]
+        correct : uint8 [N]
+            1 where the label has the greatest logit; of equals the first counts.
+
+        Raises
+        ------
+        ValueError
+            If a label is not less than `classes`.
+        """
+        if len(labels) and labels.max() >= classes:
+            raise ValueError(f"label {labels.max()} must be less than the {classes} classes")
+        softmax_cross_entropy.forward_backward(
+            threads, logits, labels, classes, scale, gradient, losses, correct
+        )

@@ -1,0 +1,161 @@
+"""Runs any layer on plain arrays: makes its buffers, surrounds them with guards, packs and unpacks."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layers import layout
+from layers.fork import Fork
+from layers.kernels.threads import Threads
+from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Shape
+
+SEED, STEP, KEY = 11, 5, 1234
+GUARD: Halo = (1, 2)
+"""Columns beside the rows of values that nobody may read or write there."""
+GUARD_VALUE = 7.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Plain arrays [N, C, H, W] or [N, F], and parameters in standard layout, to run a layer on."""
+
+    inputs: tuple[NDArray[np.floating], ...]
+    parameters: dict[str, NDArray[np.floating]]
+    dys: tuple[NDArray[np.floating], ...]
+    samples: NDArray[np.int64]
+
+    def part(self, first: int, last: int) -> "Problem":
+        """Return the problem with samples `first` to `last` only."""
+        return Problem(
+            tuple(x[first:last] for x in self.inputs),
+            self.parameters,
+            tuple(dy[first:last] for dy in self.dys),
+            self.samples[first:last],
+        )
+
+    def in_float64(self) -> "Problem":
+        """Return the same problem for the references."""
+        return Problem(
+            tuple(x.astype(np.float64) for x in self.inputs),
+            {name: value.astype(np.float64) for name, value in self.parameters.items()},
+            tuple(dy.astype(np.float64) for dy in self.dys),
+            self.samples,
+        )
+
+
+@dataclass
+class Value:
+    """One stored value: `view` is what the layer sees of `storage`."""
+
+    storage: Array
+    view: Array
+    shape: Shape
+    halo: Halo
+
+    def plain(self) -> Array:
+        """Return [N, C, H, W] or [N, F]."""
+        return layout.from_blocked(self.view, self.shape)
+
+    def padding(self) -> Array:
+        """Return all lanes or features that stand behind the last one of the value."""
+        if len(self.shape) == 1:
+            return self.view[:, self.shape[0] :]
+        lanes = self.view.transpose(0, 2, 3, 1, 4)
+        return lanes.reshape(*lanes.shape[:3], -1)[..., self.shape[0] :]
+
+    def beside_rows(self) -> Array:
+        """Return the columns outside the view."""
+        if len(self.shape) == 1:
+            return self.storage[:0]
+        left, right = self.halo
+        return np.delete(self.storage, np.s_[left : self.storage.shape[3] - right], axis=3)
+
+
+@dataclass
+class Result:
+    """What forward and backward wrote."""
+
+    x: tuple[Value, ...]
+    y: tuple[Value, ...]
+    dx: tuple[Value, ...]
+    dy: tuple[Value, ...]
+    gradients: dict[str, Array] = field(default_factory=dict)
+
+
+def problem(layer: Layer, shapes: tuple[Shape, ...], samples: int, seed: int = 0) -> Problem:
+    """Draw a problem from the normal distribution."""
+    generator = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> Array:
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    inputs = tuple(draw(samples, *shape) for shape in shapes)
+    parameters = {name: draw(*parameter.shape) for name, parameter in layer.parameters(*shapes).items()}
+    dys = tuple(draw(samples, *layer.output_shape(*shapes)) for _ in range(layer.outputs))
+    return Problem(inputs, parameters, dys, generator.integers(0, 2**40, samples))
+
+
+def run(
+    layer: Layer,
+    given: Problem,
+    *,
+    threads: int = 1,
+    leaves: int = 1,
+    in_place: bool = False,
+    training: bool = True,
+) -> Result:
+    """Run forward, backward_weights and backward_data once; unwritten results are NaN."""
+    shapes = tuple(x.shape[1:] for x in given.inputs)
+    shape, samples = layer.output_shape(*shapes), len(given.samples)
+    x = tuple(_given(plain, layer.halo(*shapes)) for plain in given.inputs)
+    dy = tuple(_given(plain, layer.gradient_halo(*shapes)) for plain in given.dys)
+    aliases = in_place or isinstance(layer, Fork)
+    y = x * layer.outputs if aliases else (_result(shape, samples),)
+    dx = dy if in_place else tuple(_result(each, samples) for each in shapes)
+    at = Buffers(KEY, shapes, shape, _views(x), _views(y), _views(dx), _views(dy))
+    parameters = layer.parameters(*shapes)
+    for name, parameter in parameters.items():
+        at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)
+        parameter.pack(given.parameters[name].astype(np.float32), at.weights[name])
+        at.gradients[name] = np.full(parameter.blocked, np.nan, np.float32)
+    for name, wanted in layer.scratch(samples, leaves, threads, *shapes).items():
+        empty = np.nan if np.issubdtype(wanted.dtype, np.floating) else 171
+        at.scratch[name] = np.full(wanted.shape, empty, wanted.dtype)
+    context = Context(workers(threads), training, leaves, given.samples, SEED, STEP)
+    layer.forward(at, context)
+    layer.backward_weights(at, context)
+    layer.backward_data(at, context)
+    gradients = {name: parameter.unpack(at.gradients[name]) for name, parameter in parameters.items()}
+    return Result(x, y, dx, dy, gradients)
+
+
+@lru_cache
+def workers(count: int) -> Threads:
+    """Return the threads that all tests share."""
+    return Threads(count)
+
+
+def _views(values: tuple[Value, ...]) -> tuple[Array, ...]:
+    return tuple(value.view for value in values)
+
+
+def _given(plain: NDArray[np.floating], halo: Halo) -> Value:
+    """Store an input with the zero columns that were asked for, and not one more; else with guards."""
+    shape = plain.shape[1:]
+    around, fill = (GUARD, GUARD_VALUE) if halo == NO_HALO else (halo, 0.0)
+    value = _stored(shape, len(plain), around, fill)
+    layout.to_blocked(plain.astype(np.float32), value.view)
+    return value
+
+
+def _result(shape: Shape, samples: int) -> Value:
+    value = _stored(shape, samples, GUARD, GUARD_VALUE)
+    value.view[...] = np.nan
+    return value
+
+
+def _stored(shape: Shape, samples: int, halo: Halo, fill: float) -> Value:
+    storage = np.full(layout.storage_shape(shape, samples, halo), fill, np.float32)
+    return Value(storage, layout.interior(storage, shape, halo), shape, halo)

@@ -1,0 +1,174 @@
+"""What every layer promises, tested on all rows of `cases`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from layers.kernels import threads
+from tests.layers import harness
+from tests.layers.cases import CASES, Case
+from tests.layers.harness import Problem, Value
+
+TOLERANCE = 1e-5
+"""Of the largest element: sums of up to 7,000 float32 terms have errors of about sqrt(7000) * 6e-8."""
+
+
+@pytest.fixture(autouse=True)
+def _workers_get_even_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "INLINE_WORK", 0)
+
+
+every_layer = pytest.mark.parametrize("case", CASES, ids=str)
+with_parameters = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.layer.parameters(*case.shapes)], ids=str
+)
+in_place = pytest.mark.parametrize("case", [case for case in CASES if case.layer.in_place], ids=str)
+
+
+def _problem(case: Case, samples: int | None = None) -> Problem:
+    return harness.problem(case.layer, case.shapes, samples or case.samples)
+
+
+def _assert_close(computed: Sequence[Value], expected: Sequence[NDArray[np.float64]]) -> None:
+    for value, reference in zip(computed, expected, strict=True):
+        _assert_array_close(value.plain(), reference)
+
+
+def _assert_array_close(computed: NDArray[np.float32], reference: NDArray[np.float64]) -> None:
+    np.testing.assert_allclose(computed, reference, rtol=0, atol=TOLERANCE * np.abs(reference).max())
+
+
+def _assert_same_bits(a: Sequence[Value], b: Sequence[Value]) -> None:
+    for one, other in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one.plain().view(np.uint32), other.plain().view(np.uint32))
+
+
+@every_layer
+def test_forward_equals_the_reference(case: Case) -> None:
+    given = _problem(case)
+    _assert_close(harness.run(case.layer, given).y, case.reference.forward(given.in_float64()))
+
+
+@every_layer
+def test_backward_data_equals_the_reference(case: Case) -> None:
+    given = _problem(case)
+    _assert_close(harness.run(case.layer, given).dx, case.reference.backward_data(given.in_float64()))
+
+
+@with_parameters
+def test_backward_weights_equals_the_reference(case: Case) -> None:
+    given = _problem(case)
+    computed = harness.run(case.layer, given).gradients
+    expected = case.reference.backward_weights(given.in_float64())
+    assert computed.keys() == expected.keys()
+    for name, gradient in computed.items():
+        _assert_array_close(gradient, expected[name])
+
+
+@every_layer
+def test_gradients_of_the_reference_equal_finite_differences(case: Case) -> None:
+    given = _problem(case).in_float64()
+    generator = np.random.default_rng(1)
+
+    def objective(at: Problem) -> float:
+        return sum(float(np.vdot(y, dy)) for y, dy in zip(case.reference.forward(at), at.dys, strict=True))
+
+    def check(
+        value: NDArray[np.floating],
+        gradient: NDArray[np.float64],
+        moved: Callable[[NDArray[np.floating]], Problem],
+    ) -> None:
+        direction = generator.standard_normal(value.shape)
+        direction /= np.linalg.norm(direction)
+        step = 1e-5
+        change = objective(moved(value + step * direction)) - objective(moved(value - step * direction))
+        # The error is of second order in the step; the objective's rounding stays far below it.
+        scale = np.linalg.norm(gradient)
+        np.testing.assert_allclose(
+            change / (2 * step), np.vdot(gradient, direction), rtol=0, atol=1e-6 * scale
+        )
+
+    for index, dx in enumerate(case.reference.backward_data(given)):
+
+        def move_input(value: NDArray[np.floating], index: int = index) -> Problem:
+            inputs = given.inputs
+            return replace(given, inputs=(*inputs[:index], value, *inputs[index + 1 :]))
+
+        check(given.inputs[index], dx, move_input)
+    for name, gradient in case.reference.backward_weights(given).items():
+
+        def move_parameter(value: NDArray[np.floating], name: str = name) -> Problem:
+            return replace(given, parameters={**given.parameters, name: value})
+
+        check(given.parameters[name], gradient, move_parameter)
+
+
+@every_layer
+def test_padded_lanes_are_zero(case: Case) -> None:
+    result = harness.run(case.layer, _problem(case))
+    for value in (*result.y, *result.dx):
+        assert not value.padding().any()
+
+
+@every_layer
+def test_nothing_is_written_beside_the_rows_or_over_the_inputs(case: Case) -> None:
+    given = _problem(case)
+    result = harness.run(case.layer, given)
+    for value in (*result.y, *result.dx):
+        assert (value.beside_rows() == harness.GUARD_VALUE).all()
+    for values, plains in ((result.x, given.inputs), (result.dy, given.dys)):
+        for value, plain in zip(values, plains, strict=True):
+            np.testing.assert_array_equal(value.plain(), plain)
+            assert not value.padding().any()
+            assert np.unique(value.beside_rows()).size <= 1
+
+
+@every_layer
+@pytest.mark.parametrize("count", [2, 3])
+def test_threads_change_no_bit(case: Case, count: int) -> None:
+    given = _problem(case, samples=4)
+    one = harness.run(case.layer, given, leaves=4)
+    many = harness.run(case.layer, given, leaves=4, threads=count)
+    _assert_same_bits(one.y, many.y)
+    _assert_same_bits(one.dx, many.dx)
+    for name, gradient in one.gradients.items():
+        np.testing.assert_array_equal(gradient.view(np.uint32), many.gradients[name].view(np.uint32))
+
+
+@every_layer
+def test_a_sample_alone_has_the_bits_it_has_in_a_minibatch(case: Case) -> None:
+    given = _problem(case, samples=max(2, case.samples))
+    together = harness.run(case.layer, given)
+    for n in range(len(given.samples)):
+        alone = harness.run(case.layer, given.part(n, n + 1))
+        for all_values, one_value in zip((*together.y, *together.dx), (*alone.y, *alone.dx), strict=True):
+            part, single = all_values.plain()[n : n + 1], one_value.plain()
+            np.testing.assert_array_equal(part.view(np.uint32), single.view(np.uint32))
+
+
+@with_parameters
+@pytest.mark.parametrize("leaves", [2, 8])
+def test_weight_gradients_add_their_leaves_as_a_balanced_tree(case: Case, leaves: int) -> None:
+    given = _problem(case, samples=2 * leaves)
+    computed = harness.run(case.layer, given, leaves=leaves).gradients
+    partial = [harness.run(case.layer, given.part(2 * i, 2 * i + 2)).gradients for i in range(leaves)]
+    while len(partial) > 1:
+        pairs = zip(partial[::2], partial[1::2], strict=True)
+        partial = [{name: left[name] + right[name] for name in left} for left, right in pairs]
+    for name, gradient in computed.items():
+        np.testing.assert_array_equal(gradient, partial[0][name])
+
+
+@in_place
+def test_in_place_changes_no_bit(case: Case) -> None:
+    given = _problem(case)
+    apart = harness.run(case.layer, given)
+    over = harness.run(case.layer, given, in_place=True)
+    _assert_same_bits(apart.y, over.y)
+    _assert_same_bits(apart.dx, over.dx)
+    for value in (*over.y, *over.dx):
+        assert not value.padding().any()
+        assert (value.beside_rows() == harness.GUARD_VALUE).all()

@@ -1,0 +1,145 @@
+"""The register tile against plain numpy."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from numba import int64
+from numpy.typing import NDArray
+
+from layers.kernels.jit import kernel
+from layers.kernels.simd import BIAS, LANES, LOAD, TILE_ROWS, ZERO, add_vectors, tiles
+
+Array = NDArray[np.float32]
+Loop = tuple[int, int, int]
+"""Length, step in A, step in B."""
+
+
+@lru_cache
+def _tile(rows: int, vectors: int, a_row: int, start: int) -> Callable[..., None]:
+    @kernel(*[int64] * 19)
+    def call(a, b, c, bias, n1, a1, b1, n2, a2, b2, n3, a3, b3, n4, a4, b4, b_vector, c_row, c_vector):
+        tiles(
+            rows, 0, vectors, a_row, start, 1, 1, a, 0, b, b_vector, c, c_row, c_vector, bias,
+            (n1, a1, b1), (n2, a2, b2), (n3, a3, b3), (n4, a4, b4),
+        )  # fmt: skip
+
+    return call
+
+
+def _expected(
+    shape: tuple[int, int, int], start: int, loops: list[Loop], a: Array, b: Array, c: Array, bias: Array
+) -> Array:
+    """Compute the tile in float64; `a` and `b` begin at the first element read, as flat functions."""
+    rows, vectors, a_row = shape
+    total = np.zeros((rows, vectors, LANES))
+    if start == LOAD:
+        total += c
+    elif start == BIAS:
+        total += bias.reshape(vectors, LANES)
+    for index in np.ndindex(*(count for count, _, _ in loops)):
+        a_at = sum(i * a_step for i, (_, a_step, _) in zip(index, loops, strict=True))
+        b_at = sum(i * b_step for i, (_, _, b_step) in zip(index, loops, strict=True))
+        scalars = [a[MIDDLE + a_at + row * a_row] for row in range(rows)]
+        vector = b[MIDDLE + b_at : MIDDLE + b_at + vectors * LANES].reshape(vectors, LANES)
+        total += np.multiply.outer(np.array(scalars, np.float64), vector)
+    return total
+
+
+MIDDLE = 4096
+"""Where the sums begin in A and B: steps lead both ways."""
+
+UP = [(2, 70, 300), (3, 20, 90), (2, 5, 35), (4, 1, 2)]
+DOWN = [(2, -70, 300), (3, 20, -90), (2, -5, -35), (4, -1, -2)]
+EMPTY = [(2, 70, 300), (0, 20, 90), (2, 5, 35), (4, 1, 2)]
+
+
+@pytest.mark.parametrize("loops", [UP, DOWN, EMPTY], ids=["up", "down", "empty"])
+@pytest.mark.parametrize("start", [ZERO, LOAD, BIAS])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (TILE_ROWS, 2, LANES), (4, 4, 3), (3, 2, 2 * LANES)])
+def test_tile_equals_numpy(shape: tuple[int, int, int], start: int, loops: list[Loop]) -> None:
+    rows, vectors, a_row = shape
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal(2 * MIDDLE, dtype=np.float32) for _ in range(2))
+    bias = generator.standard_normal(vectors * LANES, dtype=np.float32)
+    c = generator.standard_normal((rows, vectors + 1, LANES), dtype=np.float32)
+    before = c.copy()
+    expected = _expected(shape, start, loops, a, b, c[:, :vectors], bias)
+    flat = [value for loop in loops for value in loop]
+    addresses = (a.ctypes.data + 4 * MIDDLE, b.ctypes.data + 4 * MIDDLE, c.ctypes.data, bias.ctypes.data)
+    _tile(rows, vectors, a_row, start)(*addresses, *flat, LANES, (vectors + 1) * LANES, LANES)
+    # At most 48 terms of a few units each, rounded to 6e-8.
+    np.testing.assert_allclose(c[:, :vectors], expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(c[:, vectors], before[:, vectors])
+
+
+def test_negative_distances_in_c_and_between_vectors_of_b() -> None:
+    rows, vectors = 3, 2
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal(64, dtype=np.float32) for _ in range(2))
+    c = np.zeros((rows, vectors, LANES), np.float32)
+    last = c.ctypes.data + 4 * (rows * vectors - 1) * LANES
+    one = (1, 0, 0)
+    _tile(rows, vectors, 1, ZERO)(
+        a.ctypes.data, b.ctypes.data + 4 * LANES, last, 0, *one, *one, *one, *one,
+        -LANES, -vectors * LANES, -LANES,
+    )  # fmt: skip
+    expected = np.multiply.outer(a[:rows], b[: 2 * LANES].reshape(2, LANES)[::-1])[::-1, ::-1]
+    np.testing.assert_array_equal(c, expected)
+
+
+def test_a_sum_cut_in_two_has_the_same_bits() -> None:
+    rows, vectors = 4, 4
+    generator = np.random.default_rng(0)
+    a, b = (generator.standard_normal(2 * MIDDLE, dtype=np.float32) for _ in range(2))
+    whole, cut = (np.zeros((rows, vectors, LANES), np.float32) for _ in range(2))
+    once, distances = (1, 0, 0) * 3, (LANES, vectors * LANES, LANES)
+
+    def add(start: int, first: int, last: int, c: Array) -> None:
+        a_at, b_at = a.ctypes.data + 4 * first, b.ctypes.data + 4 * first * LANES
+        _tile(rows, vectors, 3, start)(
+            a_at, b_at, c.ctypes.data, 0, *once, last - first, 1, LANES, *distances
+        )
+
+    add(ZERO, 0, 37, whole)
+    add(ZERO, 0, 20, cut)
+    add(LOAD, 20, 37, cut)
+    np.testing.assert_array_equal(whole, cut)
+
+
+def test_tiles_lie_one_below_the_other_and_the_tail_last() -> None:
+    rows, tail, full, depth = 3, 2, 4, 5
+
+    @kernel(int64, int64, int64, int64)
+    def call(a, b, c, tails):
+        once = (1, 0, 0)
+        tiles(
+            rows, tail, 2, 1, ZERO, full, tails, a, 10, b, LANES, c, 2 * LANES, LANES, 0,
+            once, once, once, (depth, 70, 2 * LANES),
+        )  # fmt: skip
+
+    generator = np.random.default_rng(0)
+    a = generator.standard_normal((depth, 70), dtype=np.float32)
+    b = generator.standard_normal((depth, 2 * LANES), dtype=np.float32)
+    for tails in (0, 1):
+        c = np.full((full * rows + tail, 2 * LANES), np.nan, np.float32)
+        call(a.ctypes.data, b.ctypes.data, c.ctypes.data, tails)
+        starts = [10 * t + row for t in range(full) for row in range(rows)] + [10 * full, 10 * full + 1]
+        expected = a[:, starts].T.astype(np.float64) @ b
+        written = full * rows + tails * tail
+        np.testing.assert_allclose(c[:written], expected[:written], rtol=0, atol=1e-5)
+        assert np.isnan(c[written:]).all()
+
+
+def test_add_vectors_adds_what_it_should_and_no_more() -> None:
+    @kernel(int64, int64, int64)
+    def call(target, source, vectors):
+        add_vectors(target, source, vectors)
+
+    generator = np.random.default_rng(0)
+    target, source = (generator.standard_normal(4 * LANES, dtype=np.float32) for _ in range(2))
+    expected = target.copy()
+    expected[: 3 * LANES] += source[: 3 * LANES]
+    call(target.ctypes.data, source.ctypes.data, 3)
+    np.testing.assert_array_equal(target, expected)

@@ -1,0 +1,107 @@
+"""The loss against its reference."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from layers.kernels import threads
+from layers.kernels.simd import LANES
+from layers.layout import blocks
+from layers.reference import softmax_cross_entropy as reference
+from layers.softmax_cross_entropy import SoftmaxCrossEntropy
+from tests.layers import harness
+
+Result = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]]
+SCALE = 0.125
+
+
+def _run(
+    logits: NDArray[np.float32], labels: NDArray[np.int32], *, count: int = 1, in_place: bool = False
+) -> Result:
+    """Return gradient (padding included), losses and correct."""
+    samples, classes = logits.shape
+    padded = np.zeros((samples, blocks(classes) * LANES), np.float32)
+    padded[:, :classes] = logits
+    gradient = padded if in_place else np.full_like(padded, np.nan)
+    losses, correct = np.full(samples, np.nan), np.full(samples, 7, np.uint8)
+    SoftmaxCrossEntropy().forward_backward(
+        harness.workers(count), padded, labels, classes, SCALE, gradient, losses, correct
+    )
+    return gradient, losses, correct
+
+
+def _draw(samples: int, classes: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    generator = np.random.default_rng(classes)
+    logits = 5 * generator.standard_normal((samples, classes), dtype=np.float32)
+    return logits, generator.integers(-1, classes, samples, dtype=np.int32)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 16, 33, 1000])
+def test_losses_and_gradient_equal_the_reference(classes: int) -> None:
+    logits, labels = _draw(30, classes)
+    gradient, losses, correct = _run(logits, labels)
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(
+        losses, reference.forward(exact, labels), rtol=1e-6, atol=2e-7
+    )  # exp in float32
+    expected = reference.backward_data(exact, labels, SCALE)
+    np.testing.assert_allclose(gradient[:, :classes], expected, rtol=1e-6, atol=1e-8)
+    assert not gradient[:, classes:].any()
+    np.testing.assert_array_equal(correct, (logits.argmax(axis=1) == labels) & (labels >= 0))
+
+
+def test_gradient_of_the_reference_equals_finite_differences() -> None:
+    logits, labels = _draw(6, 10)
+    exact = logits.astype(np.float64)
+    direction = np.random.default_rng(0).standard_normal(exact.shape)
+    up, down = (reference.forward(exact + step * direction, labels).sum() * SCALE for step in (1e-5, -1e-5))
+    slope = np.vdot(reference.backward_data(exact, labels, SCALE), direction)
+    np.testing.assert_allclose((up - down) / 2e-5, slope, rtol=1e-7)
+
+
+def test_an_absent_sample_gives_zeros() -> None:
+    logits = np.array([[1, 2, np.nan], [3, 1, 2]], np.float32)
+    gradient, losses, correct = _run(logits, np.array([-1, 0], np.int32))
+    assert losses[0] == 0
+    assert correct.tolist() == [0, 1]
+    assert not gradient[0].any()
+    assert gradient[1, :3].all()
+
+
+def test_of_equal_logits_the_first_is_the_prediction() -> None:
+    logits = np.array([[1, 2, 2]] * 3, np.float32)
+    _, _, correct = _run(logits, np.array([0, 1, 2], np.int32))
+    assert correct.tolist() == [0, 1, 0]
+
+
+def test_large_logits_do_not_overflow() -> None:
+    logits = np.array([[1e30, 0, -1e30], [-1e30, 1e30, 0]], np.float32)
+    gradient, losses, _ = _run(logits, np.array([0, 0], np.int32))
+    np.testing.assert_allclose(losses, [0, 2e30], rtol=1e-6)
+    np.testing.assert_array_equal(gradient[:, :3], [[0, 0, 0], [-SCALE, SCALE, 0]])
+
+
+def test_a_nan_is_not_hidden() -> None:
+    for place in range(3):
+        logits = np.zeros((1, 3), np.float32)
+        logits[0, place] = np.nan
+        gradient, losses, _ = _run(logits, np.array([0], np.int32))
+        assert np.isnan(losses).all()
+        assert np.isnan(gradient[:, :3]).all()
+
+
+def test_neither_minibatch_nor_threads_nor_place_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "INLINE_WORK", 0)
+    logits, labels = _draw(30, 33)
+    together = _run(logits, labels)
+    for other in (_run(logits, labels, count=3), _run(logits, labels, in_place=True)):
+        for one, two in zip(together, other, strict=True):
+            np.testing.assert_array_equal(one, two)
+    for n in range(30):
+        for one, two in zip(together, _run(logits[n : n + 1], labels[n : n + 1]), strict=True):
+            np.testing.assert_array_equal(one[n : n + 1], two)
+
+
+def test_a_label_that_is_no_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="label 3 must be less than the 3 classes"):
+        _run(np.zeros((1, 3), np.float32), np.array([3], np.int32))

@@ -1,0 +1,272 @@
+"""An independent trainer: a whole network in plain float64 numpy, sharing no code with the project.
+
+A network is a list of nodes in topological order, each a dictionary::
+
+    {"name": "conv1", "op": "conv", "inputs": ["input"], "stride": 1, "padding": (1, 1)}
+
+with the operations and attributes
+
+    conv         stride, padding (rows, columns); parameters weight [K, C, R, S], bias [K]
+    linear       parameters weight [K, C], bias [K]
+    relu, sigmoid, flatten, add, concat
+    max_pool     window (rows, columns), stride, padding (one number)
+    avg_pool     window, stride
+
+The input is called "input"; the last node's value goes into softmax and cross entropy, the mean of it
+over the minibatch is minimised.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Node = Mapping[str, Any]
+Weights = dict[tuple[str, str], Array]
+"""Parameters by (node, parameter)."""
+
+
+def train(
+    network: Sequence[Node],
+    weights: Mapping[tuple[str, str], NDArray[np.floating]],
+    batches: Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]],
+    learning_rates: Sequence[float],
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> tuple[list[float], Weights]:
+    """Train one step a batch with PyTorch's SGD; return the loss before each step, and the weights.
+
+    ``g += weight_decay * w; v = momentum * v + g; w -= rate * (g + momentum * v if nesterov else v)``
+    """
+    weights = {key: value.astype(np.float64) for key, value in weights.items()}
+    velocity = {key: np.zeros_like(value) for key, value in weights.items()}
+    losses = []
+    for (x, labels), rate in zip(batches, learning_rates, strict=True):
+        loss, gradients = loss_and_gradients(network, weights, x, labels)
+        losses.append(loss)
+        for key, gradient in gradients.items():
+            g = gradient + weight_decay * weights[key]
+            velocity[key] = momentum * velocity[key] + g
+            weights[key] = weights[key] - rate * (g + momentum * velocity[key] if nesterov else velocity[key])
+    return losses, weights
+
+
+def loss_and_gradients(
+    network: Sequence[Node],
+    weights: Mapping[tuple[str, str], Array],
+    x: NDArray[np.floating],
+    labels: NDArray[np.integer],
+) -> tuple[float, Weights]:
+    """Return the mean loss of a minibatch and its gradient by every parameter."""
+    values = forward(network, weights, x)
+    last = network[-1]["name"]
+    loss, slope = _softmax_cross_entropy(values[last], labels)
+    gradients: Weights = {}
+    slopes = {last: slope}
+    for node in reversed(network):
+        inputs = [values[name] for name in node["inputs"]]
+        own = _own(weights, node)
+        backward = _BACKWARD[node["op"]]
+        input_slopes, parameter_slopes = backward(node, inputs, own, slopes[node["name"]])
+        for name, slope in zip(node["inputs"], input_slopes, strict=True):
+            slopes[name] = slopes[name] + slope if name in slopes else slope
+        for name, slope in parameter_slopes.items():
+            gradients[node["name"], name] = slope
+    return loss, gradients
+
+
+def forward(
+    network: Sequence[Node], weights: Mapping[tuple[str, str], Array], x: NDArray[np.floating]
+) -> dict[str, Array]:
+    """Return the value of every node by name."""
+    values = {"input": x.astype(np.float64)}
+    for node in network:
+        inputs = [values[name] for name in node["inputs"]]
+        values[node["name"]] = _FORWARD[node["op"]](node, inputs, _own(weights, node))
+    return values
+
+
+Parameters = dict[str, Array]
+Slopes = tuple[list[Array], Parameters]
+"""Gradients by the inputs, and by the parameters."""
+
+
+def _own(weights: Mapping[tuple[str, str], Array], node: Node) -> Parameters:
+    return {name: value for (owner, name), value in weights.items() if owner == node["name"]}
+
+
+def _softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[float, Array]:
+    samples = len(logits)
+    slope = np.zeros_like(logits)
+    loss = 0.0
+    for n in range(samples):
+        exponentials = np.exp(logits[n] - logits[n].max())
+        probabilities = exponentials / exponentials.sum()
+        loss -= np.log(probabilities[labels[n]])
+        slope[n] = probabilities
+        slope[n, labels[n]] -= 1
+    return loss / samples, slope / samples
+
+
+def _conv(node: Node, inputs: list[Array], own: Parameters) -> Array:
+    (x,), weight, stride = inputs, own["weight"], node["stride"]
+    filters, _, r, s = weight.shape
+    padded = _padded(x, node["padding"], 0)
+    rows, columns = (padded.shape[2] - r) // stride + 1, (padded.shape[3] - s) // stride + 1
+    y = np.zeros((len(x), filters, rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            patch = padded[:, :, i * stride : i * stride + r, j * stride : j * stride + s]
+            y[:, :, i, j] = np.tensordot(patch, weight, ([1, 2, 3], [1, 2, 3])) + own["bias"]
+    return y
+
+
+def _conv_backward(node: Node, inputs: list[Array], own: Parameters, dy: Array) -> Slopes:
+    (x,), weight, stride = inputs, own["weight"], node["stride"]
+    r, s = weight.shape[2:]
+    padded = _padded(x, node["padding"], 0)
+    dpadded, dweight = np.zeros_like(padded), np.zeros_like(weight)
+    for i in range(dy.shape[2]):
+        for j in range(dy.shape[3]):
+            at = np.s_[:, :, i * stride : i * stride + r, j * stride : j * stride + s]
+            dpadded[at] += np.tensordot(dy[:, :, i, j], weight, (1, 0))
+            dweight += np.tensordot(dy[:, :, i, j], padded[at], (0, 0))
+    return [_cropped(dpadded, x, node["padding"])], {"weight": dweight, "bias": dy.sum((0, 2, 3))}
+
+
+def _linear(_: Node, inputs: list[Array], own: Parameters) -> Array:
+    return inputs[0] @ own["weight"].T + own["bias"]
+
+
+def _linear_backward(_: Node, inputs: list[Array], own: Parameters, dy: Array) -> Slopes:
+    return [dy @ own["weight"]], {"weight": dy.T @ inputs[0], "bias": dy.sum(0)}
+
+
+def _relu(_: Node, inputs: list[Array], __: Parameters) -> Array:
+    return inputs[0] * (inputs[0] > 0)
+
+
+def _relu_backward(_: Node, inputs: list[Array], __: Parameters, dy: Array) -> Slopes:
+    return [dy * (inputs[0] > 0)], {}
+
+
+def _sigmoid(_: Node, inputs: list[Array], __: Parameters) -> Array:
+    return 1 / (1 + np.exp(-inputs[0]))
+
+
+def _sigmoid_backward(node: Node, inputs: list[Array], own: Parameters, dy: Array) -> Slopes:
+    y = _sigmoid(node, inputs, own)
+    return [dy * y * (1 - y)], {}
+
+
+def _max_pool(node: Node, inputs: list[Array], __: Parameters) -> Array:
+    padded = _padded(inputs[0], (node["padding"], node["padding"]), -np.inf)
+    y = np.zeros((*padded.shape[:2], *_pooled(padded, node)))
+    for i, j in np.ndindex(y.shape[2:]):
+        y[:, :, i, j] = padded[_window(i, j, node)].max((2, 3))
+    return y
+
+
+def _max_pool_backward(node: Node, inputs: list[Array], __: Parameters, dy: Array) -> Slopes:
+    padding = (node["padding"], node["padding"])
+    padded = _padded(inputs[0], padding, -np.inf)
+    dpadded = np.zeros_like(padded)
+    for n, c, i, j in np.ndindex(dy.shape):
+        patch = padded[n, c][_window(i, j, node)[2:]]
+        u, v = divmod(int(patch.argmax()), patch.shape[1])
+        dpadded[n, c, i * node["stride"] + u, j * node["stride"] + v] += dy[n, c, i, j]
+    return [_cropped(dpadded, inputs[0], padding)], {}
+
+
+def _avg_pool(node: Node, inputs: list[Array], __: Parameters) -> Array:
+    y = np.zeros((*inputs[0].shape[:2], *_pooled(inputs[0], node)))
+    for i, j in np.ndindex(y.shape[2:]):
+        y[:, :, i, j] = inputs[0][_window(i, j, node)].mean((2, 3))
+    return y
+
+
+def _avg_pool_backward(node: Node, inputs: list[Array], __: Parameters, dy: Array) -> Slopes:
+    dx = np.zeros_like(inputs[0])
+    area = node["window"][0] * node["window"][1]
+    for i, j in np.ndindex(dy.shape[2:]):
+        dx[_window(i, j, node)] += dy[:, :, i, j, None, None] / area
+    return [dx], {}
+
+
+def _flatten(_: Node, inputs: list[Array], __: Parameters) -> Array:
+    return inputs[0].reshape(len(inputs[0]), -1)
+
+
+def _flatten_backward(_: Node, inputs: list[Array], __: Parameters, dy: Array) -> Slopes:
+    return [dy.reshape(inputs[0].shape)], {}
+
+
+def _add(_: Node, inputs: list[Array], __: Parameters) -> Array:
+    total = inputs[0]
+    for x in inputs[1:]:
+        total = total + x
+    return total
+
+
+def _add_backward(_: Node, inputs: list[Array], __: Parameters, dy: Array) -> Slopes:
+    return [dy for _ in inputs], {}
+
+
+def _concat(_: Node, inputs: list[Array], __: Parameters) -> Array:
+    return np.concatenate(inputs, axis=1)
+
+
+def _concat_backward(_: Node, inputs: list[Array], __: Parameters, dy: Array) -> Slopes:
+    slopes, first = [], 0
+    for x in inputs:
+        slopes.append(dy[:, first : first + x.shape[1]])
+        first += x.shape[1]
+    return slopes, {}
+
+
+def _padded(x: Array, padding: tuple[int, int], value: float) -> Array:
+    high, wide = padding
+    return np.pad(x, ((0, 0), (0, 0), (high, high), (wide, wide)), constant_values=value)
+
+
+def _cropped(padded: Array, like: Array, padding: tuple[int, int]) -> Array:
+    high, wide = padding
+    return padded[:, :, high : high + like.shape[2], wide : wide + like.shape[3]]
+
+
+def _pooled(x: Array, node: Node) -> tuple[int, int]:
+    (r, s), stride = node["window"], node["stride"]
+    return (x.shape[2] - r) // stride + 1, (x.shape[3] - s) // stride + 1
+
+
+def _window(i: int, j: int, node: Node) -> tuple[slice, slice, slice, slice]:
+    (r, s), stride = node["window"], node["stride"]
+    return np.s_[:, :, i * stride : i * stride + r, j * stride : j * stride + s]
+
+
+_FORWARD = {
+    "conv": _conv,
+    "linear": _linear,
+    "relu": _relu,
+    "sigmoid": _sigmoid,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "flatten": _flatten,
+    "add": _add,
+    "concat": _concat,
+}
+
+_BACKWARD = {
+    "conv": _conv_backward,
+    "linear": _linear_backward,
+    "relu": _relu_backward,
+    "sigmoid": _sigmoid_backward,
+    "max_pool": _max_pool_backward,
+    "avg_pool": _avg_pool_backward,
+    "flatten": _flatten_backward,
+    "add": _add_backward,
+    "concat": _concat_backward,
+}
