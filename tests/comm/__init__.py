@@ -1,0 +1,1 @@
+"""Tests of communication between ranks that are threads."""

@@ -1,0 +1,39 @@
+"""Words and exit codes of a job that fails, seen without MPI."""
+
+import pytest
+
+from comm.communicator import Communicator
+from comm.failure import agree, fail, job_hook
+from comm.threads import alone, run_ranks
+
+
+def test_agree_gives_the_first_ranks_error_to_all() -> None:
+    errors = [None, None, "rank 2 has no data", "rank 3 has no data"]
+    assert run_ranks(4, lambda c: agree(c, errors[c.rank])) == ["rank 2 has no data"] * 4
+
+
+def test_agree_is_none_when_no_rank_has_an_error() -> None:
+    assert run_ranks(3, lambda c: agree(c, None)) == [None] * 3
+
+
+def test_fail_prints_one_line_and_gives_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        fail(alone(), "minibatch=10 does not divide into 16 leaves", 2)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: minibatch=10 does not divide into 16 leaves\n"
+
+
+def test_a_failed_job_names_its_rank_and_ends_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(communicator: Communicator) -> None:
+        if communicator.rank == 1:
+            job_hook(communicator)(ConnectionError("the link is down"))
+        communicator.barrier()
+
+    with pytest.raises(SystemExit):
+        run_ranks(2, work)
+    assert "rank 1: ConnectionError: the link is down" in capsys.readouterr().err
+
+
+def test_a_failed_job_of_one_rank_alone_is_left_to_its_waiter(capsys: pytest.CaptureFixture[str]) -> None:
+    job_hook(alone())(ConnectionError("the link is down"))
+    assert not capsys.readouterr().err

@@ -1,0 +1,32 @@
+"""What the environment says about the launcher; no MPI is started here."""
+
+import subprocess
+import sys
+
+import pytest
+
+from comm.mpi import launched_ranks
+
+
+@pytest.mark.parametrize(
+    ("environment", "ranks"),
+    [
+        ({}, 1),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, 4),
+        ({"PMI_SIZE": "3"}, 3),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "8"}, 8),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, 1),  # a batch script without srun
+        (
+            {"OMPI_COMM_WORLD_SIZE": "4", "SLURM_STEP_NUM_TASKS": "2"},
+            4,
+        ),  # mpirun started its daemons with srun
+    ],
+)
+def test_launched_ranks_reads_the_launcher(environment: dict[str, str], ranks: int) -> None:
+    assert launched_ranks(environment) == ranks
+
+
+def test_importing_comm_does_not_import_mpi4py() -> None:
+    modules = "comm.mpi, comm.failure, comm.collectives, comm.comm_thread, comm.threads, comm.tree, sys"
+    code = f"import {modules}; sys.exit('mpi4py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""Tests of communication between processes, started by mpirun."""

@@ -1,0 +1,1 @@
+"""Programs that the MPI tests start on every rank."""
