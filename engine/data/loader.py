@@ -1,0 +1,178 @@
+"""A thread that prepares the next minibatches while this one is computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from threading import Event, Thread
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.augment import Augment
+from engine.data.dataset import Dataset
+from engine.data.sampler import ABSENT, Share
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One prepared minibatch, or this rank's share of it.
+
+    Attributes
+    ----------
+    x
+        float32 [n, *sample_shape], C-contiguous; zeros where the sample is absent.
+    labels
+        int32 [n]; -1 where the sample is absent.
+    samples
+        int64 [n], indices into the data set; -1 where the sample is absent.
+    epoch
+        The epoch of the share, which keyed the augmentation.
+    """
+
+    x: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    samples: NDArray[np.int64]
+    epoch: int
+
+
+@dataclass(frozen=True)
+class _End:
+    """Follows the last batch; carries what stopped the thread, if anything did."""
+
+    error: BaseException | None
+
+
+class Loader:
+    """Iterate over prepared batches, in the order of the shares.
+
+    The batches live in `depth` + 1 buffers that are reused: a batch is valid until the next one is asked
+    for. What fails while a batch is prepared is raised, as it is, where that batch would have come; the
+    iteration is then over. A loader can be walked through once. Close it, or use it in a `with`.
+
+    Parameters
+    ----------
+    dataset
+        Only the samples named in the shares are read, by the loader's thread.
+    shares
+        All of one length; consumed by the loader's thread, up to `depth` + 1 ahead. May be endless.
+    augment
+        None leaves the samples as they are.
+    seed
+        Keys the augmentation, together with the share's epoch and the sample's index.
+    depth
+        How many batches are prepared ahead.
+
+    Attributes
+    ----------
+    wait_seconds
+        How long, in all, the caller has waited for batches that were not ready.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        shares: Iterable[Share],
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+        depth: int = 2,
+    ) -> None:
+        self.wait_seconds = 0.0
+        self._dataset = dataset
+        self._shares = shares
+        self._augment = augment or Augment()
+        self._augment.check(dataset.sample_shape)
+        self._seed = seed
+        self._buffers = depth + 1
+        self._scratch = np.empty(dataset.sample_shape, np.float32)
+        self._free: SimpleQueue[Batch | None] = SimpleQueue()
+        self._ready: SimpleQueue[Batch | _End] = SimpleQueue()
+        self._held: Batch | None = None
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="data-prefetch", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Loader:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._stop.is_set():
+            raise StopIteration
+        if self._held is not None:
+            self._free.put(self._held)
+            self._held = None
+        asked = time.perf_counter()
+        arrived = self._ready.get()
+        self.wait_seconds += time.perf_counter() - asked
+        if isinstance(arrived, Batch):
+            self._held = arrived
+            return arrived
+        self.close()
+        if arrived.error is not None:
+            raise arrived.error
+        raise StopIteration
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the thread, at the latest after the sample it is reading; may be called again."""
+        self._stop.set()
+        self._free.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        error = None
+        try:
+            self._prepare()
+        except BaseException as caught:  # whatever it is, the consumer must not wait forever
+            error = caught
+        self._ready.put(_End(error))
+
+    def _prepare(self) -> None:
+        started = False
+        for share in self._shares:
+            if not started:
+                for _ in range(self._buffers):
+                    self._free.put(self._allocate(len(share.samples)))
+                started = True
+            buffer = self._free.get()
+            if buffer is None or not self._fill(buffer, share):
+                return
+            self._ready.put(replace(buffer, epoch=share.epoch))
+
+    def _allocate(self, samples: int) -> Batch:
+        return Batch(
+            x=np.empty((samples, *self._dataset.sample_shape), np.float32),
+            labels=np.empty(samples, np.int32),
+            samples=np.empty(samples, np.int64),
+            epoch=0,
+        )
+
+    def _fill(self, buffer: Batch, share: Share) -> bool:
+        """Write one share into a buffer; tell whether it was finished rather than stopped."""
+        assert share.samples.shape == buffer.samples.shape, "all shares of a loader have one length"
+        buffer.samples[...] = share.samples
+        for place, sample in enumerate(share.samples.tolist()):
+            if self._stop.is_set():
+                return False
+            x = buffer.x[place]
+            if sample == ABSENT:
+                x.fill(0.0)
+                buffer.labels[place] = ABSENT
+                continue
+            buffer.labels[place] = self._dataset.read(sample, x)
+            self._augment.apply(x, self._scratch, seed=self._seed, epoch=share.epoch, sample=sample)
+        return True

@@ -1,0 +1,34 @@
+"""From stored pixels to zero mean and unit variance, channel by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """x = pixel * scale + shift; both are float32 [C, 1, 1].
+
+    A product and a sum, each rounded once: the same bits on every machine.
+    """
+
+    scale: NDArray[np.float32]
+    shift: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, *, mean: Sequence[float], std: Sequence[float], white: int = 255) -> Normalisation:
+        """Take mean and standard deviation as they are published: of pixels where `white` counts as 1."""
+        deviation = np.array(std, np.float64).reshape(-1, 1, 1)
+        average = np.array(mean, np.float64).reshape(-1, 1, 1)
+        scale = 1.0 / (white * deviation)
+        shift = -average / deviation
+        return cls(scale.astype(np.float32), shift.astype(np.float32))
+
+    def apply(self, pixels: NDArray[np.uint8], x: NDArray[np.float32]) -> None:
+        """Overwrite x (float32 [C, H, W]) with the normalised pixels (uint8 [C, H, W])."""
+        np.multiply(pixels, self.scale, out=x)
+        np.add(x, self.shift, out=x)

@@ -1,0 +1,100 @@
+"""Augmentation against every flip and crop written out, and its independence of order."""
+
+import numpy as np
+import pytest
+
+from engine.data.augment import Augment
+from engine.errors import UserError
+
+
+def augmented(
+    augment: Augment, image: np.ndarray, *, sample: int, epoch: int = 0, seed: int = 0
+) -> np.ndarray:
+    x = image.copy()
+    augment.apply(x, np.full_like(x, np.nan), seed=seed, epoch=epoch, sample=sample)
+    return x
+
+
+def image(*shape: int) -> np.ndarray:
+    return 1 + np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def every_crop(x: np.ndarray, padding: int) -> set[bytes]:
+    padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
+    places = range(2 * padding + 1)
+    height, width = x.shape[1:]
+    return {padded[:, i : i + height, j : j + width].tobytes() for i in places for j in places}
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 5), (1, 4, 9)])
+@pytest.mark.parametrize("padding", [1, 3])
+def test_crops_are_the_crops_of_the_padded_image_and_all_occur(shape: tuple[int, ...], padding: int) -> None:
+    x = image(*shape)
+    augment = Augment(crop_padding=padding)
+    got = {augmented(augment, x, sample=sample).tobytes() for sample in range(600)}
+    assert got == every_crop(x, padding)
+
+
+def test_flip_mirrors_half_of_the_images() -> None:
+    x = image(3, 4, 5)
+    got = [augmented(Augment(flip=True), x, sample=sample).tobytes() for sample in range(1000)]
+    assert set(got) == {x.tobytes(), x[:, :, ::-1].tobytes()}
+    assert 400 < got.count(x.tobytes()) < 600
+
+
+def test_flip_and_crop_combine() -> None:
+    x = image(2, 4, 4)
+    got = {augmented(Augment(flip=True, crop_padding=1), x, sample=sample).tobytes() for sample in range(400)}
+    assert got == every_crop(x, 1) | every_crop(x[:, :, ::-1], 1)
+
+
+def test_result_depends_on_seed_epoch_and_sample_only() -> None:
+    augment = Augment(flip=True, crop_padding=4)
+    x = image(3, 8, 8)
+    keys = [(seed, epoch, sample) for seed in range(3) for epoch in range(3) for sample in range(20)]
+    forward = {k: augmented(augment, x, seed=k[0], epoch=k[1], sample=k[2]) for k in keys}
+    for key in reversed(keys):
+        again = augmented(augment, x, seed=key[0], epoch=key[1], sample=key[2])
+        np.testing.assert_array_equal(again, forward[key])
+    for changed in ((1, 0), (0, 1)):
+        assert any(
+            not np.array_equal(forward[0, 0, sample], forward[*changed, sample]) for sample in range(20)
+        )
+
+
+def test_none_leaves_every_sample_alone() -> None:
+    features = np.arange(5, dtype=np.float32)
+    Augment().check(features.shape)
+    np.testing.assert_array_equal(augmented(Augment(), features, sample=0), np.arange(5))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("none", Augment()),
+        ("flip", Augment(flip=True)),
+        ("crop4", Augment(crop_padding=4)),
+        ("flip,crop4", Augment(flip=True, crop_padding=4)),
+        ("crop12, flip", Augment(flip=True, crop_padding=12)),
+    ],
+)
+def test_parses_the_names(text: str, expected: Augment) -> None:
+    assert Augment.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "flop", "crop", "crop0", "crop-1", "none,flip", "flip,flip", "crop1,crop2", "flip,"]
+)
+def test_refuses_other_names(text: str) -> None:
+    with pytest.raises(
+        UserError, match=f'augment: got "{text}"; must be "none", or "flip" and "crop<pixels>"'
+    ):
+        Augment.parse(text)
+
+
+def test_refuses_features_and_too_much_padding() -> None:
+    with pytest.raises(UserError, match=r"samples have shape \(429,\); must be images"):
+        Augment(flip=True).check((429,))
+    with pytest.raises(UserError, match=r"crop8 of \(3, 8, 9\); must be under 8"):
+        Augment(crop_padding=8).check((3, 8, 9))
+    Augment(crop_padding=7).check((3, 8, 9))

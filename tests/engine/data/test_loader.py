@@ -1,0 +1,182 @@
+"""The loader: order, buffers, failures and endings."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.data.augment import Augment
+from engine.data.dataset import DataError, Dataset
+from engine.data.loader import Loader
+from engine.data.sampler import ABSENT, Sampler, Share, evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered(Dataset):
+    """Sample i is filled with i and has label i % 10; `broken` cannot be read; reading is recorded."""
+
+    name: str = "numbered"
+    sample_shape: tuple[int, ...] = (2, 4, 4)
+    classes: int = 10
+    broken: int = -5
+    delay_s: float = 0.0
+    reads: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return 100
+
+    def read(self, index: int, x: NDArray[np.float32]) -> int:
+        if index == self.broken:
+            raise DataError.at("17.jpg", "cannot be decoded")
+        time.sleep(self.delay_s)
+        self.reads.append(index)
+        x[...] = np.arange(32).reshape(2, 4, 4) + 100 * index
+        return index % 10
+
+
+def prefetch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "data-prefetch"]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    assert not prefetch_threads()
+
+
+def shares_of(*rows: list[int], epoch: int = 0) -> list[Share]:
+    return [Share(epoch, np.array(row, np.int64)) for row in rows]
+
+
+def test_batches_come_in_the_order_of_the_shares() -> None:
+    shares = list(islice(Sampler(length=100, batch=8, seed=1).training(), 30))
+    with Loader(Numbered(), shares) as loader:
+        for share, batch in zip(shares, loader, strict=True):
+            np.testing.assert_array_equal(batch.samples, share.samples)
+            np.testing.assert_array_equal(batch.labels, share.samples % 10)
+            np.testing.assert_array_equal(batch.x[:, 0, 0, 0], share.samples * 100)
+            assert batch.epoch == share.epoch
+            assert (batch.x.dtype, batch.labels.dtype, batch.samples.dtype) == (
+                np.float32,
+                np.int32,
+                np.int64,
+            )
+            assert batch.x.shape == (8, 2, 4, 4)
+            assert batch.x.flags.c_contiguous
+
+
+def test_absent_samples_are_zero_and_labelled_so() -> None:
+    with Loader(Numbered(), evaluation(10, 4)) as loader:
+        seen = [
+            (batch.samples.tolist(), batch.labels.tolist(), batch.x[:, 0, 0, 1].tolist()) for batch in loader
+        ]
+    assert seen[-1] == ([8, 9, ABSENT, ABSENT], [8, 9, -1, -1], [801.0, 901.0, 0.0, 0.0])
+    assert [sample for samples, _, _ in seen for sample in samples if sample != ABSENT] == list(range(10))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_buffers_are_reused_and_the_held_batch_is_left_alone(depth: int) -> None:
+    places = set()
+    with Loader(Numbered(), Sampler(100, 4, 0).training(), depth=depth) as loader:
+        for batch in islice(loader, 20):
+            before = batch.x.copy()
+            time.sleep(0.002)
+            np.testing.assert_array_equal(batch.x, before)
+            places.add(batch.x.ctypes.data)
+    assert len(places) == depth + 1
+
+
+def test_thread_runs_ahead_by_depth_and_no_further() -> None:
+    data = Numbered()
+    with Loader(data, Sampler(100, 5, 0).training(), depth=2) as loader:
+        next(loader)
+        deadline = time.monotonic() + 5
+        while len(data.reads) < 15 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert len(data.reads) == 15
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_together_load_what_one_rank_loads(ranks: int) -> None:
+    def load(rows: slice) -> list[NDArray[np.float32]]:
+        shares = (share.rows(rows) for share in islice(Sampler(100, 16, 3).training(), 9))
+        with Loader(Numbered(), shares, augment=Augment(flip=True, crop_padding=2), seed=3) as loader:
+            return [batch.x.copy() for batch in loader]
+
+    part = 16 // ranks
+    parts = [load(slice(rank * part, (rank + 1) * part)) for rank in range(ranks)]
+    for step, whole in enumerate(load(slice(None))):
+        np.testing.assert_array_equal(np.concatenate([loaded[step] for loaded in parts]), whole)
+
+
+def test_only_the_samples_of_the_share_are_read() -> None:
+    data = Numbered()
+    with Loader(data, shares_of([3, 9], [ABSENT, 4])) as loader:
+        assert len([batch.epoch for batch in loader]) == 2
+    assert data.reads == [3, 9, 4]
+
+
+def test_failure_is_raised_with_its_own_type_after_the_good_batches() -> None:
+    loader = Loader(Numbered(broken=17), shares_of([1], [2], [17], [3]))
+    assert [next(loader).samples.item() for _ in range(2)] == [1, 2]
+    with pytest.raises(DataError, match=r"17.jpg: cannot be decoded"):
+        next(loader)
+    assert list(loader) == []
+
+
+def test_failure_of_the_shares_is_raised_too() -> None:
+    def shares() -> Iterator[Share]:
+        yield from shares_of([1])
+        raise KeyError("no more")
+
+    loader = Loader(Numbered(), shares())
+    next(loader)
+    with pytest.raises(KeyError, match="no more"):
+        next(loader)
+
+
+def test_early_close_is_prompt_while_batches_wait() -> None:
+    loader = Loader(Numbered(), Sampler(100, 4, 0).training())
+    next(loader)
+    started = time.monotonic()
+    loader.close()
+    loader.close()
+    assert time.monotonic() - started < 1
+    assert list(loader) == []
+
+
+def test_close_does_not_wait_for_the_rest_of_a_minibatch() -> None:
+    started = time.monotonic()
+    with Loader(Numbered(delay_s=0.02), Sampler(100, 100, 0).training()):
+        pass
+    assert time.monotonic() - started < 1
+
+
+def test_close_before_the_first_share_and_no_shares_at_all() -> None:
+    with Loader(Numbered(), []) as loader:
+        assert list(loader) == []
+    Loader(Numbered(), shares_of([1], [2])).close()
+
+
+def test_thread_is_a_named_daemon() -> None:
+    with Loader(Numbered(), Sampler(100, 4, 0).training()):
+        (thread,) = prefetch_threads()
+        assert thread.daemon
+
+
+def test_waiting_is_measured() -> None:
+    with Loader(Numbered(delay_s=0.01), shares_of([1, 2])) as slow:
+        assert len([batch.epoch for batch in slow]) == 1
+    # Two sleeps of 10 ms, less what passed before the loader was asked.
+    assert 0.005 < slow.wait_seconds < 1
+
+
+def test_augmentation_that_does_not_fit_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"crop4 of \(2, 4, 4\)"):
+        Loader(Numbered(), [], augment=Augment(crop_padding=4))

@@ -1,0 +1,91 @@
+"""Damaged files: a reader gives samples of the right shape or a DataError that names the file."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data.cifar10 import open_cifar10
+from engine.data.dataset import DataError, Dataset
+from engine.data.image_folder import open_image_folder
+from engine.data.mnist import open_mnist
+from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+
+CUTS = 150
+FLIPS = 300
+
+
+def damaged(content: bytes) -> Iterator[bytes]:
+    """Yield the content cut short at many places, with bytes changed, extended, and replaced by noise."""
+    generator = np.random.default_rng(0)
+    yield b""
+    for end in np.unique(np.linspace(0, len(content) - 1, CUTS).astype(int)):
+        yield content[:end]
+    for number in range(FLIPS):
+        # Every other time near the start, where the headers are.
+        reach = len(content) if number % 2 else min(len(content), 64)
+        changed = bytearray(content)
+        for place in generator.integers(0, reach, generator.integers(1, 4)):
+            changed[place] = generator.integers(256)
+        yield bytes(changed)
+    yield content + b"more"
+    for length in (1, 4, 16, 100, 3073, 5000):
+        noise = generator.bytes(length)
+        yield noise
+        yield content[:16] + noise
+
+
+def survives(path: Path, read: Callable[[], Dataset]) -> tuple[int, int]:
+    """Read every damaged version of a file; count those that were read and those that were refused."""
+    good = refused = 0
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            dataset = read()
+            x, labels = read_all(dataset)
+        except DataError as error:
+            assert path.name in str(error)
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert np.isfinite(x).all()
+            assert all(0 <= label < dataset.classes for label in labels)
+            good += 1
+    assert refused >= CUTS / 2
+    return good, refused
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_idx_files(tmp_path: Path, kind: str, zipped: bool) -> None:
+    write_mnist(tmp_path, split="train", samples=2, zipped=zipped)
+    (path,) = tmp_path.glob(f"train-{kind}*")
+    survives(path, lambda: open_mnist(tmp_path).train)
+
+
+def test_cifar10_batches(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, samples=2, test=False)
+    survives(tmp_path / "data_batch_2.bin", lambda: open_cifar10(tmp_path).train)
+
+
+IMAGE_WRITERS: dict[str, Callable[[Path], None]] = {
+    "colour.png": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "grey.png": lambda path: write_image(path, random_bytes(12, 10)),
+    "palette.png": lambda path: Image.fromarray(random_bytes(12, 10, 3)).quantize(16).save(path),
+    "deep.png": lambda path: Image.fromarray(np.arange(120, dtype=np.uint16).reshape(12, 10)).save(path),
+    "colour.jpg": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "progressive.jpg": lambda path: Image.fromarray(random_bytes(12, 10, 3)).save(path, progressive=True),
+    "cmyk.jpg": lambda path: Image.new("CMYK", (10, 12)).save(path),
+}
+
+
+@pytest.mark.parametrize("name", IMAGE_WRITERS)
+def test_images(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "ape" / "whole.png", random_bytes(8, 8, 3))
+    path = tmp_path / "cat" / name
+    path.parent.mkdir()
+    IMAGE_WRITERS[name](path)
+    good, _ = survives(path, lambda: open_image_folder(tmp_path, (3, 8, 8)).train)
+    assert good > 0

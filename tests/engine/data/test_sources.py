@@ -1,0 +1,94 @@
+"""What the user may write for data, and what is said when it is wrong."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data import sources
+from engine.data.dataset import DataError
+from engine.data.sources import open_data
+from engine.errors import UserError
+from tests.engine.data.files import random_bytes, write_cifar10, write_image, write_mnist
+
+
+def test_opens_every_kind(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, samples=1)
+    write_mnist(tmp_path, split="train", samples=2)
+    for name in ("ape", "cat"):
+        write_image(tmp_path / "pictures" / name / "a.jpg", random_bytes(9, 9, 3))
+    for spec, shape, classes, length in (
+        ("digits", (1, 8, 8), 10, 1437),
+        ("synthetic", (429,), 9304, 1 << 16),
+        (f"cifar10:{tmp_path}", (3, 32, 32), 10, 5),
+        (f"mnist:{tmp_path}", (1, 28, 28), 10, 2),
+        (f"images:{tmp_path / 'pictures'}", (3, 5, 5), 1000, 2),
+    ):
+        train = open_data(spec, shape, classes, 0).train
+        x = np.empty(shape, np.float32)
+        assert train.name == spec.partition(":")[0]
+        assert len(train) == length
+        assert 0 <= train.read(length - 1, x) < classes
+
+
+def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_mnist(tmp_path, split="train", samples=2)
+    assert len(open_data("mnist:~", (1, 28, 28), 10, 0).train) == 2
+
+
+def test_synthetic_data_follows_the_seed() -> None:
+    x = np.empty((2, 8), np.float32)
+    for seed in (0, 1):
+        open_data("synthetic", (8,), 2, seed).train.read(0, x[seed])
+    assert not np.array_equal(x[0], x[1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ("cifar:x", r'got "cifar:x" \(did you mean "cifar10"\?\); must be digits, synthetic, images:DIR'),
+        ("Digits", r'did you mean "digits"'),
+        ("", 'got ""; must be digits'),
+        ("/some/folder", 'got "/some/folder"; must be digits'),
+        ("digits:x", "digits takes no folder"),
+        ("synthetic:", "synthetic takes no folder"),
+        ("images", "images needs its folder: images:DIR"),
+        ("mnist:", "mnist needs its folder: mnist:DIR"),
+        ("mnist:~no-such-user-here/x", "there is no such home folder"),
+    ],
+)
+def test_wrong_spec_is_explained(spec: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        open_data(spec, (1, 8, 8), 10, 0)
+
+
+def test_data_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, samples=1)
+    for name in ("ape", "cat", "dog"):
+        write_image(tmp_path / "pictures" / name / "a.png", random_bytes(9, 9, 3))
+    pictures = f"images:{tmp_path / 'pictures'}"
+    for spec, shape, classes, problem in (
+        (
+            f"cifar10:{tmp_path}",
+            (1, 8, 8),
+            10,
+            r"has samples of shape \(3, 32, 32\); the model wants \(1, 8, 8\)",
+        ),
+        ("digits", (1, 8, 8), 100, "digits has 10 classes; the model wants 100"),
+        (pictures, (3, 5, 5), 2, "has 3 classes; the model wants at most 2"),
+        (pictures, (4, 5, 5), 3, r"shape \(4, 5, 5\); must be \(3, H, W\) or \(1, H, W\)"),
+        (pictures, (429,), 3, r"shape \(429,\); must be"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            open_data(spec, shape, classes, 0)
+
+
+def test_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(directory: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(directory / "train-images-idx3-ubyte"))
+
+    monkeypatch.setattr(sources, "open_mnist", refuse)
+    with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission denied"):
+        open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)
