@@ -1,0 +1,1 @@
+"""Training on CPU clusters: graph, memory, step, trainer and the commands."""

@@ -1,0 +1,112 @@
+"""Checkpoints: safetensors and a small JSON in one folder that appears whole or not at all.
+
+``<run>/checkpoints/step-00000120/`` holds ``model.safetensors`` (weights in standard layout),
+``optimizer.safetensors`` (velocities) and ``state.json``. Nothing in them depends on ranks or plan.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from engine.errors import UserError
+from engine.graph import Graph
+from engine.parameters import MOMENTUM
+from layers.layer import Array, Shape
+
+FORMAT = 1
+KEPT = 2  # the newest checkpoints; older ones are removed
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands: `step` updates done, under the recipe whose TOML this is."""
+
+    step: int
+    recipe: str
+
+
+def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array]) -> Path:
+    """Write a checkpoint into the run's folder and return its path."""
+    folder = run / "checkpoints" / f"step-{state.step:08d}"
+    unfinished = folder.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    _write(unfinished / _MODEL, save(weights))
+    _write(unfinished / _OPTIMIZER, save(velocities))
+    described = {"format": FORMAT, "step": state.step, "recipe": state.recipe}
+    _write(unfinished / _STATE, json.dumps(described, indent=2).encode())
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    for old in _checkpoints(run)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
+    if (path / _STATE).is_file():
+        return path
+    found = _checkpoints(path)
+    if not found:
+        raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
+    return found[-1]
+
+
+def read_state(checkpoint: Path) -> State:
+    """Read where a checkpoint stands."""
+    path = checkpoint / _STATE
+    try:
+        state: dict[str, Any] = json.loads(path.read_bytes())
+        if state["format"] != FORMAT:
+            raise UserError(f"{path}: has format {state['format']}; this version reads {FORMAT}")
+        return State(int(state["step"]), str(state["recipe"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read as a checkpoint's state: {error}") from error
+
+
+def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
+    """Read all weights and velocities, checked against what the graph wants."""
+    weights = _read(checkpoint / _MODEL, _wanted(graph, ""))
+    return weights | _read(checkpoint / _OPTIMIZER, _wanted(graph, MOMENTUM))
+
+
+def _wanted(graph: Graph, prefix: str) -> dict[str, Shape]:
+    return {
+        f"{prefix}{node.name}.{name}": parameter.shape
+        for node in graph
+        for name, parameter in node.layer.parameters(*graph.input_shapes(node)).items()
+    }
+
+
+def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+    try:
+        tensors: dict[str, Array] = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+    for name, shape in wanted.items():
+        got = tensors.get(name)
+        if got is None or got.shape != shape or got.dtype != np.float32:
+            came = "nothing" if got is None else f"{got.dtype} {list(got.shape)}"
+            raise UserError(f"{path}: holds {came} for {name}; the model wants float32 {list(shape)}")
+    return tensors
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    return sorted(path.parent for path in (run / "checkpoints").glob(f"step-*[0-9]/{_STATE}"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

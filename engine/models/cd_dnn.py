@@ -1,0 +1,17 @@
+"""CD-DNN, the context-dependent acoustic model of Seide et al. 2011 as Das et al. 2016 train it."""
+
+from engine.graph import Graph, GraphBuilder
+from layers.linear import Linear
+from layers.sigmoid import Sigmoid
+
+FRAMES, COEFFICIENTS, HIDDEN, SENONES = 11, 39, 2048, 9304
+
+
+def cd_dnn() -> Graph:
+    """Return seven hidden layers of 2,048 sigmoids on 11 frames of speech: 45,122,648 parameters."""
+    net = GraphBuilder((FRAMES * COEFFICIENTS,))
+    for layer in range(1, 8):
+        net.add(f"fc{layer}", Linear(HIDDEN, gain=4.0))  # sigmoids shrink the signal to a quarter at most
+        net.add(f"sigmoid_fc{layer}", Sigmoid())
+    net.add("fc8", Linear(SENONES, gain=1.0))
+    return net.graph()

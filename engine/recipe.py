@@ -1,0 +1,220 @@
+"""A recipe: everything that describes a run, read from TOML and checked field by field."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from engine.errors import UserError
+
+T = TypeVar("T")
+KINDS = ("constant", "step", "cosine")
+
+
+@dataclass(frozen=True)
+class OptimizerFields:
+    """Momentum SGD."""
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleFields:
+    """The learning rate; times are in epochs, fractions allowed."""
+
+    kind: str = "constant"
+    rate: float = 0.01
+    warmup_epochs: float = 0.0
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run. Exactly one of `epochs` and `steps` is not zero."""
+
+    model: str = "digits"
+    data: str = "digits"
+    augment: str = "none"
+    batch: int = 64
+    leaves: int = 16
+    epochs: int = 0
+    steps: int = 0
+    seed: int = 1
+    plan: str = "data"
+    overlap: bool = True
+    threads: int = 0
+    evaluate_every: int = 1
+    checkpoint_every: int = 1
+    checkpoint_steps: int = 0
+    out: str = ""
+    optimizer: OptimizerFields = field(default_factory=OptimizerFields)
+    schedule: ScheduleFields = field(default_factory=ScheduleFields)
+
+    NOT_IN_THE_BITS: ClassVar[tuple[str, ...]] = (
+        "overlap",
+        "threads",
+        "evaluate_every",
+        "checkpoint_every",
+        "checkpoint_steps",
+        "out",
+        "plan",
+    )
+    """Fields that change no weight: a resumed run may change them."""
+
+    def check(self, models: Mapping[str, object]) -> None:
+        """Raise UserError for the first field that is out of its range."""
+        self._check_choices(models)
+        self._check_minibatch()
+        for name, value, least, below in (
+            ("epochs", self.epochs, 0, None),
+            ("steps", self.steps, 0, None),
+            ("seed", self.seed, 0, 2**63),
+            ("threads", self.threads, 0, None),
+            ("evaluate_every", self.evaluate_every, 0, None),
+            ("checkpoint_every", self.checkpoint_every, 0, None),
+            ("checkpoint_steps", self.checkpoint_steps, 0, None),
+            ("optimizer.momentum", self.optimizer.momentum, 0, 1),
+            ("optimizer.weight_decay", self.optimizer.weight_decay, 0, None),
+            ("schedule.rate", self.schedule.rate, 0, None),
+            ("schedule.warmup_epochs", self.schedule.warmup_epochs, 0, None),
+            ("schedule.factor", self.schedule.factor, 0, None),
+        ):
+            if not value >= least or (below is not None and not value < below):  # also refuses NaN
+                limit = "" if below is None else f" and below {below}"
+                raise UserError(f"{name}: got {value}; must be at least {least}{limit}")
+
+    def _check_choices(self, models: Mapping[str, object]) -> None:
+        if self.model not in models:
+            raise UserError(
+                f'model: got "{self.model}"{_did_you_mean(self.model, models)}; {_one_of(models)}'
+            )
+        if self.schedule.kind not in KINDS:
+            hint = _did_you_mean(self.schedule.kind, KINDS)
+            raise UserError(f'schedule.kind: got "{self.schedule.kind}"{hint}; {_one_of(KINDS)}')
+        if self.plan != "data":
+            raise UserError(f'plan: got "{self.plan}"; must be "data" (data parallel)')
+
+    def _check_minibatch(self) -> None:
+        if self.leaves < 1 or self.leaves & (self.leaves - 1):
+            raise UserError(f"leaves: got {self.leaves}; must be a power of two")
+        if self.batch < 1 or self.batch % self.leaves:
+            raise UserError(f"batch: got {self.batch}; must be a multiple of leaves = {self.leaves}")
+        if (self.epochs > 0) == (self.steps > 0):
+            raise UserError(
+                f"epochs, steps: got {self.epochs} and {self.steps}; exactly one must be at least 1"
+            )
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML that `read_recipe` reads back to an equal one."""
+        lines, tables = [], []
+        for name, value in asdict(self).items():
+            if isinstance(value, dict):
+                tables += [f"\n[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]
+            else:
+                lines.append(f"{name} = {_toml(value)}")
+        return "\n".join(lines + tables) + "\n"
+
+
+def shipped() -> list[str]:
+    """Return the names of the recipes that come with the engine."""
+    folder = resources.files("engine") / "recipes"
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+    )
+
+
+def read_recipe(name: str) -> Recipe:
+    """Read a shipped recipe by name, or a TOML file by path.
+
+    Raises
+    ------
+    UserError
+        No such recipe, text that is not TOML, an unknown field, or a value of the wrong type.
+    """
+    if name in shipped():
+        return parse_recipe((resources.files("engine") / "recipes" / f"{name}.toml").read_text("utf-8"), name)
+    path = Path(name)
+    if path.suffix != ".toml" and not path.is_file():
+        hint = _did_you_mean(name, shipped())
+        raise UserError(f'recipe: got "{name}"{hint}; {_one_of(shipped())}, or the path of a TOML file')
+    try:
+        return parse_recipe(path.read_text("utf-8"), name)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not a text file") from error
+
+
+def parse_recipe(text: str, where: str) -> Recipe:
+    """Return the recipe that TOML text describes; `where` names it in errors."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where}: is not TOML: {error}") from error
+    return _fill(Recipe(), table, where)
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with single fields changed; a dot names a field of a table."""
+    for name, value in changes.items():
+        table, dot, entry = name.partition(".")
+        if dot:
+            recipe = replace(recipe, **{table: replace(getattr(recipe, table), **{entry: value})})
+        else:
+            recipe = replace(recipe, **{name: value})
+    return recipe
+
+
+def _fill(default: T, table: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    kinds = get_type_hints(type(default))
+    known = [each.name for each in fields(default)]  # type: ignore[arg-type]
+    changes = {}
+    for name, value in table.items():
+        if name not in known:
+            hint = _did_you_mean(name, known)
+            raise UserError(f'{where}: unknown field "{prefix}{name}"{hint}; {_one_of(known)}')
+        current = getattr(default, name)
+        if is_dataclass(current):
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: {prefix}{name} must be a table, got {value!r}")
+            changes[name] = _fill(current, value, where, f"{name}.")
+        else:
+            changes[name] = _typed(kinds[name], value, f"{where}: {prefix}{name}")
+    return replace(default, **changes)  # type: ignore[type-var]
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in (int, float, str, bool) and type(value) is kind:
+        return value
+    if kind == tuple[float, ...] and isinstance(value, list) and all(type(v) in (int, float) for v in value):
+        return tuple(float(entry) for entry in value)
+    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    raise UserError(f"{where}: got {value!r}; must be {wanted.get(kind, 'a list of numbers')}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(entry) for entry in value)}]"
+    return repr(value)
+
+
+def _did_you_mean(got: str, allowed: Any) -> str:
+    close = difflib.get_close_matches(got.lower(), list(allowed), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def _one_of(allowed: Any) -> str:
+    return f"must be one of {', '.join(allowed)}"

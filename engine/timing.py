@@ -1,0 +1,51 @@
+"""Where the seconds of a step went, on this rank."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from comm.comm_thread import CommandQueue
+from engine.data.loader import Loader
+
+WARM_STEPS = 3  # compile and touch memory for the first time: not part of the medians
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one step: the whole, and what it waited for communication and for data."""
+
+    step: float
+    exposed_communication: float
+    data_wait: float
+
+
+class StepClock:
+    """Laps from the end of one step to the end of the next."""
+
+    def __init__(self, queue: CommandQueue, loader: Loader):
+        self._queue, self._loader = queue, loader
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a lap now: what came before belongs to no step."""
+        self._start = time.perf_counter()
+        self._blocked, self._waited = self._queue.blocked_seconds, self._loader.wait_seconds
+
+    def lap(self) -> Timing:
+        """End a lap and begin the next."""
+        start, blocked, waited = self._start, self._blocked, self._waited
+        self.restart()
+        return Timing(self._start - start, self._blocked - blocked, self._waited - waited)
+
+
+def median(timings: Sequence[Timing]) -> Timing | None:
+    """Return the medians of the steps after the first few; None without a step."""
+    steady = timings[min(WARM_STEPS, len(timings) // 2) :]
+    if not steady:
+        return None
+    return Timing(
+        statistics.median(timing.step for timing in steady),
+        statistics.median(timing.exposed_communication for timing in steady),
+        statistics.median(timing.data_wait for timing in steady),
+    )

@@ -1,0 +1,255 @@
+"""The training loop of one rank: steps, evaluation, checkpoints."""
+
+import time
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommandQueue
+from engine.checkpoint import State, save_checkpoint
+from engine.data.augment import Augment
+from engine.data.dataset import DataSource
+from engine.data.loader import Batch, Loader
+from engine.data.sampler import Sampler
+from engine.evaluator import evaluate
+from engine.graph import Graph
+from engine.log import RunLog
+from engine.loss import Loss
+from engine.memory import Memory
+from engine.model import Model
+from engine.optimizer import SGD
+from engine.passes.fork import insert_forks
+from engine.recipe import Recipe
+from engine.schedule import Schedule
+from engine.step import train_step
+from engine.stop_signals import stop_signals
+from engine.timing import StepClock, Timing, median
+from layers.kernels.threads import Threads
+from layers.layer import Array, Context
+
+
+@dataclass
+class Progress:
+    """How far a run has come; the results are the same on all ranks."""
+
+    step: int
+    saved_step: int
+    evaluated_step: int = -1
+    interrupted: bool = False
+    results: dict[str, float | None] = field(
+        default_factory=lambda: {"final_loss": None, "test_loss": None, "test_accuracy": None}
+    )
+    timings: list[Timing] = field(default_factory=list)
+
+
+class Trainer:
+    """One rank's part of a run.
+
+    Parameters
+    ----------
+    collectives, queue
+        How this rank talks to the others; only jobs of `queue` may use `collectives`.
+    folder : Path or None
+        The run's folder; only rank 0 has one.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        graph: Graph,
+        data: DataSource,
+        collectives: Collectives,
+        queue: CommandQueue,
+        *,
+        threads: int,
+        folder: Path | None = None,
+    ):
+        self.recipe, self.data, self.folder = recipe, data, folder
+        self.collectives, self.queue = collectives, queue
+        tree = collectives.tree
+        own, per_leaf = tree.leaves_of(collectives.communicator.rank), recipe.batch // tree.leaves
+        self._mine = slice(own.start * per_leaf, own.stop * per_leaf)
+        self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
+        self.total_steps = recipe.steps or recipe.epochs * self.sampler.steps_per_epoch
+        self.model = Model(insert_forks(graph), collectives, queue)
+        self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
+        self.loss = Loss(self.memory, recipe.batch, collectives, queue)
+        self.context = Context(Threads(threads), leaves=len(own), seed=recipe.seed)
+        self.optimizer = SGD(**vars(recipe.optimizer))
+        self.schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
+        self.progress = Progress(0, 0)
+
+    def initialise(self) -> None:
+        """Start from the seed."""
+        self.model.initialise(self.recipe.seed)
+
+    def restore(self, state: State, tensors: dict[str, Array]) -> None:
+        """Start from a checkpoint."""
+        self.model.restore(tensors)
+        self.progress = Progress(state.step, state.step)
+
+    def train(self) -> dict[str, Any]:
+        """Run all steps that are left and return what `run.json` holds (collective).
+
+        The first SIGINT or SIGTERM of any rank ends the run after the step that all ranks are in, with
+        a checkpoint; the result then has ``interrupted: true``. A second one raises KeyboardInterrupt.
+        """
+        started, progress = time.perf_counter(), self.progress
+        log = RunLog(self.folder, total_steps=self.total_steps, first_step=progress.step)
+        self._say_hello(log)
+        left = islice(self.sampler.training(progress.step), max(0, self.total_steps - progress.step))
+        shares = (share.rows(self._mine) for share in left)
+        augment, seed = Augment.parse(self.recipe.augment), self.recipe.seed
+        with stop_signals() as stop, Loader(self.data.train, shares, augment=augment, seed=seed) as loader:
+            clock = StepClock(self.queue, loader)
+            for batch in loader:
+                self._step(batch, clock, log, stop=bool(stop))
+                if progress.interrupted:
+                    break
+                if self._end_of_step(log):
+                    clock.restart()
+        self.model.wait()
+        if not progress.interrupted and progress.evaluated_step != progress.step:
+            self._evaluate(log)
+        if progress.saved_step != progress.step and self._saves():
+            self._save()
+        results = self._describe(time.perf_counter() - started)
+        log.finish(results)
+        log.close()
+        self.context.threads.close()
+        return results
+
+    def _step(self, batch: Batch, clock: StepClock, log: RunLog, *, stop: bool) -> None:
+        """Train on one minibatch; all ranks learn whether one of them wants to stop."""
+        progress, context = self.progress, self.context
+        rate = self.schedule.at(progress.step)
+        context.step, context.samples = progress.step, batch.samples
+
+        def update(weights: Array, gradients: Array, velocity: Array) -> None:
+            self.optimizer.update(weights, gradients, velocity, rate)
+
+        train_step(self.model, self.memory, batch, self.loss, context, update, stop=stop)
+        outcome = self.loss.wait()
+        timing = clock.lap()
+        progress.timings.append(timing)
+        progress.step += 1
+        progress.interrupted = outcome.stop
+        progress.results["final_loss"] = outcome.loss / self.recipe.batch
+        log.step(
+            {
+                "step": progress.step,
+                "epoch": batch.epoch,
+                "loss": progress.results["final_loss"],
+                "accuracy": outcome.correct / self.recipe.batch,
+                "rate": rate,
+                "seconds": timing.step,
+                "exposed_communication_seconds": timing.exposed_communication,
+                "data_wait_seconds": timing.data_wait,
+                "samples_per_second": self.recipe.batch / timing.step,
+            }
+        )
+
+    def _end_of_step(self, log: RunLog) -> bool:
+        """Evaluate and save where the recipe says so; return whether anything was done."""
+        step, recipe = self.progress.step, self.recipe
+        epoch, inside = divmod(step, self.sampler.steps_per_epoch)
+        evaluates = inside == 0 and _due(epoch, recipe.evaluate_every)
+        saves = _due(step, recipe.checkpoint_steps) or (inside == 0 and _due(epoch, recipe.checkpoint_every))
+        if evaluates:
+            self._evaluate(log)
+        if saves:
+            self._save()
+        return evaluates or saves
+
+    def _saves(self) -> bool:
+        return self.recipe.checkpoint_every > 0 or self.recipe.checkpoint_steps > 0
+
+    def _evaluate(self, log: RunLog) -> None:
+        self.progress.evaluated_step = self.progress.step
+        if self.data.test is None:
+            return
+        loss, accuracy = evaluate(
+            self.model,
+            self.memory,
+            self.loss,
+            self.context,
+            self.data.test,
+            self.recipe.batch,
+            self.collectives,
+            self.queue,
+        )
+        self.progress.results |= {"test_loss": loss, "test_accuracy": accuracy}
+        epoch = self.progress.step / self.sampler.steps_per_epoch
+        log.epoch({"epoch": epoch, "step": self.progress.step, **self.progress.results})
+
+    def _save(self) -> None:
+        """Write a checkpoint (collective: the velocities come from all ranks)."""
+        self.model.wait()
+        velocities = self.model.standard_velocities()
+        if self.folder is not None:
+            state = State(self.progress.step, self.recipe.to_toml())
+            save_checkpoint(self.folder, state, self.model.standard(), velocities)
+        self.progress.saved_step = self.progress.step
+
+    def _say_hello(self, log: RunLog) -> None:
+        recipe = self.recipe
+        log.say(
+            f"{recipe.model} on {recipe.data}: {self.model.graph.parameter_count():,} parameters, "
+            f"minibatch {recipe.batch} in {recipe.leaves} leaves, "
+            f"steps {self.progress.step} to {self.total_steps}; "
+            f"{_count(self.collectives.communicator.size, 'rank')} x "
+            f"{_count(self.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}"
+        )
+        if self.sampler.dropped:
+            log.say(
+                f"{len(self.data.train)} training samples: {self.sampler.steps_per_epoch} steps an epoch; "
+                f"the {self.sampler.dropped} samples of the incomplete last minibatch are dropped, "
+                "others each epoch"
+            )
+
+    def _describe(self, seconds: float) -> dict[str, Any]:
+        recipe, progress = self.recipe, self.progress
+        timing = median(progress.timings)
+        return {
+            "model": recipe.model,
+            "data": recipe.data,
+            "ranks": self.collectives.communicator.size,
+            "threads": self.context.threads.count,
+            "batch": recipe.batch,
+            "leaves": recipe.leaves,
+            "overlap": recipe.overlap,
+            "seed": recipe.seed,
+            "steps": progress.step,
+            "epochs": progress.step / self.sampler.steps_per_epoch,
+            "parameters": self.model.graph.parameter_count(),
+            "samples_per_second": recipe.batch / timing.step if timing else None,
+            **progress.results,
+            "interrupted": progress.interrupted,
+            "weights_sha256": self.model.weights_sha256(),
+            "step_seconds_median": timing.step if timing else None,
+            "exposed_communication_seconds_median": timing.exposed_communication if timing else None,
+            "data_wait_seconds_median": timing.data_wait if timing else None,
+            "seconds_total": seconds,
+        }
+
+
+def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
+    fields = recipe.schedule
+    return Schedule(
+        kind=fields.kind,
+        rate=fields.rate,
+        warmup=round(fields.warmup_epochs * steps_per_epoch),
+        milestones=tuple(round(milestone * steps_per_epoch) for milestone in fields.milestones),
+        factor=fields.factor,
+        total=total,
+    )
+
+
+def _due(count: int, every: int) -> bool:
+    return every > 0 and count % every == 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,79 @@
+"""A whole training run on threads as ranks, small enough for unit tests."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommThread, InlineCommThread
+from comm.threads import run_ranks
+from comm.tree import Tree
+from engine.data.dataset import Dataset, DataSource
+from engine.graph import Graph
+from engine.recipe import Recipe, ScheduleFields
+from engine.trainer import Trainer
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Dataset):
+    """Samples that lie in memory."""
+
+    x: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def draw(cls, shape, classes, count, seed=0):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((count, *shape), np.float32)
+        return cls("samples", shape, classes, x, rng.integers(0, classes, count))
+
+    def __len__(self):
+        return len(self.x)
+
+    def read(self, index, x):
+        x[...] = self.x[index]
+        return int(self.labels[index])
+
+
+RECIPE = Recipe(batch=16, leaves=8, steps=4, checkpoint_every=0, schedule=ScheduleFields(rate=0.05))
+
+
+def train(
+    ranks: int,
+    graph: Graph,
+    recipe: Recipe = RECIPE,
+    *,
+    data: DataSource | None = None,
+    threads: int = 1,
+    folder: Path | None = None,
+    restore: Any = None,
+    delays: Any = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what run.json would hold, and the final weights; checks that all ranks agree on them."""
+    source = data or DataSource(Samples.draw(graph.input_shape, graph.output_shape[0], 64), None)
+
+    def work(world):
+        queue = CommThread() if recipe.overlap else InlineCommThread()
+        collectives = Collectives(world.split(0), Tree.of(world.size, recipe.leaves), chunk_floats=1000)
+        own_folder = folder if world.rank == 0 else None
+        trainer = Trainer(recipe, graph, source, collectives, queue, threads=threads, folder=own_folder)
+        if restore is None:
+            trainer.initialise()
+        else:
+            trainer.restore(*restore)
+        results = trainer.train()
+        weights = trainer.model.standard()
+        queue.close()
+        return results, weights
+
+    everyone = run_ranks(ranks, work, delays)
+    hashes = {results["weights_sha256"] for results, _ in everyone}
+    assert len(hashes) == 1, "the ranks ended with other weights"
+    return everyone[0]
+
+
+def changed(recipe: Recipe = RECIPE, **fields: Any) -> Recipe:
+    """Return a recipe with other fields."""
+    return replace(recipe, **fields)

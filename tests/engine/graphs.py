@@ -1,0 +1,85 @@
+"""Small graphs that use every layer, among them residual adds and concatenations."""
+
+from engine.graph import Graph, GraphBuilder
+from layers.add import Add
+from layers.avg_pool import AvgPool
+from layers.concat import Concat
+from layers.conv2d import Conv2d
+from layers.dropout import Dropout
+from layers.flatten import Flatten
+from layers.linear import Linear
+from layers.max_pool import MaxPool
+from layers.relu import ReLU
+from layers.sigmoid import Sigmoid
+
+
+def perceptron() -> Graph:
+    net = GraphBuilder((12,))
+    net.add("fc1", Linear(20))
+    net.add("relu1", ReLU())
+    net.add("fc2", Linear(17))
+    net.add("sigmoid2", Sigmoid())
+    net.add("fc3", Linear(5, gain=1.0))
+    return net.graph()
+
+
+def chain() -> Graph:
+    net = GraphBuilder((3, 9, 7))
+    net.add("conv1", Conv2d(18, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("pool1", MaxPool(2, 2))
+    net.add("conv2", Conv2d(8, (2, 3), stride=2, padding=(1, 0)))
+    net.add("relu2", ReLU())
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(6, gain=1.0))
+    return net.graph()
+
+
+def residual() -> Graph:
+    """Two blocks with a shortcut, the second one strided with a projection, as in residual networks."""
+    net = GraphBuilder((2, 8, 8))
+    net.add("conv1", Conv2d(16, 3, padding=1))
+    stem = net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(16, 3, padding=1), stem)
+    net.add("relu2", ReLU())
+    net.add("conv3", Conv2d(16, 3, padding=1))
+    net.add("add3", Add(), "conv3", stem)
+    block = net.add("relu3", ReLU())
+    net.add("conv4", Conv2d(24, 3, stride=2, padding=1), block)
+    net.add("project", Conv2d(24, 1, stride=2), block)
+    net.add("add4", Add(), "conv4", "project")
+    net.add("relu4", ReLU())
+    net.add("pool", AvgPool())
+    net.add("flatten", Flatten())
+    net.add("fc5", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def branches() -> Graph:
+    """Parallel convolutions whose outputs are concatenated, as in Inception; the input has two readers."""
+    net = GraphBuilder((3, 6, 6))
+    net.add("conv1x1", Conv2d(5, 1), "input")
+    net.add("conv3x3", Conv2d(7, 3, padding=1), "input")
+    net.add("concat", Concat(), "conv1x1", "conv3x3")
+    trunk = net.add("relu", ReLU())
+    net.add("pool", MaxPool(3, 1, padding=1), trunk)
+    net.add("sum", Add(), "pool", trunk)
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3, gain=1.0))
+    return net.graph()
+
+
+def with_dropout() -> Graph:
+    net = GraphBuilder((3, 6, 6))
+    net.add("conv1", Conv2d(8, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("drop1", Dropout(0.3))
+    net.add("flatten", Flatten())
+    net.add("fc2", Linear(10))
+    net.add("relu2", ReLU())
+    net.add("drop2", Dropout(0.5))
+    net.add("fc3", Linear(3, gain=1.0))
+    return net.graph()
+
+
+GRAPHS = {"perceptron": perceptron, "chain": chain, "residual": residual, "branches": branches}

@@ -1,0 +1,42 @@
+"""A graph of the engine, described in the words of the naive trainer."""
+
+from engine.graph import Graph, Node
+from layers.add import Add
+from layers.avg_pool import AvgPool
+from layers.concat import Concat
+from layers.conv2d import Conv2d
+from layers.flatten import Flatten
+from layers.linear import Linear
+from layers.max_pool import MaxPool
+from layers.relu import ReLU
+from layers.sigmoid import Sigmoid
+
+NAMES = {Linear: "linear", ReLU: "relu", Sigmoid: "sigmoid", Flatten: "flatten", Add: "add", Concat: "concat"}
+
+
+def naive_network(graph: Graph) -> list[dict]:
+    return [
+        {"name": node.name, "inputs": list(node.inputs), **_operation(node, graph.input_shapes(node)[0])}
+        for node in graph
+    ]
+
+
+def _operation(node: Node, shape: tuple[int, ...]) -> dict:
+    match node.layer:
+        case Conv2d(stride=stride, padding=padding):
+            pair = (padding, padding) if isinstance(padding, int) else padding
+            return {"op": "conv", "stride": stride, "padding": pair}
+        case MaxPool(window=window, stride=stride, padding=padding):
+            return {"op": "max_pool", "window": _pair(window), "stride": stride, "padding": padding}
+        case AvgPool(window=window, stride=stride):
+            return {
+                "op": "avg_pool",
+                "window": shape[1:] if window is None else _pair(window),
+                "stride": stride,
+            }
+        case layer:
+            return {"op": NAMES[type(layer)]}
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value

@@ -1,0 +1,95 @@
+"""Recipes: reading, checking, overriding, and what a mistake in one says."""
+
+import pytest
+
+from engine.errors import UserError
+from engine.models import MODELS
+from engine.recipe import Recipe, override, parse_recipe, read_recipe, shipped
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_are_complete(name):
+    recipe = read_recipe(name)
+    recipe.check(MODELS)
+    assert parse_recipe(recipe.to_toml(), name) == recipe
+
+
+def test_the_shipped_recipes_are_those_of_the_paper_and_two_small_ones():
+    assert shipped() == ["cd_dnn", "cifar10", "digits", "overfeat_fast", "vgg_a"]
+
+
+def test_a_recipe_survives_the_way_through_toml():
+    recipe = override(
+        Recipe(epochs=3, data='images:C:\\some "folder"'),
+        {"schedule.milestones": (1.0, 2.5), "optimizer.nesterov": True, "schedule.rate": 1e-5},
+    )
+    assert parse_recipe(recipe.to_toml(), "copy") == recipe
+
+
+def test_a_recipe_file_is_read_by_path(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "digits"\nepochs = 2\n[schedule]\nrate = 1\n')
+    recipe = read_recipe(str(path))
+    assert recipe.epochs == 2
+    assert recipe.schedule.rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch = ", r"^r\.toml: is not TOML: Invalid value"),
+        ("bacth = 3", r'^r\.toml: unknown field "bacth" \(did you mean "batch"\?\); must be one of model, '),
+        ("[optimizer]\nmomentun = 1", r'unknown field "optimizer\.momentun" \(did you mean "momentum"\?\)'),
+        ('batch = "64"', r"^r\.toml: batch: got '64'; must be a whole number"),
+        ("batch = 6.5", r"batch: got 6\.5; must be a whole number"),
+        ("overlap = 1", r"overlap: got 1; must be true or false"),
+        ("schedule = 3", r"schedule must be a table, got 3"),
+        ("[schedule]\nmilestones = [1, 'x']", r"schedule\.milestones: .*must be a list of numbers"),
+    ],
+)
+def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
+    with pytest.raises(UserError, match=message) as error:
+        parse_recipe(text, "r.toml")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "vgg-a"}, r'^model: got "vgg-a" \(did you mean "vgg_a"\?\); must be one of'),
+        ({"schedule.kind": "cosin"}, r'^schedule\.kind: got "cosin" \(did you mean "cosine"\?\)'),
+        ({"plan": "magic"}, r'^plan: got "magic"'),
+        ({"leaves": 12}, r"^leaves: got 12; must be a power of two"),
+        ({"leaves": 0}, r"^leaves: got 0; must be a power of two"),
+        ({"batch": 60}, r"^batch: got 60; must be a multiple of leaves = 16"),
+        ({"batch": 0}, r"^batch: got 0; must be a multiple of leaves"),
+        ({"epochs": 0}, r"^epochs, steps: got 0 and 0; exactly one must be at least 1"),
+        ({"steps": 5}, r"^epochs, steps: got 2 and 5; exactly one"),
+        ({"seed": -1}, r"^seed: got -1; must be at least 0"),
+        ({"threads": -2}, r"^threads: got -2; must be at least 0"),
+        ({"optimizer.momentum": 1.0}, r"^optimizer\.momentum: got 1\.0; must be at least 0 and below 1"),
+        ({"schedule.rate": float("nan")}, r"^schedule\.rate: got nan; must be at least 0"),
+    ],
+)
+def test_a_value_out_of_range_says_what_is_allowed(changes, message):
+    with pytest.raises(UserError, match=message):
+        override(Recipe(epochs=2), changes).check(MODELS)
+
+
+def test_an_unknown_recipe_lists_the_shipped_ones():
+    with pytest.raises(
+        UserError, match=r'^recipe: got "digit" \(did you mean "digits"\?\); must be one of cd_dnn'
+    ):
+        read_recipe("digit")
+
+
+def test_a_missing_recipe_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.toml: cannot be read: No such file"):
+        read_recipe(str(tmp_path / "none.toml"))
+
+
+def test_a_binary_recipe_file_is_refused(tmp_path):
+    path = tmp_path / "noise.toml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UserError, match="is not a text file"):
+        read_recipe(str(path))

@@ -1,0 +1,156 @@
+"""Whole training runs: the engine against the naive trainer, and against itself bit for bit."""
+
+import random
+import time
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from engine.data.dataset import DataSource
+from engine.data.sampler import Sampler
+from engine.graph import Graph
+from engine.recipe import OptimizerFields, Recipe, ScheduleFields
+from layers.conv2d import Conv2d
+from layers.linear import Linear
+from tests import naive
+from tests.engine.cluster import RECIPE, Samples, changed, train
+from tests.engine.graphs import GRAPHS, with_dropout
+from tests.engine.naive_view import naive_network
+
+SGD_VARIANTS = {
+    "plain": OptimizerFields(momentum=0.0),
+    "momentum": OptimizerFields(momentum=0.9, weight_decay=0.01),
+    "nesterov": OptimizerFields(momentum=0.8, nesterov=True, weight_decay=0.001),
+}
+
+
+def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial):
+    """Train the same minibatches at the same rates in float64."""
+    sampler = Sampler(len(data), recipe.batch, recipe.seed)
+    shares = islice(sampler.training(), recipe.steps)
+    batches = [(data.x[share.samples], data.labels[share.samples]) for share in shares]
+    weights = {tuple(name.rsplit(".", 1)): array for name, array in initial.items()}
+    rates = [recipe.schedule.rate] * recipe.steps
+    losses, trained = naive.train(naive_network(graph), weights, batches, rates, **vars(recipe.optimizer))
+    return losses, {".".join(name): array for name, array in trained.items()}
+
+
+def untrained(graph: Graph):
+    """Return the initial weights: those after a step at rate zero."""
+    _, weights = train(1, graph, changed(steps=1, schedule=ScheduleFields(rate=0.0)))
+    return weights
+
+
+class Late:
+    """A layer that reads its weights long after backward_weights, as a large one does."""
+
+    def backward_data(self, at, run):
+        time.sleep(0.01)
+        super().backward_data(at, run)
+
+
+class LateConv2d(Late, Conv2d):
+    pass
+
+
+class LateLinear(Late, Linear):
+    pass
+
+
+def late(graph: Graph) -> Graph:
+    """Return the graph with slow backward_data: whoever updates weights too early is seen."""
+    slow = {Conv2d: LateConv2d, Linear: LateLinear}
+    nodes = tuple(
+        type(node)(node.name, slow[type(node.layer)](**vars(node.layer)), node.inputs)
+        if type(node.layer) in slow
+        else node
+        for node in graph
+    )
+    return Graph(graph.input_shape, nodes)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_training_follows_the_naive_trainer(name, ranks):
+    graph = late(GRAPHS[name]())
+    data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
+    recipe = changed(optimizer=SGD_VARIANTS["momentum"], steps=6)
+    losses, want = naive_weights(GRAPHS[name](), recipe, data, untrained(graph))
+    results, got = train(ranks, graph, recipe, data=DataSource(data, None))
+    assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
+    assert set(got) == set(want)
+    for parameter, array in want.items():  # float32 against float64 over six steps
+        np.testing.assert_allclose(got[parameter], array, rtol=1e-3, atol=2e-5, err_msg=parameter)
+
+
+@pytest.mark.parametrize("variant", SGD_VARIANTS)
+def test_every_form_of_sgd_follows_the_naive_trainer(variant):
+    graph = GRAPHS["perceptron"]()
+    data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
+    recipe = changed(optimizer=SGD_VARIANTS[variant], steps=10)
+    _, want = naive_weights(graph, recipe, data, untrained(graph))
+    _, got = train(2, graph, recipe, data=DataSource(data, None))
+    for parameter, array in want.items():
+        np.testing.assert_allclose(got[parameter], array, rtol=1e-3, atol=1e-5, err_msg=parameter)
+
+
+@pytest.mark.parametrize("make", [*GRAPHS.values(), with_dropout])
+def test_the_bits_do_not_depend_on_ranks_threads_or_overlap(make):
+    graph = make()
+    reference, _ = train(1, graph)
+    for ranks, threads, overlap in [(2, 1, True), (3, 1, True), (4, 2, False), (5, 1, True), (8, 1, True)]:
+        results, _ = train(ranks, graph, changed(overlap=overlap), threads=threads)
+        assert results["weights_sha256"] == reference["weights_sha256"], (ranks, threads, overlap)
+        assert results["final_loss"] == reference["final_loss"]
+
+
+def test_the_bits_do_not_depend_on_when_messages_arrive():
+    graph = late(GRAPHS["residual"]())
+    reference, _ = train(1, graph, changed(overlap=False))
+    draw = random.Random(3)
+    for _ in range(3):
+        results, _ = train(4, graph, delays=lambda: time.sleep(draw.random() * 2e-3))
+        assert results["weights_sha256"] == reference["weights_sha256"]
+
+
+def test_other_seeds_and_leaves_give_other_bits():
+    graph = GRAPHS["chain"]()
+    hashes = {
+        train(1, graph, recipe)[0]["weights_sha256"]
+        for recipe in (RECIPE, changed(seed=2), changed(leaves=4))
+    }
+    assert len(hashes) == 3
+
+
+def test_dropout_drops_in_training_only():
+    graph = with_dropout()
+    data = Samples.draw(graph.input_shape, 3, 40)
+    recipe = changed(steps=2, schedule=ScheduleFields(rate=0.0))
+    first, _ = train(1, graph, recipe, data=DataSource(data, data))
+    second, _ = train(1, graph, changed(recipe, steps=1), data=DataSource(data, data))
+    assert first["test_loss"] == second["test_loss"]
+    assert first["final_loss"] != second["final_loss"]
+
+
+@pytest.mark.parametrize("samples", [1, 15, 16, 37, 64])
+def test_evaluation_counts_every_sample_once_on_any_number_of_ranks(samples):
+    graph = GRAPHS["perceptron"]()
+    training = Samples.draw(graph.input_shape, 5, 32)
+    test = Samples.draw(graph.input_shape, 5, samples, seed=9)
+    recipe = changed(steps=3)
+    results = [train(ranks, graph, recipe, data=DataSource(training, test))[0] for ranks in (1, 2, 3, 8)]
+    _, weights = train(1, graph, recipe, data=DataSource(training, None))
+    logits = naive.forward(
+        naive_network(graph), {tuple(n.rsplit(".", 1)): w for n, w in weights.items()}, test.x
+    )["fc3"]
+    assert {r["test_accuracy"] for r in results} == {(logits.argmax(axis=1) == test.labels).mean()}
+    assert len({r["test_loss"] for r in results}) == 1
+
+
+def test_an_epoch_takes_no_sample_twice_and_says_what_it_drops(tmp_path, capsys):
+    graph = GRAPHS["perceptron"]()
+    data = DataSource(Samples.draw(graph.input_shape, 5, 41), None)
+    results, _ = train(2, graph, changed(steps=0, epochs=2), data=data, folder=tmp_path)
+    assert results["steps"] == 4
+    assert "the 9 samples of the incomplete last minibatch are dropped" in capsys.readouterr().err
