@@ -1,0 +1,86 @@
+"""The memory plan: what shares storage, and what must not."""
+
+import numpy as np
+
+from comm.collectives import Collectives
+from comm.comm_thread import InlineCommThread
+from comm.threads import alone
+from comm.tree import Tree
+from engine.arrays import aligned_zeros
+from engine.graph import Graph, GraphBuilder
+from engine.memory import Memory
+from engine.model import Model
+from engine.passes.fork import insert_forks
+from layers.conv2d import Conv2d
+from layers.dropout import Dropout
+from layers.flatten import Flatten
+from layers.linear import Linear
+from layers.relu import ReLU
+from tests.engine.graphs import branches, residual
+
+
+def plan(graph: Graph) -> Memory:
+    collectives = Collectives(alone(), Tree.of(1, 4))
+    return Memory(Model(insert_forks(graph), collectives, InlineCommThread()), 8, 4, 1)
+
+
+def test_relu_writes_over_the_output_of_a_convolution():
+    memory = plan(residual())
+    (x,), (y,) = memory["relu1"].x, memory["relu1"].y
+    assert np.shares_memory(x, y)
+    assert x.ctypes.data == y.ctypes.data
+    assert memory["relu1"].dx[0].ctypes.data == memory["relu1"].dy[0].ctypes.data
+
+
+def test_nothing_writes_over_what_a_backward_pass_still_reads():
+    net = GraphBuilder((3, 6, 6))
+    net.add("conv", Conv2d(8, 3, padding=1))
+    net.add("relu", ReLU())
+    net.add("drop", Dropout(0.5))  # relu reads its own output in the backward pass
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3))
+    memory = plan(net.graph())
+    assert not np.shares_memory(memory["drop"].x[0], memory["drop"].y[0])
+
+
+def test_the_readers_of_a_fork_see_one_value_and_have_gradients_of_their_own():
+    memory = plan(branches())
+    fork = memory["fork relu"]
+    assert all(y.ctypes.data == fork.x[0].ctypes.data for y in fork.y)
+    first, second = fork.dy
+    assert not np.shares_memory(first, second)
+    assert not any(np.shares_memory(fork.dx[0], dy) for dy in fork.dy)
+
+
+def test_no_gradient_is_made_for_the_input():
+    memory = plan(branches())
+    assert memory["conv1x1"].dx == ()
+    assert memory["conv3x3"].dx == ()
+    assert memory["fork input"].dx == ()
+
+
+def test_gradients_take_turns_in_the_same_storage():
+    net = GraphBuilder((16, 8, 8))
+    for index in range(6):
+        net.add(f"conv{index}", Conv2d(16, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3))
+    memory = plan(net.graph())
+    starts = {memory[f"conv{index}"].dy[0].ctypes.data for index in range(6)}
+    assert len(starts) == 2
+    for index in range(1, 6):
+        at = memory[f"conv{index}"]
+        assert not np.shares_memory(at.dx[0], at.dy[0])
+
+
+def test_images_have_the_halo_that_their_readers_ask_for():
+    memory = plan(residual())
+    (x,) = memory["conv2"].x
+    assert x.strides[2] >= (x.shape[3] + 2) * x.strides[3]
+    rows = x.shape[3] + 2
+    beside = np.lib.stride_tricks.as_strided(x[0, 0, 1:, :, :], (2, rows, x.shape[4]), x.strides[2:])
+    assert not beside[:, -2:].any()
+
+
+def test_arrays_start_on_a_cache_line():
+    assert all(aligned_zeros((size,)).ctypes.data % 64 == 0 for size in (1, 7, 100, 4096))

@@ -1,0 +1,205 @@
+"""The train command as users run it: under mpirun, on several numbers of ranks, with and without mistakes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.checkpoint import find_checkpoint
+from tests.mpi.launch import REPOSITORY, mpirun, run
+
+STEPS = ("--steps", "10", "--checkpoint-steps", "4")
+
+
+def train(ranks, *arguments, timeout=120.0):
+    return mpirun(ranks, "-m", "engine.train", *map(str, arguments), timeout=timeout)
+
+
+def trained(out: Path, ranks: int, *arguments):
+    done = train(ranks, *arguments, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """One rank, one thread, no overlap, not under mpirun."""
+    out = tmp_path_factory.mktemp("reference") / "run"
+    command = (
+        sys.executable,
+        "-m",
+        "engine.train",
+        *STEPS,
+        "--threads",
+        "1",
+        "--overlap",
+        "off",
+        "--out",
+        str(out),
+    )
+    done = run(*command, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "run.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options"),
+    [(1, ["--threads", 2]), (2, []), (2, ["--overlap", "off"]), (3, []), (4, ["--threads", 1])],
+)
+def test_the_weights_are_the_same_bits_on_any_number_of_ranks(tmp_path, reference, ranks, options):
+    results = trained(tmp_path / "run", ranks, *STEPS, *options)
+    assert results["ranks"] == ranks
+    for name in ("weights_sha256", "final_loss", "test_accuracy", "test_loss"):
+        assert results[name] == reference[name], name
+
+
+def test_a_run_leaves_files_that_other_tools_read(tmp_path):
+    results = trained(tmp_path / "run", 2, "--epochs", 1)
+    wanted = {
+        "model", "data", "ranks", "threads", "batch", "leaves", "steps", "epochs", "parameters",
+        "samples_per_second", "final_loss", "test_accuracy", "weights_sha256", "step_seconds_median",
+        "exposed_communication_seconds_median", "seconds_total",
+    }  # fmt: skip
+    assert wanted <= set(results)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [line["step"] for line in steps] == list(range(1, results["steps"] + 1))
+    assert [line["test_accuracy"] for line in lines if line["kind"] == "epoch"] == [results["test_accuracy"]]
+    again = trained(tmp_path / "again", 1, tmp_path / "run/recipe.toml")
+    assert again["weights_sha256"] == results["weights_sha256"]
+
+
+def test_a_killed_run_resumes_on_another_number_of_ranks_with_the_same_bits(tmp_path, reference):
+    out = tmp_path / "run"
+    command = (*STEPS, "--out", str(out))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.train", *command],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while process.poll() is None and not list(out.glob("checkpoints/step-*[0-9]")):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    (out / "run.json").unlink(missing_ok=True)  # where the run was quicker than the kill
+    results = trained(out, 3, "--resume", out)
+    assert results["weights_sha256"] == reference["weights_sha256"]
+    assert results["final_loss"] == reference["final_loss"]
+
+
+def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.train", "--steps", "100000", "--out", str(out)],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted; go on with --resume" in errors
+    assert find_checkpoint(out)
+    assert json.loads((out / "run.json").read_text())["interrupted"] is True
+
+
+def broken_images(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (folder / split / label).mkdir(parents=True)
+            for index in range(20):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{index}.jpg")
+    victim = folder / "train/dog/7.jpg"
+    victim.write_bytes(victim.read_bytes()[:300])
+    return folder
+
+
+MISTAKES = {
+    "a missing data folder": (["cifar10", "--data", "images:{tmp}/none"], r"none"),
+    "a truncated JPEG": (
+        ["cifar10", "--data", "images:{images}", "--batch", "16", "--epochs", "2"],
+        r"dog/7\.jpg",
+    ),
+    "an unknown recipe": (["digitz"], r'recipe: got "digitz" \(did you mean "digits"\?\)'),
+    "a typo in the TOML": (["{tmp}/typo.toml"], r'unknown field "bacth" \(did you mean "batch"\?\)'),
+    "a batch that does not divide": (["--batch", "60"], r"batch: got 60; must be a multiple of leaves = 16"),
+    "a data set that does not fit": (["vgg_a", "--data", "digits"], r"the model wants \(3, 224, 224\)"),
+    "a minibatch larger than the data": (
+        ["--batch", "2048"],
+        r"minibatch: got 2048 with 1437 training samples",
+    ),
+    "a run to resume that is none": (["--resume", "{tmp}"], r"resume: .* holds no checkpoint"),
+    "an output folder that is a file": (
+        ["--out", "{tmp}/typo.toml"],
+        r"out: .*typo\.toml: cannot be written",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("mistakes")
+    (tmp / "typo.toml").write_text("bacth = 3\n")
+    return {"tmp": tmp, "images": broken_images(tmp / "images")}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(places, mistake, ranks):
+    arguments, message = MISTAKES[mistake]
+    done = train(ranks, *(argument.format(**places) for argument in arguments), timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert re.search(message, errors[0])
+
+
+def test_more_ranks_than_leaves_is_refused():
+    done = train(3, "--leaves", "2", "--batch", "64")
+    assert done.returncode == 2
+    assert "error: 3 ranks but only 2 leaves: use at most 2 ranks, or more leaves" in done.stderr
+
+
+def test_a_recipe_that_changes_the_bits_cannot_be_resumed(tmp_path):
+    trained(tmp_path / "run", 1, "--steps", 2)
+    done = train(1, "--resume", tmp_path / "run", "--seed", 5)
+    assert done.returncode == 2
+    assert "error: resume: seed was 1 in the checkpoint's run and is 5 now" in done.stderr
+
+
+def test_help_works_without_mpi_and_numba(tmp_path):
+    for module in ("mpi4py", "numba"):
+        (tmp_path / f"{module}.py").write_text(f"raise SystemExit('{module} was imported')")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    done = run(sys.executable, "-m", "engine.train", "--help", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "mpirun -n 2" in done.stdout
+
+
+def test_an_unknown_option_exits_with_2():
+    done = run(sys.executable, "-m", "engine.train", "--bacth", "3")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_the_packages_come_from_this_project():
+    code = "import comm, engine, layers; print(comm.__file__, engine.__file__, layers.__file__)"
+    done = run(sys.executable, "-c", code)
+    assert all(Path(file).is_relative_to(REPOSITORY) for file in done.stdout.split())
+    assert os.sep in done.stdout
