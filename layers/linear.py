@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from layers import layout
-from layers.kernels import fully_connected
-from layers.kernels.leaves import stack_depth
+from layers.kernels import fully_connected, packing
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
 
@@ -47,14 +46,14 @@ class Linear(Layer):
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return room for x and dy in the order in which the tiles read them, and the partial sums."""
         ((features,),) = inputs
-        packed_x = fully_connected.packed_floats(samples, layout.blocks(features) * LANES)
-        packed_y = fully_connected.packed_floats(samples, layout.blocks(self.out_features) * LANES)
+        c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
+        packed_x = max(packing.tiles_floats(samples, c), packing.tiles_floats(c, samples))
         width = layout.group(self.out_features) * LANES
         return {
             "packed_x": Scratch((packed_x,)),
-            "packed_y": Scratch((packed_y,)),
+            "packed_y": Scratch((packing.panels_floats(samples, k),)),
+            "data_stack": Scratch(fully_connected.data_stack_shape(samples, c, threads)),
             "weight_stack": Scratch(fully_connected.weight_stack_shape(leaves, width, threads)),
-            "bias_stack": Scratch((threads, stack_depth(leaves), LANES)),
         }
 
     def flops(self, *inputs: Shape) -> int:
@@ -72,14 +71,12 @@ class Linear(Layer):
         (x,), (dy,), scratch = at.x, at.dy, at.scratch
         fully_connected.backward_weights(
             run.threads, x, dy, scratch["packed_x"], scratch["packed_y"], scratch["weight_stack"],
-            at.gradients["weight"], run.leaves,
+            at.gradients["weight"], at.gradients["bias"], run.leaves,
         )  # fmt: skip
-        fully_connected.bias_gradient(
-            run.threads, dy, scratch["bias_stack"], at.gradients["bias"], run.leaves
-        )
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
-        (dy,), (dx,) = at.dy, at.dx
-        packed_x, packed_y = at.scratch["packed_x"], at.scratch["packed_y"]
-        fully_connected.backward_data(run.threads, dy, at.weights["weight"], dx, packed_y, packed_x)
+        (dy,), (dx,), scratch = at.dy, at.dx, at.scratch
+        fully_connected.backward_data(
+            run.threads, dy, at.weights["weight"], dx, scratch["packed_y"], scratch["data_stack"]
+        )

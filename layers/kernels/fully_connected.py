@@ -1,31 +1,27 @@
 """Fully connected layer on the register tile: forward, backward_data and backward_weights.
 
-The weights stay in their blocked form ``[K/(V*LANES), C, V*LANES]`` for all three passes. Small
-operands (x, dy) are repacked so that the tile reads them in order; the weights are read as they lie.
+The weights stay in their blocked form ``[K/(V*LANES), C, V*LANES]`` for all three passes and are read
+as they lie, once for each block of samples. x and dy are repacked so that a tile reads them in order.
 Sums run over the features (forward, backward_data) or the samples of a leaf, in order.
 """
 
 from functools import lru_cache
 
+import numpy as np
 from numba import float32, int64
 
+from layers.kernels import gemm, packing
 from layers.kernels.jit import kernel
-from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import LANES, LOAD, REGISTERS, TILE_ROWS, ZERO, tiles
+from layers.kernels.leaves import stack_depth
+from layers.kernels.simd import LANES, REGISTERS, TILE_ROWS
+from layers.kernels.simd_linear import finish_streaming, leaf_tiles, stream_tiles
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
 VALUES = float32[:, ::1]
 WEIGHT = float32[:, :, ::1]
 PACKED = float32[::1]
-ONCE = (1, 0, 0)  # a loop that is not needed
-FEATURE_CHUNK = 1024  # features summed before the next tile: its panel of weights stays in the L2 cache
-
-
-def packed_floats(samples: int, features: int) -> int:
-    """Return the size of the working array that forward and backward_data need for x or dy."""
-    padded = max(-(-samples // (2 * LANES)) * 2 * LANES, samples + TILE_ROWS)
-    return padded * features
+STACK = float32[:, ::1]
 
 
 def forward(threads: Threads, x, weight, bias, y, packed) -> None:
@@ -37,62 +33,36 @@ def forward(threads: Threads, x, weight, bias, y, packed) -> None:
     weight : float32 [K/(V*LANES), C, V*LANES]
     bias : float32 [K]
     y : float32 [N, K]
-    packed : float32, at least packed_floats(N, C)
+    packed : float32, at least packing.tiles_floats(N, C)
         Working memory.
     """
-    samples = len(x)
-    groups, _, width = weight.shape
-    rows, tail = split_rows(samples, TILE_ROWS)
-    threads.run(_pack_rows(rows), -(-samples // rows), x.size, x, packed)
-    run = _forward(rows, tail, width // LANES)
-    threads.run(run, groups, 2 * samples * weight.size, packed, weight, bias, y)
+    rows, _ = split_rows(len(x), TILE_ROWS)
+    packing.pack_columns(threads, x, packed, rows)
+    gemm.multiply(threads, packed, rows, weight, bias, y)
 
 
-@lru_cache
-def _pack_rows(ROWS):
-    @kernel(int64, int64, int64, VALUES, PACKED)
-    def pack_rows(worker, first, last, x, packed):
-        """Lay out x as [tile][C/LANES][row][LANES]; what the last tile lacks is left as it was."""
-        samples, features = x.shape
-        for t in range(first, last):
-            for block in range(features // LANES):
-                for row in range(min(ROWS, samples - t * ROWS)):
-                    at = (t * features + block * LANES) * ROWS + row * LANES
-                    for lane in range(LANES):
-                        packed[at + lane] = x[t * ROWS + row, block * LANES + lane]
-
-    return pack_rows
+OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
+DATA_TILES = 32  # tiles of input features that share them: 14 x 16 x OUTPUTS weights are 0.2 MB of L2
+DATA_PANELS = 4  # panels of samples whose unfinished dx, 0.5 MB, stays in L2
 
 
-@lru_cache
-def _forward(ROWS, TAIL, VECTORS):
-    WIDTH = VECTORS * LANES
-
-    @kernel(int64, int64, int64, PACKED, WEIGHT, float32[::1], VALUES)
-    def linear_forward(worker, first, last, packed, weight, bias, y):
-        samples, outputs = y.shape
-        features = weight.shape[1]
-        for group in range(first, last):  # V vectors of outputs
-            for n in range(samples):
-                y[n, group * WIDTH : (group + 1) * WIDTH] = bias[group * WIDTH : (group + 1) * WIDTH]
-            c = y.ctypes.data + 4 * group * WIDTH
-            for start in range(0, features, FEATURE_CHUNK):
-                blocks = min(FEATURE_CHUNK, features - start) // LANES
-                a = packed.ctypes.data + 4 * start * ROWS
-                b = weight.ctypes.data + group * weight.strides[0] + start * weight.strides[1]
-                tiles(
-                    ROWS, TAIL, VECTORS, LANES, LOAD, samples // ROWS, 1,
-                    a, features * ROWS, b, LANES, c, outputs, LANES, 0,
-                    ONCE, ONCE, (blocks, ROWS * LANES, LANES * WIDTH), (LANES, 1, WIDTH),
-                )  # fmt: skip
-
-    return linear_forward
+def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
+    """Return (vectors, panels of a block, blocks of panels, tiles of a block, blocks of tiles)."""
+    vectors = 2 if -(-samples // LANES) % 2 == 0 else 1
+    sample_blocks, panels = gemm.even_blocks(-(-samples // (vectors * LANES)), DATA_PANELS)
+    tiles = -(-features // split_rows(features, TILE_ROWS)[0])
+    most = min(DATA_TILES, max(4, tiles * sample_blocks // 32))  # 32 tasks at least, if the shape has them
+    feature_blocks, block_tiles = gemm.even_blocks(tiles, most)
+    return vectors, panels, sample_blocks, block_tiles, feature_blocks
 
 
-DATA_TILES = 8  # tiles of input features that share a chunk of weights in the L2 cache
+def data_stack_shape(samples: int, features: int, threads: int) -> tuple[int, int]:
+    """Return the shape of the unfinished dx of backward_data, one row a thread."""
+    vectors, panels, _, tiles, _ = _data_blocks(samples, features)
+    return threads, panels * tiles * TILE_ROWS * vectors * LANES
 
 
-def backward_data(threads: Threads, dy, weight, dx, packed, transposed) -> None:
+def backward_data(threads: Threads, dy, weight, dx, packed, stack) -> None:
     """Write dx; the sum runs over the output features, in order.
 
     The samples are the vectors here, and the weights the scalars that are broadcast: so they are
@@ -103,186 +73,144 @@ def backward_data(threads: Threads, dy, weight, dx, packed, transposed) -> None:
     dy : float32 [N, K]
     weight : float32 [K/(V*LANES), C, V*LANES]
     dx : float32 [N, C]
-    packed, transposed : float32, at least packed_floats(N, K), packed_floats(N, C)
-        Working memory: dy and dx with the samples innermost.
+    packed : float32, at least packing.panels_floats(N, K)
+        Working memory: dy with the samples innermost.
+    stack : float32, shape from `data_stack_shape`
+        Working memory: unfinished blocks of dx, with the samples innermost.
     """
-    samples, outputs = dy.shape
+    samples = len(dy)
     _, features, width = weight.shape
-    vectors = 2 if -(-samples // LANES) % 2 == 0 else 1
-    columns = vectors * LANES
-    groups = -(-samples // columns)
-    threads.run(_pack_columns(), groups * (outputs // LANES), dy.size, dy, packed, columns)
+    vectors, panels, sample_blocks, tiles, feature_blocks = _data_blocks(samples, features)
+    packing.pack_columns(threads, dy, packed, vectors * LANES)
     rows, tail = split_rows(features, TILE_ROWS)
     run = _backward_data(rows, tail, vectors, width)
-    tasks, work = -(-features // (DATA_TILES * rows)), 2 * groups * columns * weight.size
-    threads.run(run, tasks, work, packed, weight, transposed, groups)
-    threads.run(_unpack_columns(), groups * (features // LANES), dx.size, transposed, dx, columns)
-
-
-@lru_cache
-def _pack_columns():
-    @kernel(int64, int64, int64, VALUES, PACKED, int64)
-    def pack_columns(worker, first, last, x, packed, columns):
-        """Lay out x as [sample group][F][sample], absent samples as zeros."""
-        samples, features = x.shape
-        for task in range(first, last):
-            group, block = divmod(task, features // LANES)
-            present = min(columns, samples - group * columns)
-            for feature in range(block * LANES, (block + 1) * LANES):
-                at = (group * features + feature) * columns
-                for n in range(present):
-                    packed[at + n] = x[group * columns + n, feature]
-                for n in range(present, columns):
-                    packed[at + n] = 0
-
-    return pack_columns
-
-
-@lru_cache
-def _unpack_columns():
-    @kernel(int64, int64, int64, PACKED, VALUES, int64)
-    def unpack_columns(worker, first, last, packed, x, columns):
-        samples, features = x.shape
-        for task in range(first, last):
-            group, block = divmod(task, features // LANES)
-            for n in range(min(columns, samples - group * columns)):
-                for feature in range(block * LANES, (block + 1) * LANES):
-                    x[group * columns + n, feature] = packed[(group * features + feature) * columns + n]
-
-    return unpack_columns
+    tasks, work = sample_blocks * feature_blocks, 2 * samples * weight.size
+    threads.run(run, tasks, work, packed, weight, stack, dx, panels, tiles)
 
 
 @lru_cache
 def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
     COLUMNS = VECTORS * LANES
 
-    @kernel(int64, int64, int64, PACKED, WEIGHT, PACKED, int64)
-    def linear_backward_data(worker, first, last, dy, weight, dx, groups):
-        weight_groups, features = weight.shape[0], weight.shape[1]
-        outputs = weight_groups * WIDTH
-        chunk = max(1, FEATURE_CHUNK // WIDTH)
-        for task in range(first, last):  # DATA_TILES tiles of input features, fewer and the tail at the end
-            c0 = task * DATA_TILES * ROWS
-            c1 = min(features, c0 + DATA_TILES * ROWS)
-            for group in range(groups):
-                dx[(group * features + c0) * COLUMNS : (group * features + c1) * COLUMNS] = 0
-            for kg in range(0, weight_groups, chunk):
-                n_groups = min(chunk, weight_groups - kg)
-                a = weight.ctypes.data + kg * weight.strides[0] + 4 * c0 * WIDTH
-                for group in range(groups):
-                    b = dy.ctypes.data + 4 * (group * outputs + kg * WIDTH) * COLUMNS
-                    c = dx.ctypes.data + 4 * (group * features + c0) * COLUMNS
-                    tiles(
-                        ROWS, TAIL, VECTORS, WIDTH, LOAD, (c1 - c0) // ROWS, (c1 - c0) % ROWS > 0,
-                        a, ROWS * WIDTH, b, LANES, c, COLUMNS, LANES, 0,
-                        ONCE, ONCE, (n_groups, features * WIDTH, WIDTH * COLUMNS), (WIDTH, 1, COLUMNS),
+    @kernel(int64, int64, int64, PACKED, WEIGHT, STACK, VALUES, int64, int64)
+    def linear_backward_data(worker, first, last, dy, weight, stack, dx, block_panels, block_tiles):
+        samples = dx.shape[0]
+        groups, features = weight.shape[0], weight.shape[1]
+        outputs = groups * WIDTH
+        feature_blocks = -(-features // (block_tiles * ROWS))
+        part = stack[worker]
+        chunk = OUTPUTS // WIDTH
+        for task in range(first, last):  # some panels of samples by some tiles of input features
+            sample_block, feature_block = divmod(task, feature_blocks)
+            panel0 = sample_block * block_panels
+            panels = min(block_panels, -(-samples // COLUMNS) - panel0)
+            c0 = feature_block * block_tiles * ROWS
+            height = min(block_tiles * ROWS, features - c0)
+            part[: panels * height * COLUMNS] = 0
+            for group in range(0, groups, chunk):
+                n_groups = min(chunk, groups - group)
+                a = weight.ctypes.data + group * weight.strides[0] + 4 * c0 * WIDTH
+                for panel in range(panels):
+                    b = dy.ctypes.data + 4 * ((panel0 + panel) * outputs + group * WIDTH) * COLUMNS
+                    c = part.ctypes.data + 4 * panel * height * COLUMNS
+                    stream_tiles(  # and fetch the next group's weights, and those of the tile after the next
+                        ROWS, TAIL, VECTORS, WIDTH, height // ROWS, height % ROWS > 0,
+                        a, b, c, COLUMNS, c, COLUMNS,
+                        a + weight.strides[0], a + 8 * ROWS * WIDTH, (ROWS * WIDTH, ROWS * WIDTH),
+                        (n_groups, features * WIDTH, WIDTH * COLUMNS, features * WIDTH, features * WIDTH),
+                        (WIDTH, 1, COLUMNS, 16, 16),
                     )  # fmt: skip
+            for panel in range(panels):
+                n0, finished = (panel0 + panel) * COLUMNS, part[panel * height * COLUMNS :]
+                packing.unpack_columns(finished, dx, n0, c0, height, COLUMNS)
 
     return linear_backward_data
 
 
-WEIGHT_ROWS = 8 if REGISTERS == 32 and LANES % 8 == 0 else 4
+WEIGHT_BLOCK = 1 << 18  # floats of x, 1 MB of L2, that stay while dy passes by
+SHORT_LEAF = 8  # samples; adding shorter leaves up costs as much as computing them
+SHORT_ROWS = 4 if REGISTERS == 32 else 2  # tiles so small that four leaves are added in registers
+SHORT_SUBTREE = 4
+STREAM_BYTES = 1 << 25  # gradients beyond 32 MB leave the caches before anybody reads them
+ONE = np.ones(1, np.float32)
 
 
-def weight_stack_shape(leaves: int, width: int, threads: int) -> tuple[int, ...]:
+def _weight_tiles(features: int, leaves: int, per_leaf: int) -> tuple[int, int, int]:
+    """Return (rows, tail, leaves added in registers)."""
+    if per_leaf <= SHORT_LEAF:
+        return SHORT_ROWS, 0, min(SHORT_SUBTREE, leaves)
+    return *split_rows(features, TILE_ROWS), 1
+
+
+def weight_stack_shape(leaves: int, width: int, threads: int) -> tuple[int, int]:
     """Return the shape of the partial sums of backward_weights, one stack a thread."""
-    return threads, stack_depth(leaves), LANES, width
+    return threads, stack_depth(leaves) * TILE_ROWS * width
 
 
-def backward_weights(threads: Threads, x, dy, packed_x, packed_dy, stack, gradient, leaves: int) -> None:
-    """Write the gradient: inside a leaf over its samples, in order; leaves as a tree.
+def backward_weights(
+    threads: Threads, x, dy, packed_x, packed_dy, stack, gradient, bias_gradient, leaves: int
+) -> None:
+    """Write the gradients: inside a leaf over its samples, in order; leaves as a tree.
 
     Parameters
     ----------
     x : float32 [N, C]
     dy : float32 [N, K]
-    packed_x, packed_dy : float32, at least packed_floats(N, C), packed_floats(N, K)
-        Working memory: x and dy in blocks of features, which a tile reads in order.
+    packed_x, packed_dy : float32, at least packing.tiles_floats(C, N), N * K
+        Working memory: x and dy in slices of features, which a tile reads in order.
     stack : float32, shape from `weight_stack_shape`
         Working memory: partial sums.
     gradient : float32 [K/(V*LANES), C, V*LANES]
+    bias_gradient : float32 [K]
     """
     samples = len(x)
     groups, features, width = gradient.shape
-    threads.run(_pack_blocks(), features // LANES, x.size, x, packed_x, LANES)
-    threads.run(_pack_blocks(), groups, dy.size, dy, packed_dy, width)
-    run = _backward_weights(WEIGHT_ROWS, width // LANES)
-    tasks, work = groups * (features // LANES), 2 * samples * gradient.size
-    threads.run(run, tasks, work, packed_x, packed_dy, stack, gradient, samples, leaves)
+    rows, tail, subtree = _weight_tiles(features, leaves, samples // leaves)
+    pitch = packing.pitch(rows)
+    packing.pack_slices(threads, x, packed_x, pitch // rows * rows, pitch)
+    packing.pack_slices(threads, dy, packed_dy, width, width)
+    stream = int(gradient.nbytes > STREAM_BYTES and gradient.ctypes.data % (4 * LANES) == 0)
+    slices = -(-features // (pitch // rows * rows))
+    blocks, block_slices = gemm.even_blocks(slices, max(4, WEIGHT_BLOCK // (samples * pitch)))
+    run = _backward_weights(rows, tail, width // LANES, subtree, stream)
+    threads.run(
+        run, blocks * groups, 2 * samples * gradient.size,
+        packed_x, packed_dy, ONE, stack, gradient, bias_gradient, samples, leaves, block_slices,
+    )  # fmt: skip
 
 
 @lru_cache
-def _pack_blocks():
-    @kernel(int64, int64, int64, VALUES, PACKED, int64)
-    def pack_blocks(worker, first, last, x, packed, width):
-        """Lay out x as [F/width][N][width]."""
-        samples = x.shape[0]
-        for block in range(first, last):
-            for n in range(samples):
-                at = (block * samples + n) * width
-                for lane in range(width):
-                    packed[at + lane] = x[n, block * width + lane]
-
-    return pack_blocks
-
-
-@lru_cache
-def _backward_weights(ROWS, VECTORS):
+def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
     WIDTH = VECTORS * LANES
+    PITCH = packing.pitch(ROWS)
+    TILES = PITCH // ROWS  # in a slice of x
 
-    @kernel(int64, int64, int64, PACKED, PACKED, float32[:, :, :, ::1], WEIGHT, int64, int64)
-    def linear_backward_weights(worker, first, last, x, dy, stack, gradient, samples, leaves):
-        blocks = gradient.shape[1] // LANES
-        per_leaf = samples // leaves
-        level = stack.strides[1]
-        base = stack.ctypes.data + worker * stack.strides[0]
-        for task in range(first, last):  # LANES input features by V vectors of outputs
-            kg, block = divmod(task, blocks)
-            a = x.ctypes.data + 4 * block * samples * LANES
-            b = dy.ctypes.data + 4 * kg * samples * WIDTH
-            top = 0
-            for leaf in range(leaves):
-                n = leaf * per_leaf
-                for row in range(0, LANES, ROWS):
-                    tiles(
-                        ROWS, 0, VECTORS, 1, ZERO, 1, 0,
-                        a + 4 * (n * LANES + row), 0, b + 4 * n * WIDTH, LANES,
-                        base + top * level + 4 * row * WIDTH, WIDTH, LANES, 0,
-                        ONCE, ONCE, ONCE, (per_leaf, LANES, WIDTH),
-                    )  # fmt: skip
-                top = tree_add(base, level, top, leaf, LANES * VECTORS)
-            gradient[kg, block * LANES : (block + 1) * LANES, :] = stack[worker, 0]
+    @kernel(
+        int64, int64, int64, PACKED, PACKED, float32[::1], STACK, WEIGHT, float32[::1], int64, int64, int64
+    )
+    def linear_backward_weights(
+        worker, first, last, x, dy, one, stack, gradient, bias_gradient, samples, leaves, block_slices
+    ):
+        groups, features = gradient.shape[0], gradient.shape[1]
+        slices = -(-features // (TILES * ROWS))
+        part = stack[worker].ctypes.data
+        for task in range(first, last):  # some slices of input features by V vectors of outputs
+            block, group = divmod(task, groups)
+            b = dy.ctypes.data + 4 * group * samples * WIDTH
+            if block == 0:
+                leaf_tiles(
+                    1, 0, VECTORS, SUBTREE, 0, 1, 0, one.ctypes.data, 0, 0, b, part,
+                    bias_gradient.ctypes.data + 4 * group * WIDTH, leaves, samples // leaves,
+                )  # fmt: skip
+            for i in range(block * block_slices, min(slices, (block + 1) * block_slices)):
+                left = min(TILES * ROWS, features - i * TILES * ROWS)
+                leaf_tiles(
+                    ROWS, TAIL, VECTORS, SUBTREE, STREAM, left // ROWS, left % ROWS > 0,
+                    x.ctypes.data + 4 * i * samples * PITCH, ROWS, PITCH, b, part,
+                    gradient.ctypes.data + group * gradient.strides[0] + 4 * i * TILES * ROWS * WIDTH,
+                    leaves, samples // leaves,
+                )  # fmt: skip
+        if STREAM:
+            finish_streaming()
 
     return linear_backward_weights
-
-
-def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
-    """Write the sum of dy over the samples: inside a leaf in order, leaves as a tree.
-
-    Parameters
-    ----------
-    stack : float32 [threads, stack_depth(leaves), LANES]
-        Working memory.
-    gradient : float32 [K]
-    """
-    threads.run(_bias_gradient(), dy.shape[1] // LANES, dy.size, dy, stack, gradient, leaves)
-
-
-@lru_cache
-def _bias_gradient():
-    @kernel(int64, int64, int64, VALUES, float32[:, :, ::1], float32[::1], int64)
-    def linear_bias_gradient(worker, first, last, dy, stack, gradient, leaves):
-        per_leaf = dy.shape[0] // leaves
-        for block in range(first, last):
-            top = 0
-            for leaf in range(leaves):
-                total = stack[worker, top]
-                total[:] = 0
-                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                    for k in range(LANES):
-                        total[k] += dy[n, block * LANES + k]
-                top = tree_add(stack[worker].ctypes.data, stack.strides[1], top, leaf, 1)
-            for k in range(LANES):
-                gradient[block * LANES + k] = stack[worker, 0, k]
-
-    return linear_bias_gradient

@@ -25,8 +25,8 @@ REGISTERS = 32 if LANES == 16 or _ARM else 16
 TILE_ROWS = 14 if REGISTERS == 32 else 6
 """Rows of a tile of two vectors: 28 (12) accumulators, two vectors and a broadcast fit the registers."""
 
-ZERO, LOAD, BIAS = 0, 1, 2
-"""How a tile's accumulators start: at zero, from C (a sum is continued), or from the bias."""
+ZERO, LOAD, BIAS, ADD = range(4)
+"""How a tile starts: at zero, from C (a sum is continued) or the bias; ADD: at zero, and added to C."""
 
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
@@ -52,12 +52,29 @@ def _load(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Valu
     return builder.load(_vector_at(builder, pointer, offset), align=4)
 
 
-def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """Emit a * b + c of vectors, fused where the host can."""
     if not _FUSED:
         return builder.fadd(builder.fmul(a, b), c)
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
     fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
     return builder.call(fma, [a, b, c])
+
+
+def load_vector(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value) -> ir.Value:
+    """Emit the load of a vector `offset` floats behind an int64 address."""
+    return _load(builder, builder.inttoptr(address, _FLOAT.as_pointer()), offset)
+
+
+def store_vector(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value, offset: ir.Value) -> None:
+    """Emit the store of a vector `offset` floats behind an int64 address."""
+    pointer = builder.inttoptr(address, _FLOAT.as_pointer())
+    builder.store(vector, _vector_at(builder, pointer, offset), align=4)
+
+
+def vector_constant(value: float) -> ir.Constant:
+    """Return a vector with one value in all lanes."""
+    return ir.Constant(_VECTOR, [float(value)] * LANES)
 
 
 @intrinsic(prefer_literal=True)
@@ -78,7 +95,7 @@ def tiles(
     Parameters
     ----------
     ROWS, TAIL, VECTORS, A_ROW, START : literal int
-        Shape of the tiles, distance of rows in A, and ZERO, LOAD or BIAS.
+        Shape of the tiles, distance of rows in A, and ZERO, LOAD, BIAS or ADD.
     full, tails : int64
         Numbers of tiles; without a TAIL (0) the second counts nothing.
     a, b, c, bias : int64
@@ -142,7 +159,7 @@ def _tile(builder, rows, vectors, a_row, start, a, b, b_vector, c, c_row, c_vect
             scalar = _splat(builder, builder.load(builder.gep(a_at, [_constant(row * a_row)])))
             for v in range(vectors):
                 slot = accumulators[row, v]
-                builder.store(_multiply_add(builder, scalar, vector[v], builder.load(slot)), slot)
+                builder.store(multiply_add(builder, scalar, vector[v], builder.load(slot)), slot)
 
     def nest(depth, a_at, b_at):
         if depth == len(loops):
@@ -158,7 +175,10 @@ def _tile(builder, rows, vectors, a_row, start, a, b, b_vector, c, c_row, c_vect
 
     nest(0, a, b)
     for (row, v), slot in accumulators.items():
-        builder.store(builder.load(slot), _vector_at(builder, c, c_offset(row, v)), align=4)
+        total = builder.load(slot)
+        if start == ADD:
+            total = builder.fadd(total, _load(builder, c, c_offset(row, v)))
+        builder.store(total, _vector_at(builder, c, c_offset(row, v)), align=4)
 
 
 @intrinsic
@@ -171,5 +191,18 @@ def add_vectors(typing_context, target, source, vectors):
             offset = builder.mul(loop.index, _constant(LANES))
             total = builder.fadd(_load(builder, to, offset), _load(builder, of, offset))
             builder.store(total, _vector_at(builder, to, offset), align=4)
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def copy_vectors(typing_context, target, source, vectors):
+    """Copy `vectors` vectors from address `source` to address `target`."""
+
+    def codegen(_context, builder, _signature, arguments):
+        to, of = (builder.inttoptr(address, _FLOAT.as_pointer()) for address in arguments[:2])
+        with cgutils.for_range(builder, arguments[2]) as loop:
+            offset = builder.mul(loop.index, _constant(LANES))
+            builder.store(_load(builder, of, offset), _vector_at(builder, to, offset), align=4)
 
     return types.void(types.int64, types.int64, types.int64), codegen

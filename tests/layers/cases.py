@@ -188,6 +188,8 @@ CASES = [
     _linear(130, 67),
     _linear(64, 128, samples=17),
     _linear(300, 200, samples=1),
+    _linear(250, 1100, samples=70),  # several panels of samples, chunks of outputs and blocks of features
+    _linear(1030, 40, samples=33),
     _max_pool((17, 6, 8), 2, 2),
     _max_pool((3, 7, 7), 3, 2),
     _max_pool((16, 7, 9), 3, 1, 1),

@@ -1,0 +1,144 @@
+"""Matrix products on the register tile: C = A B, of packed operands or of plain ones."""
+
+from functools import lru_cache
+
+import numpy as np
+from numba import float32, int64
+
+from layers.kernels import packing
+from layers.kernels.jit import kernel
+from layers.kernels.simd import LANES, TILE_ROWS
+from layers.kernels.simd_linear import NEAR, stream_tiles
+from layers.kernels.threads import Threads
+from layers.kernels.tiling import split_rows
+
+DEPTH = 512  # terms before the next tile: a panel of B (64 KB) passes through the L2 cache meanwhile
+BLOCK_TILES = 16  # tiles of A that share it: 16 x 16 x DEPTH floats are 0.5 MB of L2
+WIDTH = 2 * LANES  # columns of a panel of a plain B
+
+
+def even_blocks(tiles: int, most: int) -> tuple[int, int]:
+    """Return (blocks, tiles of each): `tiles` in blocks of at most `most`, as equal as can be."""
+    blocks = -(-tiles // most)
+    return blocks, -(-tiles // blocks)
+
+
+def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
+    """Write C = bias + A B from packed operands: one chain over k for each element, in order.
+
+    Each panel of B is read once for BLOCK_TILES tiles of A, and the next one fetched meanwhile.
+
+    Parameters
+    ----------
+    tiles : float32 [M/rows][K][pitch(rows)], flat
+        A, from `packing.pack_columns`, or `packing.pack_slices` of its transpose.
+    rows : int
+        From `split_rows(M, TILE_ROWS)`.
+    panels : float32 [N/(V*LANES), K, V*LANES]
+    bias : float32 [N]
+        Empty to begin with what C holds.
+    c : float32 [M, N]
+    """
+    groups, _, width = panels.shape
+    blocks, block_tiles = even_blocks(-(-len(c) // rows), BLOCK_TILES)
+    run = _multiply(rows, len(c) % rows, width // LANES)
+    work = 2 * len(c) * panels.size
+    threads.run(run, blocks * groups, work, tiles, panels, bias, c, block_tiles)
+
+
+@lru_cache
+def _multiply(ROWS, TAIL, VECTORS):
+    WIDTH = VECTORS * LANES
+    PITCH = packing.pitch(ROWS)
+
+    @kernel(int64, int64, int64, float32[::1], float32[:, :, ::1], float32[::1], float32[:, ::1], int64)
+    def multiply_panels(worker, first, last, tiles, panels, bias, c, block_tiles):
+        height, width = c.shape
+        groups, depth = panels.shape[0], panels.shape[1]
+        while first < last:  # a block of tiles of A by some panels of B
+            block, group0 = divmod(first, groups)
+            group1 = min(groups, group0 + last - first)
+            first += group1 - group0
+            tile0 = block * block_tiles
+            full = min(block_tiles, height // ROWS - tile0)
+            tails = int64(full < block_tiles and TAIL > 0)
+            step = max(1, WIDTH // (full + tails))  # all tiles together fetch the next panel
+            for start in range(0, depth, DEPTH):
+                chunk = min(DEPTH, depth - start)
+                a = tiles.ctypes.data + 4 * (tile0 * depth + start) * PITCH
+                for group in range(group0, group1):
+                    b = panels.ctypes.data + group * panels.strides[0] + start * panels.strides[1]
+                    to = c.ctypes.data + 4 * (tile0 * ROWS * width + group * WIDTH)
+                    ahead = b + panels.strides[0]
+                    if group + 1 == group1:
+                        ahead = panels.ctypes.data + group0 * panels.strides[0]
+                        ahead += (start + chunk) * panels.strides[1]
+                    begin, begin_row = to, width
+                    if start == 0 and bias.size > 0:
+                        begin, begin_row = bias.ctypes.data + 4 * group * WIDTH, 0
+                    stream_tiles(
+                        ROWS, TAIL, VECTORS, 1, full, tails, a, b, begin, begin_row, to, width,
+                        a + 4 * NEAR * PITCH, ahead, (depth * PITCH, chunk * step),
+                        (1, 0, 0, 0, 0), (chunk, PITCH, WIDTH, PITCH, step),
+                    )  # fmt: skip
+
+    return multiply_panels
+
+
+def workspace_floats(m: int, n: int, k: int) -> int:
+    """Return the size of the working memory of `gemm`: both operands packed, C and a bias padded."""
+    padded = -(-n // WIDTH) * WIDTH
+    return packing.tiles_floats(m, k) + padded * (k + m + 1)
+
+
+def gemm(
+    threads: Threads,
+    a,
+    b,
+    c,
+    *,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    accumulate: bool = False,
+    workspace=None,
+) -> None:
+    """Write C = A B, or add it to C: one chain over k for each element, in order.
+
+    Parameters
+    ----------
+    a : float32 [M, K], or [K, M] with `transpose_a`
+    b : float32 [K, N], or [N, K] with `transpose_b`
+    c : float32 [M, N]
+        All three contiguous.
+    accumulate : bool
+        The chains begin with what C holds, else with zero.
+    workspace : float32, at least workspace_floats(M, N, K)
+        Allocated when left out.
+    """
+    m, n = c.shape
+    k = a.shape[0] if transpose_a else a.shape[1]
+    if a.shape != ((k, m) if transpose_a else (m, k)) or b.shape != ((n, k) if transpose_b else (k, n)):
+        raise ValueError(f"gemm: shapes {a.shape} and {b.shape} do not give {c.shape}")
+    if workspace is None:
+        workspace = np.empty(workspace_floats(m, n, k), np.float32)
+    padded = -(-n // WIDTH) * WIDTH
+    tiles, panels, sums, zeros, _ = np.split(
+        workspace, np.cumsum([packing.tiles_floats(m, k), padded * k, padded * m, padded])
+    )
+    rows, _ = split_rows(m, TILE_ROWS)
+    if transpose_a:
+        packing.pack_slices(threads, a, tiles, rows, packing.pitch(rows))
+    else:
+        packing.pack_columns(threads, a, tiles, rows)
+    if transpose_b:
+        packing.pack_columns(threads, b, panels, WIDTH)
+    else:
+        packing.pack_slices(threads, b, panels, WIDTH, WIDTH)
+    zeros[:] = 0
+    target = c if n == padded else sums.reshape(m, padded)
+    if accumulate and target is not c:
+        target[:, :n] = c
+    bias = zeros[:0] if accumulate else zeros
+    multiply(threads, tiles, rows, panels.reshape(-1, k, WIDTH), bias, target)
+    if target is not c:
+        c[...] = target[:, :n]

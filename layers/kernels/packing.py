@@ -1,0 +1,132 @@
+"""Matrices in the order in which register tiles read them, and back.
+
+Two ways to the same form, [tile][k][pitch]: the columns of a tile lie side by side (`pack_slices`),
+or have to be transposed (`pack_columns`).
+"""
+
+from functools import lru_cache
+
+from numba import float32, int64
+
+from layers.kernels.jit import inline, kernel
+from layers.kernels.simd import LANES, TILE_ROWS
+from layers.kernels.simd_linear import copy_vector, transpose
+from layers.kernels.threads import Threads
+from layers.kernels.tiling import split_rows
+
+MATRIX = float32[:, ::1]
+PACKED = float32[::1]
+SLAB = 8  # rows that one task of pack_slices repacks: as many streams of reads
+
+
+def pitch(width: int) -> int:
+    """Return the floats that `width` of them take in a tile: whole vectors, so that lines are not shared."""
+    return -(-width // LANES) * LANES
+
+
+def tiles_floats(count: int, depth: int) -> int:
+    """Return the size of `count` rows or columns packed as tiles of the rows that `split_rows` chooses."""
+    rows, _ = split_rows(count, TILE_ROWS)
+    return -(-count // rows) * depth * pitch(rows)
+
+
+def panels_floats(count: int, depth: int) -> int:
+    """Return the size of `count` rows packed as panels of one or two vectors."""
+    return -(-count // (2 * LANES)) * 2 * LANES * depth
+
+
+def pack_columns(threads: Threads, x, packed, width: int) -> None:
+    """Lay out x, [N, F], as [N/width][F][pitch(width)], absent rows of x as zeros.
+
+    What lies between width and pitch means nothing.
+    """
+    blocks = -(-x.shape[1] // LANES)
+    threads.run(_pack_columns(), -(-len(x) // width) * blocks, x.size, x, packed, width, pitch(width))
+
+
+@lru_cache
+def _pack_columns():
+    @kernel(int64, int64, int64, MATRIX, PACKED, int64, int64)
+    def pack_columns(worker, first, last, x, packed, width, pitch):
+        samples, features = x.shape
+        blocks = -(-features // LANES)
+        for task in range(first, last):
+            tile, block = divmod(task, blocks)
+            f0 = block * LANES
+            for v in range(0, pitch, LANES):
+                n0 = tile * width + v
+                at = (tile * features + f0) * pitch + v
+                if n0 + LANES <= samples and f0 + LANES <= features:
+                    transpose(
+                        packed.ctypes.data + 4 * at,
+                        pitch,
+                        x.ctypes.data + n0 * x.strides[0] + 4 * f0,
+                        features,
+                    )
+                    continue
+                for feature in range(min(LANES, features - f0)):
+                    for n in range(LANES):
+                        value = float32(0)
+                        if n0 + n < samples:
+                            value = x[n0 + n, f0 + feature]
+                        packed[at + feature * pitch + n] = value
+
+    return pack_columns
+
+
+@inline
+def unpack_columns(packed, x, n0, feature0, features, columns):
+    """Write part of x, [columns, features] from (n0, feature0), from its transpose.
+
+    Parameters
+    ----------
+    packed : float32 [features][columns], flat
+        `columns` is a multiple of LANES.
+    x : float32 [N, F]
+        Rows behind the last are left out.
+    """
+    samples = x.shape[0]
+    for v in range(0, columns, LANES):
+        n1 = n0 + v
+        if n1 + LANES <= samples and features >= LANES:
+            for i in range(0, features, LANES):
+                f = min(i, features - LANES)  # the last block may write again what the one before wrote
+                transpose(
+                    x.ctypes.data + n1 * x.strides[0] + 4 * (feature0 + f), x.shape[1],
+                    packed.ctypes.data + 4 * (f * columns + v), columns,
+                )  # fmt: skip
+            continue
+        for n in range(n1, min(n1 + LANES, samples)):
+            for f in range(features):
+                x[n, feature0 + f] = packed[f * columns + n - n0]
+
+
+def pack_slices(threads: Threads, x, packed, width: int, pitch: int) -> None:
+    """Lay out x, [N, F], as [F/width][N][pitch]; absent columns of x as zeros.
+
+    `pitch` is `width` rounded up to LANES; what lies between them means nothing.
+    """
+    threads.run(_pack_slices(), -(-len(x) // SLAB), x.size, x, packed, width, pitch)
+
+
+@lru_cache
+def _pack_slices():
+    @kernel(int64, int64, int64, MATRIX, PACKED, int64, int64)
+    def pack_slices(worker, first, last, x, packed, width, pitch):
+        samples, features = x.shape
+        for slab in range(first, last):
+            for i in range(-(-features // width)):
+                f0 = i * width
+                for n in range(slab * SLAB, min(samples, (slab + 1) * SLAB)):
+                    at = (i * samples + n) * pitch
+                    if f0 + pitch <= features:
+                        for v in range(0, pitch, LANES):
+                            copy_vector(
+                                packed.ctypes.data + 4 * (at + v),
+                                x.ctypes.data + n * x.strides[0] + 4 * (f0 + v),
+                            )
+                        continue
+                    for lane in range(pitch):
+                        packed[at + lane] = x[n, f0 + lane] if f0 + lane < features else float32(0)
+
+    return pack_slices

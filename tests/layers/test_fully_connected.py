@@ -1,0 +1,145 @@
+"""The matrix kernels behind the fully connected layer: products, long sums, leaves and machine code."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from layers.kernels import fully_connected, gemm, threads
+from layers.kernels.simd import LANES, TILE_ROWS
+from layers.linear import Linear
+from tests.layers import harness
+
+Array = NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True)
+def _workers_get_even_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "INLINE_WORK", 0)
+
+
+def _draw(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+SHAPES = [(1, 1, 1), (3, 17, 31), (14, 32, 512), (15, 33, 513), (29, 64, 1100), (240, 31, 5), (64, 1, 7)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_gemm_equals_numpy(
+    shape: tuple[int, int, int], transpose_a: bool, transpose_b: bool, accumulate: bool
+) -> None:
+    m, n, k = shape
+    a, b, c = _draw(m, k), _draw(k, n, seed=1), _draw(m, n, seed=2)
+    expected = a.astype(np.float64) @ b + (c if accumulate else 0)
+    workspace = np.full(gemm.workspace_floats(m, n, k), np.nan, np.float32)
+    gemm.gemm(
+        harness.workers(2),
+        np.ascontiguousarray(a.T) if transpose_a else a,
+        np.ascontiguousarray(b.T) if transpose_b else b,
+        c,
+        transpose_a=transpose_a,
+        transpose_b=transpose_b,
+        accumulate=accumulate,
+        workspace=workspace,
+    )
+    # Sums of up to 1,100 products have errors of about sqrt(1100) * 6e-8 of their size.
+    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_gemm_has_the_same_bits_in_all_four_forms() -> None:
+    a, b = _draw(45, 700), _draw(700, 50, seed=1)
+    results = []
+    for transpose_a in (False, True):
+        for transpose_b in (False, True):
+            c = np.empty((45, 50), np.float32)
+            given_a = np.ascontiguousarray(a.T) if transpose_a else a
+            given_b = np.ascontiguousarray(b.T) if transpose_b else b
+            gemm.gemm(
+                harness.workers(1), given_a, given_b, c, transpose_a=transpose_a, transpose_b=transpose_b
+            )
+            results.append(c)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_gemm_refuses_shapes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 4\) and \(5, 6\) do not give \(3, 6\)"):
+        gemm.gemm(harness.workers(1), _draw(3, 4), _draw(5, 6), _draw(3, 6))
+
+
+@pytest.mark.parametrize("samples", [1, LANES, 5 * LANES, 20 * LANES])
+def test_no_blocking_changes_a_bit(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Linear(10 * LANES)
+    given = harness.problem(layer, ((33 * LANES,),), samples)
+    usual = harness.run(layer, given, threads=2)
+    monkeypatch.setattr(fully_connected, "DATA_TILES", 4)
+    monkeypatch.setattr(fully_connected, "DATA_PANELS", 3)
+    monkeypatch.setattr(fully_connected, "WEIGHT_BLOCK", 1)
+    monkeypatch.setattr(fully_connected, "STREAM_BYTES", 0)
+    monkeypatch.setattr(gemm, "BLOCK_TILES", 2)
+    other = harness.run(layer, given, threads=3)
+    np.testing.assert_array_equal(usual.y[0].plain(), other.y[0].plain())
+    np.testing.assert_array_equal(usual.dx[0].plain(), other.dx[0].plain())
+    for name, gradient in usual.gradients.items():
+        np.testing.assert_array_equal(gradient, other.gradients[name])
+
+
+@pytest.mark.parametrize("per_leaf", [1, fully_connected.SHORT_LEAF, fully_connected.SHORT_LEAF + 1])
+@pytest.mark.parametrize("leaves", [1, 2, 4, 16])
+def test_leaves_of_all_sizes_are_added_as_a_tree(leaves: int, per_leaf: int) -> None:
+    layer = Linear(40)
+    given = harness.problem(layer, ((50,),), leaves * per_leaf)
+    computed = harness.run(layer, given, leaves=leaves).gradients
+    partial = [
+        harness.run(layer, given.part(i * per_leaf, (i + 1) * per_leaf)).gradients for i in range(leaves)
+    ]
+    while len(partial) > 1:
+        pairs = zip(partial[::2], partial[1::2], strict=True)
+        partial = [{name: left[name] + right[name] for name in left} for left, right in pairs]
+    for name, gradient in computed.items():
+        np.testing.assert_array_equal(gradient, partial[0][name])
+
+
+def _hot_loops(kernel: Any) -> list[list[str]]:
+    """Return the innermost loops of a kernel that hold multiply-adds of whole registers."""
+    afresh = numba.njit(kernel.signatures[0], error_model="numpy")(
+        kernel.py_func
+    )  # a cached one has no assembly
+    (assembly,) = afresh.inspect_asm().values()
+    lines, labels, loops = assembly.splitlines(), {}, []
+    for at, line in enumerate(lines):
+        if label := re.match(r"(\.L\w+):", line):
+            labels[label[1]] = at
+        jump = re.match(r"\s+j\w+\s+(\.L\w+)", line)
+        if jump and jump[1] in labels:
+            body = lines[labels[jump[1]] : at]
+            if not any(re.match(r"\.L\w+:", inner) for inner in body[1:]):
+                loops.append(body)
+    return [loop for loop in loops if any("vfmadd" in line and "zmm" in line for line in loop)]
+
+
+@pytest.mark.skipif(LANES != 16, reason="reads AVX-512 assembly")
+@pytest.mark.parametrize(
+    ("factory", "sizes"),
+    [
+        (gemm._multiply, (TILE_ROWS, 0, 2)),
+        (fully_connected._backward_data, (TILE_ROWS, 0, 2, 2 * LANES)),
+        (fully_connected._backward_weights, (TILE_ROWS, 0, 2, 1, 0)),
+        (fully_connected._backward_weights, (fully_connected.SHORT_ROWS, 0, 2, 4, 1)),
+    ],
+    ids=["multiply", "backward_data", "backward_weights", "short leaves"],
+)
+def test_hot_loops_keep_their_sums_in_registers(factory: Callable[..., Any], sizes: tuple[int, ...]) -> None:
+    loops = _hot_loops(factory(*sizes))
+    rows, _, vectors = sizes[:3]
+    assert max(sum("vfmadd" in line for line in loop) for loop in loops) >= rows * vectors
+    for loop in loops:
+        assert not [line for line in loop if "(%rsp" in line and "zmm" in line]
