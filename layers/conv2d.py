@@ -1,12 +1,21 @@
 """Two-dimensional convolution."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from layers import layout
-from layers.kernels import conv_direct
+from layers.kernels import conv_direct, conv_first, conv_winograd, conv_winograd_weights
+from layers.kernels.conv_algorithm import (
+    backward_weights_is_winograd,
+    forward_is_winograd,
+    winograd_outputs,
+)
 from layers.kernels.leaves import stack_depth
 from layers.kernels.simd import LANES
+from layers.kernels.winograd_transforms import POINTS
 from layers.layer import Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
+
+ALGORITHMS = ("auto", "direct")
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class Conv2d(Layer):
     stride : int
     gain : float
         The initial weights have the variance gain / fan_in: 2 suits ReLU (He et al. 2015).
+    algorithm : str
+        "auto": for each pass Winograd where it gains, else direct; "direct": never Winograd.
     """
 
     out_channels: int
@@ -27,10 +38,13 @@ class Conv2d(Layer):
     stride: int = 1
     padding: int | tuple[int, int] = 0
     gain: float = 2.0
+    algorithm: str = "auto"
 
     reads_x = True
 
     def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm: got {self.algorithm!r}; must be one of {', '.join(ALGORITHMS)}")
         if min(*self._kernel, self.stride, self.out_channels) < 1 or min(self._padding) < 0:
             raise ValueError(f"{self}: channels, kernel and stride must be at least 1, padding at least 0")
 
@@ -64,24 +78,75 @@ class Conv2d(Layer):
         }
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
-        """Return the stacks of partial sums, and room for the weights transposed."""
-        ((channels, _, _),) = inputs
+        """Return room for the weights transposed, for partial sums, and for what Winograd transforms."""
+        ((channels, height, width),) = inputs
+        _, rows, columns = self.output_shape(*inputs)
         transposed = layout.conv_weight((channels, self.out_channels, *self._kernel), self.gain).blocked
         k_blocks, c_blocks = layout.blocks(self.out_channels), layout.blocks(channels)
-        stack = conv_direct.weight_stack_shape(k_blocks, c_blocks, channels, self._kernel[1], leaves, threads)
-        return {
-            "transposed": Scratch(transposed),
-            "weight_stack": Scratch(stack),
-            "bias_stack": Scratch((threads, stack_depth(leaves), LANES)),
-        }
+        shapes = {"transposed": transposed, "bias_stack": (threads, stack_depth(leaves), LANES)}
+        outputs = winograd_outputs(self._kernel, self.stride)
+        if self._forward_is_winograd(*inputs):
+            total = _tiles(samples, rows, columns, outputs)
+            shapes |= _named(
+                FORWARD, conv_winograd.scratch_shapes(c_blocks, k_blocks, total, threads, outputs)
+            )
+        if self._backward_data_is_winograd(*inputs):
+            total = _tiles(samples, height, width, outputs)
+            shapes |= _named(
+                BACKWARD, conv_winograd.scratch_shapes(k_blocks, c_blocks, total, threads, outputs)
+            )
+        if self._backward_weights_is_winograd(samples // leaves, *inputs):
+            shapes |= conv_winograd_weights.scratch_shapes(
+                c_blocks, k_blocks, self._kernel[0], leaves, threads
+            )
+        elif conv_first.applies(channels, self._kernel[1]):
+            shapes["partials"] = conv_first.partials_shape(k_blocks, channels, self._kernel, leaves)
+        else:
+            shapes["weight_stack"] = conv_direct.weight_stack_shape(
+                k_blocks, c_blocks, channels, self._kernel, leaves, threads
+            )
+        shapes["zeros"] = (max(c_blocks, POINTS) * LANES,)
+        return {name: Scratch(shape) for name, shape in shapes.items()}
+
+    def _forward_is_winograd(self, *inputs: Shape) -> bool:
+        _, rows, columns = self.output_shape(*inputs)
+        channels = inputs[0][0], self.out_channels
+        return self.algorithm == "auto" and forward_is_winograd(
+            *channels, self._kernel, self.stride, rows, columns
+        )
+
+    def _backward_data_is_winograd(self, *inputs: Shape) -> bool:
+        channels, height, width = inputs[0]
+        reachable = max(self._padding) < min(self._kernel)  # else dx has windows that begin beyond dy
+        return (
+            self.algorithm == "auto"
+            and reachable
+            and forward_is_winograd(self.out_channels, channels, self._kernel, self.stride, height, width)
+        )
+
+    def _backward_weights_is_winograd(self, samples_per_leaf: int, *inputs: Shape) -> bool:
+        _, rows, columns = self.output_shape(*inputs)
+        channels = inputs[0][0], self.out_channels
+        return self.algorithm == "auto" and backward_weights_is_winograd(
+            *channels, self._kernel, self.stride, rows, columns, samples_per_leaf
+        )
 
     def halo(self, *inputs: Shape) -> Halo:
-        """Return the columns that the kernel reaches beyond a row of x."""
-        return conv_direct.halo(*self._columns(*inputs))
+        """Return the columns that the kernel, or a Winograd window, reaches beyond a row of x."""
+        width, columns, taps, _, padding = self._columns(*inputs)
+        halo = conv_direct.halo(width, columns, taps, self.stride, padding)
+        outputs = winograd_outputs(self._kernel, self.stride)
+        return _wider(halo, conv_winograd.halo(width, columns, outputs, padding)) if outputs else halo
 
     def gradient_halo(self, *inputs: Shape) -> Halo:
-        """Return the columns that backward_data reaches beyond a row of dy."""
-        return conv_direct.gradient_halo(*self._columns(*inputs))
+        """Return the columns that backward_data, or a Winograd window, reaches beyond a row of dy."""
+        width, columns, taps, _, padding = self._columns(*inputs)
+        halo = conv_direct.gradient_halo(width, columns, taps, self.stride, padding)
+        outputs = winograd_outputs(self._kernel, self.stride)
+        if outputs == 0:
+            return halo
+        back = conv_winograd.halo(columns, width, outputs, max(0, taps - 1 - padding))
+        return _wider(_wider(halo, back), conv_winograd_weights.gradient_halo(columns, outputs))
 
     def _columns(self, *inputs: Shape) -> tuple[int, int, int, int, int]:
         return inputs[0][2], self.output_shape(*inputs)[2], self._kernel[1], self.stride, self._padding[1]
@@ -96,22 +161,74 @@ class Conv2d(Layer):
         """Write y."""
         (x,), (y,), channels = at.x, at.y, at.shapes[0][0]
         weight, bias = at.weights["weight"], at.weights["bias"]
-        conv_direct.forward(run.threads, x, weight, bias, y, channels, self.stride, self._padding)
+        if self._forward_is_winograd(*at.shapes):
+            outputs, scratch = winograd_outputs(self._kernel, self.stride), _of(FORWARD, at.scratch)
+            zeros = _cleared(at.scratch["zeros"])
+            conv_winograd.forward(
+                run.threads, x, weight, bias, y, scratch, zeros, outputs, self._padding, flip=False
+            )
+        else:
+            conv_direct.forward(run.threads, x, weight, bias, y, channels, self.stride, self._padding)
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         (x,), (dy,), channels = at.x, at.dy, at.shapes[0][0]
-        stack, gradient = at.scratch["weight_stack"], at.gradients["weight"]
-        conv_direct.backward_weights(
-            run.threads, x, dy, stack, gradient, channels, self.stride, self._padding, run.leaves
-        )
+        gradient = at.gradients["weight"]
+        if self._backward_weights_is_winograd(len(x) // run.leaves, *at.shapes):
+            outputs, zeros = winograd_outputs(self._kernel, self.stride), _cleared(at.scratch["zeros"])
+            conv_winograd_weights.backward_weights(
+                run.threads, x, dy, gradient, at.scratch, zeros, outputs, self._padding, run.leaves
+            )
+        elif conv_first.applies(channels, self._kernel[1]):
+            partials = at.scratch["partials"]
+            conv_first.backward_weights(run.threads, x, dy, partials, gradient, self.stride, self._padding)
+        else:
+            conv_direct.backward_weights(
+                run.threads, x, dy, at.scratch["weight_stack"], gradient, channels, self.stride,
+                self._padding, run.leaves,
+            )  # fmt: skip
         conv_direct.bias_gradient(run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], run.leaves)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
         (dy,), (dx,) = at.dy, at.dx
-        weight, transposed = at.weights["weight"], at.scratch["transposed"]
-        conv_direct.backward_data(run.threads, dy, weight, transposed, dx, self.stride, self._padding)
+        transposed = at.scratch["transposed"]
+        conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed)
+        if self._backward_data_is_winograd(*at.shapes):
+            outputs, scratch = winograd_outputs(self._kernel, self.stride), _of(BACKWARD, at.scratch)
+            zeros = _cleared(at.scratch["zeros"])
+            padding = self._kernel[0] - 1 - self._padding[0], self._kernel[1] - 1 - self._padding[1]
+            conv_winograd.forward(
+                run.threads, dy, transposed, zeros, dx, scratch, zeros, outputs, padding, flip=True
+            )
+        else:
+            conv_direct.backward_data(run.threads, dy, transposed, dx, self.stride, self._padding)
+
+
+FORWARD, BACKWARD = "forward ", "backward "
+"""Prefixes of the scratch arrays of two passes."""
+
+
+def _named(prefix: str, shapes: dict[str, Shape]) -> dict[str, Shape]:
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def _of(prefix: str, scratch: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): array for name, array in scratch.items() if name.startswith(prefix)}
+
+
+def _cleared(array: Any) -> Any:
+    array.fill(0)
+    return array
+
+
+def _tiles(samples: int, rows: int, columns: int, outputs: int) -> int:
+    down, along = conv_winograd.tile_counts(rows, columns, outputs)
+    return samples * down * along
+
+
+def _wider(one: Halo, other: Halo) -> Halo:
+    return max(one[0], other[0]), max(one[1], other[1])
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ skipped, columns outside it are the zero halo that the rows of x (or dy) have in
 
 from functools import lru_cache
 
+import numpy as np
 from numba import float32, int64
 
 from layers.kernels.jit import inline, kernel
@@ -17,7 +18,10 @@ from layers.kernels.tiling import split_rows
 IMAGE = float32[:, :, :, :, :]
 WEIGHT = float32[:, :, :, :, :, ::1]
 ONCE = (1, 0, 0)  # a loop that is not needed
+ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
 L1_BYTES = 28 * 1024  # of dy that one pass over the taps keeps in the first-level cache
+L2_BYTES = 512 * 1024  # of partial sums of one task; the tree keeps a few of these
+TASKS_PER_THREAD = 4  # so that the last one to finish is not late by much
 
 
 def forward(
@@ -75,9 +79,13 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE):
     return conv_forward
 
 
-def backward_data(
-    threads: Threads, dy, weight, transposed, dx, stride: int, padding: tuple[int, int]
-) -> None:
+def transpose_weights(threads: Threads, weight, transposed) -> None:
+    """Write the weights with vectors along c: ``[C/(V*LANES), K/LANES, R, S, LANES, V*LANES]``."""
+    tasks = transposed.shape[1] * weight.shape[1]
+    threads.run(_transpose(), tasks, weight.size, weight, transposed)
+
+
+def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tuple[int, int]) -> None:
     """Write dx; the sum runs over (output block, kernel row, kernel column, lane), in that order.
 
     With a stride s, the input columns of each residue modulo s form a convolution of their own over
@@ -88,12 +96,11 @@ def backward_data(
     dy : float32 [N, K/LANES, OH, OW, LANES]
         With zero columns beside its rows, as many as the kernel reaches beyond them.
     transposed : float32 [C/(V*LANES), K/LANES, R, S, LANES, V*LANES]
-        Overwritten with the weights, vectors along the input channels.
+        The weights as `transpose_weights` writes them.
     dx : float32 [N, C/LANES, H, W, LANES]
     """
     samples, _, rows, columns, _ = dx.shape
     groups, k_blocks, r, s, _, width = transposed.shape
-    threads.run(_transpose(), k_blocks * dx.shape[1], weight.size, weight, transposed)
     work = 2 * dx.size * k_blocks * LANES * r * s // (stride * stride)
     for phase in range(min(stride, columns)):
         run = _backward_data(*split_rows(-(-(columns - phase) // stride), TILE_ROWS), width // LANES, stride)
@@ -147,7 +154,7 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
 @lru_cache
 def _transpose():
     @kernel(int64, int64, int64, WEIGHT, WEIGHT)
-    def transpose_weights(worker, first, last, weight, transposed):
+    def conv_transpose_weights(worker, first, last, weight, transposed):
         c_blocks, r, s = weight.shape[1], weight.shape[2], weight.shape[3]
         per_group, per_group_t = weight.shape[5] // LANES, transposed.shape[5] // LANES
         for task in range(first, last):  # one block of output channels and one of input channels
@@ -162,13 +169,13 @@ def _transpose():
                                 kg, cb, u, v, c, kv * LANES + k
                             ]
 
-    return transpose_weights
+    return conv_transpose_weights
 
 
 def weight_tile(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
     """Return (rows, vectors) of the tile of backward_weights: input channels by output vectors.
 
-    4 x 4 reaches the peak; narrower ones keep enough independent tasks in small layers.
+    4 x 4 loads least for each multiply-add; narrower ones keep enough independent tasks in small layers.
     """
     rows = min(4, channels)
     if REGISTERS == 32 and k_blocks % 4 == 0 and k_blocks * c_blocks >= 32:
@@ -178,10 +185,34 @@ def weight_tile(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
     return rows, 2 if k_blocks % 2 == 0 else 1
 
 
-def weight_stack_shape(k_blocks, c_blocks, channels, kernel_columns, leaves, threads) -> tuple[int, ...]:
+def weight_block(
+    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], threads: int
+) -> tuple[int, int]:
+    """Return (kernel rows, input blocks) of one task of backward_weights.
+
+    A task reads dy once for all it holds, so it holds much: all kernel rows and up to 4 blocks of input
+    channels, but no more than the L2 cache does, and less where there would be too few tasks.
+    """
+    _, vectors = weight_tile(k_blocks, c_blocks, channels)
+    groups = k_blocks // vectors
+    rows, blocks = kernel[0], min(4, c_blocks)
+    block_bytes = 4 * kernel[0] * kernel[1] * LANES * vectors * LANES
+    while blocks > 1 and (
+        blocks * block_bytes > L2_BYTES or groups * -(-c_blocks // blocks) < TASKS_PER_THREAD * threads
+    ):
+        blocks = -(-blocks // 2)
+    if groups * -(-c_blocks // blocks) < TASKS_PER_THREAD * threads:
+        rows = 1
+    return rows, blocks
+
+
+def weight_stack_shape(
+    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], leaves: int, threads: int
+) -> tuple[int, ...]:
     """Return the shape of the partial sums of backward_weights, one stack a thread."""
     _, vectors = weight_tile(k_blocks, c_blocks, channels)
-    return threads, stack_depth(leaves), kernel_columns, LANES, vectors * LANES
+    rows, blocks = weight_block(k_blocks, c_blocks, channels, kernel, threads)
+    return threads, stack_depth(leaves), rows, blocks, kernel[1], LANES, vectors * LANES
 
 
 def backward_weights(
@@ -206,12 +237,13 @@ def backward_weights(
         Working memory.
     gradient : float32 [K/(V*LANES), C/LANES, R, S, LANES, V*LANES]
     """
-    k_blocks, c_blocks, r = dy.shape[1], x.shape[1], gradient.shape[2]
+    k_blocks, c_blocks, kernel_shape = dy.shape[1], x.shape[1], gradient.shape[2:4]
     rows, vectors = weight_tile(k_blocks, c_blocks, channels)
-    work = 2 * dy.size * channels * r * gradient.shape[3]
+    taps, blocks = stack.shape[2:4]
+    work = 2 * dy.size * channels * kernel_shape[0] * kernel_shape[1]
     run = _backward_weights(rows, vectors, stride)
     used = min(channels, LANES)
-    tasks = k_blocks // vectors * c_blocks * r
+    tasks = k_blocks // vectors * -(-c_blocks // blocks) * -(-kernel_shape[0] // taps)
     threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves)
 
 
@@ -227,55 +259,68 @@ def _clip(u, pad_h, stride, height, rows):
 def _backward_weights(ROWS, VECTORS, STRIDE):
     WIDTH = VECTORS * LANES
 
-    @kernel(int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, ::1], WEIGHT, int64, int64, int64, int64)
+    @kernel(
+        int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT, int64, int64, int64, int64
+    )
     def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves):
         samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
         c_blocks, height = x.shape[1], x.shape[2]
         r, s = gradient.shape[2], gradient.shape[3]
+        taps, blocks = stack.shape[2], stack.shape[3]
         x_row, dy_row, dy_block = x.strides[2] // 4, dy.strides[2] // 4, dy.strides[1] // 4
         per_leaf = samples // leaves
         vectors_of_group = gradient.shape[5] // LANES
         band = max(1, L1_BYTES // (4 * WIDTH * columns))
         level = stack.strides[1]
         base = stack.ctypes.data + worker * stack.strides[0]
-        for task in range(first, last):  # one kernel row of one block of input and output channels
-            kg, rest = divmod(task, c_blocks * r)
-            cb, u = divmod(rest, r)
-            i0, i1 = _clip(u, pad_h, STRIDE, height, rows)
+        for task in range(first, last):  # kernel rows and input blocks of one group of output channels
+            kg, rest = divmod(task, (c_blocks + blocks - 1) // blocks * ((r + taps - 1) // taps))
+            cg, ug = divmod(rest, (r + taps - 1) // taps)
+            cb0, u0 = cg * blocks, ug * taps
+            cb1, u1 = min(c_blocks, cb0 + blocks), min(r, u0 + taps)
             top = 0
             for leaf in range(leaves):
-                partial = base + top * level
                 stack[worker, top] = 0
                 for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                    for i in range(i0, i1, band):
-                        b = (
-                            dy.ctypes.data
-                            + n * dy.strides[0]
-                            + kg * VECTORS * dy.strides[1]
-                            + i * dy.strides[2]
-                        )
-                        a = (
-                            x.ctypes.data + n * x.strides[0] + cb * x.strides[1]
-                            + (i * STRIDE + u - pad_h) * x.strides[2] - 4 * pad_w * LANES
-                        )  # fmt: skip
-                        for v in range(s):
-                            for lane in range(0, used, ROWS):
-                                tiles(
-                                    ROWS, 0, VECTORS, 1, LOAD, 1, 0,
-                                    a + 4 * (v * LANES + lane), 0, b, dy_block,
-                                    partial + 4 * (v * LANES + lane) * WIDTH, WIDTH, LANES, 0,
-                                    ONCE, ONCE, (min(band, i1 - i), STRIDE * x_row, dy_row),
-                                    (columns, STRIDE * LANES, LANES),
+                    for i0 in range(0, rows, band):  # so many rows of dy stay in the L1 cache
+                        for u in range(u0, u1):
+                            low, high = _clip(u, pad_h, STRIDE, height, rows)
+                            low, high = max(low, i0), min(high, i0 + band)
+                            if low >= high:
+                                continue
+                            b = (
+                                dy.ctypes.data + n * dy.strides[0] + kg * VECTORS * dy.strides[1]
+                                + low * dy.strides[2]
+                            )  # fmt: skip
+                            for cb in range(cb0, cb1):
+                                a = (
+                                    x.ctypes.data + n * x.strides[0] + cb * x.strides[1]
+                                    + (low * STRIDE + u - pad_h) * x.strides[2] - 4 * pad_w * LANES
                                 )  # fmt: skip
-                top = tree_add(base, level, top, leaf, s * LANES * VECTORS)
-            for j in range(VECTORS):
-                group, vector = divmod(kg * VECTORS + j, vectors_of_group)
-                for v in range(s):
-                    for lane in range(LANES):
-                        for k in range(LANES):
-                            gradient[group, cb, u, v, lane, vector * LANES + k] = stack[
-                                worker, 0, v, lane, j * LANES + k
-                            ]
+                                partial = (
+                                    base + top * level + (u - u0) * stack.strides[2]
+                                    + (cb - cb0) * stack.strides[3]
+                                )  # fmt: skip
+                                for v in range(s):
+                                    for lane in range(0, used, ROWS):
+                                        tiles(
+                                            ROWS, 0, VECTORS, 1, LOAD, 1, 0,
+                                            a + 4 * (v * LANES + lane), 0, b, dy_block,
+                                            partial + 4 * (v * LANES + lane) * WIDTH, WIDTH, LANES, 0,
+                                            ONCE, ONCE, (high - low, STRIDE * x_row, dy_row),
+                                            (columns, STRIDE * LANES, LANES),
+                                        )  # fmt: skip
+                top = tree_add(base, level, top, leaf, level // (4 * LANES))
+            for u in range(u0, u1):
+                for cb in range(cb0, cb1):
+                    for j in range(VECTORS):
+                        group, vector = divmod(kg * VECTORS + j, vectors_of_group)
+                        for v in range(s):
+                            for lane in range(LANES):
+                                for k in range(LANES):
+                                    gradient[group, cb, u, v, lane, vector * LANES + k] = stack[
+                                        worker, 0, u - u0, cb - cb0, v, lane, j * LANES + k
+                                    ]
 
     return conv_backward_weights
 
@@ -289,25 +334,26 @@ def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
         Working memory.
     gradient : float32 [K rounded up to LANES]
     """
-    threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, stack, gradient, leaves)
+    threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, ONE, stack, gradient, leaves)
 
 
 @lru_cache
 def _bias_gradient():
-    @kernel(int64, int64, int64, IMAGE, float32[:, :, ::1], float32[::1], int64)
-    def conv_bias_gradient(worker, first, last, dy, stack, gradient, leaves):
-        per_leaf = dy.shape[0] // leaves
+    @kernel(int64, int64, int64, IMAGE, float32[::1], float32[:, :, ::1], float32[::1], int64)
+    def conv_bias_gradient(worker, first, last, dy, one, stack, gradient, leaves):
+        per_leaf, rows, columns = dy.shape[0] // leaves, dy.shape[2], dy.shape[3]
+        sample, row = dy.strides[0] // 4, dy.strides[2] // 4
+        base, level = stack.ctypes.data + worker * stack.strides[0], stack.strides[1]
+        dy_at, one_at = dy.ctypes.data, one.ctypes.data
         for block in range(first, last):
             top = 0
             for leaf in range(leaves):
-                total = stack[worker, top]
-                total[:] = 0
-                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                    for i in range(dy.shape[2]):
-                        for j in range(dy.shape[3]):
-                            for k in range(LANES):
-                                total[k] += dy[n, block, i, j, k]
-                top = tree_add(stack[worker].ctypes.data, stack.strides[1], top, leaf, 1)
+                b = dy_at + leaf * per_leaf * dy.strides[0] + block * dy.strides[1]
+                tiles(
+                    1, 0, 1, 1, ZERO, 1, 0, one_at, 0, b, LANES, base + top * level, LANES, LANES, 0,
+                    ONCE, (per_leaf, 0, sample), (rows, 0, row), (columns, 0, LANES),
+                )  # fmt: skip
+                top = tree_add(base, level, top, leaf, 1)
             for k in range(LANES):
                 gradient[block * LANES + k] = stack[worker, 0, k]
 

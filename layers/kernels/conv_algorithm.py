@@ -1,0 +1,59 @@
+"""Which algorithm computes a pass of a convolution: a model of the cost, from the layer's shape alone.
+
+Never measured at run time, and never dependent on the local minibatch, ranks or threads: the choice changes
+the order of sums, and so the bits. The unit of cost is one multiply-add of the register tile per lane; the
+constants were calibrated on VGG-A's and OverFeat-FAST's layers on a Xeon with AVX-512.
+"""
+
+from layers.kernels.winograd_transforms import POINTS
+
+POSITIONS = POINTS * POINTS
+TRANSFORM = 30  # one position of one channel of one tile, transformed there or back: as so many multiply-adds
+BLOCK_TRANSFORM = 24  # the same where source and target are in cache
+BLOCK_CHANNELS = 64  # of x and of dy in one block of the weight gradient
+WEIGHT_TRANSFORM = 12  # one position of one weight, transformed back and added to the tree
+
+OUTPUTS = {3: 4, 5: 2}
+"""M of F(M x M, R x R) by R."""
+
+
+def winograd_outputs(kernel: tuple[int, int], stride: int) -> int:
+    """Return M where a Winograd algorithm exists for the kernel (rows, columns), else 0."""
+    return OUTPUTS.get(kernel[0], 0) if kernel[0] == kernel[1] and stride == 1 else 0
+
+
+def forward_is_winograd(
+    channels: int, out_channels: int, kernel: tuple[int, int], stride: int, rows: int, columns: int
+) -> bool:
+    """Return whether forward (or backward_data, with the channels exchanged) gains by Winograd.
+
+    `rows` and `columns` are those of the pass's result.
+    """
+    outputs = winograd_outputs(kernel, stride)
+    if outputs == 0:
+        return False
+    tiles = -(-rows // outputs) * -(-columns // outputs)
+    weights = channels * out_channels
+    direct = rows * columns * weights * kernel[0] * kernel[1]
+    return tiles * POSITIONS * (weights + TRANSFORM * (channels + out_channels)) < direct
+
+
+def backward_weights_is_winograd(
+    channels: int,
+    out_channels: int,
+    kernel: tuple[int, int],
+    stride: int,
+    rows: int,
+    columns: int,
+    samples_per_leaf: int,
+) -> bool:
+    """Return whether the weight gradient gains by Winograd; the inverse transform is done once a leaf."""
+    outputs = winograd_outputs(kernel, stride)
+    if outputs == 0:
+        return False
+    tiles = samples_per_leaf * -(-rows // outputs) * -(-columns // outputs)
+    weights = channels * out_channels
+    direct = samples_per_leaf * rows * columns * weights * kernel[0] * kernel[1]
+    again = out_channels / min(out_channels, BLOCK_CHANNELS), channels / min(channels, BLOCK_CHANNELS)
+    transforms = BLOCK_TRANSFORM * (channels * again[0] + out_channels * again[1])
+    return POSITIONS * (tiles * (weights + transforms) + WEIGHT_TRANSFORM * weights) < direct
