@@ -1,0 +1,165 @@
+"""The command ``python -m bench.kernels``: every layer and pass, checked, then timed against the machine."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from bench import check, machine
+from bench.peak import Gauge, Timing
+from bench.setup import Setup, prepare
+from bench.shapes import PASSES, Problem, select
+from bench.work import executed_flops, is_winograd
+from layers.kernels.threads import Threads
+
+_EPILOG = """\
+examples:
+  python -m bench.kernels vgg_a:conv3             all layers whose name contains it
+  python -m bench.kernels 'vgg_a:conv*' 'gemm:*'  patterns
+  python -m bench.kernels overfeat --pass backward_weights --leaves 16
+  python -m bench.kernels fc --minibatch 1        weights once through memory
+  python -m bench.kernels --list                  the names, and nothing else
+
+columns:
+  ms          median of the samples
+  executed    GFLOP/s of the multiply-adds that the kernel does; w: by Winograd, without its transforms
+  effective   GFLOP/s of those that a direct algorithm would do in this time: more, with Winograd
+  peak        executed, in % of what the same threads reach from registers, measured beside the samples
+  GB/s        least traffic of the pass (each array once) over the time
+  roof        in % of what memory or the peak allows at most for this traffic and arithmetic; "bound" says
+              which of the two it is. Arrays that stay in the last-level cache may pass 100.
+  error       relative L2 error against float64 on elements drawn at random; above 2e-5 nothing is timed,
+              and the exit code is 1
+"""
+
+_HEAD = (
+    f"{'problem':28} {'pass':17} {'ms':>9} {'executed':>9} {'effective':>9} {'peak':>6} {'GB/s':>6} "
+    f"{'roof':>6} {'bound':7} {'error':>8}"
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.kernels",
+        description="Check and time the layers of VGG-A, OverFeat-FAST, CD-DNN, AlexNet, GoogLeNet and "
+        "ResNet-50, and matrix products and convolutions of odd shapes, pass by pass.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "filters", nargs="*", metavar="FILTER", help="part of a name, or a pattern; default all"
+    )
+    parser.add_argument("--pass", dest="passes", action="append", choices=PASSES, help="only this pass")
+    machine.threads_option(parser)
+    parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default each problem's own")
+    parser.add_argument(
+        "--leaves", type=int, default=1, metavar="N", help="leaves of the weight gradient's sum; default 1"
+    )
+    parser.add_argument("--samples", type=int, default=5, metavar="N", help="samples of each pass; default 5")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    parser.add_argument("--list", action="store_true", help="print the problems that would run")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        chosen = select(options.filters)
+        _check_leaves(chosen, options.minibatch, options.leaves)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.list:
+        print(*chosen, sep="\n")
+        return 0
+    threads = Threads(options.threads)
+    gauge = Gauge(threads)
+    if not options.json:
+        print(machine.line(machine.describe(gauge)), flush=True)
+        print(_HEAD, flush=True)
+    rows = []
+    for row in _measure(chosen, gauge, options):
+        rows.append(row)
+        if not options.json:
+            print(_line(row), flush=True)
+    threads.close()
+    if options.json:
+        machine.print_json("kernels", machine.describe(gauge), leaves=options.leaves, rows=rows)
+    return 0 if all(row["right"] for row in rows) else 1
+
+
+def _check_leaves(chosen: Sequence[Problem], minibatch: int | None, leaves: int) -> None:
+    if leaves < 1 or leaves & (leaves - 1):
+        raise ValueError(f"leaves: got {leaves}; must be a power of two")
+    for problem in chosen:
+        samples = minibatch or problem.minibatch
+        if samples % leaves:
+            raise ValueError(f"{problem.name}: minibatch {samples} does not divide into {leaves} leaves")
+
+
+def _measure(
+    chosen: Sequence[Problem], gauge: Gauge, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    for original in chosen:
+        problem = original.at(options.minibatch or original.minibatch)
+        setup = prepare(problem, gauge.threads, leaves=options.leaves)
+        for direction in problem.passes():
+            setup.run(direction)  # also the passes left out: a later one may read what this one writes
+            if options.passes and direction not in options.passes:
+                continue
+            error = check.error(setup, direction)
+            if error <= check.TOLERANCE:
+                timing = gauge.time(partial(setup.run, direction), samples=options.samples)
+                yield _row(setup, direction, error, gauge, timing)
+            else:
+                yield {"problem": problem.name, "pass": direction, "error": error, "right": False}
+
+
+def _row(setup: Setup, direction: str, error: float, gauge: Gauge, timing: Timing) -> dict[str, Any]:
+    problem, seconds = setup.problem, timing.median
+    moved, leaves = setup.moved_bytes(direction), setup.context.leaves
+    executed = executed_flops(problem, direction, leaves)
+    arithmetic_s, memory_s = executed / timing.peak, moved / max(gauge.read, gauge.copy)
+    return {
+        "problem": problem.name,
+        "layer": str(problem.layer),
+        "inputs": problem.inputs,
+        "minibatch": problem.minibatch,
+        "pass": direction,
+        "winograd": is_winograd(problem, direction, leaves),
+        "ms": 1e3 * seconds,
+        "ms_best": 1e3 * timing.best,
+        "samples": len(timing.seconds),
+        "samples_repeated": timing.repeated,
+        "gflops_executed": executed / seconds / 1e9,
+        "gflops_effective": problem.flops() / seconds / 1e9,
+        "peak_gflops": timing.peak / 1e9,
+        "percent_of_peak": 100 * executed / seconds / timing.peak,
+        "gbytes_per_s": moved / seconds / 1e9,
+        "percent_of_roofline": 100 * max(arithmetic_s, memory_s) / seconds,
+        "bound": "memory" if memory_s > arithmetic_s else "compute",
+        "error": error,
+        "right": True,
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{row['problem']:28} {row['pass']:17}"
+    if not row["right"]:
+        return f"{start} WRONG: relative error {row['error']:.1e}, allowed {check.TOLERANCE:.0e}; not timed"
+    arithmetic = f"{'':9} {'':9} {'':6}"
+    if row["gflops_effective"]:
+        arithmetic = (
+            f"{row['gflops_executed']:8.1f}{'w' if row['winograd'] else ' '} "
+            f"{row['gflops_effective']:9.1f} {row['percent_of_peak']:5.1f}%"
+        )
+    return (
+        f"{start} {row['ms']:9.3f} {arithmetic} {row['gbytes_per_s']:6.1f} "
+        f"{row['percent_of_roofline']:5.1f}% {row['bound']:7} {row['error']:8.1e}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

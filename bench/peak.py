@@ -1,0 +1,259 @@
+# ruff: noqa: ARG001 -- the arguments of intrinsics and kernels have fixed places
+"""What the machine can do, measured beside what is timed: multiply-adds from registers, and memory.
+
+A `Gauge` runs the peak loop before and after each sample of anything else, on the same threads, and repeats
+samples in which the cores were slow: virtual cores lose their speed for seconds now and then, and a
+percentage of a peak measured at another time means nothing. ``python -m bench.machine`` prints what it finds.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+import numpy as np
+from llvmlite import ir
+from numba import float32, int64, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from engine.arrays import aligned_zeros
+from layers.kernels.jit import kernel
+from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.threads import Threads
+
+T = TypeVar("T")
+
+ACCUMULATORS = 24 if REGISTERS == 32 else 12
+"""Independent sums: enough to hide the multiply-add's latency on every port, few enough for the registers."""
+
+STEPS = 600_000
+"""Of the loop in one run of the peak, on each thread: about 8 ms, of which waking the workers is little."""
+
+PEAK_RUNS = 12
+
+MEMORY_BYTES = 256 * 1024**2
+"""Of each array that the bandwidth is measured on. A larger last-level cache would be measured instead."""
+
+COLLAPSED = 0.85
+"""Of the best peak: below, a sample is repeated."""
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_FUSED = LANES > 4 or REGISTERS == 32  # old x86 multiplies, then adds
+
+
+@intrinsic
+def _multiply_adds(typing_context, steps, start):
+    """Return a sum that depends on ``steps * ACCUMULATORS`` vector multiply-adds."""
+
+    def codegen(_context, builder, _signature, arguments):
+        steps, start = arguments
+        factor = _splat(builder, start)
+        slots = [cgutils.alloca_once_value(builder, factor) for _ in range(ACCUMULATORS)]
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        with cgutils.for_range(builder, steps):
+            for slot in slots:
+                value = builder.load(slot)
+                if _FUSED:
+                    builder.store(builder.call(fma, [value, factor, factor]), slot)
+                else:
+                    builder.store(builder.fadd(builder.fmul(value, factor), factor), slot)
+        total = builder.load(slots[0])
+        for slot in slots[1:]:
+            total = builder.fadd(total, builder.load(slot))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(types.int64, types.float32), codegen
+
+
+def _splat(builder, scalar):
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    zero = ir.Constant(ir.IntType(32), 0)
+    first = builder.insert_element(undefined, scalar, zero)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+@intrinsic
+def _sum_of(typing_context, address, vectors):
+    """Return a float that depends on every vector behind an address; `vectors` is a multiple of 8."""
+
+    def codegen(_context, builder, _signature, arguments):
+        address, vectors = arguments
+        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        slots = [cgutils.alloca_once_value(builder, zero) for _ in range(8)]
+        base = builder.inttoptr(address, _VECTOR.as_pointer())
+        eight = ir.Constant(ir.IntType(64), 8)
+        with cgutils.for_range(builder, builder.sdiv(vectors, eight)) as loop:
+            first = builder.mul(loop.index, eight)
+            for number, slot in enumerate(slots):
+                place = builder.gep(base, [builder.add(first, ir.Constant(ir.IntType(64), number))])
+                builder.store(builder.fadd(builder.load(slot), builder.load(place, align=4)), slot)
+        total = builder.load(slots[0])
+        for slot in slots[1:]:
+            total = builder.fadd(total, builder.load(slot))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(types.int64, types.int64), codegen
+
+
+@lru_cache(maxsize=1)
+def _peak_kernel() -> Callable[..., None]:
+    @kernel(int64, int64, int64, int64, float32, float32[::1])
+    def run_multiply_adds(worker, first, last, steps, start, sink):
+        for _ in range(first, last):
+            sink[16 * worker] = _multiply_adds(steps, start)
+
+    return run_multiply_adds
+
+
+@lru_cache(maxsize=1)
+def _read_kernel() -> Callable[..., None]:
+    @kernel(int64, int64, int64, float32[:, ::1], float32[::1])
+    def read_rows(worker, first, last, source, sink):
+        for row in range(first, last):
+            start = source.ctypes.data + row * source.strides[0]
+            sink[16 * worker] = _sum_of(start, source.shape[1] // LANES)
+
+    return read_rows
+
+
+@lru_cache(maxsize=1)
+def _copy_kernel() -> Callable[..., None]:
+    @kernel(int64, int64, int64, float32[:, ::1], float32[:, ::1])
+    def copy_rows(worker, first, last, source, target):
+        for row in range(first, last):
+            for i in range(source.shape[1]):
+                target[row, i] = source[row, i]
+
+    return copy_rows
+
+
+@dataclass(frozen=True)
+class Gated(Generic[T]):
+    """What ran between two samples of the peak."""
+
+    result: T
+    peak: float
+    """FLOP/s of the faster of the two."""
+    repeated: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The samples of one measurement."""
+
+    seconds: tuple[float, ...]
+    peaks: tuple[float, ...]
+    """FLOP/s of the peak loop beside the samples."""
+    repeated: int
+    """Samples thrown away, because the cores were slow beside them."""
+
+    @property
+    def median(self) -> float:
+        """Median of the seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """Least of the seconds."""
+        return min(self.seconds)
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s that the cores reached beside the samples: the greatest, so that no percentage flatters."""
+        return max(self.peaks)
+
+
+class Gauge:
+    """Measures on the threads that it is given.
+
+    Attributes
+    ----------
+    peak : float
+        FLOP/s, the best that was seen so far.
+    read, copy : float
+        Bytes/s of memory, measured once; a copy counts what it reads and what it writes.
+    """
+
+    def __init__(self, threads: Threads, *, memory_bytes: int = MEMORY_BYTES):
+        self.threads = threads
+        self._sink = np.zeros(16 * threads.count + 16, np.float32)
+        self.peak = 0.0
+        for _ in range(15):
+            self.sample_peak()
+        self.read, self.copy = self._memory(memory_bytes)
+
+    def sample_peak(self) -> float:
+        """Return the FLOP/s of multiply-adds from registers.
+
+        Workers that have slept may share a core with their waker for tens of milliseconds. That is not what
+        is looked for: the best of a few runs, at most PEAK_RUNS, counts.
+        """
+        best = 0.0
+        for _ in range(PEAK_RUNS):
+            best = max(best, self._run_peak())
+            if best >= COLLAPSED * self.peak:
+                break
+        return best
+
+    def _run_peak(self) -> float:
+        tasks = 4 * self.threads.count  # a slow core takes fewer, as in the kernels
+        steps = STEPS // 4
+        flops = 2 * LANES * ACCUMULATORS * steps * tasks
+        seconds = _seconds(lambda: self.threads.run(_peak_kernel(), tasks, flops, steps, 0.5, self._sink))
+        self.peak = max(self.peak, flops / seconds)
+        return flops / seconds
+
+    def gated(self, work: Callable[[], T], *, patience_s: float = 5.0) -> Gated[T]:
+        """Run `work` between two samples of the peak; again, as long as the cores are slow beside it.
+
+        After `patience_s` of that the result is taken as it comes.
+        """
+        repeated, deadline = 0, time.perf_counter() + patience_s
+        while True:
+            before, result, after = self.sample_peak(), work(), self.sample_peak()
+            if min(before, after) >= COLLAPSED * self.peak or time.perf_counter() > deadline:
+                return Gated(result, max(before, after), repeated)
+            repeated += 1
+            time.sleep(0.1)
+
+    def time(
+        self, work: Callable[[], object], *, samples: int = 5, seconds: float = 2.0, least_s: float = 0.002
+    ) -> Timing:
+        """Time `work`: up to `samples` gated samples in about `seconds`, at least one.
+
+        Short work is repeated inside a sample until it takes `least_s`. The first two calls do not count.
+        """
+        work()
+        calls = max(1, int(least_s / max(1e-7, _seconds(work))))
+        taken: list[Gated[float]] = []
+        deadline = time.perf_counter() + seconds
+        while len(taken) < samples and (not taken or time.perf_counter() < deadline):
+            taken.append(self.gated(lambda: _seconds(lambda: [work() for _ in range(calls)]) / calls))
+        repeated = sum(sample.repeated for sample in taken)
+        return Timing(tuple(s.result for s in taken), tuple(s.peak for s in taken), repeated)
+
+    def _memory(self, size: int) -> tuple[float, float]:
+        rows = 64 * self.threads.count
+        columns = max(1, size // (4 * rows) // (8 * LANES)) * 8 * LANES
+        source, target = (aligned_zeros((rows, columns)) for _ in range(2))
+        source[...], target[...] = 1, 2  # fresh zeros are all one page
+        read = min(
+            _seconds(lambda: self.threads.run(_read_kernel(), rows, source.size, source, self._sink))
+            for _ in range(5)
+        )
+        copy = min(
+            _seconds(lambda: self.threads.run(_copy_kernel(), rows, source.size, source, target))
+            for _ in range(5)
+        )
+        return source.nbytes / read, 2 * source.nbytes / copy
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

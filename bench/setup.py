@@ -1,0 +1,91 @@
+"""A problem with all its arrays, as the engine's memory plan makes them, filled with noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.shapes import Problem
+from engine.arrays import aligned_zeros
+from layers import layout
+from layers.kernels.threads import Threads
+from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Shape
+
+SEED, STEP, KEY = 1, 3, 77
+
+_PATTERN = np.random.default_rng(0).standard_normal(1_000_003, dtype=np.float32)
+"""Repeated to fill an array: drawing VGG-A's would take seconds. Prime, so that no two rows are the same."""
+
+
+@dataclass
+class Setup:
+    """A problem ready to run: call ``run(direction)``."""
+
+    problem: Problem
+    at: Buffers
+    context: Context
+    weights: dict[str, Array]
+    """In standard layout."""
+
+    def run(self, direction: str) -> None:
+        """Run one pass of PASSES."""
+        getattr(self.problem.layer, direction)(self.at, self.context)
+
+    def moved_bytes(self, direction: str) -> int:
+        """Return the bytes that a pass reads and writes at least: each of its arrays once."""
+        at, layer = self.at, self.problem.layer
+        kept = layer.scratch(1, 1, 1, *self.problem.inputs)
+        noted = [at.scratch[name] for name, scratch in kept.items() if scratch.kept]
+        weights, gradients = list(at.weights.values()), list(at.gradients.values())
+        saved = [] if weights else [*(at.x if layer.reads_x else ()), *(at.y if layer.reads_y else ())]
+        arrays = {
+            "forward": [*at.x, *at.y, *weights, *noted],
+            "backward_weights": [*at.x, *at.dy, *gradients],
+            "backward_data": [*at.dy, *at.dx, *weights, *noted, *saved],
+        }
+        return sum(array.size * array.itemsize for array in arrays[direction])
+
+
+def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
+    """Allocate and fill everything that the layer's passes touch.
+
+    In-place layers get arrays of their own for y and dx: run again and again over their own result, they
+    would drift away from ordinary numbers.
+    """
+    layer, inputs, minibatch = problem.layer, problem.inputs, problem.minibatch
+    parameters = layer.parameters(*inputs)
+    at = Buffers(
+        KEY,
+        inputs,
+        problem.output,
+        x=tuple(_filled(shape, minibatch, layer.halo(*inputs)) for shape in inputs),
+        y=(_stored(problem.output, minibatch, NO_HALO),),
+        dx=tuple(_stored(shape, minibatch, NO_HALO) for shape in inputs),
+        dy=(_filled(problem.output, minibatch, layer.gradient_halo(*inputs)),),
+    )
+    weights = {}
+    for name, parameter in parameters.items():
+        scale = np.float32(max(parameter.variance, 1e-4) ** 0.5)
+        weights[name] = np.resize(_PATTERN, parameter.shape) * scale
+        at.weights[name], at.gradients[name] = (aligned_zeros(parameter.blocked) for _ in range(2))
+        parameter.pack(weights[name], at.weights[name])
+    for name, scratch in layer.scratch(minibatch, leaves, threads.count, *inputs).items():
+        at.scratch[name] = aligned_zeros(scratch.shape, scratch.dtype)
+    samples = np.arange(minibatch, dtype=np.int64)
+    return Setup(problem, at, Context(threads, True, leaves, samples, SEED, STEP), weights)
+
+
+def _stored(shape: Shape, samples: int, halo: Halo) -> Array:
+    return layout.interior(aligned_zeros(layout.storage_shape(shape, samples, halo)), shape, halo)
+
+
+def _filled(shape: Shape, samples: int, halo: Halo) -> Array:
+    """Return noise with zeros in the halo and behind the last channel or feature."""
+    view = _stored(shape, samples, halo)
+    for n in range(samples):
+        view[n] = np.resize(np.roll(_PATTERN, -7919 * n), view.shape[1:])
+    lanes = view.shape[-1]
+    if len(shape) == 1:
+        view[:, shape[0] :] = 0
+    elif shape[0] % lanes:
+        view[:, -1, :, :, shape[0] % lanes :] = 0
+    return view

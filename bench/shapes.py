@@ -1,0 +1,194 @@
+"""Named problems, "vgg_a:conv3_2": one layer on one shape; shared by tests and benchmarks.
+
+Every layer of the engine's large networks, the convolutions of AlexNet, GoogLeNet and ResNet-50, and matrix
+products and convolutions of odd shapes as DeepBench collected them from speech and vision.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from engine.graph import INPUT
+from engine.models import MODELS
+from layers.conv2d import Conv2d
+from layers.layer import Layer, Shape
+from layers.linear import Linear
+
+PASSES = ("forward", "backward_data", "backward_weights")
+
+NETWORKS = {"vgg_a": 32, "overfeat_fast": 64, "cd_dnn": 1024}
+"""The networks that are measured, and the minibatch at which they are: that of one host of a cluster."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A layer, the shapes of one sample of each input, and the minibatch that it is measured at."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[Shape, ...]
+    minibatch: int
+    first: bool = False
+    """It reads the network's input, so that nobody wants its backward_data."""
+
+    @property
+    def output(self) -> Shape:
+        """Shape of one sample of the output."""
+        return self.layer.output_shape(*self.inputs)
+
+    def at(self, minibatch: int) -> "Problem":
+        """Return the problem at another minibatch."""
+        return replace(self, minibatch=minibatch)
+
+    def passes(self) -> tuple[str, ...]:
+        """Return the passes that a training step runs."""
+        trains = bool(self.layer.parameters(*self.inputs))
+        wanted = {"forward": True, "backward_data": not self.first, "backward_weights": trains}
+        return tuple(name for name in PASSES if wanted[name])
+
+    def flops(self) -> int:
+        """Return the FLOP of any one pass by the direct algorithm."""
+        return self.minibatch * self.layer.flops(*self.inputs)
+
+    def parameter_count(self) -> int:
+        """Return the number of trainable values."""
+        return sum(math.prod(each.shape) for each in self.layer.parameters(*self.inputs).values())
+
+    def __str__(self) -> str:
+        shapes = " ".join("x".join(map(str, shape)) for shape in self.inputs)
+        return f"{self.name}: {self.layer} on {self.minibatch} of {shapes}"
+
+
+@lru_cache(maxsize=1)
+def problems() -> dict[str, Problem]:
+    """Return all problems by name."""
+    found = [*_networks(), *_alexnet(), *_googlenet(), *_resnet50(), *_gemms(), *_convolutions()]
+    named = {problem.name: problem for problem in found}
+    assert len(named) == len(found)
+    return named
+
+
+def select(filters: Sequence[str]) -> list[Problem]:
+    """Return the problems whose names contain one of the filters, or match it where it has a ``*`` or ``?``.
+
+    Raises
+    ------
+    ValueError
+        If a filter selects nothing.
+    """
+    chosen: dict[str, Problem] = {}
+    for text in filters or ("*",):
+        pattern = text if any(sign in text for sign in "*?[") else f"*{text}*"
+        matches = {name: problem for name, problem in problems().items() if fnmatchcase(name, pattern)}
+        if not matches:
+            raise ValueError(f"filter: no problem is called like {text!r}; --list shows all names")
+        chosen |= matches
+    return [problem for name, problem in problems().items() if name in chosen]
+
+
+def _networks() -> Iterator[Problem]:
+    for model, minibatch in NETWORKS.items():
+        graph = MODELS[model]()
+        for node in graph:
+            first = INPUT in node.inputs
+            yield Problem(f"{model}:{node.name}", node.layer, graph.input_shapes(node), minibatch, first)
+
+
+def _conv(
+    name: str, shape: Shape, out_channels: int, kernel: int | tuple[int, int], stride: int = 1,
+    padding: int | tuple[int, int] = 0, *, minibatch: int = 32, first: bool = False,
+) -> Problem:  # fmt: skip
+    return Problem(name, Conv2d(out_channels, kernel, stride, padding), (shape,), minibatch, first)
+
+
+def _alexnet() -> Iterator[Problem]:
+    """Krizhevsky et al. 2012, without the groups of the two-card version."""
+    yield _conv("alexnet:conv1", (3, 227, 227), 96, 11, 4, first=True)
+    yield _conv("alexnet:conv2", (96, 27, 27), 256, 5, 1, 2)
+    yield _conv("alexnet:conv3", (256, 13, 13), 384, 3, 1, 1)
+    yield _conv("alexnet:conv4", (384, 13, 13), 384, 3, 1, 1)
+    yield _conv("alexnet:conv5", (384, 13, 13), 256, 3, 1, 1)
+
+
+_INCEPTIONS = (  # image, input; 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection
+    ("3a", 28, 192, 64, 96, 128, 16, 32, 32),
+    ("3b", 28, 256, 128, 128, 192, 32, 96, 64),
+    ("4a", 14, 480, 192, 96, 208, 16, 48, 64),
+    ("4b", 14, 512, 160, 112, 224, 24, 64, 64),
+    ("4c", 14, 512, 128, 128, 256, 24, 64, 64),
+    ("4d", 14, 512, 112, 144, 288, 32, 64, 64),
+    ("4e", 14, 528, 256, 160, 320, 32, 128, 128),
+    ("5a", 7, 832, 256, 160, 320, 32, 128, 128),
+    ("5b", 7, 832, 384, 192, 384, 48, 128, 128),
+)
+
+
+def _googlenet() -> Iterator[Problem]:
+    """Szegedy et al. 2015 (arXiv:1409.4842, table 1)."""
+    yield _conv("googlenet:conv1", (3, 224, 224), 64, 7, 2, 3, first=True)
+    yield _conv("googlenet:conv2_reduce", (64, 56, 56), 64, 1)
+    yield _conv("googlenet:conv2", (64, 56, 56), 192, 3, 1, 1)
+    for name, size, channels, one, reduce3, three, reduce5, five, projected in _INCEPTIONS:
+        image = (channels, size, size)
+        yield _conv(f"googlenet:{name}_1x1", image, one, 1)
+        yield _conv(f"googlenet:{name}_3x3_reduce", image, reduce3, 1)
+        yield _conv(f"googlenet:{name}_3x3", (reduce3, size, size), three, 3, 1, 1)
+        yield _conv(f"googlenet:{name}_5x5_reduce", image, reduce5, 1)
+        yield _conv(f"googlenet:{name}_5x5", (reduce5, size, size), five, 5, 1, 2)
+        yield _conv(f"googlenet:{name}_pool", image, projected, 1)
+
+
+def _resnet50() -> Iterator[Problem]:
+    """He et al. 2016 (arXiv:1512.03385, table 1), each different layer once; stride in the first 1x1."""
+    yield _conv("resnet50:conv1", (3, 224, 224), 64, 7, 2, 3, first=True)
+    channels, size = 64, 56
+    for stage, width in enumerate((64, 128, 256, 512), start=2):
+        stride = 1 if stage == 2 else 2
+        image, out = (channels, size, size), size // stride
+        yield _conv(f"resnet50:conv{stage}_shortcut", image, 4 * width, 1, stride)
+        yield _conv(f"resnet50:conv{stage}_first", image, width, 1, stride)
+        yield _conv(f"resnet50:conv{stage}_3x3", (width, out, out), width, 3, 1, 1)
+        yield _conv(f"resnet50:conv{stage}_expand", (width, out, out), 4 * width, 1)
+        yield _conv(f"resnet50:conv{stage}_reduce", (4 * width, out, out), width, 1)
+        channels, size = 4 * width, out
+
+
+def _gemms() -> Iterator[Problem]:
+    """Matrix products as fully connected layers: outputs x minibatch x inputs."""
+    sizes = (
+        (2048, 2048, 2048), (1760, 16, 1760), (1760, 64, 1760), (1760, 7000, 1760), (2560, 32, 2560),
+        (4096, 1, 4096), (4096, 128, 4096), (35, 700, 2048), (5124, 700, 2048), (3072, 128, 1024),
+        (7680, 64, 2560), (512, 8, 100000), (1024, 700, 512), (257, 257, 257), (64, 4096, 64),
+    )  # fmt: skip
+    for outputs, minibatch, inputs in sizes:
+        yield Problem(f"gemm:{outputs}x{minibatch}x{inputs}", Linear(outputs), ((inputs,),), minibatch)
+
+
+def _convolutions() -> Iterator[Problem]:
+    """Convolutions of speech, text and odd channels; named by input, output channels and kernel."""
+    rows = (  # input, output channels, kernel, stride, padding, minibatch
+        ((1, 161, 700), 32, (20, 5), 2, 0, 4),
+        ((32, 79, 341), 32, (10, 5), 2, 0, 4),
+        ((1, 48, 480), 16, 3, 1, 1, 16),
+        ((16, 24, 240), 32, 3, 1, 1, 16),
+        ((32, 12, 120), 64, 3, 1, 1, 16),
+        ((64, 6, 60), 128, 3, 1, 1, 16),
+        ((3, 108, 108), 64, 3, 2, 1, 8),
+        ((64, 54, 54), 64, 3, 1, 1, 8),
+        ((128, 27, 27), 128, 3, 1, 1, 8),
+        ((256, 7, 7), 512, 3, 1, 1, 16),
+        ((192, 28, 28), 32, 5, 1, 2, 16),
+        ((512, 14, 14), 48, 5, 1, 2, 16),
+        ((832, 7, 7), 128, 5, 1, 2, 16),
+        ((64, 56, 56), 128, 3, 2, 1, 16),
+        ((17, 31, 61), 31, (7, 3), 1, (3, 1), 16),
+        ((64, 1, 512), 64, (1, 9), 1, (0, 4), 16),
+        ((512, 4, 4), 512, 3, 1, 1, 1),
+    )
+    for shape, out_channels, kernel, stride, padding, minibatch in rows:
+        taps = f"{kernel}x{kernel}" if isinstance(kernel, int) else f"{kernel[0]}x{kernel[1]}"
+        name = f"conv:{'x'.join(map(str, shape))}-{out_channels}-{taps}{f'/{stride}' * (stride > 1)}"
+        first = shape[0] <= 3
+        yield _conv(name, shape, out_channels, kernel, stride, padding, minibatch=minibatch, first=first)

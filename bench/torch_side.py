@@ -1,0 +1,144 @@
+"""PyTorch on the same network, minibatch and weights, as its users would write it for a CPU."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+
+from bench.ours import MOMENTUM, RATE, Steps, minibatch
+from engine.graph import INPUT, Graph
+from engine.models import MODELS
+from layers.avg_pool import AvgPool
+from layers.conv2d import Conv2d
+from layers.dropout import Dropout
+from layers.flatten import Flatten
+from layers.layer import Layer, Shape
+from layers.linear import Linear
+from layers.max_pool import MaxPool
+from layers.relu import ReLU
+from layers.sigmoid import Sigmoid
+
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+class TorchSide:
+    """A chain of modules in one memory format; the optimizer is PyTorch's fused SGD, its fastest."""
+
+    def __init__(self, model: str, *, samples: int, threads: int, layout: str, weights: Path | None):
+        torch.set_num_threads(threads)
+        self._format = FORMATS[layout]
+        self.graph = MODELS[model]()
+        self.net = network(self.graph)
+        if weights is not None:
+            state = {name: torch.from_numpy(value) for name, value in load_file(weights).items()}
+            self.net.load_state_dict(state)
+        self.net.to(memory_format=self._format)
+        x, labels = minibatch(model, samples)
+        self._x = self._placed(torch.from_numpy(x))
+        self._labels = torch.from_numpy(labels.astype(np.int64))
+        self._optimizer = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM, fused=True)
+        self._case: tuple[str, nn.Module, torch.Tensor, torch.Tensor] | None = None
+
+    def _placed(self, x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous(memory_format=self._format) if x.ndim == 4 else x
+
+    def train(self, steps: int, *, dropout: bool = True) -> Steps:
+        """Run whole steps: forward, loss, backward, update. The input already has its memory format."""
+        done = Steps([], [])
+        self.net.train(dropout)
+        for _ in range(steps):
+            start = time.perf_counter()
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = nn.functional.cross_entropy(self.net(self._x), self._labels)
+            loss.backward()
+            self._optimizer.step()
+            done.losses.append(loss.item())
+            done.seconds.append(time.perf_counter() - start)
+        return done
+
+    def score(self, passes: int) -> Steps:
+        """Run forward only, in inference mode."""
+        done = Steps([], [])
+        self.net.eval()
+        with torch.inference_mode():
+            for _ in range(passes):
+                start = time.perf_counter()
+                self.net(self._x)
+                done.seconds.append(time.perf_counter() - start)
+        return done
+
+    def layer(self, name: str, direction: str, calls: int) -> Steps:
+        """Run one pass of one layer on noise; the gradients go through autograd, one of the two at a time."""
+        if self._case is None or self._case[0] != name:
+            self._case = (name, *self._layer_case(name))
+        _, module, x, dy = self._case
+        done = Steps([], [])
+        parameters = list(module.parameters())
+        if direction == "forward":
+            with torch.no_grad():
+                for _ in range(calls):
+                    done.seconds.append(_seconds(lambda: module(x)))
+            return done
+        of_data = direction == "backward_data"
+        x.requires_grad_(of_data)
+        for parameter in parameters:
+            parameter.requires_grad_(not of_data)
+        y = module(x)
+        wanted = [x] if of_data else parameters
+        for _ in range(calls):
+            done.seconds.append(_seconds(lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)))
+        x.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        return done
+
+    def _layer_case(self, name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+        (node,) = (node for node in self.graph if node.name == name)
+        (shape,) = self.graph.input_shapes(node)
+        module = _module(node.layer, shape, in_place=False)
+        module.to(memory_format=self._format)
+        x = self._placed(torch.randn(len(self._x), *shape))
+        with torch.no_grad():
+            dy = torch.randn_like(module(x))
+        return module, x, dy
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def network(graph: Graph) -> nn.Sequential:
+    """Translate a chain of layers; parameters have the names and layouts of our checkpoints."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    last = INPUT
+    for node in graph:
+        if node.inputs != (last,):
+            raise ValueError(f"{node.name}: reads {node.inputs}; only chains of layers are compared")
+        modules[node.name] = _module(node.layer, graph.input_shapes(node)[0])
+        last = node.name
+    return nn.Sequential(modules)
+
+
+def _module(layer: Layer, shape: Shape, *, in_place: bool = True) -> nn.Module:
+    if type(layer) not in _COUNTERPARTS:
+        raise ValueError(f"{layer}: has no counterpart here")
+    return nn.ReLU(inplace=in_place) if isinstance(layer, ReLU) else _COUNTERPARTS[type(layer)](layer, shape)
+
+
+_COUNTERPARTS: dict[type[Layer], Callable[..., nn.Module]] = {
+    Conv2d: lambda it, x: nn.Conv2d(x[0], it.out_channels, it.kernel, it.stride, it.padding),
+    Linear: lambda it, x: nn.Linear(x[0], it.out_features),
+    MaxPool: lambda it, _: nn.MaxPool2d(it.window, it.stride, it.padding),
+    AvgPool: lambda it, x: nn.AvgPool2d(it.window or x[1:], it.stride),
+    ReLU: lambda _, __: nn.ReLU(),
+    Sigmoid: lambda _, __: nn.Sigmoid(),
+    Dropout: lambda it, _: nn.Dropout(it.probability),
+    Flatten: lambda _, __: nn.Flatten(),
+}

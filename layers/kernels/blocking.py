@@ -1,0 +1,367 @@
+"""Cache blocking by search: which block of a layer's loops moves the fewest bytes per FLOP.
+
+The model is that of Das et al. 2016 (arXiv:1602.06709, section on cache blocking). A pass is a nest of loops
+over minibatch, ofm, ifm, oh, ow, kh, kw, whether of a convolution or of a fully connected layer (a 1x1 map).
+A block of it touches
+
+    BS = 4 * (b_mb*b_ofm*b_oh*b_ow + b_mb*b_ifm*b_ih*b_iw + b_ifm*b_ofm*kh*kw)  bytes,
+    b_ih = (b_oh - 1) * stride + kh,
+
+which must fit one thread's share of a cache, and does ``2*b_mb*b_ofm*b_ifm*b_oh*b_ow*kh*kw`` FLOP
+(`bytes_per_flop` of a block). `search` tries all block sizes and counts what the whole pass moves, uneven
+last blocks included, by two rules:
+
+* while the blocks walk along one loop, the operand without that loop stays where it is: it drops out of BS,
+  and is moved once in all;
+* a result whose sum a later block goes on with is moved out and in again.
+
+The published figures: 0.54 for OverFeat C5 unblocked is one output map from one input map, minibatch 1:
+4 * (12*12 + 14*14 + 3*3) / (2 * 12*12 * 3*3) = 0.539. "0.04 or less with 128 KB" is `search`, minibatch 1.
+
+What the kernels use: none of it, yet. They cut rows into register tiles with `tiling.split_rows`, as is done
+here, and have constants for the two cuts that `band_rows` and `feature_chunk` offer: the rows of dy that the
+direct backward_weights keeps in the first-level cache, and the features that a fully connected layer sums
+before the next tile. Both only cut a sum that goes on from memory, so that no bit depends on a host's caches.
+A cut that rounds in between must not be taken from here. The blocks of `search` tell how far a kernel's loop
+order is from the best, and which passes are bound by memory in any order.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.tiling import split_rows
+
+PASSES = ("forward", "backward_data", "backward_weights")
+WALKS = ("ifm", "ofm", "pixels")
+"""Loops to walk along; the result images, the input images or the weights stay in the cache."""
+
+FLOAT = 4
+FMA_LATENCY, FMA_PORTS, LOAD_PORTS = 4, 2, 2  # of the cores that this was written for; others differ little
+L1_SHARE = 7 / 12  # for dy; the rest holds rows of x and the partial sums: 28 of 48 KB measured best
+L2_SHARE = 1 / 2  # for one block; the rest is for what streams through
+
+
+@dataclass(frozen=True)
+class Caches:
+    """Data caches of one core in bytes; a shared one counts with this core's part."""
+
+    l1: int
+    l2: int
+    l3: int
+
+
+@lru_cache(maxsize=1)
+def caches() -> Caches:
+    """Read the caches of the first core; where the system does not tell, those of a small server core."""
+    found = {1: 32 * 1024, 2: 512 * 1024, 3: 2048 * 1024}
+    for name, level in (("LEVEL1_DCACHE", 1), ("LEVEL2_CACHE", 2), ("LEVEL3_CACHE", 3)):
+        found[level] = _sysconf(f"SC_{name}_SIZE") or found[level]
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level = (index / "type").read_text().strip(), int((index / "level").read_text())
+            size = _bytes((index / "size").read_text().strip())
+            sharers = _count((index / "shared_cpu_list").read_text().strip())
+        except (OSError, ValueError):  # a virtual machine may hide any of them
+            continue
+        if kind in ("Data", "Unified") and level in found and size > 0:
+            found[level] = size // max(1, sharers)
+    return Caches(found[1], found[2], found[3])
+
+
+def _sysconf(name: str) -> int:
+    return max(0, os.sysconf(name)) if name in os.sysconf_names else 0
+
+
+def _bytes(text: str) -> int:
+    """Read a size such as ``48K`` or ``32M``."""
+    units = {"K": 1024, "M": 1024**2, "G": 1024**3}
+    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
+
+
+def _count(cores: str) -> int:
+    """Count the cores of a list such as ``0-3,8``."""
+    ends = [part.partition("-")[::2] for part in cores.split(",")]
+    return sum(int(last or first) - int(first) + 1 for first, last in ends)
+
+
+@dataclass(frozen=True)
+class Nest:
+    """The loops of one pass, in the words of forward: images of ifm become images of ofm.
+
+    `backward_data` is the nest of a convolution from dy to dx: its ofm are the layer's input channels, its
+    oh x ow the layer's input image.
+    """
+
+    direction: str
+    minibatch: int
+    ofm: int
+    ifm: int
+    oh: int
+    ow: int
+    kh: int
+    kw: int
+    stride: int
+
+    def flops(self) -> float:
+        """Return the FLOP of the whole pass."""
+        return self.flops_of(Block(self.minibatch, self.ofm, self.ifm, self.oh, self.ow))
+
+    def flops_of(self, block: "Block") -> float:
+        """Return the FLOP of a block; of backward_data only every stride-th tap meets a pixel of dy."""
+        pixels = block.minibatch * block.oh * block.ow
+        return 2 * pixels * block.ofm * block.ifm * self._taps()
+
+    def _taps(self) -> float:
+        taps = self.kh * self.kw
+        return taps / self.stride**2 if self.direction == "backward_data" else taps
+
+    def operand_bytes(self, block: "Block") -> tuple[Any, Any, Any]:
+        """Return the bytes of a block of the result images, the input images and the weights."""
+        pixels = block.minibatch * block.oh * block.ow
+        source = block.minibatch * self.reach(block.oh, self.kh) * self.reach(block.ow, self.kw)
+        return (
+            FLOAT * pixels * block.ofm,
+            FLOAT * source * block.ifm,
+            FLOAT * block.ofm * block.ifm * self.kh * self.kw,
+        )
+
+    def reach(self, outputs, taps):
+        """Return how many input rows (columns) so many output rows (columns) read; numbers or arrays."""
+        if self.direction == "backward_data":
+            return (outputs + taps - 2) // self.stride + 1
+        return (outputs - 1) * self.stride + taps
+
+
+def nest(
+    direction: str,
+    minibatch: int,
+    channels: tuple[int, int],
+    image: tuple[int, int] = (1, 1),
+    kernel: tuple[int, int] = (1, 1),
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+) -> Nest:
+    """Describe one pass over a convolution or, with the default image and kernel, a fully connected layer.
+
+    Parameters
+    ----------
+    direction : one of PASSES
+    channels : (input, output)
+    image : (rows, columns) of the input
+    """
+    if direction not in PASSES:
+        raise ValueError(f"pass: got {direction!r}, must be one of {', '.join(PASSES)}")
+    (c, k), (r, s) = channels, kernel
+    rows, columns = ((image[i] + 2 * padding[i] - kernel[i]) // stride + 1 for i in range(2))
+    if direction == "backward_data":
+        return Nest(direction, minibatch, c, k, *image, r, s, stride)
+    return Nest(direction, minibatch, k, c, rows, columns, r, s, stride)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Sizes of a block of the loops over minibatch, ofm, ifm, oh and ow."""
+
+    minibatch: int
+    ofm: int
+    ifm: int
+    oh: int
+    ow: int
+
+
+def bytes_per_flop(loops: Nest, block: Block) -> float:
+    """Return BS / FLOP of a block as the formula has it: all three operands moved with each block."""
+    return float(sum(loops.operand_bytes(block))) / loops.flops_of(block)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: rows x vectors accumulators.
+
+    Rows are pixels of an image row (samples of a fully connected layer); in backward_weights input channels.
+    Vectors run along output channels. `tail` rows are left over at the end of a row, 0 if none.
+    """
+
+    rows: int
+    tail: int
+    vectors: int
+
+    def __str__(self) -> str:
+        return f"{self.rows}{f'+{self.tail}' if self.tail else ''} x {self.vectors}"
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """What the search chose for one pass, and what it predicts."""
+
+    block: Block
+    walk: str
+    """The loop of WALKS along which the blocks go."""
+    tile: Tile
+    block_bytes: int
+    bytes_per_flop: float
+    """Traffic behind the cache."""
+
+    def bound(self, peak_flops: float, bandwidth_bytes_per_s: float) -> str:
+        """Return "memory" where the traffic takes longer than the arithmetic, else "compute"."""
+        return "memory" if self.bytes_per_flop * peak_flops > bandwidth_bytes_per_s else "compute"
+
+
+@lru_cache(maxsize=4096)
+def search(loops: Nest, cache_bytes: int = 0) -> Blocking:
+    """Return the block and walk of least traffic; of equals the smallest block.
+
+    Every number of vectors of channels, of register tiles of columns, of rows and of samples is tried that
+    cuts its loop into another number of parts. Several samples share a block only where it holds whole
+    images: rows of one image share their rims, so they are never worse.
+
+    Parameters
+    ----------
+    cache_bytes : int
+        What a block may take; 0: L2_SHARE of this host's second-level cache.
+
+    Raises
+    ------
+    ValueError
+        If not even the smallest block fits.
+    """
+    budget = cache_bytes or int(L2_SHARE * caches().l2)
+    tile = register_tile(loops)
+    ofm, ifm = _cuts(loops.ofm, LANES * tile.vectors), _cuts(loops.ifm, LANES)
+    mb, oh, ow = _spatial_cuts(loops).T
+    blocks = Block(mb, ofm[:, None, None], ifm[:, None], oh, ow)  # type: ignore[arg-type] # arrays: all at once
+    result, source, weights = loops.operand_bytes(blocks)
+    size = result + source + weights
+    fits = size <= budget
+    if not fits.any():
+        raise ValueError(f"{loops}: no block fits {budget} bytes; the smallest has {int(np.min(size))}")
+    cost = np.stack([np.where(fits, _traffic(loops, blocks, walk), np.inf) for walk in WALKS])
+    cost = (cost / loops.flops()).round(9)  # equal sums that were rounded differently are equal
+    place = np.lexsort((np.broadcast_to(size, cost.shape).ravel(), cost.ravel()))[0]
+    walk, k, c, p = np.unravel_index(place, cost.shape)
+    block = Block(int(mb[p]), int(ofm[k]), int(ifm[c]), int(oh[p]), int(ow[p]))
+    return Blocking(block, WALKS[walk], tile, int(size[k, c, p]), float(cost[walk, k, c, p]))
+
+
+def _traffic(loops: Nest, block: Block, walk: str):
+    """Return the bytes that the whole pass moves behind the cache."""
+    parts = {
+        "ifm": _parts(loops.ifm, block.ifm),
+        "ofm": _parts(loops.ofm, block.ofm),
+        "pixels": _parts(loops.minibatch, block.minibatch)
+        * _parts(loops.oh, block.oh)
+        * _parts(loops.ow, block.ow),
+    }
+    images = (
+        loops.minibatch
+        * _rims(loops, loops.oh, block.oh, loops.kh)
+        * _rims(loops, loops.ow, block.ow, loops.kw)
+    )
+    sizes = {  # of each operand, by the loop that it does not have
+        "ifm": loops.minibatch * loops.oh * loops.ow * loops.ofm,
+        "ofm": images * loops.ifm,
+        "pixels": loops.ofm * loops.ifm * loops.kh * loops.kw,
+    }
+    result = "pixels" if loops.direction == "backward_weights" else "ifm"
+    total = 0
+    for absent, floats in sizes.items():
+        times = 1 if absent == walk else parts[absent]
+        total = total + FLOAT * floats * (2 * times - 1 if absent == result else times)
+    return total
+
+
+def _rims(loops: Nest, length: int, block, taps: int):
+    """Return the input rows (columns) that all blocks along one loop read, common rims once for each."""
+    whole, rest = length // block, length % block
+    return whole * loops.reach(block, taps) + np.where(rest > 0, loops.reach(rest, taps), 0)
+
+
+def _parts(length, block):
+    return -(-length // block)
+
+
+def _cuts(length: int, unit: int) -> NDArray[np.int64]:
+    """Return the block sizes, multiples of `unit`, that cut `length` into different numbers of parts."""
+    units = -(-length // unit)
+    sizes = sorted({-(-units // parts) for parts in range(1, units + 1)})
+    return np.array([min(unit * size, length) for size in sizes])
+
+
+def _spatial_cuts(loops: Nest) -> NDArray[np.int64]:
+    """Return rows of (minibatch, oh, ow)."""
+    if loops.oh * loops.ow == 1:  # fully connected: the samples take the place of the pixels
+        return np.array([(n, 1, 1) for n in _cuts(loops.minibatch, MOST_ROWS)])
+    parts = [(1, i, j) for i in _cuts(loops.oh, 1) for j in _cuts(loops.ow, MOST_ROWS)]
+    whole = [(n, loops.oh, loops.ow) for n in _cuts(loops.minibatch, 1) if n > 1]
+    return np.array(parts + whole)
+
+
+def register_tile(loops: Nest) -> Tile:
+    """Return the tile of a pass."""
+    vectors = -(-loops.ofm // LANES)
+    if loops.direction == "backward_weights":
+        return weight_tile(vectors, loops.ifm)
+    columns = loops.ow if loops.oh * loops.ow > 1 else loops.minibatch
+    return Tile(*split_rows(columns, MOST_ROWS), 2 if vectors % 2 == 0 else 1)
+
+
+def _fits_registers(rows: int, vectors: int) -> bool:
+    """Return whether accumulators, a row of vectors and a broadcast fit; one register is the compiler's."""
+    return rows * vectors + vectors + 1 <= REGISTERS - 1
+
+
+MOST_ROWS = max(rows for rows in range(1, REGISTERS) if _fits_registers(rows, 2))
+"""Rows of a tile of two vectors."""
+
+
+def weight_tile(k_vectors: int, channels: int) -> Tile:
+    """Return the tile of backward_weights that needs the fewest loads: input channels x output vectors."""
+
+    def cost(tile: Tile) -> tuple[float, float, int]:
+        accumulators, loads = tile.rows * tile.vectors, tile.rows + tile.vectors
+        cycles = max(accumulators / FMA_PORTS, loads / LOAD_PORTS, FMA_LATENCY)
+        return cycles / accumulators, loads / accumulators, tile.rows
+
+    lanes = min(channels, LANES)
+    rows = [rows for rows in range(1, lanes + 1) if lanes % rows == 0]
+    vectors = [vectors for vectors in (1, 2, 4) if k_vectors % vectors == 0]
+    return min((Tile(r, 0, v) for r in rows for v in vectors if _fits_registers(r, v)), key=cost)
+
+
+def band_rows(columns: int, width: int, cache_bytes: int = 0) -> int:
+    """Return the rows of dy that backward_weights keeps in L1 while it goes over the taps; at least 1.
+
+    Parameters
+    ----------
+    columns : int
+        Of a row of dy.
+    width : int
+        Output channels of a tile.
+    cache_bytes : int
+        0: L1_SHARE of this host's first-level cache.
+    """
+    return max(1, (cache_bytes or int(L1_SHARE * caches().l1)) // (FLOAT * width * columns))
+
+
+def feature_chunk(width: int, samples: int, cache_bytes: int = 0) -> int:
+    """Return the features that a fully connected layer sums before the next tile; a multiple of LANES.
+
+    The weights of a chunk, ``width`` outputs wide, and the tile's samples stay in the cache while the tiles
+    of samples go by.
+
+    Parameters
+    ----------
+    samples : int
+        Rows of a tile.
+    cache_bytes : int
+        0: L2_SHARE of this host's second-level cache.
+    """
+    budget = cache_bytes or int(L2_SHARE * caches().l2)
+    return max(1, budget // (FLOAT * (width + samples)) // LANES) * LANES
