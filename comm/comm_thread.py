@@ -19,11 +19,6 @@ class Request:
         self._ended = threading.Event()
         self._error: BaseException | None = None
 
-    @property
-    def done(self) -> bool:
-        """Whether the job has ended, well or not."""
-        return self._ended.is_set()
-
     def wait(self) -> None:
         """Return when the job has run; raise what it raised, or what an earlier job raised."""
         with self._queue.blocked():
@@ -45,7 +40,10 @@ class CommandQueue(ABC):
     """
 
     blocked_seconds = 0.0
-    """How long the submitting thread was held up in `submit` and `Request.wait`: what is not hidden."""
+    """How long the submitting thread was held up in `submit` and `Request.wait`: what is not hidden.
+
+    It counts whole jobs, so also what they compute, such as the update of the weights.
+    """
 
     @contextmanager
     def blocked(self) -> Iterator[None]:

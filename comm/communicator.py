@@ -72,11 +72,6 @@ class Communicator(ABC):
             distance *= 2
         return [known[rank] for rank in range(self.size)]
 
-    @final
-    def barrier(self) -> None:
-        """Return when every rank has come here (collective)."""
-        self.gather_objects(None)
-
     def _swap_objects(self, to: int, value: dict[int, Any], source: int) -> dict[int, Any]:
         outgoing = np.frombuffer(pickle.dumps(value), np.uint8)
         length, incoming_length = np.array([outgoing.size]), np.empty(1, np.int64)

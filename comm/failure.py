@@ -14,20 +14,21 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from comm.communicator import Communicator
+if TYPE_CHECKING:  # light enough to be there before anything can be interrupted
+    from comm.communicator import Communicator
 
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
-def install(communicator: Communicator) -> None:
+def install(communicator: "Communicator") -> None:
     """Make an uncaught exception, on any thread of any rank, end the whole job with exit code 1."""
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             if communicator.rank == 0:
-                _say("interrupted")
+                say_interrupted()
             communicator.abort(INTERRUPTED)
         end_job(communicator, error.with_traceback(trace))
 
@@ -42,7 +43,7 @@ def install(communicator: Communicator) -> None:
     threading.excepthook = thread_excepthook
 
 
-def end_job(communicator: Communicator, error: BaseException) -> NoReturn:
+def end_job(communicator: "Communicator", error: BaseException) -> NoReturn:
     """Print an error's traceback with the rank on every line, and end the whole job with exit code 1."""
     prefix = f"rank {communicator.rank}: " if communicator.size > 1 else ""
     lines = "".join(traceback.format_exception(error)).splitlines()
@@ -50,7 +51,7 @@ def end_job(communicator: Communicator, error: BaseException) -> NoReturn:
     communicator.abort(1)
 
 
-def job_hook(communicator: Communicator) -> Callable[[BaseException], None]:
+def job_hook(communicator: "Communicator") -> Callable[[BaseException], None]:
     """Make the hook of a communication thread: a failed job ends all ranks at once.
 
     One rank alone keeps nobody waiting: there the hook does nothing, and `Request.wait` raises the error.
@@ -63,13 +64,23 @@ def job_hook(communicator: Communicator) -> Callable[[BaseException], None]:
     return hook
 
 
-def fail(communicator: Communicator, message: str, code: int = 2) -> NoReturn:
+def fail(communicator: "Communicator", message: str, code: int = 2) -> NoReturn:
     """Print one line and end the whole job with this exit code; for an error that one rank has found."""
-    _say(f"error: {message}")
+    say_error(message)
     communicator.abort(code)
 
 
-def agree(communicator: Communicator, error: str | None) -> str | None:
+def say_error(message: str) -> None:
+    """Write an error to stderr as one line."""
+    _say(f"error: {' '.join(message.splitlines())}")
+
+
+def say_interrupted() -> None:
+    """Write to stderr that the user ended the job."""
+    _say("interrupted")
+
+
+def agree(communicator: "Communicator", error: str | None) -> str | None:
     """Give this rank's error, if any; get that of the first rank that has one (collective)."""
     return next((each for each in communicator.gather_objects(error) if each is not None), None)
 

@@ -21,15 +21,10 @@ class LaunchError(RuntimeError):
     """The launcher and the MPI library do not fit together, or MPI is missing."""
 
 
-def world(*, spare_core: bool = False) -> Communicator:
+def world() -> Communicator:
     """Initialise MPI and return the communicator of all ranks.
 
     A process that no launcher started is a communicator of size 1, even where there is no MPI.
-
-    Parameters
-    ----------
-    spare_core
-        Whether this process has a core that runs no kernel. Waiting then spins on it, which is quickest.
 
     Raises
     ------
@@ -53,7 +48,7 @@ def world(*, spare_core: bool = False) -> Communicator:
         )
     if MPI.COMM_WORLD.size > 1 and MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise LaunchError("this MPI library does not support MPI_THREAD_MULTIPLE, which overlap needs")
-    return MpiCommunicator(MPI.COMM_WORLD, spare_core=spare_core)
+    return MpiCommunicator(MPI.COMM_WORLD)
 
 
 def launched_ranks(environment: Mapping[str, str]) -> int:
@@ -69,16 +64,24 @@ def launched_ranks(environment: Mapping[str, str]) -> int:
     return 1
 
 
+def launched_rank(environment: Mapping[str, str]) -> int:
+    """Read this process's rank from the environment, for what has to be said before MPI starts; 0 without."""
+    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"):
+        if environment.get(name, "").isdecimal():
+            return int(environment[name])
+    return 0
+
+
 class MpiCommunicator(Communicator):
     """One rank of an MPI communicator."""
 
-    def __init__(self, comm: Any, *, spare_core: bool):
+    def __init__(self, comm: Any):
         self.rank, self.size = comm.rank, comm.size
-        self._comm, self._spare_core = comm, spare_core
+        self._comm = comm
 
     def split(self, color: int) -> "MpiCommunicator":
         """Make a communicator by MPI_Comm_split."""
-        return MpiCommunicator(self._comm.Split(color, self.rank), spare_core=self._spare_core)
+        return MpiCommunicator(self._comm.Split(color, self.rank))
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
         """Start messages as bytes, the receives first."""
@@ -86,7 +89,7 @@ class MpiCommunicator(Communicator):
             assert message.peer != self.rank
         started = [self._comm.Irecv(piece, m.peer, m.tag) for m in receives for piece in _pieces(m.array)]
         started += [self._comm.Isend(piece, m.peer, m.tag) for m in sends for piece in _pieces(m.array)]
-        return _MpiTransfer(started, spare_core=self._spare_core)
+        return _MpiTransfer(started)
 
     def abort(self, code: int) -> NoReturn:
         """End all ranks; standard output and error are written first."""
@@ -100,8 +103,8 @@ class MpiCommunicator(Communicator):
 
 
 class _MpiTransfer(Transfer):
-    def __init__(self, requests: list[Any], *, spare_core: bool):
-        self._requests, self._spare_core = requests, spare_core
+    def __init__(self, requests: list[Any]):
+        self._requests = requests
 
     def test(self) -> bool:
         from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
@@ -111,7 +114,7 @@ class _MpiTransfer(Transfer):
     def wait(self) -> None:
         polled_until = time.perf_counter() + _POLL_S
         while not self.test():
-            if not self._spare_core and time.perf_counter() > polled_until:
+            if time.perf_counter() > polled_until:
                 time.sleep(_NAP_S)
 
 

@@ -5,6 +5,7 @@ import socket
 from dataclasses import dataclass
 
 from comm.communicator import Communicator
+from engine.cpu_quota import cpu_quota
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,7 @@ class Cores:
     """What one rank sees of its host."""
 
     available: int
-    """Cores in this process's affinity mask."""
+    """Cores in this process's affinity mask, or fewer where a container's quota allows less time."""
     ranks: int
     """Ranks on this host whose masks overlap with this one."""
 
@@ -27,4 +28,5 @@ def cores(world: Communicator) -> Cores:
     mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     host = socket.gethostname()
     everyone = world.gather_objects((host, mask))
-    return Cores(len(mask), sum(other == host and bool(theirs & mask) for other, theirs in everyone))
+    available = max(1, int(min(len(mask), cpu_quota())))
+    return Cores(available, sum(other == host and bool(theirs & mask) for other, theirs in everyone))

@@ -6,8 +6,9 @@
 
 import json
 import os
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +21,64 @@ from engine.graph import Graph
 from engine.parameters import MOMENTUM
 from layers.layer import Array, Shape
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2  # the newest checkpoints; older ones are removed
+FOLDER = "checkpoints"
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands: `step` updates done, under the recipe whose TOML this is."""
+    """Where a run stands: `step` updates done, under the recipe whose TOML this is, on this data.
+
+    `data` is `DataSource.identity`: the samples that the run's bits depend on, wherever they lie.
+    """
 
     step: int
     recipe: str
+    data: str
 
 
 def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array]) -> Path:
     """Write a checkpoint into the run's folder and return its path."""
-    folder = run / "checkpoints" / f"step-{state.step:08d}"
-    unfinished = folder.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    folder = run / FOLDER / f"step-{state.step:08d}"
+    for stale in folder.parent.glob("step-*.*"):  # of a run that was killed while it saved
+        shutil.rmtree(stale, ignore_errors=True)
+    unfinished, replaced = folder.with_suffix(".unfinished"), folder.with_suffix(".replaced")
     unfinished.mkdir(parents=True)
     _write(unfinished / _MODEL, save(weights))
     _write(unfinished / _OPTIMIZER, save(velocities))
-    described = {"format": FORMAT, "step": state.step, "recipe": state.recipe}
-    _write(unfinished / _STATE, json.dumps(described, indent=2).encode())
-    shutil.rmtree(folder, ignore_errors=True)
+    _write(unfinished / _STATE, json.dumps({"format": FORMAT, **asdict(state)}, indent=2).encode())
+    _sync(unfinished)
+    if folder.exists():
+        folder.rename(replaced)
     unfinished.rename(folder)
-    for old in _checkpoints(run)[:-KEPT]:
+    _sync(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+    others = [path for path in _checkpoints(run) if path != folder]
+    for old in others[: 1 - KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
-    if (path / _STATE).is_file():
-        return path
-    found = _checkpoints(path)
+    try:
+        if (path / _STATE).is_file():
+            return path
+        found = _checkpoints(path)
+    except OSError as error:
+        raise UserError(f"resume: {path}: cannot be read: {error.strerror}") from error
     if not found:
         raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
     return found[-1]
+
+
+def remove_newer(run: Path, step: int) -> None:
+    """Remove the checkpoints of a run that were made after `step`."""
+    for checkpoint in _checkpoints(run):
+        if _step(checkpoint) > step:
+            shutil.rmtree(checkpoint)
 
 
 def read_state(checkpoint: Path) -> State:
@@ -67,7 +88,7 @@ def read_state(checkpoint: Path) -> State:
         state: dict[str, Any] = json.loads(path.read_bytes())
         if state["format"] != FORMAT:
             raise UserError(f"{path}: has format {state['format']}; this version reads {FORMAT}")
-        return State(int(state["step"]), str(state["recipe"]))
+        return State(int(state["step"]), str(state["recipe"]), str(state["data"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
@@ -102,7 +123,13 @@ def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    return sorted(path.parent for path in (run / "checkpoints").glob(f"step-*[0-9]/{_STATE}"))
+    """Return the whole checkpoints of a run, the newest last."""
+    found = [path.parent for path in (run / FOLDER).glob(f"step-*/{_STATE}")]
+    return sorted((path for path in found if re.fullmatch(r"step-[0-9]+", path.name)), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -110,3 +137,12 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync does the content of files."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

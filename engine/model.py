@@ -39,12 +39,12 @@ class Model:
             for name, tensor in parameters.standard().items()
         }
 
-    def standard_velocities(self) -> dict[str, Array]:
-        """Gather the velocities of all weights in standard layout by name (collective)."""
+    def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
+        """Gather all velocities in standard layout by name (collective), for ranks that `keep` them."""
         return {
             name: tensor
             for parameters in self.parameters.values()
-            for name, tensor in parameters.standard_velocities().items()
+            for name, tensor in parameters.standard_velocities(keep=keep).items()
         }
 
     def restore(self, tensors: dict[str, Array]) -> None:

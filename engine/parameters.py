@@ -90,15 +90,18 @@ class Parameters:
         """Feed one parameter, standard layout and little-endian, to a hash."""
         digest.update(self.described[name].unpack(self.weights[name]).astype("<f4", copy=False).tobytes())
 
-    def standard_velocities(self) -> dict[str, Array]:
-        """Gather the velocities of all ranks (collective); names as in `standard`, behind MOMENTUM."""
+    def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
+        """Gather the velocities of all ranks (collective); names as in `standard`, behind MOMENTUM.
+
+        Ranks that do not `keep` them get none, and are spared the way into standard layout.
+        """
         if not self.described:
             return {}
         flat = aligned_zeros((self._weights.size,))
         for strip, velocity in zip(self._strips, self._velocities, strict=True):
             flat[strip] = velocity
         self._queue.submit(lambda: self._collectives.part_broadcast(flat)).wait()
-        return self._unpack(self._views(flat), MOMENTUM)
+        return self._unpack(self._views(flat), MOMENTUM) if keep else {}
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights and velocities with those of `standard` and `standard_velocities`."""

@@ -1,17 +1,20 @@
 """A recipe: everything that describes a run, read from TOML and checked field by field."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from engine.errors import UserError
+from engine.paths import expand
 
 T = TypeVar("T")
 KINDS = ("constant", "step", "cosine")
+MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
+_LARGE = 1e30  # a float32, with room for a factor or two
 
 
 @dataclass(frozen=True)
@@ -67,27 +70,37 @@ class Recipe:
     )
     """Fields that change no weight: a resumed run may change them."""
 
+    @property
+    def data_kind(self) -> str:
+        """What `data` says before the colon, behind which a folder stands: "images"."""
+        return self.data.partition(":")[0]
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return the minibatches of the whole run."""
+        return self.steps or self.epochs * steps_per_epoch
+
     def check(self, models: Mapping[str, object]) -> None:
         """Raise UserError for the first field that is out of its range."""
         self._check_choices(models)
         self._check_minibatch()
-        for name, value, least, below in (
-            ("epochs", self.epochs, 0, None),
-            ("steps", self.steps, 0, None),
-            ("seed", self.seed, 0, 2**63),
-            ("threads", self.threads, 0, None),
-            ("evaluate_every", self.evaluate_every, 0, None),
-            ("checkpoint_every", self.checkpoint_every, 0, None),
-            ("checkpoint_steps", self.checkpoint_steps, 0, None),
-            ("optimizer.momentum", self.optimizer.momentum, 0, 1),
-            ("optimizer.weight_decay", self.optimizer.weight_decay, 0, None),
-            ("schedule.rate", self.schedule.rate, 0, None),
-            ("schedule.warmup_epochs", self.schedule.warmup_epochs, 0, None),
-            ("schedule.factor", self.schedule.factor, 0, None),
+        for name, value, below in (
+            ("epochs", self.epochs, 2**31),
+            ("steps", self.steps, 2**40),
+            ("seed", self.seed, 2**63),
+            ("threads", self.threads, MOST_THREADS + 1),
+            ("evaluate_every", self.evaluate_every, 2**31),
+            ("checkpoint_every", self.checkpoint_every, 2**31),
+            ("checkpoint_steps", self.checkpoint_steps, 2**40),
+            ("optimizer.momentum", self.optimizer.momentum, 1.0),
+            ("optimizer.weight_decay", self.optimizer.weight_decay, _LARGE),
+            ("schedule.rate", self.schedule.rate, _LARGE),
+            ("schedule.warmup_epochs", self.schedule.warmup_epochs, _LARGE),
+            ("schedule.factor", self.schedule.factor, 10.0),
+            *(("schedule.milestones", milestone, _LARGE) for milestone in self.schedule.milestones),
         ):
-            if not value >= least or (below is not None and not value < below):  # also refuses NaN
-                limit = "" if below is None else f" and below {below}"
-                raise UserError(f"{name}: got {value}; must be at least {least}{limit}")
+            if not 0 <= value < below:  # also refuses NaN
+                limit = f"at most {below - 1}" if isinstance(below, int) else f"below {below:g}"
+                raise UserError(f"{name}: got {value}; must be at least 0 and {limit}")
 
     def _check_choices(self, models: Mapping[str, object]) -> None:
         if self.model not in models:
@@ -111,9 +124,14 @@ class Recipe:
             )
 
     def to_toml(self) -> str:
-        """Return the recipe as TOML that `read_recipe` reads back to an equal one."""
+        """Return the recipe as TOML that `read_recipe` reads back to an equal one, except for `out`.
+
+        Where a run was written is no part of what it computes, and must not be written over by the next.
+        """
         lines, tables = [], []
         for name, value in asdict(self).items():
+            if name == "out":
+                continue
             if isinstance(value, dict):
                 tables += [f"\n[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]
             else:
@@ -139,7 +157,7 @@ def read_recipe(name: str) -> Recipe:
     """
     if name in shipped():
         return parse_recipe((resources.files("engine") / "recipes" / f"{name}.toml").read_text("utf-8"), name)
-    path = Path(name)
+    path = expand(name, "recipe")
     if path.suffix != ".toml" and not path.is_file():
         hint = _did_you_mean(name, shipped())
         raise UserError(f'recipe: got "{name}"{hint}; {_one_of(shipped())}, or the path of a TOML file')
@@ -204,8 +222,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes one more
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_toml(entry) for entry in value)}]"
     return repr(value)

@@ -17,6 +17,8 @@ class Timing:
 
     step: float
     exposed_communication: float
+    """Held up by the queue of communication jobs. The update of the weights is one of them: with overlap
+    off, all of it is in here, and on one rank nothing but it is."""
     data_wait: float
 
 

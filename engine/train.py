@@ -1,14 +1,19 @@
 """The command ``python -m engine.train``: train a network, alone or under mpirun or srun."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from comm import failure
 from engine.errors import UserError
-from engine.recipe import Recipe, override, parse_recipe, read_recipe, shipped
+from engine.recipe import shipped
+
+if TYPE_CHECKING:
+    from comm.communicator import Communicator
+    from engine.start import Start
 
 _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ("data", "data", str, "DATA", "digits, synthetic, images:DIR, mnist:DIR or cifar10:DIR"),
@@ -51,13 +56,30 @@ run.json (the results) and checkpoints/. Exit codes: 0 done, 2 a mistake in what
 """
 
 
+_SILENCE_S = 1.0  # the first rank to leave makes mpirun end all: rank 0 must have spoken by then
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, and only once for all ranks."""
+
+    def error(self, message: str) -> NoReturn:
+        from comm import mpi  # noqa: PLC0415 -- as in `_world`
+
+        if mpi.launched_rank(os.environ) == 0:
+            failure.say_error(f"{message}; --help lists all options")
+        else:
+            time.sleep(_SILENCE_S)
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m engine.train",
         description="Train a network by synchronous SGD. The weights are the same, bit for bit, on any "
         "number of ranks and threads.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "recipe",
@@ -71,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--overlap", choices=("on", "off"), help="communicate beside the backward pass, or after each layer"
     )
     parser.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
+        "--resume", metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
     )
     return parser
 
@@ -90,56 +112,47 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
-    from comm import failure, mpi  # noqa: PLC0415 -- after --help, which must work without MPI
+    try:
+        options = _parser().parse_args(arguments)
+        world = _world()
+    except KeyboardInterrupt:  # later ones are answered by what `_world` has installed
+        failure.say_interrupted()
+        return failure.INTERRUPTED
+    return 2 if world is None else _train(world, options)
+
+
+def _world() -> "Communicator | None":
+    """Start MPI, and see to it that all ranks end when one does; None where that fails."""
+    from comm import mpi  # noqa: PLC0415 -- after --help, which must be quick
 
     try:
         world = mpi.world()
     except mpi.LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        failure.say_error(str(error))
+        return None
     failure.install(world)
+    return world
+
+
+def _train(world: "Communicator", options: argparse.Namespace) -> int:
     from engine import launch  # noqa: PLC0415 -- imports numba: only where it is needed
 
     try:
         results = launch.run(world, lambda: _resolve(options))
     except UserError as error:
         if world.rank == 0:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            failure.say_error(str(error))
         return 2
     return failure.INTERRUPTED if results["interrupted"] else 0
 
 
-def _resolve(options: argparse.Namespace) -> tuple[Recipe, Path | None]:
-    """Return the recipe, and the checkpoint to go on from."""
+def _resolve(options: argparse.Namespace) -> "Start":
+    from engine.start import new_run, resumed_run  # noqa: PLC0415 -- as above
+
     changes = _overrides(options)
     if options.resume is None:
-        name = options.recipe or "digits"
-        recipe = override(read_recipe(name), changes)
-        return _with_folder(recipe, Path(name).stem), None
-    from engine.checkpoint import find_checkpoint, read_state  # noqa: PLC0415 -- only for --resume
-
-    checkpoint = find_checkpoint(options.resume.expanduser())
-    saved = parse_recipe(read_state(checkpoint).recipe, str(checkpoint))
-    recipe = override(read_recipe(options.recipe) if options.recipe else saved, changes)
-    _check_same(saved, recipe)
-    run = checkpoint.parent.parent
-    return override(recipe, {"out": changes.get("out", str(run))}), checkpoint
-
-
-def _check_same(saved: Recipe, recipe: Recipe) -> None:
-    """Refuse to go on with a recipe that would have given other weights; more epochs or steps are allowed."""
-    for name in vars(saved):
-        was, now = getattr(saved, name), getattr(recipe, name)
-        if was != now and name not in (*Recipe.NOT_IN_THE_BITS, "epochs", "steps", "data"):
-            raise UserError(
-                f"resume: {name} was {was} in the checkpoint's run and is {now} now; must be the same"
-            )
-
-
-def _with_folder(recipe: Recipe, name: str) -> Recipe:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return recipe if recipe.out else override(recipe, {"out": f"runs/{name}-{stamp}"})
+        return new_run(options.recipe or "digits", changes)
+    return resumed_run(options.resume, options.recipe, changes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,10 +23,12 @@ from engine.model import Model
 from engine.optimizer import SGD
 from engine.passes.fork import insert_forks
 from engine.recipe import Recipe
+from engine.run_folder import writing
 from engine.schedule import Schedule
 from engine.step import train_step
 from engine.stop_signals import stop_signals
 from engine.timing import StepClock, Timing, median
+from layers.kernels.jit import cache_is_cold
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
 
@@ -72,7 +75,7 @@ class Trainer:
         own, per_leaf = tree.leaves_of(collectives.communicator.rank), recipe.batch // tree.leaves
         self._mine = slice(own.start * per_leaf, own.stop * per_leaf)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
-        self.total_steps = recipe.steps or recipe.epochs * self.sampler.steps_per_epoch
+        self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         self.model = Model(insert_forks(graph), collectives, queue)
         self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)
@@ -94,32 +97,44 @@ class Trainer:
         """Run all steps that are left and return what `run.json` holds (collective).
 
         The first SIGINT or SIGTERM of any rank ends the run after the step that all ranks are in, with
-        a checkpoint; the result then has ``interrupted: true``. A second one raises KeyboardInterrupt.
+        a checkpoint; the result then has ``interrupted: true``. When all steps are done it changes
+        nothing. A second one raises KeyboardInterrupt.
         """
-        started, progress = time.perf_counter(), self.progress
-        log = RunLog(self.folder, total_steps=self.total_steps, first_step=progress.step)
-        self._say_hello(log)
-        left = islice(self.sampler.training(progress.step), max(0, self.total_steps - progress.step))
+        started, first = time.perf_counter(), self.progress.step
+        with (
+            RunLog(self.folder, total_steps=self.total_steps, first_step=first) as log,
+            closing(self.context.threads),
+            stop_signals() as stop,
+        ):
+            self._say_hello(log)
+            self._run_steps(log, stop)
+            self._finish(log)
+            results = self._describe(time.perf_counter() - started)
+            log.finish(results)
+        return results
+
+    def _run_steps(self, log: RunLog, stop: list[int]) -> None:
+        first = self.progress.step
+        left = islice(self.sampler.training(first), self.total_steps - first)
         shares = (share.rows(self._mine) for share in left)
         augment, seed = Augment.parse(self.recipe.augment), self.recipe.seed
-        with stop_signals() as stop, Loader(self.data.train, shares, augment=augment, seed=seed) as loader:
+        with Loader(self.data.train, shares, augment=augment, seed=seed) as loader:
             clock = StepClock(self.queue, loader)
             for batch in loader:
                 self._step(batch, clock, log, stop=bool(stop))
-                if progress.interrupted:
+                if self.progress.interrupted:
                     break
                 if self._end_of_step(log):
                     clock.restart()
+
+    def _finish(self, log: RunLog) -> None:
+        """Save and evaluate what the last step has left to do."""
+        progress = self.progress
         self.model.wait()
-        if not progress.interrupted and progress.evaluated_step != progress.step:
-            self._evaluate(log)
-        if progress.saved_step != progress.step and self._saves():
+        if progress.saved_step != progress.step and (self._saves() or progress.interrupted):
             self._save()
-        results = self._describe(time.perf_counter() - started)
-        log.finish(results)
-        log.close()
-        self.context.threads.close()
-        return results
+        if progress.evaluated_step != progress.step and not progress.interrupted:
+            self._evaluate(log)
 
     def _step(self, batch: Batch, clock: StepClock, log: RunLog, *, stop: bool) -> None:
         """Train on one minibatch; all ranks learn whether one of them wants to stop."""
@@ -135,7 +150,7 @@ class Trainer:
         timing = clock.lap()
         progress.timings.append(timing)
         progress.step += 1
-        progress.interrupted = outcome.stop
+        progress.interrupted = outcome.stop and progress.step < self.total_steps
         progress.results["final_loss"] = outcome.loss / self.recipe.batch
         log.step(
             {
@@ -152,15 +167,18 @@ class Trainer:
         )
 
     def _end_of_step(self, log: RunLog) -> bool:
-        """Evaluate and save where the recipe says so; return whether anything was done."""
+        """Save and evaluate where the recipe says so; return whether anything was done.
+
+        In this order: an unreadable test image costs no training.
+        """
         step, recipe = self.progress.step, self.recipe
         epoch, inside = divmod(step, self.sampler.steps_per_epoch)
         evaluates = inside == 0 and _due(epoch, recipe.evaluate_every)
         saves = _due(step, recipe.checkpoint_steps) or (inside == 0 and _due(epoch, recipe.checkpoint_every))
-        if evaluates:
-            self._evaluate(log)
         if saves:
             self._save()
+        if evaluates:
+            self._evaluate(log)
         return evaluates or saves
 
     def _saves(self) -> bool:
@@ -187,10 +205,11 @@ class Trainer:
     def _save(self) -> None:
         """Write a checkpoint (collective: the velocities come from all ranks)."""
         self.model.wait()
-        velocities = self.model.standard_velocities()
+        velocities = self.model.standard_velocities(keep=self.folder is not None)
         if self.folder is not None:
-            state = State(self.progress.step, self.recipe.to_toml())
-            save_checkpoint(self.folder, state, self.model.standard(), velocities)
+            state = State(self.progress.step, self.recipe.to_toml(), self.data.identity)
+            with writing(self.folder):
+                save_checkpoint(self.folder, state, self.model.standard(), velocities)
         self.progress.saved_step = self.progress.step
 
     def _say_hello(self, log: RunLog) -> None:
@@ -208,6 +227,8 @@ class Trainer:
                 f"the {self.sampler.dropped} samples of the incomplete last minibatch are dropped, "
                 "others each epoch"
             )
+        if cache_is_cold():
+            log.say("compiling kernels (first run on this machine)")
 
     def _describe(self, seconds: float) -> dict[str, Any]:
         recipe, progress = self.recipe, self.progress

@@ -1,6 +1,7 @@
 """How activations and parameters lie in memory, and the way there and back.
 
-Nothing here is in the step loop but `block_images`; the rest serves set-up, checkpoints and tests.
+Nothing here is in the step loop: it serves set-up, checkpoints and tests. Minibatches go the same way by the
+kernel in `layers.kernels.reorder`.
 """
 
 import numpy as np

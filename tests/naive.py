@@ -9,6 +9,7 @@ with the operations and attributes
     conv         stride, padding (rows, columns); parameters weight [K, C, R, S], bias [K]
     linear       parameters weight [K, C], bias [K]
     relu, sigmoid, flatten, add, concat
+    mask         mask, an array like the input that it is multiplied by
     max_pool     window (rows, columns), stride, padding (one number)
     avg_pool     window, stride
 
@@ -162,6 +163,14 @@ def _sigmoid_backward(node: Node, inputs: list[Array], own: Parameters, dy: Arra
     return [dy * y * (1 - y)], {}
 
 
+def _mask(node: Node, inputs: list[Array], __: Parameters) -> Array:
+    return inputs[0] * node["mask"]
+
+
+def _mask_backward(node: Node, _: list[Array], __: Parameters, dy: Array) -> Slopes:
+    return [dy * node["mask"]], {}
+
+
 def _max_pool(node: Node, inputs: list[Array], __: Parameters) -> Array:
     padded = _padded(inputs[0], (node["padding"], node["padding"]), -np.inf)
     y = np.zeros((*padded.shape[:2], *_pooled(padded, node)))
@@ -252,6 +261,7 @@ _FORWARD = {
     "linear": _linear,
     "relu": _relu,
     "sigmoid": _sigmoid,
+    "mask": _mask,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "flatten": _flatten,
@@ -264,6 +274,7 @@ _BACKWARD = {
     "linear": _linear_backward,
     "relu": _relu_backward,
     "sigmoid": _sigmoid_backward,
+    "mask": _mask_backward,
     "max_pool": _max_pool_backward,
     "avg_pool": _avg_pool_backward,
     "flatten": _flatten_backward,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +58,13 @@ class Dataset(ABC):
             The sample's file cannot be read.
         """
 
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a hash by which ranks, and a run and its resumption, see that they have the same samples.
+
+        The place of the data is no part of it, and where samples are files, their content neither.
+        """
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -62,3 +72,17 @@ class DataSource:
 
     train: Dataset
     test: Dataset | None
+
+    @cached_property
+    def identity(self) -> str:
+        """Kind and fingerprint of the training set."""
+        return f"{self.train.name} {self.train.fingerprint()}"
+
+
+def digest(*parts: str | NDArray[Any]) -> str:
+    """Hash texts and arrays, in this order, for `Dataset.fingerprint`."""
+    total = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data
+        total.update(hashlib.sha256(content).digest())
+    return total.hexdigest()[:16]

@@ -33,6 +33,13 @@ def load_pillow() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+def decoder_version() -> str:
+    """Return the versions that decoded pixels depend on: Pillow's, and that of its JPEG library."""
+    from PIL import __version__, features  # noqa: PLC0415 - an extra: only its users need it
+
+    return f"Pillow {__version__}, JPEG {features.version('jpg')}"
+
+
 def read_pixels(path: Path, *, channels: int, height: int, width: int) -> NDArray[np.uint8]:
     """Decode an image as RGB (3 channels) or grey (1): uint8 [C, H, W].
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.dataset import DataError, Dataset, DataSource
+from engine.data.dataset import DataError, Dataset, DataSource, digest
 from engine.data.image_file import load_pillow, read_pixels
 from engine.data.normalise import Normalisation
 
@@ -53,6 +53,10 @@ class ImageFolder(Dataset):
         self.normalisation.apply(self._pixels(index), x)
         return int(self.labels[index])
 
+    def fingerprint(self) -> str:
+        """Hash names and labels; the images themselves are not read for it."""
+        return digest("\0".join(self.files), self.labels)
+
     def _pixels(self, index: int) -> NDArray[np.uint8]:
         if self.cached[index]:
             row: NDArray[np.uint8] = self.cache[index]
@@ -65,19 +69,13 @@ class ImageFolder(Dataset):
         return pixels
 
 
-def open_image_folder(
-    directory: Path,
-    sample_shape: tuple[int, int, int],
-    *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    cache_bytes: int = CACHE_BYTES,
-) -> DataSource:
+def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> DataSource:
     """List the images of a folder as samples of shape (3, H, W) in colour or (1, H, W) in grey.
 
     The folder holds class folders, or train/ with class folders and, for testing, test/ or val/ with some
     of the same classes. The label of a class is its place among the sorted names. Names that start with a
-    dot are passed over, as are files with other endings.
+    dot are passed over, as are files with other endings. Links are followed. Pixels are normalised by
+    ImageNet's published mean and deviation, and kept in memory if those of a data set fit CACHE_BYTES.
 
     Parameters
     ----------
@@ -85,17 +83,13 @@ def open_image_folder(
         The folder.
     sample_shape
         Images of another size are resized to cover it and cut around the centre.
-    mean, std
-        One number a channel, of pixels between 0 and 1; ImageNet's published ones where None.
-    cache_bytes
-        Each of the two data sets is kept in memory if its pixels take no more.
     """
     load_pillow()
     if not directory.is_dir():
         raise DataError.at(directory, "no such folder; images:DIR wants a folder of class folders")
     grey = sample_shape[0] == 1
     normalisation = Normalisation.of(
-        mean=mean or (GREY_MEAN if grey else IMAGENET_MEAN), std=std or (GREY_STD if grey else IMAGENET_STD)
+        mean=GREY_MEAN if grey else IMAGENET_MEAN, std=GREY_STD if grey else IMAGENET_STD
     )
     train_root, test_root = _splits(directory)
     classes = _folders(train_root)
@@ -106,7 +100,7 @@ def open_image_folder(
         found = {name: _images(root, name) for name in names}
         labels = [classes.index(name) for name in names]
         files = tuple(file for name in names for file in found[name])
-        kept = len(files) if len(files) * int(np.prod(sample_shape)) <= cache_bytes else 0
+        kept = len(files) if len(files) * int(np.prod(sample_shape)) <= CACHE_BYTES else 0
         return ImageFolder(
             name="images",
             sample_shape=sample_shape,
@@ -151,10 +145,18 @@ def _folders(root: Path) -> list[str]:
 
 
 def _images(root: Path, class_name: str) -> list[str]:
-    """List the images of a class, at any depth, relative to root and sorted."""
-    found = []
-    for folder, subfolders, names in os.walk(root / class_name, onerror=_refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    """List the images of a class, at any depth, relative to root and sorted.
+
+    A folder that links lead to again, perhaps in a circle, is listed where it is met first.
+    """
+    found, met = [], set()
+    for folder, subfolders, names in os.walk(root / class_name, onerror=_refuse, followlinks=True):
+        here = Path(folder).stat()
+        if (here.st_dev, here.st_ino) in met:
+            subfolders.clear()
+            continue
+        met.add((here.st_dev, here.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         inside = Path(folder).relative_to(root)
         found += [
             str(inside / name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.dataset import Dataset
+from engine.data.dataset import Dataset, digest
 from engine.data.normalise import Normalisation
 
 
@@ -24,3 +24,7 @@ class InMemoryImages(Dataset):
         """Normalise one image into x and return its label."""
         self.normalisation.apply(self.pixels[index], x)
         return int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        """Hash pixels and labels."""
+        return digest(self.pixels, self.labels)

@@ -10,6 +10,7 @@ from engine.data.image_folder import open_image_folder
 from engine.data.mnist import open_mnist
 from engine.data.synthetic import Synthetic
 from engine.errors import UserError
+from engine.paths import expand
 
 SYNTHETIC_LENGTH = 1 << 16
 _IN_PLACE = ("digits", "synthetic")
@@ -39,7 +40,7 @@ def open_data(spec: str, sample_shape: tuple[int, ...], classes: int, seed: int)
     """
     kind, colon, folder = spec.partition(":")
     _check_spec(spec, kind=kind, colon=bool(colon), folder=folder)
-    directory = _expand(folder, spec)
+    directory = expand(folder, "data")
     try:
         source = _open(kind, directory, sample_shape=sample_shape, classes=classes, seed=seed)
     except OSError as error:
@@ -74,13 +75,6 @@ def _check_spec(spec: str, *, kind: str, colon: bool, folder: str) -> None:
         raise UserError(f'data: got "{spec}"; {kind} takes no folder')
     if kind in _IN_FOLDERS and not folder:
         raise UserError(f'data: got "{spec}"; {kind} needs its folder: {kind}:DIR')
-
-
-def _expand(folder: str, spec: str) -> Path:
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError as error:
-        raise UserError(f'data: got "{spec}"; there is no such home folder') from error
 
 
 def _image_shape(sample_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.counter import Stream, permutation, random_words
-from engine.data.dataset import Dataset
+from engine.data.dataset import Dataset, digest
 
 _ROOM = 1 << 16
 _NOISE, _PATTERNS, _NOISE_STARTS, _PATTERN_STARTS = range(4)
@@ -55,6 +55,10 @@ class Synthetic(Dataset):
         pattern = self.patterns[self.pattern_starts[label] :][: x.size]
         np.add(noise.reshape(x.shape), pattern.reshape(x.shape), out=x)
         return label
+
+    def fingerprint(self) -> str:
+        """Hash all that was drawn."""
+        return digest(self.noise, self.noise_starts, self.patterns, self.pattern_starts)
 
 
 def _pool(size: int, *, seed: int, use: int) -> NDArray[np.float32]:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from layers.kernels.simd import LANES
+from layers.kernels.simd import FUSED, LANES
 
 _SOURCES = Path(__file__).parent
 
@@ -29,8 +30,10 @@ def fingerprint() -> dict[str, str]:
     """Return what must be equal on all hosts of a run, so that they compute the same bits."""
     return {
         "SIMD lanes": str(LANES),
+        "fused multiply-add": str(FUSED),
         "kernel sources": _source_digest()[:16],
         "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
         "numpy": np.__version__,
     }
 
@@ -52,6 +55,11 @@ def _cache_directory() -> Path:
 
 
 _CONFIG.CACHE_DIR = str(_cache_directory())
+
+
+def cache_is_cold() -> bool:
+    """Say whether no kernel has been compiled yet on this machine, as far as its cache remembers."""
+    return not any(Path(_CONFIG.CACHE_DIR).glob("*/*.nbi"))
 
 
 def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -31,7 +31,8 @@ ZERO, LOAD, BIAS, ADD = range(4)
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_FUSED = LANES > 4 or _ARM  # old x86 has no FMA; calling libm for it would be slow
+FUSED = LANES > 4 or _ARM
+"""Whether the host has fused multiply-adds; calling libm for them on old x86 would be slow."""
 
 
 def _constant(value: int) -> ir.Constant:
@@ -54,7 +55,7 @@ def _load(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Valu
 
 def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     """Emit a * b + c of vectors, fused where the host can."""
-    if not _FUSED:
+    if not FUSED:
         return builder.fadd(builder.fmul(a, b), c)
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
     fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")

@@ -3,7 +3,7 @@
 import pytest
 
 from comm.communicator import Communicator
-from comm.failure import agree, fail, job_hook
+from comm.failure import agree, fail, job_hook, say_error
 from comm.threads import alone, run_ranks
 
 
@@ -23,11 +23,16 @@ def test_fail_prints_one_line_and_gives_the_exit_code(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "error: minibatch=10 does not divide into 16 leaves\n"
 
 
+def test_an_error_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    say_error('data: got "two\nlines"')
+    assert capsys.readouterr().err == 'error: data: got "two lines"\n'
+
+
 def test_a_failed_job_names_its_rank_and_ends_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     def work(communicator: Communicator) -> None:
         if communicator.rank == 1:
             job_hook(communicator)(ConnectionError("the link is down"))
-        communicator.barrier()
+        communicator.gather_objects(None)
 
     with pytest.raises(SystemExit):
         run_ranks(2, work)

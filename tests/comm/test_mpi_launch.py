@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from comm.mpi import launched_ranks
+from comm.mpi import launched_rank, launched_ranks
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,20 @@ from comm.mpi import launched_ranks
 )
 def test_launched_ranks_reads_the_launcher(environment: dict[str, str], ranks: int) -> None:
     assert launched_ranks(environment) == ranks
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        ({"OMPI_COMM_WORLD_RANK": "3", "SLURM_PROCID": "0"}, 3),
+        ({"PMI_RANK": "2"}, 2),
+        ({"SLURM_PROCID": "1"}, 1),
+        ({"PMI_RANK": "none"}, 0),
+    ],
+)
+def test_launched_rank_reads_the_launcher(environment: dict[str, str], rank: int) -> None:
+    assert launched_rank(environment) == rank
 
 
 def test_importing_comm_does_not_import_mpi4py() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread
+from comm.communicator import Communicator
 from comm.threads import run_ranks
 from comm.tree import Tree
-from engine.data.dataset import Dataset, DataSource
+from engine.data.dataset import Dataset, DataSource, digest
 from engine.graph import Graph
 from engine.recipe import Recipe, ScheduleFields
 from engine.trainer import Trainer
@@ -36,6 +37,9 @@ class Samples(Dataset):
         x[...] = self.x[index]
         return int(self.labels[index])
 
+    def fingerprint(self):
+        return digest(self.x, self.labels)
+
 
 RECIPE = Recipe(batch=16, leaves=8, steps=4, checkpoint_every=0, schedule=ScheduleFields(rate=0.05))
 
@@ -53,25 +57,41 @@ def train(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return what run.json would hold, and the final weights; checks that all ranks agree on them."""
     source = data or DataSource(Samples.draw(graph.input_shape, graph.output_shape[0], 64), None)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
 
     def work(world):
-        queue = CommThread() if recipe.overlap else InlineCommThread()
-        collectives = Collectives(world.split(0), Tree.of(world.size, recipe.leaves), chunk_floats=1000)
         own_folder = folder if world.rank == 0 else None
-        trainer = Trainer(recipe, graph, source, collectives, queue, threads=threads, folder=own_folder)
-        if restore is None:
-            trainer.initialise()
-        else:
-            trainer.restore(*restore)
-        results = trainer.train()
-        weights = trainer.model.standard()
-        queue.close()
-        return results, weights
+        return train_rank(world, graph, recipe, source, threads=threads, folder=own_folder, restore=restore)
 
     everyone = run_ranks(ranks, work, delays)
     hashes = {results["weights_sha256"] for results, _ in everyone}
     assert len(hashes) == 1, "the ranks ended with other weights"
     return everyone[0]
+
+
+def train_rank(
+    world: Communicator,
+    graph: Graph,
+    recipe: Recipe,
+    data: DataSource,
+    *,
+    threads: int = 1,
+    folder: Path | None = None,
+    restore: Any = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train as one rank, on the calling thread."""
+    queue = CommThread() if recipe.overlap else InlineCommThread()
+    collectives = Collectives(world.split(0), Tree.of(world.size, recipe.leaves), chunk_floats=1000)
+    trainer = Trainer(recipe, graph, data, collectives, queue, threads=threads, folder=folder)
+    if restore is None:
+        trainer.initialise()
+    else:
+        trainer.restore(*restore)
+    results = trainer.train()
+    weights = trainer.model.standard()
+    queue.close()
+    return results, weights
 
 
 def changed(recipe: Recipe = RECIPE, **fields: Any) -> Recipe:

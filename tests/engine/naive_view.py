@@ -1,13 +1,19 @@
 """A graph of the engine, described in the words of the naive trainer."""
 
+from zlib import crc32
+
+import numpy as np
+
 from engine.graph import Graph, Node
 from layers.add import Add
 from layers.avg_pool import AvgPool
 from layers.concat import Concat
 from layers.conv2d import Conv2d
+from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.reference import dropout
 from layers.relu import ReLU
 from layers.sigmoid import Sigmoid
 
@@ -19,6 +25,24 @@ def naive_network(graph: Graph) -> list[dict]:
         {"name": node.name, "inputs": list(node.inputs), **_operation(node, graph.input_shapes(node)[0])}
         for node in graph
     ]
+
+
+def naive_network_of_step(graph: Graph, seed: int, step: int, samples: np.ndarray) -> list[dict]:
+    """Describe a graph with dropout: which elements are kept depends on the step and on the samples."""
+    described = []
+    for node in graph:
+        shape = graph.input_shapes(node)[0]
+        if isinstance(node.layer, Dropout):
+            key, probability = crc32(node.name.encode()), node.layer.probability
+            kept = [
+                dropout.mask(int(np.prod(shape)), probability, seed, step, int(sample), key)
+                for sample in samples
+            ]
+            mask = np.array(kept).reshape(len(samples), *shape) / (1 - probability)
+            described.append({"name": node.name, "inputs": list(node.inputs), "op": "mask", "mask": mask})
+        else:
+            described.append({"name": node.name, "inputs": list(node.inputs), **_operation(node, shape)})
+    return described
 
 
 def _operation(node: Node, shape: tuple[int, ...]) -> dict:

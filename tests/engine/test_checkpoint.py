@@ -55,6 +55,29 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     ]
 
 
+def test_what_a_killed_save_left_is_cleared_away_by_the_next(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for name in ("step-00000002.unfinished", "step-00000003.replaced"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    path = save_checkpoint(tmp_path, State(4, "", "samples"), weights, weights)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_pruning_keeps_what_was_just_written(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for step in (22, 44, 10):
+        path = save_checkpoint(tmp_path, State(step, "", "samples"), weights, weights)
+    assert path.is_dir()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["step-00000010", "step-00000044"]
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for step in (99_999_999, 100_000_000):
+        newest = save_checkpoint(tmp_path, State(step, "", "samples"), weights, weights)
+    assert find_checkpoint(tmp_path) == newest
+
+
 def test_an_unfinished_checkpoint_is_not_found(tmp_path):
     newest = checkpoint_of(tmp_path, residual())
     newest.rename(newest.with_suffix(".unfinished"))
@@ -65,7 +88,7 @@ def test_an_unfinished_checkpoint_is_not_found(tmp_path):
 def test_a_checkpoint_is_replaced_whole(tmp_path):
     weights = {"a.weight": np.ones(3, np.float32)}
     for value in (1, 2):
-        path = save_checkpoint(tmp_path, State(4, f"seed = {value}"), weights, weights)
+        path = save_checkpoint(tmp_path, State(4, f"seed = {value}", "samples"), weights, weights)
     assert read_state(path).recipe == "seed = 2"
 
 
@@ -95,7 +118,7 @@ def test_tensors_of_another_model_are_refused_by_name_and_shape(tmp_path):
         read_tensors(path.parent, graph)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99, "step": 1, "recipe": ""}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "step": 1, "recipe": ""}'])
 def test_a_broken_state_file_is_named(tmp_path, text):
     path = checkpoint_of(tmp_path, residual())
     (path / "state.json").write_text(text)

@@ -7,15 +7,22 @@ from comm.comm_thread import InlineCommThread
 from comm.threads import alone
 from comm.tree import Tree
 from engine.arrays import aligned_zeros
+from engine.data.loader import Batch
 from engine.graph import Graph, GraphBuilder
+from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
+from engine.optimizer import SGD
 from engine.passes.fork import insert_forks
+from engine.step import train_step
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.kernels.threads import Threads
+from layers.layer import Context
 from layers.linear import Linear
 from layers.relu import ReLU
+from tests.engine.cluster import Samples
 from tests.engine.graphs import branches, residual
 
 
@@ -73,13 +80,31 @@ def test_gradients_take_turns_in_the_same_storage():
         assert not np.shares_memory(at.dx[0], at.dy[0])
 
 
-def test_images_have_the_halo_that_their_readers_ask_for():
-    memory = plan(residual())
-    (x,) = memory["conv2"].x
-    assert x.strides[2] >= (x.shape[3] + 2) * x.strides[3]
-    rows = x.shape[3] + 2
-    beside = np.lib.stride_tricks.as_strided(x[0, 0, 1:, :, :], (2, rows, x.shape[4]), x.strides[2:])
-    assert not beside[:, -2:].any()
+def beside_rows(array: np.ndarray) -> np.ndarray:
+    """Return what lies behind each row of an image, up to the next row."""
+    columns = array.strides[2] // array.strides[3]
+    shape = (*array.shape[:2], array.shape[2] - 1, columns, array.shape[4])  # nothing is behind the last
+    return np.lib.stride_tricks.as_strided(array, shape, array.strides)[:, :, :, array.shape[3] :]
+
+
+def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps():
+    graph = residual()
+    collectives, queue = Collectives(alone(), Tree.of(1, 4)), InlineCommThread()
+    model = Model(insert_forks(graph), collectives, queue)
+    model.initialise(1)
+    memory = Memory(model, 8, 4, 1)
+    loss, run = Loss(memory, 8, collectives, queue), Context(Threads(1), leaves=4)
+    samples = Samples.draw(graph.input_shape, graph.output_shape[0], 8)
+    batch = Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0)
+    for step in range(3):
+        if step:
+            train_step(model, memory, batch, loss, run, lambda *strip: SGD().update(*strip, 0.1))
+        for name in ("conv2", "conv3"):
+            at = memory[name]
+            for image in (at.x[0], at.dy[0]):
+                assert image.any() == (step > 0)
+                assert beside_rows(image).shape[3] >= 2
+                assert not beside_rows(image).any()
 
 
 def test_arrays_start_on_a_cache_line():

@@ -26,6 +26,23 @@ def test_a_recipe_survives_the_way_through_toml():
     assert parse_recipe(recipe.to_toml(), "copy") == recipe
 
 
+@pytest.mark.parametrize(
+    "folder", ["a\nb", "tab\t", "back\\slash", 'quo"te', "é 深 \U0001f600", "\x01\x7f\x80\r\n"]
+)
+def test_any_text_survives_the_way_through_toml(folder):
+    recipe = Recipe(epochs=3, data=f"images:{folder}")
+    assert parse_recipe(recipe.to_toml(), "copy") == recipe
+
+
+def test_the_saved_recipe_does_not_say_where_the_run_was_written():
+    assert parse_recipe(Recipe(epochs=3, out="/some/where").to_toml(), "copy") == Recipe(epochs=3)
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(UserError, match=r"^recipe: x{300}: File name too long"):
+        read_recipe("x" * 300)
+
+
 def test_a_recipe_file_is_read_by_path(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('model = "digits"\nepochs = 2\n[schedule]\nrate = 1\n')
@@ -68,7 +85,17 @@ def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
         ({"seed": -1}, r"^seed: got -1; must be at least 0"),
         ({"threads": -2}, r"^threads: got -2; must be at least 0"),
         ({"optimizer.momentum": 1.0}, r"^optimizer\.momentum: got 1\.0; must be at least 0 and below 1"),
-        ({"schedule.rate": float("nan")}, r"^schedule\.rate: got nan; must be at least 0"),
+        ({"threads": 1_000_000}, r"^threads: got 1000000; must be at least 0 and at most 1024"),
+        ({"epochs": 0, "steps": 10**20}, r"^steps: got 1\d+; must be at least 0 and at most 1099511627775"),
+        ({"seed": 2**63}, r"^seed: got \d+; must be at least 0 and at most \d+807"),
+        ({"schedule.rate": float("nan")}, r"^schedule\.rate: got nan; must be at least 0 and below 1e\+30"),
+        ({"schedule.rate": float("inf")}, r"^schedule\.rate: got inf"),
+        ({"schedule.rate": 1e39}, r"^schedule\.rate: got 1e\+39"),
+        ({"schedule.factor": float("inf")}, r"^schedule\.factor: got inf; must be at least 0 and below 10"),
+        ({"schedule.warmup_epochs": float("inf")}, r"^schedule\.warmup_epochs: got inf"),
+        ({"schedule.milestones": (1.0, float("nan"))}, r"^schedule\.milestones: got nan"),
+        ({"schedule.milestones": (-1.0,)}, r"^schedule\.milestones: got -1\.0; must be at least 0"),
+        ({"optimizer.weight_decay": float("inf")}, r"^optimizer\.weight_decay: got inf"),
     ],
 )
 def test_a_value_out_of_range_says_what_is_allowed(changes, message):

@@ -16,7 +16,7 @@ from layers.linear import Linear
 from tests import naive
 from tests.engine.cluster import RECIPE, Samples, changed, train
 from tests.engine.graphs import GRAPHS, with_dropout
-from tests.engine.naive_view import naive_network
+from tests.engine.naive_view import naive_network, naive_network_of_step
 
 SGD_VARIANTS = {
     "plain": OptimizerFields(momentum=0.0),
@@ -93,6 +93,22 @@ def test_every_form_of_sgd_follows_the_naive_trainer(variant):
     _, got = train(2, graph, recipe, data=DataSource(data, None))
     for parameter, array in want.items():
         np.testing.assert_allclose(got[parameter], array, rtol=1e-3, atol=1e-5, err_msg=parameter)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_dropout_follows_the_naive_trainer_with_the_reference_masks(ranks):
+    graph = with_dropout()
+    data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
+    recipe = changed(optimizer=SGD_VARIANTS["plain"], steps=4)
+    weights = {tuple(name.rsplit(".", 1)): array for name, array in untrained(graph).items()}
+    for step, share in enumerate(islice(Sampler(64, recipe.batch, recipe.seed).training(), recipe.steps)):
+        network = naive_network_of_step(graph, recipe.seed, step, share.samples)
+        batch = data.x[share.samples], data.labels[share.samples]
+        losses, weights = naive.train(network, weights, [batch], [recipe.schedule.rate])
+    results, got = train(ranks, graph, recipe, data=DataSource(data, None))
+    assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
+    for (node, parameter), array in weights.items():  # float32 against float64 over four steps
+        np.testing.assert_allclose(got[f"{node}.{parameter}"], array, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [*GRAPHS.values(), with_dropout])

@@ -77,11 +77,11 @@ def test_a_run_leaves_files_that_other_tools_read(tmp_path):
     assert again["weights_sha256"] == results["weights_sha256"]
 
 
-def test_a_killed_run_resumes_on_another_number_of_ranks_with_the_same_bits(tmp_path, reference):
-    out = tmp_path / "run"
-    command = (*STEPS, "--out", str(out))
+def test_a_killed_run_resumes_on_another_number_of_ranks_with_the_same_bits(tmp_path):
+    out, steps = tmp_path / "run", ("--steps", "150", "--checkpoint-steps", "3")
+    whole = trained(tmp_path / "whole", 1, "--steps", 150)
     process = subprocess.Popen(
-        [sys.executable, "-m", "engine.train", *command],
+        [sys.executable, "-m", "engine.train", *steps, "--out", str(out)],
         cwd=REPOSITORY,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -90,10 +90,12 @@ def test_a_killed_run_resumes_on_another_number_of_ranks_with_the_same_bits(tmp_
         time.sleep(0.001)
     process.kill()
     process.wait()
-    (out / "run.json").unlink(missing_ok=True)  # where the run was quicker than the kill
+    assert int(find_checkpoint(out).name.removeprefix("step-")) < 150
     results = trained(out, 3, "--resume", out)
-    assert results["weights_sha256"] == reference["weights_sha256"]
-    assert results["final_loss"] == reference["final_loss"]
+    assert results["weights_sha256"] == whole["weights_sha256"]
+    assert results["final_loss"] == whole["final_loss"]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(1, 151))
 
 
 def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path):
@@ -132,7 +134,17 @@ def broken_images(folder: Path) -> Path:
 MISTAKES = {
     "a missing data folder": (["cifar10", "--data", "images:{tmp}/none"], r"none"),
     "a truncated JPEG": (
-        ["cifar10", "--data", "images:{images}", "--batch", "16", "--epochs", "2"],
+        [
+            "cifar10",
+            "--data",
+            "images:{images}",
+            "--batch",
+            "16",
+            "--epochs",
+            "2",
+            "--out",
+            "{tmp}/run{ranks}",
+        ],
         r"dog/7\.jpg",
     ),
     "an unknown recipe": (["digitz"], r'recipe: got "digitz" \(did you mean "digits"\?\)'),
@@ -162,7 +174,7 @@ def places(tmp_path_factory):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_clear_line_and_exit_code_2(places, mistake, ranks):
     arguments, message = MISTAKES[mistake]
-    done = train(ranks, *(argument.format(**places) for argument in arguments), timeout=60)
+    done = train(ranks, *(argument.format(**places, ranks=ranks) for argument in arguments), timeout=60)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -178,9 +190,16 @@ def test_more_ranks_than_leaves_is_refused():
 
 def test_a_recipe_that_changes_the_bits_cannot_be_resumed(tmp_path):
     trained(tmp_path / "run", 1, "--steps", 2)
-    done = train(1, "--resume", tmp_path / "run", "--seed", 5)
-    assert done.returncode == 2
-    assert "error: resume: seed was 1 in the checkpoint's run and is 5 now" in done.stderr
+    for changes, message in (
+        (("--seed", 5), "error: resume: seed was 1 in the checkpoint's run and is 5 now"),
+        ((), "error: resume: the run is at step 2 of 2: give more --epochs or --steps"),
+    ):
+        done = run(
+            sys.executable, "-m", "engine.train", "--resume", str(tmp_path / "run"), *map(str, changes)
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_help_works_without_mpi_and_numba(tmp_path):
@@ -192,10 +211,59 @@ def test_help_works_without_mpi_and_numba(tmp_path):
     assert "mpirun -n 2" in done.stdout
 
 
-def test_an_unknown_option_exits_with_2():
-    done = run(sys.executable, "-m", "engine.train", "--bacth", "3")
+@pytest.mark.parametrize("options", [("--bacth", "3"), ("--thread", "1"), ("--steps", "many")])
+def test_a_mistaken_option_is_one_line(options):
+    done = run(sys.executable, "-m", "engine.train", *options)
     assert done.returncode == 2
+    assert re.fullmatch(r"error: .*; --help lists all options\n", done.stderr)
+
+
+def test_a_mistaken_option_is_said_by_rank_0_only():
+    done = train(2, "--bacth=3")
+    assert done.returncode == 2
+    assert done.stderr.count("error: unrecognized arguments: --bacth=3; --help") == 1
+
+
+SLIPS = {
+    "no such home for the folder": (["--out", "~nosuchuser/x"], r"^error: out: .* no such home folder"),
+    "no such home for the run": (["--resume", "~nosuchuser/x"], r"^error: resume: .* no such home folder"),
+    "a recipe's name too long": (["x" * 300], r"^error: recipe: x+: File name too long"),
+    "a run's name too long": (["--resume", "x" * 300], r"^error: resume: x+: File name too long"),
+    "too many steps": (["--steps", "9" * 20], r"^error: steps: got 9+; must be at least 0 and at most"),
+    "a folder's name that is no text": (
+        ["--out", os.fsdecode(b"q\xffz")],
+        r"^error: out: .* no name of a file",
+    ),
+    "too many threads": (["--threads", "1000000"], r"^error: threads: got 1000000; .* at most 1024"),
+    "a rate beyond float32": (["--lr", "1e39"], r"^error: schedule\.rate: got 1e\+39; .* below 1e\+30"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_one_clear_line_without_a_traceback(slip):
+    options, message = SLIPS[slip]
+    done = run(sys.executable, "-m", "engine.train", *options)
+    assert done.returncode == 2
+    assert re.fullmatch(f"{message}.*\n", done.stderr), done.stderr
+
+
+def test_a_reader_that_closes_its_end_spoils_nothing(tmp_path):
+    command = f"{sys.executable} -m engine.train --steps 1 --out '{tmp_path}/two\nlines' | true"
+    done = run("bash", "-o", "pipefail", "-c", command)
+    assert done.returncode == 0, done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert find_checkpoint(tmp_path / "two\nlines")
+
+
+@pytest.mark.parametrize("delay_s", [0.03, 0.15, 0.4])
+def test_ctrl_c_at_any_time_leaves_no_traceback(tmp_path, delay_s):
+    code = "import os, signal, sys, threading, time; from engine.train import main; "
+    code += f"threading.Timer({delay_s}, os.kill, (os.getpid(), signal.SIGINT)).start(); "
+    code += f"sys.exit(main(['--epochs', '4000', '--out', {str(tmp_path / 'run')!r}]))"
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 130
     assert "Traceback" not in done.stderr
+    assert "interrupted" in done.stderr
 
 
 def test_the_packages_come_from_this_project():

@@ -6,8 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.data import image_folder
 from engine.data.dataset import DataError
-from engine.data.image_folder import IMAGENET_MEAN, IMAGENET_STD, ImageFolder, open_image_folder
+from engine.data.image_folder import (
+    GREY_MEAN,
+    GREY_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageFolder,
+    open_image_folder,
+)
 from engine.errors import UserError
 from tests.engine.data.files import random_bytes, read_all, write_image
 
@@ -66,9 +74,9 @@ def test_endings_in_any_case_at_any_depth_are_read_and_others_passed_over(tmp_pa
 def test_grey_model_reads_grey(tmp_path: Path) -> None:
     write_image(tmp_path / "ape" / "a.png", np.full((6, 6, 3), 255, np.uint8))
     write_image(tmp_path / "cat" / "a.png", np.zeros((6, 6), np.uint8))
-    x, _ = read_all(open_image_folder(tmp_path, (1, 6, 6), mean=[0.5], std=[0.25]).train)
-    np.testing.assert_allclose(x[0], 2.0, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(x[1], -2.0, rtol=0, atol=2e-6)
+    x, _ = read_all(open_image_folder(tmp_path, (1, 6, 6)).train)
+    np.testing.assert_allclose(x[0], (1 - GREY_MEAN[0]) / GREY_STD[0], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(x[1], -GREY_MEAN[0] / GREY_STD[0], rtol=0, atol=2e-6)
 
 
 def test_cached_image_is_not_decoded_again(tmp_path: Path) -> None:
@@ -82,9 +90,10 @@ def test_cached_image_is_not_decoded_again(tmp_path: Path) -> None:
     assert labels_again == labels
 
 
-def test_data_beyond_the_budget_is_decoded_each_time(tmp_path: Path) -> None:
+def test_data_beyond_the_budget_is_decoded_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_classes(tmp_path, {"ape": 2, "cat": 1})
-    train = open_image_folder(tmp_path, SHAPE, cache_bytes=3 * 108 - 1).train
+    monkeypatch.setattr(image_folder, "CACHE_BYTES", 3 * 108 - 1)
+    train = open_image_folder(tmp_path, SHAPE).train
     assert isinstance(train, ImageFolder)
     assert train.cache.size == 0
     first, _ = read_all(train)
@@ -92,6 +101,33 @@ def test_data_beyond_the_budget_is_decoded_each_time(tmp_path: Path) -> None:
     (tmp_path / "cat" / "0.png").unlink()
     with pytest.raises(DataError, match=r"cat/0.png: cannot be decoded"):
         read_all(train)
+
+
+def test_links_are_followed_and_circles_left(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_classes(tmp_path / "elsewhere", {"more": 2})
+    write_classes(root, {"ape": 1, "cat": 1})
+    (root / "ape" / "linked").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "ape" / "linked too").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "ape" / "circle").symlink_to(root)
+    (tmp_path / "elsewhere" / "more" / "back").symlink_to(root / "ape")
+    (root / "dog").symlink_to(root / "cat")
+    train = open_image_folder(root, SHAPE).train
+    assert isinstance(train, ImageFolder)
+    assert train.files == (
+        "ape/0.png", "ape/circle/cat/0.png", "ape/linked/0.png", "ape/linked/1.png", "cat/0.png", "dog/0.png",
+    )  # fmt: skip
+
+
+def test_fingerprint_is_of_names_and_labels_wherever_they_lie(tmp_path: Path) -> None:
+    def fingerprint(root: Path, names: dict[str, int]) -> str:
+        write_classes(root, names)
+        return open_image_folder(root, SHAPE).train.fingerprint()
+
+    here = fingerprint(tmp_path / "here", {"ape": 2, "cat": 1})
+    assert fingerprint(tmp_path / "there", {"ape": 2, "cat": 1}) == here
+    assert fingerprint(tmp_path / "fewer", {"ape": 1, "cat": 1}) != here
+    assert fingerprint(tmp_path / "other", {"ape": 2, "dog": 1}) != here
 
 
 def test_only_the_asked_file_is_opened(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ class Numbered(Dataset):
         x[...] = np.arange(32).reshape(2, 4, 4) + 100 * index
         return index % 10
 
+    def fingerprint(self) -> str:
+        return "numbered"
+
 
 def prefetch_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "data-prefetch"]

@@ -32,6 +32,20 @@ def test_opens_every_kind(tmp_path: Path) -> None:
         assert 0 <= train.read(length - 1, x) < classes
 
 
+def test_fingerprints_tell_data_sets_apart(tmp_path: Path) -> None:
+    write_mnist(tmp_path, split="train", samples=4, seed=0)
+    first = open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)
+    write_mnist(tmp_path, split="train", samples=4, seed=1)
+    second = open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)
+    drawn = [open_data("synthetic", shape, 2, seed) for shape, seed in (((8,), 0), ((8,), 1), ((9,), 0))]
+    identities = [
+        source.identity for source in (first, second, *drawn, open_data("digits", (1, 8, 8), 10, 0))
+    ]
+    assert len(set(identities)) == len(identities)
+    assert open_data("synthetic", (8,), 2, 0).identity == drawn[0].identity
+    assert drawn[0].identity.startswith("synthetic ")
+
+
 def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_mnist(tmp_path, split="train", samples=2)

@@ -44,7 +44,7 @@ def main() -> None:
     comm_thread = CommThread()
     requests = [comm_thread.submit(lambda: reduce_and_broadcast(twin, twice)) for _ in range(5)]
     for _ in range(20):  # the main thread's messages meanwhile
-        world.barrier()
+        world.gather_objects(None)
     for request in requests:
         request.wait()
     comm_thread.close()
@@ -68,7 +68,6 @@ def main() -> None:
         "half": [odd.rank, odd.size, odd.gather_objects(world.rank)],
     }
     results = world.gather_objects(result)
-    world.barrier()
     if world.rank == 0:
         print(json.dumps(results))
 

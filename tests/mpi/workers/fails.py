@@ -18,7 +18,7 @@ def main(way: str) -> None:
     failure.install(world)
     if way == "agree":
         agree(world)
-    world.barrier()
+    world.gather_objects(None)
     if world.rank == world.size - 1:
         FAILURES[way](world)
     collective = Collectives(world, Tree.of(world.size, 16))
