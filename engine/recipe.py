@@ -13,6 +13,7 @@ from engine.paths import expand
 
 T = TypeVar("T")
 KINDS = ("constant", "step", "cosine")
+ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
 MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
 _LARGE = 1e30  # a float32, with room for a factor or two
 
@@ -50,6 +51,7 @@ class Recipe:
     steps: int = 0
     seed: int = 1
     plan: str = "data"
+    conv: str = "auto"
     overlap: bool = True
     threads: int = 0
     evaluate_every: int = 1
@@ -110,6 +112,10 @@ class Recipe:
         if self.schedule.kind not in KINDS:
             hint = _did_you_mean(self.schedule.kind, KINDS)
             raise UserError(f'schedule.kind: got "{self.schedule.kind}"{hint}; {_one_of(KINDS)}')
+        if self.conv not in ALGORITHMS:
+            raise UserError(
+                f'conv: got "{self.conv}"{_did_you_mean(self.conv, ALGORITHMS)}; {_one_of(ALGORITHMS)}'
+            )
         if self.plan != "data":
             raise UserError(f'plan: got "{self.plan}"; must be "data" (data parallel)')
 

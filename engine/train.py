@@ -33,6 +33,7 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ("weight-decay", "optimizer.weight_decay", float, "W", "L2 weight decay"),
     ("seed", "seed", int, "N", "of weights, order and augmentation"),
     ("plan", "plan", str, "PLAN", "data: every rank has all weights and a part of the minibatch"),
+    ("conv", "conv", str, "NAME", "auto: Winograd convolution where it gains; direct: never"),
     ("threads", "threads", int, "N", "kernel threads of each rank; 0: its fair share of the cores"),
     ("evaluate-every", "evaluate_every", int, "N", "epochs between evaluations; 0: at the end only"),
     ("checkpoint-every", "checkpoint_every", int, "N", "epochs between checkpoints; 0: none"),

@@ -21,6 +21,7 @@ from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
 from engine.optimizer import SGD
+from engine.passes.convolution import set_convolutions
 from engine.passes.fork import insert_forks
 from engine.recipe import Recipe
 from engine.run_folder import writing
@@ -76,7 +77,8 @@ class Trainer:
         self._mine = slice(own.start * per_leaf, own.stop * per_leaf)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
-        self.model = Model(insert_forks(graph), collectives, queue)
+        graph = insert_forks(set_convolutions(graph, recipe.conv))
+        self.model = Model(graph, collectives, queue)
         self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)
         self.context = Context(Threads(threads), leaves=len(own), seed=recipe.seed)

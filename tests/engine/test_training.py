@@ -9,9 +9,10 @@ import pytest
 
 from engine.data.dataset import DataSource
 from engine.data.sampler import Sampler
-from engine.graph import Graph
+from engine.graph import Graph, GraphBuilder
 from engine.recipe import OptimizerFields, Recipe, ScheduleFields
 from layers.conv2d import Conv2d
+from layers.flatten import Flatten
 from layers.linear import Linear
 from tests import naive
 from tests.engine.cluster import RECIPE, Samples, changed, train
@@ -170,3 +171,17 @@ def test_an_epoch_takes_no_sample_twice_and_says_what_it_drops(tmp_path, capsys)
     results, _ = train(2, graph, changed(steps=0, epochs=2), data=data, folder=tmp_path)
     assert results["steps"] == 4
     assert "the 9 samples of the incomplete last minibatch are dropped" in capsys.readouterr().err
+
+
+def test_a_recipe_can_forbid_winograd():
+    net = GraphBuilder((32, 8, 8))
+    net.add("conv", Conv2d(64, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3, gain=1.0))
+    graph = net.graph()
+    hashes = {}
+    for conv in ("auto", "direct"):
+        results = [train(ranks, graph, changed(conv=conv))[0] for ranks in (1, 2)]
+        hashes[conv] = {result["weights_sha256"] for result in results}
+        assert len(hashes[conv]) == 1
+    assert hashes["auto"] != hashes["direct"]
