@@ -10,7 +10,7 @@ from engine.graph import INPUT, Node
 from engine.model import Model
 from layers.kernels import reorder
 from layers.kernels.threads import Threads
-from layers.layer import NO_HALO, Array, Buffers, Halo, Shape
+from layers.layer import NO_HALO, Array, Buffers, Halo, Shape, wider
 from layers.layout import interior, storage_shape
 
 
@@ -86,7 +86,7 @@ class Memory:
         for node in self.graph:
             for value in node.inputs:
                 halo = node.layer.halo(*self.graph.input_shapes(node))
-                halos[same.of(value)] = _wider(halos[same.of(value)], halo)
+                halos[same.of(value)] = wider(halos[same.of(value)], halo)
         stored: dict[str, Array] = {}
         for value, shape in self.graph.shapes.items():
             owner = same.of(value)
@@ -130,7 +130,7 @@ class Memory:
         for node in reversed(self.graph.nodes):
             halo = node.layer.gradient_halo(*self.graph.input_shapes(node))
             for owner in {same.of(value) for value in node.outputs if value in wanted}:
-                halos[owner] = _wider(halos[owner], halo)
+                halos[owner] = wider(halos[owner], halo)
                 last_reader[owner] = node.name
         return halos, last_reader
 
@@ -163,7 +163,3 @@ class _Classes:
     def join(self, one: str, other: str) -> None:
         first, second = sorted((self.of(one), self.of(other)), key=self._rank.__getitem__)
         self._parent[second] = first
-
-
-def _wider(one: Halo, other: Halo) -> Halo:
-    return max(one[0], other[0]), max(one[1], other[1])

@@ -13,7 +13,7 @@ from layers.kernels.conv_algorithm import (
 from layers.kernels.leaves import stack_depth
 from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
-from layers.layer import Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
+from layers.layer import Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, wider
 
 ALGORITHMS = ("auto", "direct")
 
@@ -136,7 +136,7 @@ class Conv2d(Layer):
         width, columns, taps, _, padding = self._columns(*inputs)
         halo = conv_direct.halo(width, columns, taps, self.stride, padding)
         outputs = winograd_outputs(self._kernel, self.stride)
-        return _wider(halo, conv_winograd.halo(width, columns, outputs, padding)) if outputs else halo
+        return wider(halo, conv_winograd.halo(width, columns, outputs, padding)) if outputs else halo
 
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the columns that backward_data, or a Winograd window, reaches beyond a row of dy."""
@@ -146,7 +146,7 @@ class Conv2d(Layer):
         if outputs == 0:
             return halo
         back = conv_winograd.halo(columns, width, outputs, max(0, taps - 1 - padding))
-        return _wider(_wider(halo, back), conv_winograd_weights.gradient_halo(columns, outputs))
+        return wider(wider(halo, back), conv_winograd_weights.gradient_halo(columns, outputs))
 
     def _columns(self, *inputs: Shape) -> tuple[int, int, int, int, int]:
         return inputs[0][2], self.output_shape(*inputs)[2], self._kernel[1], self.stride, self._padding[1]
@@ -225,10 +225,6 @@ def _cleared(array: Any) -> Any:
 def _tiles(samples: int, rows: int, columns: int, outputs: int) -> int:
     down, along = conv_winograd.tile_counts(rows, columns, outputs)
     return samples * down * along
-
-
-def _wider(one: Halo, other: Halo) -> Halo:
-    return max(one[0], other[0]), max(one[1], other[1])
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

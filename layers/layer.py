@@ -17,6 +17,11 @@ Halo = tuple[int, int]
 NO_HALO: Halo = (0, 0)
 
 
+def wider(one: Halo, other: Halo) -> Halo:
+    """Return the halo that holds both."""
+    return max(one[0], other[0]), max(one[1], other[1])
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One trainable array: its standard form, and how the kernels hold it.

@@ -11,13 +11,12 @@ from numba import float32, int64
 
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import BIAS, LANES, LOAD, REGISTERS, TILE_ROWS, ZERO, tiles
+from layers.kernels.simd import BIAS, LANES, LOAD, ONCE, REGISTERS, TILE_ROWS, ZERO, tiles
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
 IMAGE = float32[:, :, :, :, :]
 WEIGHT = float32[:, :, :, :, :, ::1]
-ONCE = (1, 0, 0)  # a loop that is not needed
 ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
 L1_BYTES = 28 * 1024  # of dy that one pass over the taps keeps in the first-level cache
 L2_BYTES = 512 * 1024  # of partial sums of one task; the tree keeps a few of these

@@ -9,13 +9,12 @@ from functools import lru_cache
 from numba import float32, int64
 
 from layers.kernels.jit import kernel
-from layers.kernels.simd import LANES, LOAD, REGISTERS, add_vectors, tiles
+from layers.kernels.simd import LANES, LOAD, ONCE, REGISTERS, add_vectors, tiles
 from layers.kernels.threads import Threads
 
 IMAGE = float32[:, :, :, :, :]
 WEIGHT = float32[:, :, :, :, :, ::1]
 PARTIALS = float32[:, :, :, :, :, ::1]
-ONCE = (1, 0, 0)  # a loop that is not needed
 MOST_CHANNELS = 4
 CHUNK_COLUMNS = 64  # of dy, which stay in the L1 cache while all kernel rows and channels pass
 

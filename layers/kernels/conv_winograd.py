@@ -14,7 +14,7 @@ from functools import lru_cache
 from numba import float32, int64, types
 
 from layers.kernels.jit import inline, kernel
-from layers.kernels.simd import LANES, TILE_ROWS, ZERO, copy_vectors, tiles
+from layers.kernels.simd import LANES, ONCE, TILE_ROWS, ZERO, copy_vectors, tiles
 from layers.kernels.threads import Threads
 from layers.kernels.winograd_transforms import (
     INPUT,
@@ -32,7 +32,6 @@ SCRATCH = float32[:, :, ::1]
 GEOMETRY = types.UniTuple(int64, 5)
 """Tile rows and columns of an image, M, padding rows and columns."""
 
-ONCE = (1, 0, 0)  # a loop that is not needed
 ROWS = TILE_ROWS
 """Tiles of the image in one block: what one register tile multiplies."""
 FUSED_WEIGHTS = 1 << 16  # a position's: so many stay in the caches while one worker does all three stages

@@ -13,7 +13,6 @@ from numba import float32, int64
 from layers.kernels.conv_winograd import (
     GEOMETRY,
     IMAGE,
-    ONCE,
     POSITIONS,
     SCRATCH,
     WEIGHTS,
@@ -24,7 +23,7 @@ from layers.kernels.conv_winograd import (
 )
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import ADD, LANES, ZERO, tiles
+from layers.kernels.simd import ADD, LANES, ONCE, ZERO, tiles
 from layers.kernels.threads import Threads
 from layers.kernels.winograd_transforms import (
     OUTPUT_GRADIENT,

@@ -9,8 +9,8 @@ from functools import lru_cache
 from numba import float32, int64
 
 from layers.kernels.jit import inline, kernel
-from layers.kernels.simd import LANES, TILE_ROWS
-from layers.kernels.simd_linear import copy_vector, transpose
+from layers.kernels.simd import LANES, TILE_ROWS, copy_vectors
+from layers.kernels.simd_linear import transpose
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -120,11 +120,8 @@ def _pack_slices():
                 for n in range(slab * SLAB, min(samples, (slab + 1) * SLAB)):
                     at = (i * samples + n) * pitch
                     if f0 + pitch <= features:
-                        for v in range(0, pitch, LANES):
-                            copy_vector(
-                                packed.ctypes.data + 4 * (at + v),
-                                x.ctypes.data + n * x.strides[0] + 4 * (f0 + v),
-                            )
+                        source = x.ctypes.data + n * x.strides[0] + 4 * f0
+                        copy_vectors(packed.ctypes.data + 4 * at, source, -(-pitch // LANES))
                         continue
                     for lane in range(pitch):
                         packed[at + lane] = x[n, f0 + lane] if f0 + lane < features else float32(0)

@@ -25,6 +25,9 @@ REGISTERS = 32 if LANES == 16 or _ARM else 16
 TILE_ROWS = 14 if REGISTERS == 32 else 6
 """Rows of a tile of two vectors: 28 (12) accumulators, two vectors and a broadcast fit the registers."""
 
+ONCE = (1, 0, 0)
+"""A loop of `tiles` that is not needed."""
+
 ZERO, LOAD, BIAS, ADD = range(4)
 """How a tile starts: at zero, from C (a sum is continued) or the bias; ADD: at zero, and added to C."""
 

@@ -298,17 +298,6 @@ def finish_streaming(typing_context):
 
 
 @intrinsic
-def copy_vector(typing_context, target, source):
-    """Copy LANES floats between two addresses."""
-
-    def codegen(_context, builder, _signature, arguments):
-        to, of = (builder.inttoptr(each, _POINTER) for each in arguments)
-        _store(builder, _load(builder, of, 0), to, 0)
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
 def transpose(typing_context, target, target_row, source, source_row):
     """Write the transpose of LANES x LANES floats; addresses, and distances of rows in floats."""
 
