@@ -23,7 +23,7 @@ from layers.kernels.conv_winograd import (
 )
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import ADD, LANES, ONCE, ZERO, tiles
+from layers.kernels.simd import ADD, LANES, ONCE, ZERO, prefetch_pixels, tiles
 from layers.kernels.threads import Threads
 from layers.kernels.winograd_transforms import (
     OUTPUT_GRADIENT,
@@ -106,9 +106,9 @@ def _backward_weights(VECTORS, OUTPUTS):
         worker, first, last, x, dy, gradient, v, z, u, stack, zeros, leaves, blocks, geometry
     ):  # fmt: skip
         down, along = geometry[0], geometry[1]
-        c_blocks, taps = x.shape[1], gradient.shape[2]
+        samples, c_blocks, taps = x.shape[0], x.shape[1], gradient.shape[2]
         tasks_along = (c_blocks + blocks - 1) // blocks
-        per_leaf = x.shape[0] // leaves * down * along
+        per_leaf = samples // leaves * down * along
         v_at = v.ctypes.data + worker * v.strides[0]
         z_at = z.ctypes.data + worker * z.strides[0]
         u_at = u.ctypes.data + worker * u.strides[0]
@@ -144,11 +144,27 @@ def _backward_weights(VECTORS, OUTPUTS):
                                 z_at + 4 * (t * WIDTH + vector * LANES), z.shape[2],
                             )  # fmt: skip
                         n, i, j = next_tile(n, i, j, down, along)
+                    # Beside the products, the pixels of the next chunk come into L2: some lines each turn.
+                    next_n, next_i, next_j, turn = n, i, j, 0
                     for position in range(POSITIONS):
                         a = v_at + position * v.strides[1]
                         b = z_at + position * z.strides[1]
                         c = u_at + position * u.strides[1]
                         for lane in range(0, channels, TILE_CHANNELS):
+                            if next_n < samples:
+                                if turn < present:
+                                    row_bytes = x.strides[2]
+                                    plane = x_at + next_n * x.strides[0] + (cb0 + turn) * x.strides[1]
+                                else:
+                                    row_bytes = dy.strides[2]
+                                    block = kg * VECTORS + turn - present
+                                    plane = dy_at + next_n * dy.strides[0] + block * dy.strides[1]
+                                corner = plane + OUTPUTS * (next_i * row_bytes + 4 * next_j * LANES)
+                                prefetch_pixels(corner, row_bytes, OUTPUTS)
+                                turn += 1
+                                if turn == present + VECTORS:
+                                    turn = 0
+                                    next_n, next_i, next_j = next_tile(next_n, next_i, next_j, down, along)
                             if chunk == 0:
                                 tiles(
                                     TILE_CHANNELS, 0, VECTORS, 1, ZERO, 1, 0, a + 4 * lane, 0, b, LANES,

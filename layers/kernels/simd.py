@@ -28,8 +28,11 @@ TILE_ROWS = 14 if REGISTERS == 32 else 6
 ONCE = (1, 0, 0)
 """A loop of `tiles` that is not needed."""
 
-ZERO, LOAD, BIAS, ADD = range(4)
-"""How a tile starts: at zero, from C (a sum is continued) or the bias; ADD: at zero, and added to C."""
+ZERO, LOAD, BIAS, ADD, BIAS_RELU = range(5)
+"""How a tile starts: at zero, from C (a sum is continued) or the bias.
+
+ADD: at zero, and added to C. BIAS_RELU: from the bias, and rectified when stored.
+"""
 
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
@@ -65,6 +68,12 @@ def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -
     return builder.call(fma, [a, b, c])
 
 
+def rectify(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """Emit max(vector, +0); a NaN stays."""
+    zero = vector_constant(0)
+    return builder.select(builder.fcmp_ordered("<=", vector, zero), zero, vector)
+
+
 def load_vector(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value) -> ir.Value:
     """Emit the load of a vector `offset` floats behind an int64 address."""
     return _load(builder, builder.inttoptr(address, _FLOAT.as_pointer()), offset)
@@ -79,6 +88,42 @@ def store_vector(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value, off
 def vector_constant(value: float) -> ir.Constant:
     """Return a vector with one value in all lanes."""
     return ir.Constant(_VECTOR, [float(value)] * LANES)
+
+
+def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
+    """Emit the request for a line of memory, into the first or second level of the caches. Never faults."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, locality, data = 0, 4 - level, 1
+    builder.call(
+        function, [builder.bitcast(pointer, byte), *(ir.Constant(_I32, i) for i in (read, locality, data))]
+    )
+
+
+@intrinsic(prefer_literal=True)
+def prefetch_pixels(typing_context, corner, row_bytes, SIDE):
+    """Ask for SIDE x SIDE pixels of LANES channels, into the second-level cache.
+
+    Parameters
+    ----------
+    corner, row_bytes : int64
+        Address of the first; distance of rows.
+    SIDE : literal int
+    """
+    if not isinstance(SIDE, types.IntegerLiteral):
+        return None
+    side = SIDE.literal_value
+
+    def codegen(_context, builder, _signature, arguments):
+        corner, row_bytes, _ = arguments
+        for i in range(side):
+            row = builder.add(corner, builder.mul(row_bytes, _constant(i)))
+            for j in range(side):
+                pixel = builder.add(row, _constant(4 * LANES * j))
+                prefetch(builder, builder.inttoptr(pixel, _FLOAT.as_pointer()), level=2)
+
+    return types.void(types.int64, types.int64, SIDE), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -99,11 +144,11 @@ def tiles(
     Parameters
     ----------
     ROWS, TAIL, VECTORS, A_ROW, START : literal int
-        Shape of the tiles, distance of rows in A, and ZERO, LOAD, BIAS or ADD.
+        Shape of the tiles, distance of rows in A, and ZERO, LOAD, BIAS, ADD or BIAS_RELU.
     full, tails : int64
         Numbers of tiles; without a TAIL (0) the second counts nothing.
     a, b, c, bias : int64
-        Addresses of float32. `bias` holds VECTORS vectors and is read where START is BIAS.
+        Addresses of float32. `bias` holds VECTORS vectors and is read where START is BIAS or BIAS_RELU.
     a_tile, b_vector, c_row, c_vector : int64
         Distances in floats: of tiles in A, of vectors in B, of rows and vectors in C. May be negative,
         as may the loops' steps.
@@ -147,7 +192,7 @@ def _tile(builder, rows, vectors, a_row, start, a, b, b_vector, c, c_row, c_vect
     def start_value(row, v):
         if start == LOAD:
             return _load(builder, c, c_offset(row, v))
-        if start == BIAS:
+        if start in {BIAS, BIAS_RELU}:
             return _load(builder, bias, _constant(v * LANES))
         return ir.Constant(_VECTOR, [0.0] * LANES)
 
@@ -182,6 +227,8 @@ def _tile(builder, rows, vectors, a_row, start, a, b, b_vector, c, c_row, c_vect
         total = builder.load(slot)
         if start == ADD:
             total = builder.fadd(total, _load(builder, c, c_offset(row, v)))
+        if start == BIAS_RELU:
+            total = rectify(builder, total)
         builder.store(total, _vector_at(builder, c, c_offset(row, v)), align=4)
 
 

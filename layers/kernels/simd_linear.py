@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from layers.kernels.simd import LANES, multiply_add
+from layers.kernels.simd import LANES, multiply_add, prefetch
 
 _FLOAT = ir.FloatType()
 _POINTER = _FLOAT.as_pointer()
@@ -46,17 +46,6 @@ def _stream(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, offset: i
     store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
 
 
-def _prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
-    """Ask for the line of a float: into the first or second level of the caches. Never faults."""
-    byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, locality, data = 0, 4 - level, 1
-    builder.call(
-        prefetch, [builder.bitcast(pointer, byte), *(ir.Constant(_I32, i) for i in (read, locality, data))]
-    )
-
-
 def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
@@ -90,7 +79,7 @@ class _Accumulators:
         """Ask for the vectors that follow `steps` behind those at `b`, where they lie side by side."""
         width = self.vectors * LANES
         for line in range(0, width, _LINE):
-            _prefetch(self.builder, self.builder.gep(b, [_constant(steps * width + line)]), level=1)
+            prefetch(self.builder, self.builder.gep(b, [_constant(steps * width + line)]), level=1)
 
     def add(self, other: "_Accumulators") -> None:
         for key, slot in self.slots.items():
@@ -184,8 +173,8 @@ def _stream_tile(builder, tile, a_row, streams, loops, start, c):
         outer = advance(streams, i.index, steps1)
         with cgutils.for_range(builder, length2) as j:
             a, b, near, ahead = advance(outer, j.index, steps2)
-            _prefetch(builder, ahead, level=2)
-            _prefetch(builder, near, level=1)
+            prefetch(builder, ahead, level=2)
+            prefetch(builder, near, level=1)
             tile.prefetch_vectors(b, NEAR)
             tile.multiply_add(a, a_row, b)
     for row in range(tile.rows):
@@ -244,7 +233,7 @@ def leaf_tiles(
                 with cgutils.for_range(builder, per_leaf) as i:
                     a_i, b_i = _at(builder, a_from, i.index, a_step), _at(builder, b_from, i.index, width)
                     if near:
-                        _prefetch(builder, builder.gep(a_i, [builder.mul(a_step, _constant(NEAR))]), level=1)
+                        prefetch(builder, builder.gep(a_i, [builder.mul(a_step, _constant(NEAR))]), level=1)
                         tile.prefetch_vectors(b_i, NEAR)
                     tile.multiply_add(a_i, 1, b_i)
                 return tile
