@@ -52,6 +52,7 @@ class Recipe:
     seed: int = 1
     plan: str = "data"
     conv: str = "auto"
+    fuse: bool = True
     overlap: bool = True
     threads: int = 0
     evaluate_every: int = 1
@@ -62,6 +63,7 @@ class Recipe:
     schedule: ScheduleFields = field(default_factory=ScheduleFields)
 
     NOT_IN_THE_BITS: ClassVar[tuple[str, ...]] = (
+        "fuse",
         "overlap",
         "threads",
         "evaluate_every",

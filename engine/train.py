@@ -42,6 +42,12 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
 )
 """Option, field of the recipe that it overrides, type, metavar, help."""
 
+_SWITCHES = (
+    ("overlap", "communicate beside the backward pass, or after each layer"),
+    ("fuse", "convolution, ReLU and pooling in one pass over memory; the bits are the same"),
+)
+"""Option and field of the recipe, help."""
+
 _EPILOG = """\
 examples:
   python -m engine.train                                   the digits recipe, one rank
@@ -90,9 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, _, kind, metavar, help_text in _OPTIONS:
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=help_text)
-    parser.add_argument(
-        "--overlap", choices=("on", "off"), help="communicate beside the backward pass, or after each layer"
-    )
+    for name, help_text in _SWITCHES:
+        parser.add_argument(f"--{name}", choices=("on", "off"), help=help_text)
     parser.add_argument(
         "--resume", metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
     )
@@ -102,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = vars(options)
     changes = {path: given[name.replace("-", "_")] for name, path, *_ in _OPTIONS}
-    changes["overlap"] = None if options.overlap is None else options.overlap == "on"
+    changes |= {name: None if given[name] is None else given[name] == "on" for name, _ in _SWITCHES}
     changes = {path: value for path, value in changes.items() if value is not None}
     if options.epochs is not None and options.steps is None:
         changes["steps"] = 0

@@ -23,6 +23,7 @@ from engine.model import Model
 from engine.optimizer import SGD
 from engine.passes.convolution import set_convolutions
 from engine.passes.fork import insert_forks
+from engine.passes.fusion import fuse
 from engine.recipe import Recipe
 from engine.run_folder import writing
 from engine.schedule import Schedule
@@ -77,7 +78,8 @@ class Trainer:
         self._mine = slice(own.start * per_leaf, own.stop * per_leaf)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
-        graph = insert_forks(set_convolutions(graph, recipe.conv))
+        graph = set_convolutions(graph, recipe.conv)
+        graph = insert_forks(fuse(graph) if recipe.fuse else graph)
         self.model = Model(graph, collectives, queue)
         self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)

@@ -10,10 +10,11 @@ from layers.kernels.conv_algorithm import (
     forward_is_winograd,
     winograd_outputs,
 )
+from layers.kernels.epilogue import PLAIN, Epilogue
 from layers.kernels.leaves import stack_depth
 from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
-from layers.layer import Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, wider
+from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, wider
 
 ALGORITHMS = ("auto", "direct")
 
@@ -45,11 +46,12 @@ class Conv2d(Layer):
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: got {self.algorithm!r}; must be one of {', '.join(ALGORITHMS)}")
-        if min(*self._kernel, self.stride, self.out_channels) < 1 or min(self._padding) < 0:
+        if min(*self.kernel_size, self.stride, self.out_channels) < 1 or min(self._padding) < 0:
             raise ValueError(f"{self}: channels, kernel and stride must be at least 1, padding at least 0")
 
     @property
-    def _kernel(self) -> tuple[int, int]:
+    def kernel_size(self) -> tuple[int, int]:
+        """Rows and columns of the kernel."""
         return _pair(self.kernel)
 
     @property
@@ -61,7 +63,7 @@ class Conv2d(Layer):
         (shape,) = inputs
         if len(shape) != 3:
             raise ValueError(f"a convolution wants images (C, H, W), got samples of shape {shape}")
-        (r, s), (pad_h, pad_w) = self._kernel, self._padding
+        (r, s), (pad_h, pad_w) = self.kernel_size, self._padding
         rows, columns = shape[1] + 2 * pad_h - r, shape[2] + 2 * pad_w - s
         if rows < 0 or columns < 0:
             raise ValueError(
@@ -73,7 +75,7 @@ class Conv2d(Layer):
         """Return weight (OIHW) and bias."""
         ((channels, _, _),) = inputs
         return {
-            "weight": layout.conv_weight((self.out_channels, channels, *self._kernel), self.gain),
+            "weight": layout.conv_weight((self.out_channels, channels, *self.kernel_size), self.gain),
             "bias": layout.bias(self.out_channels),
         }
 
@@ -81,10 +83,10 @@ class Conv2d(Layer):
         """Return room for the weights transposed, for partial sums, and for what Winograd transforms."""
         ((channels, height, width),) = inputs
         _, rows, columns = self.output_shape(*inputs)
-        transposed = layout.conv_weight((channels, self.out_channels, *self._kernel), self.gain).blocked
+        transposed = layout.conv_weight((channels, self.out_channels, *self.kernel_size), self.gain).blocked
         k_blocks, c_blocks = layout.blocks(self.out_channels), layout.blocks(channels)
         shapes = {"transposed": transposed, "bias_stack": (threads, stack_depth(leaves), LANES)}
-        outputs = winograd_outputs(self._kernel, self.stride)
+        outputs = winograd_outputs(self.kernel_size, self.stride)
         if self._forward_is_winograd(*inputs):
             total = _tiles(samples, rows, columns, outputs)
             shapes |= _named(
@@ -97,13 +99,13 @@ class Conv2d(Layer):
             )
         if self._backward_weights_is_winograd(samples // leaves, *inputs):
             shapes |= conv_winograd_weights.scratch_shapes(
-                c_blocks, k_blocks, self._kernel[0], leaves, threads
+                c_blocks, k_blocks, self.kernel_size[0], leaves, threads
             )
-        elif conv_first.applies(channels, self._kernel[1]):
-            shapes["partials"] = conv_first.partials_shape(k_blocks, channels, self._kernel, leaves)
+        elif conv_first.applies(channels, self.kernel_size[1]):
+            shapes["partials"] = conv_first.partials_shape(k_blocks, channels, self.kernel_size, leaves)
         else:
             shapes["weight_stack"] = conv_direct.weight_stack_shape(
-                k_blocks, c_blocks, channels, self._kernel, leaves, threads
+                k_blocks, c_blocks, channels, self.kernel_size, leaves, threads
             )
         shapes["zeros"] = (max(c_blocks, POINTS) * LANES,)
         return {name: Scratch(shape) for name, shape in shapes.items()}
@@ -112,92 +114,130 @@ class Conv2d(Layer):
         _, rows, columns = self.output_shape(*inputs)
         channels = inputs[0][0], self.out_channels
         return self.algorithm == "auto" and forward_is_winograd(
-            *channels, self._kernel, self.stride, rows, columns
+            *channels, self.kernel_size, self.stride, rows, columns
         )
 
     def _backward_data_is_winograd(self, *inputs: Shape) -> bool:
         channels, height, width = inputs[0]
-        reachable = max(self._padding) < min(self._kernel)  # else dx has windows that begin beyond dy
+        reachable = max(self._padding) < min(self.kernel_size)  # else dx has windows that begin beyond dy
         return (
             self.algorithm == "auto"
             and reachable
-            and forward_is_winograd(self.out_channels, channels, self._kernel, self.stride, height, width)
+            and forward_is_winograd(self.out_channels, channels, self.kernel_size, self.stride, height, width)
         )
 
     def _backward_weights_is_winograd(self, samples_per_leaf: int, *inputs: Shape) -> bool:
         _, rows, columns = self.output_shape(*inputs)
         channels = inputs[0][0], self.out_channels
         return self.algorithm == "auto" and backward_weights_is_winograd(
-            *channels, self._kernel, self.stride, rows, columns, samples_per_leaf
+            *channels, self.kernel_size, self.stride, rows, columns, samples_per_leaf
         )
 
     def halo(self, *inputs: Shape) -> Halo:
         """Return the columns that the kernel, or a Winograd window, reaches beyond a row of x."""
         width, columns, taps, _, padding = self._columns(*inputs)
         halo = conv_direct.halo(width, columns, taps, self.stride, padding)
-        outputs = winograd_outputs(self._kernel, self.stride)
+        outputs = winograd_outputs(self.kernel_size, self.stride)
         return wider(halo, conv_winograd.halo(width, columns, outputs, padding)) if outputs else halo
 
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the columns that backward_data, or a Winograd window, reaches beyond a row of dy."""
         width, columns, taps, _, padding = self._columns(*inputs)
         halo = conv_direct.gradient_halo(width, columns, taps, self.stride, padding)
-        outputs = winograd_outputs(self._kernel, self.stride)
+        outputs = winograd_outputs(self.kernel_size, self.stride)
         if outputs == 0:
             return halo
         back = conv_winograd.halo(columns, width, outputs, max(0, taps - 1 - padding))
         return wider(wider(halo, back), conv_winograd_weights.gradient_halo(columns, outputs))
 
     def _columns(self, *inputs: Shape) -> tuple[int, int, int, int, int]:
-        return inputs[0][2], self.output_shape(*inputs)[2], self._kernel[1], self.stride, self._padding[1]
+        return inputs[0][2], self.output_shape(*inputs)[2], self.kernel_size[1], self.stride, self._padding[1]
 
     def flops(self, *inputs: Shape) -> int:
         """Return 2 * K * OH * OW * C * R * S."""
         _, rows, columns = self.output_shape(*inputs)
-        r, s = self._kernel
+        r, s = self.kernel_size
         return 2 * self.out_channels * rows * columns * inputs[0][0] * r * s
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
-        (x,), (y,), channels = at.x, at.y, at.shapes[0][0]
-        weight, bias = at.weights["weight"], at.weights["bias"]
-        if self._forward_is_winograd(*at.shapes):
-            outputs, scratch = winograd_outputs(self._kernel, self.stride), _of(FORWARD, at.scratch)
-            zeros = _cleared(at.scratch["zeros"])
-            conv_winograd.forward(
-                run.threads, x, weight, bias, y, scratch, zeros, outputs, self._padding, flip=False
-            )
-        else:
-            conv_direct.forward(run.threads, x, weight, bias, y, channels, self.stride, self._padding)
+        self.convolve(at, run, PLAIN)
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
-        (x,), (dy,), channels = at.x, at.dy, at.shapes[0][0]
-        gradient = at.gradients["weight"]
+        (dy,) = at.dy
+        self.weight_gradient(at, run, dy)
+        self.bias_gradient(at, run, dy)
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        self.data_gradient(at, run, at.dy[0])
+
+    def convolve(self, at: Buffers, run: Context, epilogue: Epilogue) -> None:
+        """Write y as the epilogue leaves it; with one that pools, scratch has ``pooling_rows`` for it."""
+        (x,), (y,), channels = at.x, at.y, at.shapes[0][0]
+        weight, bias = at.weights["weight"], at.weights["bias"]
+        if self._forward_is_winograd(*at.shapes):
+            outputs, scratch = winograd_outputs(self.kernel_size, self.stride), _of(FORWARD, at.scratch)
+            zeros = _cleared(at.scratch["zeros"])
+            conv_winograd.forward(
+                run.threads, x, weight, bias, y, scratch, zeros, outputs, self._padding,
+                flip=False, epilogue=epilogue,
+            )  # fmt: skip
+        else:
+            rows = at.scratch.get("pooling_rows", conv_direct.NO_ROWS)
+            conv_direct.forward(
+                run.threads, x, weight, bias, y, channels, self.stride, self._padding,
+                epilogue=epilogue, pooling_rows=rows,
+            )  # fmt: skip
+
+    def pools_by_row(self, *inputs: Shape) -> bool:
+        """Return whether `convolve` wants ``pooling_rows`` for an epilogue that pools."""
+        return not self._forward_is_winograd(*inputs)
+
+    def weight_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
+        """Write the gradient of weight from that of the convolution's result, with `gradient_halo`."""
+        (x,), channels, gradient = at.x, at.shapes[0][0], at.gradients["weight"]
         if self._backward_weights_is_winograd(len(x) // run.leaves, *at.shapes):
-            outputs, zeros = winograd_outputs(self._kernel, self.stride), _cleared(at.scratch["zeros"])
+            outputs, zeros = winograd_outputs(self.kernel_size, self.stride), _cleared(at.scratch["zeros"])
             conv_winograd_weights.backward_weights(
                 run.threads, x, dy, gradient, at.scratch, zeros, outputs, self._padding, run.leaves
             )
-        elif conv_first.applies(channels, self._kernel[1]):
-            partials = at.scratch["partials"]
-            conv_first.backward_weights(run.threads, x, dy, partials, gradient, self.stride, self._padding)
+        elif conv_first.applies(channels, self.kernel_size[1]):
+            self.first_weight_gradient(at, run, dy, PLAIN)
         else:
             conv_direct.backward_weights(
                 run.threads, x, dy, at.scratch["weight_stack"], gradient, channels, self.stride,
                 self._padding, run.leaves,
             )  # fmt: skip
+
+    def bias_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
+        """Write the gradient of bias from that of the convolution's result."""
         conv_direct.bias_gradient(run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], run.leaves)
 
-    def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
-        (dy,), (dx,) = at.dy, at.dx
+    def unpools_by_row(self, samples_per_leaf: int, *inputs: Shape) -> bool:
+        """Return whether `first_weight_gradient` computes the layer, so that dy may be a pooled one."""
+        return not self._backward_weights_is_winograd(samples_per_leaf, *inputs) and conv_first.applies(
+            inputs[0][0], self.kernel_size[1]
+        )
+
+    def first_weight_gradient(self, at: Buffers, run: Context, dy: Array, epilogue: Epilogue) -> None:
+        """Write the gradient of a first layer's weight; with an epilogue that pools, from the pooled dy."""
+        chunk = at.scratch.get("chunk", conv_first.NO_ROWS)
+        conv_first.backward_weights(
+            run.threads, at.x[0], dy, at.scratch["partials"], at.gradients["weight"], self.stride,
+            self._padding, epilogue=epilogue, chunk=chunk,
+        )  # fmt: skip
+
+    def data_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
+        """Write dx from the gradient of the convolution's result, with `gradient_halo`."""
+        (dx,) = at.dx
         transposed = at.scratch["transposed"]
         conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed)
         if self._backward_data_is_winograd(*at.shapes):
-            outputs, scratch = winograd_outputs(self._kernel, self.stride), _of(BACKWARD, at.scratch)
+            outputs, scratch = winograd_outputs(self.kernel_size, self.stride), _of(BACKWARD, at.scratch)
             zeros = _cleared(at.scratch["zeros"])
-            padding = self._kernel[0] - 1 - self._padding[0], self._kernel[1] - 1 - self._padding[1]
+            padding = self.kernel_size[0] - 1 - self._padding[0], self.kernel_size[1] - 1 - self._padding[1]
             conv_winograd.forward(
                 run.threads, dy, transposed, zeros, dx, scratch, zeros, outputs, padding, flip=True
             )

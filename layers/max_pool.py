@@ -33,6 +33,11 @@ class MaxPool(Layer):
         if r * s > 256:
             raise ValueError(f"{self}: a window may have 256 elements, got {r * s}")
 
+    @property
+    def is_2x2(self) -> bool:
+        """Whether the windows are 2x2 and lie side by side, without padding."""
+        return self.window in {2, (2, 2)} and self.stride == 2 and self.padding == 0
+
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (C, OH, OW)."""
         (shape,) = inputs

@@ -9,22 +9,39 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64
 
+from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import BIAS, LANES, LOAD, ONCE, REGISTERS, TILE_ROWS, ZERO, tiles
+from layers.kernels.rows import IMAGE, row_address
+from layers.kernels.simd import BIAS, BIAS_RELU, LANES, LOAD, ONCE, REGISTERS, TILE_ROWS, ZERO, tiles
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
-IMAGE = float32[:, :, :, :, :]
 WEIGHT = float32[:, :, :, :, :, ::1]
 ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
+NO_ROWS = np.zeros((1, LANES), np.float32)  # working memory that is not used
 L1_BYTES = 28 * 1024  # of dy that one pass over the taps keeps in the first-level cache
 L2_BYTES = 512 * 1024  # of partial sums of one task; the tree keeps a few of these
 TASKS_PER_THREAD = 4  # so that the last one to finish is not late by much
 
 
+def pooling_rows_shape(columns: int, vectors: int, threads: int) -> tuple[int, int]:
+    """Return the working memory of a `forward` that pools: two rows of some channels a thread."""
+    return threads, 2 * vectors * columns * LANES
+
+
 def forward(
-    threads: Threads, x, weight, bias, y, channels: int, stride: int, padding: tuple[int, int]
+    threads: Threads,
+    x,
+    weight,
+    bias,
+    y,
+    channels: int,
+    stride: int,
+    padding: tuple[int, int],
+    *,
+    epilogue: Epilogue = PLAIN,
+    pooling_rows=NO_ROWS,
 ) -> None:
     """Write y = bias + the sum over (input block, kernel row, kernel column, lane), in that order.
 
@@ -35,45 +52,71 @@ def forward(
     weight : float32 [K/(V*LANES), C/LANES, R, S, LANES, V*LANES]
     bias : float32 [K rounded up to LANES]
     y : float32 [N, K/LANES, OH, OW, LANES]
+        Half the rows and columns where the epilogue pools.
     channels : int
         Input channels that are not padding.
+    epilogue : Epilogue
+        What becomes of the sums.
+    pooling_rows : float32, shape from `pooling_rows_shape`
+        Working memory, where the epilogue pools.
     """
     samples, _, rows, columns, _ = y.shape
     groups, _, r, s, _, width = weight.shape
-    work = 2 * y.size * min(channels, x.shape[1] * LANES) * r * s
-    run = _forward(*split_rows(columns, TILE_ROWS), width // LANES, stride)
+    window = epilogue.window
+    work = 2 * y.size * window * window * min(channels, x.shape[1] * LANES) * r * s
+    run = _forward(*split_rows(window * columns, TILE_ROWS), width // LANES, stride, epilogue.kind)
     used = min(channels, LANES)
-    threads.run(run, groups * samples * rows, work, x, weight, bias, y, used, padding[0], padding[1])
+    threads.run(
+        run, groups * samples * rows, work, x, weight, bias, y, epilogue.argmax, pooling_rows, used, *padding
+    )
 
 
 @lru_cache
-def _forward(ROWS, TAIL, VECTORS, STRIDE):
+def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
     A_ROW = STRIDE * LANES
+    WINDOW = 2 if EPILOGUE == RELU_POOL else 1
+    START = BIAS_RELU if EPILOGUE == RELU else BIAS
 
-    @kernel(int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, int64, int64, int64)
-    def conv_forward(worker, first, last, x, weight, bias, y, used, pad_h, pad_w):
-        samples, rows, columns = y.shape[0], y.shape[2], y.shape[3]
+    @kernel(
+        int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, TAPS, float32[:, ::1], int64, int64, int64
+    )
+    def conv_forward(worker, first, last, x, weight, bias, y, argmax, pooling_rows, used, pad_h, pad_w):
+        samples, rows, columns = y.shape[0], y.shape[2], WINDOW * y.shape[3]
         c_blocks, height = x.shape[1], x.shape[2]
         r, s = weight.shape[2], weight.shape[3]
         x_block, x_row = x.strides[1] // 4, x.strides[2] // 4
         w_block, w_row, w_tap, w_lane = (
             weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
         )  # fmt: skip
-        y_block = y.strides[1] // 4
-        for task in range(first, last):  # one output row of one group of channels
+        pair = pooling_rows.ctypes.data + worker * pooling_rows.strides[0]
+        for task in range(first, last):  # one row of y of one group of channels
             group, rest = divmod(task, samples * rows)
             n, i = divmod(rest, rows)
-            top = i * STRIDE - pad_h
-            u0, u1 = max(0, -top), min(r, height - top)
-            a = x.ctypes.data + n * x.strides[0] + (top + u0) * x.strides[2] - 4 * pad_w * LANES
-            b = weight.ctypes.data + group * weight.strides[0] + u0 * weight.strides[2]
-            c = y.ctypes.data + n * y.strides[0] + group * VECTORS * y.strides[1] + i * y.strides[2]
-            bz = bias.ctypes.data + 4 * group * VECTORS * LANES
-            tiles(
-                ROWS, TAIL, VECTORS, A_ROW, BIAS, columns // ROWS, 1,
-                a, ROWS * A_ROW, b, LANES, c, LANES, y_block, bz,
-                (c_blocks, x_block, w_block), (u1 - u0, x_row, w_row), (s, LANES, w_tap), (used, 1, w_lane),
-            )  # fmt: skip
+            for half in range(WINDOW):
+                top = (WINDOW * i + half) * STRIDE - pad_h
+                u0, u1 = max(0, -top), min(r, height - top)
+                a = x.ctypes.data + n * x.strides[0] + (top + u0) * x.strides[2] - 4 * pad_w * LANES
+                b = weight.ctypes.data + group * weight.strides[0] + u0 * weight.strides[2]
+                c = y.ctypes.data + n * y.strides[0] + group * VECTORS * y.strides[1] + i * y.strides[2]
+                c_vector = y.strides[1] // 4
+                if WINDOW == 2:
+                    c = pair + 4 * half * VECTORS * columns * LANES
+                    c_vector = columns * LANES
+                bz = bias.ctypes.data + 4 * group * VECTORS * LANES
+                tiles(
+                    ROWS, TAIL, VECTORS, A_ROW, START, columns // ROWS, 1,
+                    a, ROWS * A_ROW, b, LANES, c, LANES, c_vector, bz,
+                    (c_blocks, x_block, w_block), (u1 - u0, x_row, w_row), (s, LANES, w_tap),
+                    (used, 1, w_lane),
+                )  # fmt: skip
+            if WINDOW == 2:
+                for vector in range(VECTORS):
+                    upper = pair + 4 * vector * columns * LANES
+                    block = group * VECTORS + vector
+                    pool_rows(
+                        upper, upper + 4 * VECTORS * columns * LANES, y.shape[3],
+                        row_address(y, n, block, i), row_address(argmax, n, block, i),
+                    )  # fmt: skip
 
     return conv_forward
 

@@ -6,17 +6,22 @@ channels of some output channels, and the rows of the register tile are the colu
 
 from functools import lru_cache
 
+import numpy as np
 from numba import float32, int64
 
+from layers.kernels.epilogue import PLAIN, TAPS, Epilogue, unpool_row
 from layers.kernels.jit import kernel
+from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import LANES, LOAD, ONCE, REGISTERS, add_vectors, tiles
 from layers.kernels.threads import Threads
 
-IMAGE = float32[:, :, :, :, :]
 WEIGHT = float32[:, :, :, :, :, ::1]
 PARTIALS = float32[:, :, :, :, :, ::1]
+NO_ROWS = np.zeros((1, 1, LANES), np.float32)  # working memory that is not used
 MOST_CHANNELS = 4
-CHUNK_COLUMNS = 64  # of dy, which stay in the L1 cache while all kernel rows and channels pass
+CHUNK_COLUMNS = (
+    64  # of dy, an even number, which stay in the L1 cache while all kernel rows and channels pass
+)
 
 
 def applies(channels: int, kernel_columns: int) -> bool:
@@ -38,10 +43,26 @@ def partials_shape(
     return leaves, k_blocks // vectors, kernel_shape[0], channels, kernel_shape[1], vectors * LANES
 
 
+def chunk_shape(k_blocks: int, kernel_columns: int, threads: int) -> tuple[int, int, int]:
+    """Return the working memory of one chunk of dy before pooling, one a thread."""
+    return threads, tile_vectors(k_blocks, kernel_columns), CHUNK_COLUMNS * LANES
+
+
 def backward_weights(
-    threads: Threads, x, dy, partials, gradient, stride: int, padding: tuple[int, int]
+    threads: Threads,
+    x,
+    dy,
+    partials,
+    gradient,
+    stride: int,
+    padding: tuple[int, int],
+    *,
+    epilogue: Epilogue = PLAIN,
+    chunk=NO_ROWS,
 ) -> None:
     """Write the gradient: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+
+    Behind an epilogue that pools, dy is the pooled gradient: its rows are made whole while in cache.
 
     Parameters
     ----------
@@ -51,23 +72,30 @@ def backward_weights(
     partials : float32, shape from `partials_shape`
         Working memory; its first axis gives the number of leaves.
     gradient : float32 [K/(V*LANES), 1, R, S, LANES, V*LANES]
+    epilogue : Epilogue
+        NONE, or RELU_POOL with its taps.
+    chunk : float32, shape from `chunk_shape`
+        Working memory, where the epilogue pools.
     """
     leaves, groups, _, channels, taps, width = partials.shape
-    work = 2 * dy.size * channels * gradient.shape[2] * taps
-    threads.run(_leaf(taps, width // LANES, stride), leaves * groups, work, x, dy, partials, *padding)
+    window = epilogue.window
+    work = 2 * dy.size * window * window * channels * gradient.shape[2] * taps
+    run = _leaf(taps, width // LANES, stride, window)
+    threads.run(run, leaves * groups, work, x, dy, epilogue.argmax, chunk, partials, *padding)
     threads.run(_sum(), groups, partials.size, partials, gradient)
 
 
 @lru_cache
-def _leaf(TAPS, VECTORS, STRIDE):
+def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
     WIDTH = VECTORS * LANES
 
-    @kernel(int64, int64, int64, IMAGE, IMAGE, PARTIALS, int64, int64)
-    def conv_first_backward_weights(worker, first, last, x, dy, partials, pad_h, pad_w):
+    @kernel(int64, int64, int64, IMAGE, IMAGE, TAPS, float32[:, :, ::1], PARTIALS, int64, int64)
+    def conv_first_backward_weights(worker, first, last, x, dy, argmax, chunk, partials, pad_h, pad_w):
         leaves, groups, r, channels = partials.shape[:4]
-        height, rows, columns = x.shape[2], dy.shape[2], dy.shape[3]
+        height, rows, columns = x.shape[2], WINDOW * dy.shape[2], WINDOW * dy.shape[3]
         per_leaf = dy.shape[0] // leaves
         x_at, dy_at, dy_block = x.ctypes.data, dy.ctypes.data, dy.strides[1] // 4
+        chunk_at = chunk.ctypes.data + worker * chunk.strides[0]
         for task in range(first, last):  # one leaf of one group of output channels
             leaf, group = divmod(task, groups)
             partials[leaf, group] = 0
@@ -77,10 +105,21 @@ def _leaf(TAPS, VECTORS, STRIDE):
                     top = i * STRIDE - pad_h
                     for j in range(0, columns, CHUNK_COLUMNS):
                         count = min(CHUNK_COLUMNS, columns - j)
-                        b = (
-                            dy_at + n * dy.strides[0] + group * VECTORS * dy.strides[1] + i * dy.strides[2]
-                            + 4 * j * LANES
-                        )  # fmt: skip
+                        b, b_vector = chunk_at, CHUNK_COLUMNS * LANES
+                        if WINDOW == 1:
+                            b = (
+                                dy_at + n * dy.strides[0] + group * VECTORS * dy.strides[1]
+                                + i * dy.strides[2] + 4 * j * LANES
+                            )  # fmt: skip
+                            b_vector = dy_block
+                        else:
+                            for vector in range(VECTORS):
+                                block = group * VECTORS + vector
+                                unpool_row(
+                                    row_address(dy, n, block, i // 2) + 4 * (j // 2) * LANES,
+                                    row_address(argmax, n, block, i // 2) + (j // 2) * LANES,
+                                    count // 2, 2 * (i % 2), b + vector * chunk.strides[1],
+                                )  # fmt: skip
                         for u in range(max(0, -top), min(r, height - top)):
                             a = (
                                 x_at
@@ -90,7 +129,7 @@ def _leaf(TAPS, VECTORS, STRIDE):
                             )
                             for channel in range(channels):
                                 tiles(
-                                    TAPS, 0, VECTORS, LANES, LOAD, 1, 0, a + 4 * channel, 0, b, dy_block,
+                                    COLUMNS, 0, VECTORS, LANES, LOAD, 1, 0, a + 4 * channel, 0, b, b_vector,
                                     c + u * partials.strides[2] + channel * partials.strides[3],
                                     WIDTH, LANES, 0, ONCE, ONCE, ONCE, (count, STRIDE * LANES, LANES),
                                 )  # fmt: skip

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from numba import float32, int64, types
 
+from layers.kernels.epilogue import PLAIN, RELU_POOL, TAPS, Epilogue, copy_taps
 from layers.kernels.jit import inline, kernel
 from layers.kernels.simd import LANES, ONCE, TILE_ROWS, ZERO, copy_vectors, tiles
 from layers.kernels.threads import Threads
@@ -69,7 +70,7 @@ def scratch_shapes(
         "u": (POSITIONS, padded_position(channels * out_channels)),
         "v": (copies, POSITIONS, padded_position(blocks * ROWS * channels)),
         "m": (copies, POSITIONS, padded_position(blocks * ROWS * out_channels)),
-        "edge": (threads, outputs * outputs * LANES),
+        "edge": (threads, 2 * outputs * outputs * LANES),
     }
 
 
@@ -91,8 +92,9 @@ def forward(
     padding: tuple[int, int],
     *,
     flip: bool,
+    epilogue: Epilogue = PLAIN,
 ) -> None:
-    """Write y: the convolution of x with the weights, plus a bias.
+    """Write y: the convolution of x with the weights, plus a bias, and what an epilogue makes of it.
 
     Parameters
     ----------
@@ -101,6 +103,7 @@ def forward(
     weight : float32 [K/(V*LANES), C/LANES, R, R, LANES, V*LANES]
     bias : float32 [K]
     y : float32 [N, K/LANES, OH, OW, LANES]
+        Half the rows and columns where the epilogue pools.
     scratch : dict of float32
         Arrays of `scratch_shapes`.
     zeros : float32, at least [6 * LANES]
@@ -112,25 +115,28 @@ def forward(
     flip : bool
         Turn the kernels by 180 degrees: backward_data is the forward of dy with transposed weights.
     """
-    samples, k_blocks, rows, columns, _ = y.shape
+    samples, k_blocks = y.shape[:2]
+    rows, columns = (epilogue.window * size for size in y.shape[2:4])
     c_blocks, vectors = x.shape[1], weight.shape[5] // LANES
     u, v, m, edge = (scratch[name] for name in ("u", "v", "m", "edge"))
     threads.run(_weights(outputs), weight.shape[0] * c_blocks, weight.size * 16, weight, u, flip)
     down, along = tile_counts(rows, columns, outputs)
     total = samples * down * along
     geometry = (down, along, outputs, *padding)
+    result = y, *epilogue
     group, fused = _blocks(total, c_blocks * LANES, k_blocks * LANES)
     all_blocks = -(-total // ROWS)
     work = 2 * POSITIONS * total * c_blocks * k_blocks * LANES * LANES
     if fused:
         run = _fused(vectors)
-        threads.run(run, -(-all_blocks // group), work, x, u, bias, y, v, m, edge, zeros, group, geometry)
+        stages = x, u, bias, *result, v, m, edge, zeros
+        threads.run(run, -(-all_blocks // group), work, *stages, group, geometry)
         return
     for first in range(0, all_blocks, group):
         count = min(group, all_blocks - first)
         threads.run(_input(), count * c_blocks, work, x, v, zeros, first, geometry)
         threads.run(_multiply(vectors), POSITIONS, work, v, u, m, count, c_blocks, k_blocks)
-        threads.run(_output(), count * k_blocks, work, m, bias, y, edge, first, geometry)
+        threads.run(_output(), count * k_blocks, work, m, bias, *result, edge, first, geometry)
 
 
 @lru_cache
@@ -242,11 +248,17 @@ def _multiply_stage(
 
 @inline
 def _output_stage(
-    first, last, m, position, bias, y, image, columns, k_blocks, total, edge, first_block, geometry
-):
-    """Transform m back into y; a task is a block by LANES channels."""
+    first, last, m, position, bias, y, image, columns, epilogue, argmax, k_blocks, total, edge, first_block,
+    geometry,
+):  # fmt: skip
+    """Transform m back into y; a task is a block by LANES channels.
+
+    Where pooling follows, a tile makes half as many rows and columns of y, and one byte a value of argmax,
+    which is contiguous.
+    """
     down, along, outputs, _, _ = geometry
     sample_bytes, block_bytes, row_bytes, height = image
+    side = outputs // 2 if epilogue == RELU_POOL else outputs
     for task in range(first, last):
         block, kb = divmod(task, k_blocks)
         t0 = (first_block + block) * ROWS
@@ -254,33 +266,45 @@ def _output_stage(
         i, j = divmod(rest, along)
         for t in range(min(ROWS, total - t0)):
             source = m + 4 * (task * ROWS + t) * LANES
-            top, left = i * outputs, j * outputs
+            top, left = i * side, j * side
             target = y + n * sample_bytes + kb * block_bytes + top * row_bytes + 4 * left * LANES
-            if top + outputs <= height and left + outputs <= columns:
-                _transform_back(outputs, source, position, bias + 4 * kb * LANES, target, row_bytes // 4)
+            taps = argmax + (((n * k_blocks + kb) * height + top) * columns + left) * LANES
+            if top + side <= height and left + side <= columns:
+                _transform_back(
+                    outputs, source, position, bias + 4 * kb * LANES, epilogue, target, row_bytes // 4,
+                    taps, columns * LANES,
+                )  # fmt: skip
             else:  # only the outputs that exist: beside them lies a halo that stays zero
-                _transform_back(outputs, source, position, bias + 4 * kb * LANES, edge, outputs * LANES)
-                for row in range(min(outputs, height - top)):
-                    vectors = min(outputs, columns - left)
-                    copy_vectors(target + row * row_bytes, edge + 4 * row * outputs * LANES, vectors)
+                edge_taps = edge + 4 * outputs * outputs * LANES
+                _transform_back(
+                    outputs, source, position, bias + 4 * kb * LANES, epilogue, edge, side * LANES,
+                    edge_taps, side * LANES,
+                )  # fmt: skip
+                vectors = min(side, columns - left)
+                for row in range(min(side, height - top)):
+                    copy_vectors(target + row * row_bytes, edge + 4 * row * side * LANES, vectors)
+                    if epilogue == RELU_POOL:
+                        copy_taps(taps + row * columns * LANES, edge_taps + row * side * LANES, vectors)
             n, i, j = next_tile(n, i, j, down, along)
 
 
 @inline
-def _transform_back(outputs, source, position, bias, target, row_step):
+def _transform_back(outputs, source, position, bias, epilogue, target, row_step, taps, taps_row):
     if outputs == 4:
-        transform_output(4, source, position, bias, target, row_step)
+        transform_output(4, source, position, bias, epilogue, target, row_step, taps, taps_row)
     else:
-        transform_output(2, source, position, bias, target, row_step)
+        transform_output(2, source, position, bias, epilogue, target, row_step, taps, taps_row)
 
 
 @lru_cache
 def _fused(VECTORS):
     @kernel(
-        int64, int64, int64, IMAGE, float32[:, ::1], float32[::1], IMAGE, SCRATCH, SCRATCH, float32[:, ::1],
-        float32[::1], int64, GEOMETRY,
+        int64, int64, int64, IMAGE, float32[:, ::1], float32[::1], IMAGE, int64, TAPS, SCRATCH, SCRATCH,
+        float32[:, ::1], float32[::1], int64, GEOMETRY,
     )  # fmt: skip
-    def winograd_fused(worker, first, last, x, u, bias, y, v, m, edge, zeros, group, geometry):
+    def winograd_fused(
+        worker, first, last, x, u, bias, y, epilogue, argmax, v, m, edge, zeros, group, geometry
+    ):
         c_blocks, k_blocks = x.shape[1], y.shape[1]
         total = x.shape[0] * geometry[0] * geometry[1]
         x_image = x.strides[0], x.strides[1], x.strides[2], x.shape[2]
@@ -301,8 +325,8 @@ def _fused(VECTORS):
                 count, c_blocks, k_blocks,
             )  # fmt: skip
             _output_stage(
-                0, count * k_blocks, m_at, m.shape[2], bias_at, y_at, y_image, y.shape[3], k_blocks, total,
-                edge_at, block, geometry,
+                0, count * k_blocks, m_at, m.shape[2], bias_at, y_at, y_image, y.shape[3], epilogue,
+                argmax.ctypes.data, k_blocks, total, edge_at, block, geometry,
             )  # fmt: skip
 
     return winograd_fused
@@ -336,13 +360,14 @@ def _multiply(VECTORS):
 
 @lru_cache
 def _output():
-    @kernel(int64, int64, int64, SCRATCH, float32[::1], IMAGE, float32[:, ::1], int64, GEOMETRY)
-    def winograd_output(worker, first, last, m, bias, y, edge, block, geometry):
+    @kernel(int64, int64, int64, SCRATCH, float32[::1], IMAGE, int64, TAPS, float32[:, ::1], int64, GEOMETRY)
+    def winograd_output(worker, first, last, m, bias, y, epilogue, argmax, edge, block, geometry):
         total = y.shape[0] * geometry[0] * geometry[1]
         image = y.strides[0], y.strides[1], y.strides[2], y.shape[2]
         _output_stage(
             first, last, m.ctypes.data, m.shape[2], bias.ctypes.data, y.ctypes.data, image, y.shape[3],
-            y.shape[1], total, edge.ctypes.data + worker * edge.strides[0], block, geometry,
+            epilogue, argmax.ctypes.data, y.shape[1], total, edge.ctypes.data + worker * edge.strides[0],
+            block, geometry,
         )  # fmt: skip
 
     return winograd_output

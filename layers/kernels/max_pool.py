@@ -3,20 +3,19 @@
 from functools import lru_cache
 
 from llvmlite import ir
-from numba import int64, types, uint8
+from numba import int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from layers.kernels.epilogue import BYTES, FLOATS, TAPS, load_bytes, splat_byte, store_bytes, wins
 from layers.kernels.jit import kernel
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES
+from layers.kernels.simd import LANES, load_vector, store_vector
 from layers.kernels.threads import Threads
 from layers.kernels.windows import covered, covering
 
-TAPS = uint8[:, :, :, :, ::1]
-
-_BYTE, _FLOAT, _INT64 = ir.IntType(8), ir.FloatType(), ir.IntType(64)
-_BYTES, _FLOATS = ir.VectorType(_BYTE, LANES), ir.VectorType(_FLOAT, LANES)
+_INT64 = ir.IntType(64)
+_NOWHERE = ir.Constant(_INT64, 0)  # from an address
 
 
 def forward(threads: Threads, x, y, argmax, window: tuple[int, int], stride: int, padding: int) -> None:
@@ -102,22 +101,19 @@ def _maximum(typing_context, x, rows, x_row, columns, tap, tap_row, y, argmax):
 
     def codegen(_context, builder, _signature, arguments):
         x, rows, x_row, columns, tap, tap_row, y, argmax = arguments
-        best, where = cgutils.alloca_once(builder, _FLOATS), cgutils.alloca_once(builder, _BYTES)
-        builder.store(ir.Constant(_FLOATS, [float("-inf")] * LANES), best)
-        builder.store(_splat_byte(builder, tap), where)
+        best, where = cgutils.alloca_once(builder, FLOATS), cgutils.alloca_once(builder, BYTES)
+        builder.store(ir.Constant(FLOATS, [float("-inf")] * LANES), best)
+        builder.store(splat_byte(builder, tap), where)
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, columns) as column:
             at = builder.add(x, builder.mul(row.index, x_row))
-            value = _load(builder, builder.add(at, _pixels(builder, column.index)), _FLOATS)
+            value = load_vector(builder, builder.add(at, _pixels(builder, column.index)), _NOWHERE)
             number = builder.add(builder.add(tap, builder.mul(row.index, tap_row)), column.index)
             old = builder.load(best)
-            wins = builder.or_(
-                builder.fcmp_ordered(">", value, old),
-                builder.fcmp_unordered("uno", value, value),
-            )
-            builder.store(builder.select(wins, value, old), best)
-            builder.store(builder.select(wins, _splat_byte(builder, number), builder.load(where)), where)
-        _store(builder, builder.load(best), y)
-        _store(builder, builder.load(where), argmax)
+            better = wins(builder, value, old)
+            builder.store(builder.select(better, value, old), best)
+            builder.store(builder.select(better, splat_byte(builder, number), builder.load(where)), where)
+        store_vector(builder, builder.load(best), y, _NOWHERE)
+        store_bytes(builder, builder.load(where), argmax)
 
     return types.void(*[types.int64] * 8), codegen
 
@@ -138,8 +134,8 @@ def _gather(typing_context, dy, dy_row, argmax, argmax_row, rows, columns, tap, 
 
     def codegen(_context, builder, _signature, arguments):
         dy, dy_row, argmax, argmax_row, rows, columns, tap, tap_row, tap_column, dx = arguments
-        zero = ir.Constant(_FLOATS, [0.0] * LANES)
-        total = cgutils.alloca_once(builder, _FLOATS)
+        zero = ir.Constant(FLOATS, [0.0] * LANES)
+        total = cgutils.alloca_once(builder, FLOATS)
         builder.store(zero, total)
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, columns) as column:
             dy_at = builder.add(
@@ -148,30 +144,14 @@ def _gather(typing_context, dy, dy_row, argmax, argmax_row, rows, columns, tap, 
             lanes = builder.mul(column.index, ir.Constant(_INT64, LANES))
             where_at = builder.add(builder.add(argmax, builder.mul(row.index, argmax_row)), lanes)
             fallen = builder.add(builder.mul(row.index, tap_row), builder.mul(column.index, tap_column))
-            number = _splat_byte(builder, builder.sub(tap, fallen))
-            won = builder.icmp_unsigned("==", _load(builder, where_at, _BYTES), number)
-            term = builder.select(won, _load(builder, dy_at, _FLOATS), zero)
+            number = splat_byte(builder, builder.sub(tap, fallen))
+            won = builder.icmp_unsigned("==", load_bytes(builder, where_at), number)
+            term = builder.select(won, load_vector(builder, dy_at, _NOWHERE), zero)
             builder.store(builder.fadd(builder.load(total), term), total)
-        _store(builder, builder.load(total), dx)
+        store_vector(builder, builder.load(total), dx, _NOWHERE)
 
     return types.void(*[types.int64] * 10), codegen
 
 
 def _pixels(builder, count):
     return builder.mul(count, ir.Constant(_INT64, 4 * LANES))
-
-
-def _splat_byte(builder, number):
-    undefined = ir.Constant(_BYTES, ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(number, _BYTE), ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(
-        first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    )
-
-
-def _load(builder, address, kind):
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
-
-
-def _store(builder, value, address):
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)

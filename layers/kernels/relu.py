@@ -28,7 +28,7 @@ def _forward():
                 copy_row(target, row_address(x, n, block, i), count)
                 row = floats(target)
                 for e in range(count):
-                    row[e] = float32(0) if row[e] < float32(0) else row[e]  # false for NaN
+                    row[e] = float32(0) if row[e] <= float32(0) else row[e]  # false for NaN; -0 becomes 0
 
     return relu_forward
 

@@ -14,7 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from layers.kernels.simd import LANES, load_vector, multiply_add, store_vector, vector_constant
+from layers.kernels.epilogue import NONE, RELU, RELU_POOL, pool_window, store_bytes
+from layers.kernels.simd import LANES, load_vector, multiply_add, rectify, store_vector, vector_constant
 
 POINTS = 6
 """Tile size: positions along one side of a transformed tile."""
@@ -204,14 +205,27 @@ def transform_rows(typing_context, KIND, OUTPUTS, rows, source_column, target, t
 
 
 @intrinsic(prefer_literal=True)
-def transform_output(typing_context, OUTPUTS, source, position, bias, target, target_row):
-    """Write A^T m A plus a bias vector; the positions of m are `position` floats apart, row by row."""
+def transform_output(
+    typing_context, OUTPUTS, source, position, bias, epilogue, target, target_row, argmax, argmax_row
+):
+    """Write A^T m A plus a bias vector, or what an epilogue makes of it.
+
+    Parameters
+    ----------
+    OUTPUTS : literal int
+    source, bias, target, argmax : int64
+        Addresses; `argmax` of bytes, read where the epilogue is RELU_POOL.
+    position, target_row, argmax_row : int64
+        Distances: of the positions of m, row by row, and of target rows in floats; of taps in bytes.
+    epilogue : int64
+        NONE, RELU or RELU_POOL.
+    """
     if not isinstance(OUTPUTS, types.IntegerLiteral):
         return None
     outputs = OUTPUTS.literal_value
 
     def codegen(_context, builder, _signature, arguments):
-        source, step, bias, target, t_row = arguments[1:]
+        source, step, bias, epilogue, target, t_row, argmax, argmax_row = arguments[1:]
         step_row, t_column = builder.mul(step, _constant(POINTS)), _constant(LANES)
         tile = [
             [load_vector(builder, source, _at(builder, i, step_row, j, step)) for j in range(POINTS)]
@@ -219,15 +233,21 @@ def transform_output(typing_context, OUTPUTS, source, position, bias, target, ta
         ]
         offset = load_vector(builder, bias, _constant(0))
         rows = _transform(builder, OUTPUT, outputs, tile)
-        _store(
-            builder,
-            [[builder.fadd(vector, offset) for vector in row] for row in rows],
-            target,
-            t_row,
-            t_column,
-        )
+        rows = [[builder.fadd(vector, offset) for vector in row] for row in rows]
+        with builder.if_then(builder.icmp_signed("==", epilogue, _constant(NONE))):
+            _store(builder, rows, target, t_row, t_column)
+        with builder.if_then(builder.icmp_signed("==", epilogue, _constant(RELU))):
+            _store(builder, [[rectify(builder, v) for v in row] for row in rows], target, t_row, t_column)
+        with builder.if_then(builder.icmp_signed("==", epilogue, _constant(RELU_POOL))):
+            for i in range(0, outputs, 2):
+                for j in range(0, outputs, 2):
+                    window = [rows[i][j], rows[i][j + 1], rows[i + 1][j], rows[i + 1][j + 1]]
+                    best, tap = pool_window(builder, window)
+                    store_vector(builder, best, target, _at(builder, i // 2, t_row, j // 2, t_column))
+                    where = _at(builder, i // 2, argmax_row, j // 2, t_column)
+                    store_bytes(builder, tap, builder.add(argmax, where))
 
-    return types.void(OUTPUTS, *[types.int64] * 5), codegen
+    return types.void(OUTPUTS, *[types.int64] * 8), codegen
 
 
 def _constant(value: int) -> ir.Constant:

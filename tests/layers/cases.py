@@ -13,6 +13,7 @@ from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.fork import Fork
+from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
@@ -74,6 +75,37 @@ def _conv(
         weights,
     )
     return Case(layer, (shape,), reference, samples)
+
+
+def _conv_relu(
+    shape: Shape, out_channels: int, kernel: int, stride: int = 1, padding: int = 0, *, pool: bool = False
+) -> Case:
+    conv = Conv2d(out_channels, kernel, stride, padding)
+    edges = (padding, padding)
+
+    def before(p: Problem) -> Array:
+        return conv2d.forward(p.inputs[0], p.parameters["weight"], p.parameters["bias"], stride, edges)
+
+    def forward(p: Problem) -> list[Array]:
+        y = relu.forward(before(p))
+        return [max_pool.forward(y, (2, 2), 2, 0) if pool else y]
+
+    def gradient(p: Problem) -> Array:
+        y, dy = before(p), p.dys[0]
+        if pool:
+            dy = max_pool.backward_data(relu.forward(y), dy, (2, 2), 2, 0)
+        return relu.backward_data(y, dy)
+
+    def weights(p: Problem) -> dict[str, Array]:
+        found = conv2d.backward_weights(p.inputs[0], p.parameters["weight"], gradient(p), stride, edges)
+        return dict(zip(("weight", "bias"), found, strict=True))
+
+    reference = Reference(
+        forward,
+        lambda p: [conv2d.backward_data(p.inputs[0], p.parameters["weight"], gradient(p), stride, edges)],
+        weights,
+    )
+    return Case(Conv2dReLUPool(conv) if pool else Conv2dReLU(conv), (shape,), reference)
 
 
 def _linear(features: int, out_features: int, samples: int = 3) -> Case:
@@ -182,6 +214,14 @@ CASES = [
     _conv((17, 1, 1), 31, 3, padding=1),
     _conv((17, 1, 1), 31, 1, stride=2),  # rows shorter than the stride
     _conv((2, 5, 2), 5, 3, stride=4, padding=1),
+    _conv_relu((3, 9, 7), 17, 3, padding=1),
+    _conv_relu((64, 9, 10), 64, 3, padding=1),  # Winograd
+    _conv_relu((3, 10, 135), 32, 3, padding=1, pool=True),  # a first layer, chunks of a row
+    _conv_relu((1, 23, 22), 5, 5, stride=2, pool=True),
+    _conv_relu((17, 7, 9), 31, 3, padding=1, pool=True),
+    _conv_relu((64, 10, 13), 64, 3, padding=1, pool=True),  # Winograd, tiles cut by the edge
+    _conv_relu((64, 9, 8), 64, 3, padding=1, pool=True),
+    _conv_relu((96, 9, 11), 64, 5, padding=2, pool=True),  # F(2x2, 5x5)
     _linear(1, 1, samples=1),
     _linear(17, 31),
     _linear(33, 10, samples=16),

@@ -1,0 +1,138 @@
+"""A convolution and the layers behind it in one: ReLU, and ReLU with 2x2 maximum pooling.
+
+They compute the same bits as the layers one by one, with fewer passes over memory, and keep no value that
+nobody else reads. Models are written as plain layers; `engine.passes.fusion` puts these in their place.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from layers.conv2d import Conv2d
+from layers.kernels import conv_direct, conv_first, epilogue, relu
+from layers.kernels.epilogue import RECTIFIED, pooled
+from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
+from layers.layout import blocks, group, interior, storage_shape
+
+WHOLE = "whole_dy"
+"""Name in the working memory of the gradient of the convolution's own result."""
+
+
+@dataclass(frozen=True)
+class _FusedConv2d(Layer):
+    """What both have of their convolution, and the gradient between it and what follows."""
+
+    conv: Conv2d
+
+    reads_x = True
+
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
+        """Return those of the convolution."""
+        return self.conv.parameters(*inputs)
+
+    def halo(self, *inputs: Shape) -> Halo:
+        """Return that of the convolution."""
+        return self.conv.halo(*inputs)
+
+    def flops(self, *inputs: Shape) -> int:
+        """Return those of the convolution."""
+        return self.conv.flops(*inputs)
+
+    def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
+        """Return the working memory of the convolution, and the gradient of its own result."""
+        wanted = self.conv.scratch(samples, leaves, threads, *inputs)
+        whole = storage_shape(self.conv.output_shape(*inputs), samples, self.conv.gradient_halo(*inputs))
+        return wanted | {WHOLE: Scratch(whole)}
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx, after backward_weights."""
+        self.conv.data_gradient(at, run, self._whole_dy(at))
+
+    def _whole_dy(self, at: Buffers) -> Array:
+        shape, halo = self.conv.output_shape(*at.shapes), self.conv.gradient_halo(*at.shapes)
+        return interior(at.scratch[WHOLE], shape, halo)  # type: ignore[arg-type]
+
+    def _cleared_whole_dy(self, at: Buffers) -> Array:
+        """Return the same with zeros beside its rows: other layers have used the memory since."""
+        storage, (left, right) = at.scratch[WHOLE], self.conv.gradient_halo(*at.shapes)
+        storage[:, :, :, :left] = 0
+        storage[:, :, :, storage.shape[3] - right :] = 0
+        return self._whole_dy(at)
+
+
+@dataclass(frozen=True)
+class Conv2dReLU(_FusedConv2d):
+    """y = max(conv(x), 0), rectified when stored."""
+
+    reads_y = True
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the convolution's result."""
+        return self.conv.output_shape(*inputs)
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+        self.conv.convolve(at, run, RECTIFIED)
+
+    def backward_weights(self, at: Buffers, run: Context) -> None:
+        """Write the gradients of weight and bias."""
+        whole = self._cleared_whole_dy(at)
+        relu.backward_data(run.threads, at.y[0], at.dy[0], whole)
+        self.conv.weight_gradient(at, run, whole)
+        self.conv.bias_gradient(at, run, whole)
+
+
+@dataclass(frozen=True)
+class Conv2dReLUPool(_FusedConv2d):
+    """y = the maxima of 2x2 windows, side by side, of max(conv(x), 0), taken before anything is stored.
+
+    The convolution's own result exists in registers and caches only. A first layer needs no gradient of it
+    in memory either; the others have one in working memory that all layers share.
+    """
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (out_channels, OH // 2, OW // 2)."""
+        channels, rows, columns = self.conv.output_shape(*inputs)
+        if rows < 2 or columns < 2:
+            raise ValueError(f"a 2x2 window does not fit the convolution's result of {rows}x{columns}")
+        return channels, rows // 2, columns // 2
+
+    def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
+        """Return the working memory of the convolution, and the taps, kept for the backward pass."""
+        conv, shape = self.conv, self.output_shape(*inputs)
+        wanted = {"argmax": Scratch(storage_shape(shape, samples, NO_HALO), np.uint8, kept=True)}
+        if conv.pools_by_row(*inputs):
+            rows = conv_direct.pooling_rows_shape(2 * shape[2], group(shape[0]), threads)
+            wanted["pooling_rows"] = Scratch(rows)
+        if conv.unpools_by_row(samples // leaves, *inputs):
+            chunk = conv_first.chunk_shape(blocks(shape[0]), conv.kernel_size[1], threads)
+            wanted["chunk"] = Scratch(chunk)
+        return wanted | super().scratch(samples, leaves, threads, *inputs)  # never touched costs nothing
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+        self.conv.convolve(at, run, pooled(at.scratch["argmax"]))
+
+    def backward_weights(self, at: Buffers, run: Context) -> None:
+        """Write the gradients of weight and bias."""
+        (dy,), argmax = at.dy, at.scratch["argmax"]
+        stack, gradient = at.scratch["bias_stack"], at.gradients["bias"]
+        epilogue.bias_gradient(run.threads, dy, argmax, stack, gradient, run.leaves)
+        if self._unpools_by_row(at, run):
+            self.conv.first_weight_gradient(at, run, dy, pooled(argmax))
+        else:
+            self.conv.weight_gradient(at, run, self._unpool(at, run))
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx, after backward_weights."""
+        if self._unpools_by_row(at, run):
+            self._unpool(at, run)
+        super().backward_data(at, run)
+
+    def _unpools_by_row(self, at: Buffers, run: Context) -> bool:
+        return self.conv.unpools_by_row(len(at.x[0]) // run.leaves, *at.shapes)
+
+    def _unpool(self, at: Buffers, run: Context) -> Array:
+        whole = self._cleared_whole_dy(at)
+        epilogue.unpool(run.threads, at.dy[0], at.scratch["argmax"], whole)
+        return whole
