@@ -154,8 +154,9 @@ class _Comparison:
         images = len(self._graph.input_shape) == 3
         self._layouts = ("contiguous", "channels_last") if images else ("contiguous",)
 
-    def _ours(self) -> Worker:
-        return self._start({}, side="ours", weights=self._weights, leaves=self._options.leaves)
+    def _ours(self, *, fuse: bool = True) -> Worker:
+        side = {"side": "ours", "weights": self._weights, "leaves": self._options.leaves, "fuse": fuse}
+        return self._start({}, **side)
 
     def _torch(self, variant: str, layout: str) -> Worker:
         return self._start(VARIANTS[variant], side="torch", weights=self._weights, layout=layout)
@@ -249,7 +250,7 @@ class _Comparison:
         report.say(f"  {'layer':14} {'pass':17} {'ours':>9} {'installed':>10} {'tuned':>9} {'ratio':>6}")
         rows = []
         with ExitStack() as stack:
-            ours = stack.enter_context(closing(self._ours()))
+            ours = stack.enter_context(closing(self._ours(fuse=False)))  # PyTorch has layers one by one
             ours.ask("train", steps=1)  # gives every layer its input and gradient
             peers = {
                 (variant, layout): stack.enter_context(closing(self._torch(variant, layout)))

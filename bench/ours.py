@@ -44,10 +44,10 @@ class Steps:
 class Ours:
     """One rank with all its memory, made as the train command makes it."""
 
-    def __init__(self, model: str, *, samples: int, leaves: int, threads: int):
+    def __init__(self, model: str, *, samples: int, leaves: int, threads: int, fuse: bool = True):
         recipe = Recipe(
             model=model, data="synthetic", batch=samples, leaves=leaves, steps=1, seed=SEED, threads=threads,
-            optimizer=OptimizerFields(momentum=MOMENTUM),
+            fuse=fuse, optimizer=OptimizerFields(momentum=MOMENTUM),
         )  # fmt: skip
         recipe.check(MODELS)
         graph = MODELS[model]()

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import blocking, compare_torch, kernels, machine, peak, startup
+from bench import blocking, compare_torch, kernels, leaves, machine, peak, startup
 
 COMMANDS = {
     "blocking": blocking.main,
     "compare_torch": compare_torch.main,
     "kernels": kernels.main,
+    "leaves": leaves.main,
     "startup": startup.main,
 }
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,14 @@ def test_a_wrong_result_is_not_timed(
     assert "WRONG" in capsys.readouterr().out
 
 
+def test_leaves_compares_whole_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves.main(["digits", "--leaves", "4", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["step_seconds"]) == {"1", "4"}
+    one, many = result["step_seconds"]["1"], result["step_seconds"]["4"]
+    assert result["cost"] == pytest.approx(many / one - 1)
+
+
 def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
     rates = ["--peak", "450", "--bandwidth", "30"]
     assert blocking.main(["vgg_a:conv", *rates]) == 0
@@ -104,6 +113,8 @@ def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> Non
         ("kernels", [TINY, "--leaves", "3"], "leaves: got 3; must be a power of two"),
         ("kernels", [TINY, "--leaves", "2"], f"{TINY}: minibatch 1 does not divide into 2 leaves"),
         ("blocking", ["nothing"], "no problem is called like 'nothing'"),
+        ("leaves", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
+        ("leaves", ["digits", "--leaves", "3"], "leaves: got 3; must be a power of two"),
         ("startup", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
     ],
 )
