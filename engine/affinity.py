@@ -1,32 +1,104 @@
-"""The cores that this rank may use, and how many ranks share them."""
+"""The cores that this rank may use, how many ranks share them, and which its threads stay on."""
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 
 from comm.communicator import Communicator
 from engine.cpu_quota import cpu_quota
+
+MANY = 8  # cores of a rank; of more, one is left to the communication thread
+_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 @dataclass(frozen=True)
 class Cores:
     """What one rank sees of its host."""
 
+    mask: tuple[int, ...]
+    """Cores in this process's affinity mask."""
     available: int
-    """Cores in this process's affinity mask, or fewer where a container's quota allows less time."""
+    """Their number, or fewer where a container's quota allows less time."""
     ranks: int
     """Ranks on this host whose masks overlap with this one."""
+    place: int
+    """Of this rank among those."""
+    alike: bool
+    """Those ranks have all the same mask."""
+    idle: int
+    """Cores of the host that the launcher had, and that none of its ranks may use."""
 
-    @property
-    def threads(self) -> int:
-        """Kernel threads for a rank that shares its cores fairly."""
-        return max(1, self.available // self.ranks)
+    def threads(self, *, beside: bool) -> int:
+        """Return the kernel threads of a rank that shares its cores fairly.
+
+        With a communication thread `beside` them, it gets a core of its own where there are more than MANY.
+        """
+        share = max(1, self.available // self.ranks)
+        return share - 1 if beside and share > MANY else share
+
+    def pinned(self, threads: int) -> tuple[int, ...] | None:
+        """Return the cores that this rank's threads stay on, one each; None where they should not.
+
+        Ranks with the same mask divide it among them. Nobody is pinned where threads would share a core, or
+        where half of the cores are left over: another job may use them, and the scheduler finds room.
+        """
+        share = len(self.mask) // self.ranks
+        if not self.alike or self.available < len(self.mask) or not share // 2 < threads <= share:
+            return None
+        first = self.place * share
+        return self.mask[first : first + threads]
+
+    def complaints(self, threads: int) -> list[str]:
+        """Return what is wrong with the cores that the launcher gave, each with what mends it."""
+        found = []
+        if self.idle:
+            found.append(
+                f"the launcher bound {_count(self.ranks, 'rank')} to {_count(len(self.mask), 'core')} and "
+                f"left {self.idle} of the host idle; use them with mpirun --bind-to none, or "
+                "srun --cpus-per-task=N"
+            )
+        if threads * self.ranks > self.available:
+            fair = max(1, self.available // self.ranks)
+            mend = f"lower --threads to {fair}" if threads > fair else "start fewer ranks on each host"
+            if self.idle and threads > self.available:
+                mend = "give each rank its cores: mpirun --bind-to none, or srun --cpus-per-task=N"
+            found.append(
+                f"{_count(self.ranks, 'rank')} x {_count(threads, 'thread')} share "
+                f"{_count(self.available, 'core')}; {mend}"
+            )
+        return found
 
 
 def cores(world: Communicator) -> Cores:
     """Look at the affinity masks of all ranks (collective)."""
-    mask = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    mask, around = _masks()
     host = socket.gethostname()
     everyone = world.gather_objects((host, mask))
-    available = max(1, int(min(len(mask), cpu_quota())))
-    return Cores(available, sum(other == host and bool(theirs & mask) for other, theirs in everyone))
+    here = {rank: theirs for rank, (name, theirs) in enumerate(everyone) if name == host}
+    sharing = [rank for rank, theirs in here.items() if theirs & mask]
+    return Cores(
+        mask=tuple(sorted(mask)),
+        available=max(1, int(min(len(mask), cpu_quota()))),
+        ranks=len(sharing),
+        place=sharing.index(world.rank),
+        alike=all(here[rank] == mask for rank in sharing),
+        idle=len(around.difference(*here.values())),
+    )
+
+
+def _masks() -> tuple[set[int], set[int]]:
+    """Return the cores of this process, and those of the launcher that started it (or its own).
+
+    The launcher's daemon is not bound itself, but confined to the same container as its ranks.
+    """
+    if sys.platform != "linux":
+        everything = set(range(os.cpu_count() or 1))
+        return everything, everything
+    mask = os.sched_getaffinity(0)
+    launched = any(name in os.environ for name in _LAUNCHERS)
+    return mask, os.sched_getaffinity(os.getppid()) if launched else mask
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -82,12 +82,19 @@ def _make_folder(start: Start) -> Path:
 
 def _train(world: Communicator, prepared: Prepared, seen: Cores, folder: Path | None) -> dict[str, Any]:
     recipe = prepared.start.recipe
-    threads = recipe.threads or seen.threads
+    threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
     _warn(world, seen, threads)
     queue = _queue(world, recipe)
     collectives = Collectives(world.split(0), prepared.tree)
     trainer = Trainer(
-        recipe, prepared.graph, prepared.data, collectives, queue, threads=threads, folder=folder
+        recipe,
+        prepared.graph,
+        prepared.data,
+        collectives,
+        queue,
+        threads=threads,
+        cores=seen.pinned(threads),
+        folder=folder,
     )
     if prepared.start.state is None:
         trainer.initialise()
@@ -100,13 +107,11 @@ def _train(world: Communicator, prepared: Prepared, seen: Cores, folder: Path | 
 
 
 def _warn(world: Communicator, seen: Cores, threads: int) -> None:
-    """Say on rank 0 when ranks and threads do not fit the cores that the launcher gave."""
-    if world.rank == 0 and threads * seen.ranks > seen.available:
-        hint = "; give each rank its cores: mpirun --bind-to none" if threads > seen.available else ""
-        print(
-            f"warning: {seen.ranks} ranks x {threads} threads share {seen.available} cores{hint}",
-            file=sys.stderr,
-        )
+    """Say on rank 0 what any rank finds wrong with its cores, each thing once (collective)."""
+    everyone = world.gather_objects(seen.complaints(threads))
+    if world.rank == 0:
+        for complaint in dict.fromkeys(complaint for each in everyone for complaint in each):
+            print(f"warning: {complaint}", file=sys.stderr)
 
 
 def _queue(world: Communicator, recipe: Recipe) -> CommandQueue:

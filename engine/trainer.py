@@ -56,6 +56,8 @@ class Trainer:
     ----------
     collectives, queue
         How this rank talks to the others; only jobs of `queue` may use `collectives`.
+    cores : tuple of int or None
+        The cores that the kernel threads stay on, this one too until the end of `train`.
     folder : Path or None
         The run's folder; only rank 0 has one.
     """
@@ -69,6 +71,7 @@ class Trainer:
         queue: CommandQueue,
         *,
         threads: int,
+        cores: tuple[int, ...] | None = None,
         folder: Path | None = None,
     ):
         self.recipe, self.data, self.folder = recipe, data, folder
@@ -83,7 +86,7 @@ class Trainer:
         self.model = Model(graph, collectives, queue)
         self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)
-        self.context = Context(Threads(threads), leaves=len(own), seed=recipe.seed)
+        self.context = Context(Threads(threads, cores), leaves=len(own), seed=recipe.seed)
         self.optimizer = SGD(**vars(recipe.optimizer))
         self.schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self.progress = Progress(0, 0)

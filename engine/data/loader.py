@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.data.augment import Augment
 from engine.data.dataset import Dataset
 from engine.data.sampler import ABSENT, Share
+from engine.given_cores import run_anywhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,7 @@ class Loader:
         self._thread.join()
 
     def _run(self) -> None:
+        run_anywhere()
         error = None
         try:
             self._prepare()

@@ -73,5 +73,17 @@ def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., Non
     return cast(Callable[[Callable[..., None]], Callable[..., None]], decorator)
 
 
+def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function that is no kernel, for one signature with its result; it too releases the GIL."""
+    decorator = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
+    return cast(Callable[[Callable[..., Any]], Callable[..., Any]], decorator)
+
+
+def address(kernel: Any) -> int:
+    """Return where a kernel's machine code begins: numba's own calling convention, without Python."""
+    (compiled,) = kernel.overloads.values()
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
 inline = numba.njit(nogil=True, cache=True, error_model="numpy")
-"""For helpers that kernels call."""
+"""For helpers that kernels call, and what is called with whole numbers only; compiled when first called."""

@@ -1,39 +1,61 @@
 """The worker threads of one rank: they run serial kernels over ranges of tasks."""
 
-import itertools
+import os
+import sys
 import threading
+import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-PIECES_PER_THREAD = 4  # ranges a worker takes one after the other: evens out cores of unequal speed
-INLINE_WORK = 60_000  # FLOP or floats; below, waking a worker costs more than it saves
+from layers.kernels import job
+from layers.kernels.jit import address
+
+INLINE_WORK = 60_000  # FLOP or floats; below, sharing it costs more than it saves
+SPIN_S = 1e-3  # so long a worker on its own core looks for the next kernel: mostly it comes sooner
+_TRIAL_LOOKS = 1000
 
 
 class Threads:
     """Workers that share the tasks of a kernel; the calling thread is worker 0.
 
     Every kernel writes each element from one task only, so neither the number of workers nor who
-    takes which range changes a bit. One `Threads` serves one caller at a time.
+    takes which range changes a bit. One thread makes, uses and closes a `Threads`.
+
+    Parameters
+    ----------
+    cores
+        A core for each worker to stay on until `close`, the caller's first; None leaves it to the scheduler.
+        Only with cores of their own do workers wait for the next kernel awake, for a moment. Without
+        effect where the system is not Linux.
     """
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, cores: tuple[int, ...] | None = None):
         if count < 1:
             raise ValueError(f"threads: got {count}, must be at least 1")
+        if cores is not None and len(cores) != count:
+            raise ValueError(f"threads: got {len(cores)} cores for {count} threads, must be one each")
         self.count = count
-        self._call: Callable[[int], None] | None = None
-        self._error: BaseException | None = None
-        self._start = [_closed_lock() for _ in range(count)]
-        self._done = [_closed_lock() for _ in range(count)]
+        self._cores = cores if sys.platform == "linux" else None
+        self._before = os.sched_getaffinity(0) if self._cores else None
+        self._board = job.new_board(count)
+        self._at = self._board.ctypes.data
+        self._wake = [_closed_lock() for _ in range(count)]
+        if count > 1:
+            self._looks = self._looks_in(SPIN_S) if self._cores else 0
         for worker in range(1, count):
             threading.Thread(
                 target=self._serve, args=(worker,), name=f"kernels-{worker}", daemon=True
             ).start()
+        self._pin(0)  # after the workers: a thread inherits the cores of the one that starts it
 
     def run(self, kernel: Callable[..., None], tasks: int, work: int, *arguments: Any) -> None:
         """Call ``kernel(worker, first, last, *arguments)`` so that each of `tasks` is done once.
 
         Parameters
         ----------
+        kernel
+            Made by `layers.kernels.jit.kernel`.
         tasks : int
             Independent pieces of the result.
         work : int
@@ -42,42 +64,50 @@ class Threads:
         if self.count == 1 or tasks < 2 or work < INLINE_WORK:
             kernel(0, 0, tasks, *arguments)
             return
-        pieces = min(tasks, self.count * PIECES_PER_THREAD)
-        ranges = iter([(tasks * i // pieces, tasks * (i + 1) // pieces) for i in range(pieces)])
-
-        def take(worker: int) -> None:
-            for first, last in ranges:
-                kernel(worker, first, last, *arguments)
-
-        workers = range(1, min(self.count, pieces))
-        self._call = take
-        for worker in workers:
-            self._start[worker].release()
+        code, post = _posted(kernel)
+        called = post(self._at, code, tasks, self.count, arguments)
         try:
-            take(0)
+            self._wake_up(called)
         finally:
-            for worker in workers:
-                self._done[worker].acquire()
-            error, self._error = self._error, None
-        if error is not None:
-            raise error
+            failed = job.finish(self._at)
+        if failed:
+            raise RuntimeError(f"{kernel}: failed with numba's status {failed}")
 
     def close(self) -> None:
-        """End the workers."""
-        self._call = None
-        for lock in itertools.islice(self._start, 1, None):
-            lock.release()
+        """End the workers, and let the calling thread run where it could before."""
+        self._wake_up(job.end(self._at, self.count))
+        if self._before is not None:
+            os.sched_setaffinity(0, self._before)
+
+    def _wake_up(self, called: int) -> None:
+        for worker in range(1, self.count) if called else ():
+            state = job.WORKERS + worker * job.LINE
+            if self._board[state] == job.CALLED:
+                self._board[state] = job.AWAKE  # first: the next job may come before the worker has woken up
+                self._wake[worker].release()
 
     def _serve(self, worker: int) -> None:
-        while True:
-            self._start[worker].acquire()
-            if self._call is None:
-                return
-            try:
-                self._call(worker)
-            except BaseException as error:  # raised again where the kernel was called
-                self._error = error
-            self._done[worker].release()
+        self._pin(worker)
+        while job.serve(self._at, worker, self._looks):
+            self._wake[worker].acquire()
+
+    def _pin(self, worker: int) -> None:
+        if self._cores is not None:
+            os.sched_setaffinity(0, {self._cores[worker]})  # 0: the calling thread, not the process
+
+    def _looks_in(self, seconds: float) -> int:
+        """Return how often a worker can look at the board in a time."""
+        job.serve(self._at, 0, 1)  # compiles
+        start = time.perf_counter()
+        job.serve(self._at, 0, _TRIAL_LOOKS)
+        return int(seconds / (time.perf_counter() - start) * _TRIAL_LOOKS)
+
+
+@cache
+def _posted(kernel: Any) -> tuple[int, Callable[..., int]]:
+    """Return a kernel's address, and what posts jobs for it."""
+    (signature,) = kernel.signatures
+    return address(kernel), job.poster(signature[3:])
 
 
 def _closed_lock() -> threading.Lock:

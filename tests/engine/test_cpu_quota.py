@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from comm.threads import run_ranks
-from engine import affinity
 from engine.cpu_quota import cpu_quota
 
 
@@ -46,12 +44,3 @@ def test_the_tightest_limit_up_to_the_root_holds(tmp_path, groups, files, cores)
 
 def test_a_host_without_control_groups_has_no_limit(tmp_path):
     assert cpu_quota(tmp_path / "none", tmp_path) == math.inf
-
-
-@pytest.mark.parametrize(
-    ("limit", "ranks", "threads"), [(math.inf, 1, 8), (4.0, 2, 2), (0.5, 1, 1), (2.9, 1, 2)]
-)
-def test_ranks_share_what_the_quota_leaves_of_the_mask(monkeypatch, limit, ranks, threads):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(affinity, "cpu_quota", lambda: limit)
-    assert [cores.threads for cores in run_ranks(ranks, affinity.cores)] == [threads] * ranks
