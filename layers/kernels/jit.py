@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
+from layers.kernels.shared_cache import SharedCache
 from layers.kernels.simd import FUSED, LANES
 
 _SOURCES = Path(__file__).parent
@@ -69,21 +70,29 @@ def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., Non
     pleases (it might in a vector loop but not in its remainder). The register tile asks for its
     fused multiply-adds by name.
     """
-    decorator = numba.njit(numba.void(*signature), nogil=True, cache=True, error_model="numpy")
-    return cast(Callable[[Callable[..., None]], Callable[..., None]], decorator)
+    return native(numba.void(*signature))
 
 
 def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function that is no kernel, for one signature with its result; it too releases the GIL."""
-    decorator = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
-    return cast(Callable[[Callable[..., Any]], Callable[..., Any]], decorator)
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        dispatcher: Any = inline(function)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return cast(Callable[..., Any], dispatcher)
+
+    return compiled
+
+
+def inline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a helper that kernels call, or what is called with whole numbers only; when first called."""
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = SharedCache(function)  # as cache=True does, with numba's own
+    return cast(Callable[..., Any], dispatcher)
 
 
 def address(kernel: Any) -> int:
     """Return where a kernel's machine code begins: numba's own calling convention, without Python."""
     (compiled,) = kernel.overloads.values()
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
-
-
-inline = numba.njit(nogil=True, cache=True, error_model="numpy")
-"""For helpers that kernels call, and what is called with whole numbers only; compiled when first called."""

@@ -1,0 +1,94 @@
+"""Kernels are compiled once, however many processes want them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+import sys, time
+import numpy as np
+from numba.core import event
+from layers.kernels import relu, sigmoid
+from layers.kernels.threads import Threads
+
+class Counter(event.Listener):
+    names = []
+    def on_start(self, event):
+        self.names.append(event.data["dispatcher"].__name__)
+    def on_end(self, event):
+        pass
+
+event.register("numba:compile", Counter())
+print("ready", flush=True)
+sys.stdin.readline()
+x = np.ones((4, 64), np.float32)
+for module in {order}:
+    module.forward(Threads(1), x, np.zeros_like(x))
+print(*Counter.names)
+"""
+
+
+def start(cache: Path, order: str = "(relu, sigmoid)") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.replace("{order}", order)],
+        env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}, cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def compiled(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """Let all go on together and return the functions that they compile."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    return sorted(name for output in outputs for name in output.split())
+
+
+def test_processes_that_start_together_compile_each_function_once(tmp_path):
+    alone = compiled([start(tmp_path / "alone")])
+    assert len(set(alone)) == len(alone) and {"relu_forward", "sigmoid_forward"} <= set(alone)
+    assert compiled([start(tmp_path / "both"), start(tmp_path / "both")]) == alone
+    assert not compiled([start(tmp_path / "both")])
+
+
+def test_processes_that_compile_in_another_order_do_not_wait_for_each_other_in_a_circle(tmp_path):
+    orders = ["(relu, sigmoid)", "(sigmoid, relu)"]
+    found = compiled([start(tmp_path, order) for order in orders])
+    assert len(set(found)) == len(found)
+
+
+def test_a_process_that_dies_while_it_compiles_holds_nobody_up(tmp_path):
+    holder = start(tmp_path)
+    assert holder.stdin is not None
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.lock")) and time.monotonic() < deadline:
+        time.sleep(1e-3)
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert {"relu_forward", "sigmoid_forward"} & set(compiled([start(tmp_path)]))
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_without_a_lock_everybody_compiles(tmp_path, monkeypatch, patience):
+    from layers.kernels import shared_cache  # noqa: PLC0415 -- fcntl is not everywhere
+
+    monkeypatch.setattr(shared_cache, "PATIENCE_S", patience)
+    path = tmp_path / "folder" if patience else tmp_path / "file.lock"
+    if patience:
+        path.mkdir()  # a lock file cannot be opened there
+    assert shared_cache._locked(path) is None
