@@ -1,9 +1,13 @@
 """Memory that kernels like."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from layers.layer import Shape
+
+PAGE = 4096  # bytes; of most hosts, and no host has smaller ones
 
 
 def aligned_zeros(shape: Shape, dtype: type[np.generic] = np.float32) -> NDArray[np.float32]:
@@ -12,3 +16,21 @@ def aligned_zeros(shape: Shape, dtype: type[np.generic] = np.float32) -> NDArray
     raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def blocks(arrays: Iterable[NDArray[np.generic]], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the memory behind arrays of `aligned_zeros`, each byte once, in blocks of `size` bytes."""
+    seen = set()
+    for array in arrays:
+        raw: NDArray[np.generic] = array
+        while isinstance(raw.base, np.ndarray):
+            raw = raw.base
+        if id(raw) not in seen:
+            seen.add(id(raw))
+            content = raw.reshape(-1).view(np.uint8)
+            yield from (content[start : start + size] for start in range(0, content.size, size))
+
+
+def touch(block: NDArray[np.uint8]) -> None:
+    """Let the system find memory for a block of zeros: it otherwise does when a page is first written."""
+    block[::PAGE] = 0

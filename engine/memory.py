@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.arrays import aligned_zeros
 from engine.graph import INPUT, Node
@@ -51,6 +52,14 @@ class Memory:
                 else:
                     shared.append((at, name, scratch.shape, scratch.dtype))
         self._share(shared)
+
+    def arrays(self) -> list[NDArray[np.generic]]:
+        """Return all arrays of values, gradients and working memory; some are views of the same memory."""
+        return [
+            array
+            for at in self._at.values()
+            for array in (*at.x, *at.y, *at.dx, *at.dy, *at.scratch.values())
+        ]
 
     def load(self, x: Array, threads: Threads) -> None:
         """Copy a plain minibatch, float32 ``[N, C, H, W]`` or ``[N, F]``, into the graph's input."""

@@ -1,6 +1,8 @@
 """A graph with its parameters on this rank."""
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
@@ -26,10 +28,14 @@ class Model:
         for parameters in self.parameters.values():
             parameters.wait()
 
-    def initialise(self, seed: int) -> None:
-        """Draw all initial weights."""
-        for parameters in self.parameters.values():
-            parameters.initialise(seed)
+    def draws(self, seed: int) -> list[Callable[[], None]]:
+        """Return what draws each node's initial weights, the largest first; in any order, on any threads."""
+        largest = sorted(self.parameters.values(), key=lambda parameters: -parameters.arrays()[0].size)
+        return [partial(parameters.initialise, seed) for parameters in largest]
+
+    def arrays(self) -> list[Array]:
+        """Return the memory of all gradients and velocities."""
+        return [array for parameters in self.parameters.values() for array in parameters.arrays()]
 
     def standard(self) -> dict[str, Array]:
         """Return copies of all weights in standard layout by name."""

@@ -82,6 +82,10 @@ class Parameters:
                 standard *= np.float32(parameter.variance**0.5)
             parameter.pack(standard, self.weights[name])
 
+    def arrays(self) -> list[Array]:
+        """Return all memory held here but that of the weights."""
+        return [self._gradients, *self._velocities]
+
     def standard(self) -> dict[str, Array]:
         """Return copies of the weights in standard layout, named ``node.parameter``."""
         return self._unpack(self.weights, "")

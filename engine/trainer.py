@@ -1,20 +1,24 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
+from engine.arrays import blocks, touch
 from engine.checkpoint import State, save_checkpoint
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource
 from engine.data.loader import Batch, Loader
 from engine.data.sampler import Sampler
 from engine.evaluator import evaluate
+from engine.given_cores import run_anywhere
 from engine.graph import Graph
 from engine.log import RunLog
 from engine.loss import Loss
@@ -33,6 +37,8 @@ from engine.timing import StepClock, Timing, median
 from layers.kernels.jit import cache_is_cold
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
+
+_TOUCHED_BYTES = 1 << 26  # by one thread at a time
 
 
 @dataclass
@@ -92,8 +98,18 @@ class Trainer:
         self.progress = Progress(0, 0)
 
     def initialise(self) -> None:
-        """Start from the seed."""
-        self.model.initialise(self.recipe.seed)
+        """Start from the seed.
+
+        The rest of the memory is touched for the first time meanwhile: to find it takes the system about as
+        long as one thread takes to draw the largest layer.
+        """
+        arrays = (*self.memory.arrays(), *self.model.arrays())
+        work = self.model.draws(self.recipe.seed)
+        work += [partial(touch, block) for block in blocks(arrays, _TOUCHED_BYTES)]
+        with ThreadPoolExecutor(self.context.threads.count, initializer=run_anywhere) as pool:
+            done = [pool.submit(each) for each in work]
+        for each in done:
+            each.result()
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""

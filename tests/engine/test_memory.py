@@ -91,7 +91,8 @@ def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps(
     graph = residual()
     collectives, queue = Collectives(alone(), Tree.of(1, 4)), InlineCommThread()
     model = Model(insert_forks(graph), collectives, queue)
-    model.initialise(1)
+    for draw in model.draws(1):
+        draw()
     memory = Memory(model, 8, 4, 1)
     loss, run = Loss(memory, 8, collectives, queue), Context(Threads(1), leaves=4)
     samples = Samples.draw(graph.input_shape, graph.output_shape[0], 8)
@@ -109,3 +110,25 @@ def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps(
 
 def test_arrays_start_on_a_cache_line():
     assert all(aligned_zeros((size,)).ctypes.data % 64 == 0 for size in (1, 7, 100, 4096))
+
+
+def test_initial_weights_do_not_depend_on_the_order_in_which_nodes_are_drawn():
+    models = []
+    for reverse in (False, True):
+        model = Model(residual(), Collectives(alone(), Tree.of(1, 4)), InlineCommThread())
+        draws = model.draws(1)
+        for draw in reversed(draws) if reverse else draws:
+            draw()
+        models.append(model.standard())
+    first, second = models
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert any(array.any() for array in first.values())
+
+
+def test_memory_to_be_touched_is_all_but_the_weights():
+    model = Model(insert_forks(residual()), Collectives(alone(), Tree.of(1, 4)), InlineCommThread())
+    arrays = [*model.arrays(), *Memory(model, 8, 4, 1).arrays()]
+    for parameters in model.parameters.values():
+        for name, weights in parameters.weights.items():
+            assert not any(np.shares_memory(weights, array) for array in arrays)
+            assert any(np.shares_memory(parameters.gradients[name], array) for array in arrays)
