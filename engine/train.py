@@ -39,7 +39,7 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
         "threads",
         int,
         "N",
-        "kernel threads of each rank; 0: its fair share of the cores, less one for communication of more than 8",
+        "kernel threads of each rank; 0: its fair share of the cores, but one of more than 8 is left",
     ),
     ("evaluate-every", "evaluate_every", int, "N", "epochs between evaluations; 0: at the end only"),
     ("checkpoint-every", "checkpoint_every", int, "N", "epochs between checkpoints; 0: none"),

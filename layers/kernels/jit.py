@@ -13,6 +13,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from layers.kernels.shared_cache import SharedCache
 from layers.kernels.simd import FUSED, LANES
@@ -78,7 +79,12 @@ def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         dispatcher: Any = inline(function)
-        dispatcher.compile(signature)
+        with global_compiler_lock:
+            dispatcher.compile(signature)
+            # At once: variants of a kernel that several processes have cached may bear one name, and LLVM
+            # finds the one that was loaded last.
+            (code,) = dispatcher.overloads.values()
+            dispatcher.address = code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
         dispatcher.disable_compile()
         return cast(Callable[..., Any], dispatcher)
 
@@ -94,5 +100,4 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def address(kernel: Any) -> int:
     """Return where a kernel's machine code begins: numba's own calling convention, without Python."""
-    (compiled,) = kernel.overloads.values()
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    return int(kernel.address)

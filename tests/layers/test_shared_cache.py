@@ -34,10 +34,27 @@ for module in {order}:
 print(*Counter.names)
 """
 
+VARIANTS = """
+import sys
+import numpy as np
+from layers.kernels.threads import INLINE_WORK, Threads
+from tests.layers.variants import fill
 
-def start(cache: Path, order: str = "(relu, sigmoid)") -> subprocess.Popen[str]:
+print("ready", flush=True)
+sys.stdin.readline()
+kernels = [fill(value) for value in {order}]
+threads = Threads(2)
+for value, kernel in zip({order}, kernels):
+    x = np.zeros(100, np.int64)
+    threads.run(kernel, 100, INLINE_WORK, x)
+    assert (x == value).all(), (value, x)
+threads.close()
+"""
+
+
+def start(cache: Path, order: str = "(relu, sigmoid)", program: str = PROGRAM) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.replace("{order}", order)],
+        [sys.executable, "-c", program.replace("{order}", order)],
         env=os.environ | {"NUMBA_CACHE_DIR": str(cache)}, cwd=ROOT,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -92,3 +109,9 @@ def test_without_a_lock_everybody_compiles(tmp_path, monkeypatch, patience):
     if patience:
         path.mkdir()  # a lock file cannot be opened there
     assert shared_cache._locked(path) is None
+
+
+def test_variants_of_a_kernel_that_were_compiled_by_several_processes_are_told_apart(tmp_path):
+    """Each process counts the functions that it compiles, and the count is in their names."""
+    for order in ("[1]", "[2]", "[3]", "[1, 2, 3]", "[3, 1, 2]"):
+        compiled([start(tmp_path, order, VARIANTS)])
