@@ -2,35 +2,33 @@
 
 from collections import deque
 from collections.abc import Iterator
-from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from comm.communicator import Communicator, Message, Transfer
+from comm.communicator import CONTROL_TAG, Communicator, Message
+from comm.scheduler import Patience, Scheduler, run
+from comm.steps import Exchange, Steps
 from comm.tree import Tree
 
-
-class _Kind(IntEnum):
-    """Of which collective a message is; 0 is the communicator's own."""
-
-    REDUCE = 1
-    PART_BROADCAST = 2
-    GATHER_LEAVES = 3
-    BROADCAST = 4
-    ALL_TO_ALL = 5
+_TAGS = 1 << 15  # what every MPI has
 
 
 class Collectives:
-    """The collectives of one communicator and tree. All ranks call them in the same order.
+    """The collectives of one communicator and tree: the only ones of that communicator.
+
+    A call returns a job for a `CommandQueue`, or for `run_alone`; nothing is done before that runs it. All
+    ranks make the same calls in the same order. The jobs may run in any order, and side by side, because each
+    has tags of its own: it gets them in the call, and they come round again only after _TAGS / 2 more.
 
     Parameters
     ----------
     chunk_floats
-        Length of the messages into which a part-reduce is cut; any value gives the same bits.
+        Length of the messages into which buffers are cut; any value gives the same bits.
     chunks_in_flight
-        How many chunks travel while one is added. Scratch memory is chunk_floats * chunks_in_flight floats.
+        How many chunks of one job travel at most, while an earlier one is added.
     """
 
     def __init__(
@@ -47,13 +45,16 @@ class Collectives:
                 f"chunk_floats={chunk_floats} and chunks_in_flight={chunks_in_flight} must be at least 1"
             )
         self.communicator, self.tree = communicator, tree
-        self._scratch = np.empty((chunks_in_flight, chunk_floats), np.float32)
+        self._chunk, self._window = chunk_floats, chunks_in_flight
+        self._calls = 0
+        self._scratch: list[npt.NDArray[np.float32]] = []  # chunks that no exchange uses
 
-    def part_reduce(self, buffer: npt.NDArray[np.float32]) -> None:
+    def part_reduce(self, buffer: npt.NDArray[np.float32]) -> Steps:
         """Sum a buffer over all ranks, each rank keeping its own strips.
 
         Recursive halving, nearest blocks first, so that the pairing is the tree. A rank with a pair of blocks
-        plays both; the pair has nothing to send, as its sum is there at entry.
+        plays both; the pair has nothing to send, as its sum is there at entry. What leaves at the next level
+        goes first, so that the next level begins before this one has ended.
 
         Parameters
         ----------
@@ -62,23 +63,27 @@ class Collectives:
             over all leaves in `tree.strips_of(rank)`, garbage elsewhere.
         """
         self._check(buffer)
-        in_flight: deque[tuple[Transfer, npt.NDArray[np.float32], npt.NDArray[np.float32]]] = deque()
-        for level in range(self.tree.levels):
-            for number, (block, partner, given, kept) in enumerate(self._chunks(level, buffer)):
-                if len(in_flight) == len(self._scratch):
-                    _add_oldest(in_flight)
-                received = self._scratch[number % len(self._scratch), : kept.size]
-                peer = self.tree.owner(partner)
-                transfer = self.communicator.post(
-                    [Message(peer, self._tag(_Kind.REDUCE, level, partner), given)],
-                    [Message(peer, self._tag(_Kind.REDUCE, level, block), received)],
-                )
-                in_flight.append((transfer, kept, received))
-            while in_flight:  # the next level sends what this one adds
-                _add_oldest(in_flight)
+        return self._part_reduce(buffer, self._tag())
 
-    def part_broadcast(self, buffer: npt.NDArray[np.float32]) -> None:
+    def _part_reduce(self, buffer: npt.NDArray[np.float32], tag: int) -> Steps:
+        written: deque[slice] = deque(maxlen=self._window - 1)  # newest first
+        for level in range(self.tree.levels):
+            for block, partner, kept, given in self._chunks(level, buffer.size, own_first=False):
+                received = self._take_scratch(kept.stop - kept.start)
+                peer = self.tree.owner(partner)
+                yield Exchange(
+                    self.communicator,
+                    [Message(peer, tag + partner % 2, buffer[given])],
+                    [Message(peer, tag + block % 2, received)],
+                    partial(self._add, buffer[kept], received),
+                    _newer_than(written, given),
+                )
+                written.appendleft(kept)
+
+    def part_broadcast(self, buffer: npt.NDArray[np.float32]) -> Steps:
         """Spread each rank's strips to all ranks: recursive doubling, furthest blocks first.
+
+        What a rank has had for longest goes first, so that a level begins before the one before has ended.
 
         Parameters
         ----------
@@ -86,17 +91,22 @@ class Collectives:
             float32 [tree.padded(n)]. At entry only the rank's own strips matter; all are filled at return.
         """
         self._check(buffer)
-        for level in reversed(range(self.tree.levels)):
-            sends, receives = [], []
-            for block, partner in self._partners(level):
-                peer = self.tree.owner(partner)
-                mine = buffer[self.tree.region(block, level + 1, buffer.size)]
-                theirs = buffer[self.tree.region(partner, level + 1, buffer.size)]
-                sends.append(Message(peer, self._tag(_Kind.PART_BROADCAST, level, partner), mine))
-                receives.append(Message(peer, self._tag(_Kind.PART_BROADCAST, level, block), theirs))
-            self.communicator.exchange(sends, receives)
+        return self._part_broadcast(buffer, self._tag())
 
-    def all_gather_leaves(self, values: npt.NDArray[np.float64]) -> None:
+    def _part_broadcast(self, buffer: npt.NDArray[np.float32], tag: int) -> Steps:
+        written: deque[slice] = deque(maxlen=self._window - 1)
+        for level in reversed(range(self.tree.levels)):
+            for block, partner, mine, theirs in self._chunks(level, buffer.size, own_first=True):
+                peer = self.tree.owner(partner)
+                yield Exchange(
+                    self.communicator,
+                    [Message(peer, tag + partner % 2, buffer[mine])],
+                    [Message(peer, tag + block % 2, buffer[theirs])],
+                    unfinished=_newer_than(written, mine),
+                )
+                written.appendleft(theirs)
+
+    def all_gather_leaves(self, values: npt.NDArray[np.float64]) -> Steps:
         """Fill the rows of all leaves.
 
         Parameters
@@ -105,63 +115,75 @@ class Collectives:
             float64 [leaves, k]: the rows of the rank's own leaves are filled at entry, all at return.
         """
         assert len(values) == self.tree.leaves and values.flags.c_contiguous
+        return self._all_gather_leaves(values, self._tag())
+
+    def _all_gather_leaves(self, values: npt.NDArray[np.float64], tag: int) -> Steps:
         rank, ranks = self.communicator.rank, self.communicator.size
         known = 1  # this rank has the rows of so many ranks, up to and with its own
         while known < ranks:
             count = min(known, ranks - known)
             to, source = (rank + known) % ranks, (rank - known) % ranks
-            tag = self._tag(_Kind.GATHER_LEAVES)
-            self.communicator.exchange(
+            yield Exchange(
+                self.communicator,
                 [Message(to, tag, values[rows]) for rows in self._rows(rank, count)],
                 [Message(source, tag, values[rows]) for rows in self._rows(source, count)],
             )
             known += count
 
-    def broadcast(self, array: npt.NDArray[Any], root: int) -> None:
+    def broadcast(self, array: npt.NDArray[Any], root: int) -> Steps:
         """Copy the root's contiguous array into those of all ranks (binomial tree)."""
+        return self._broadcast(array, root, self._tag())
+
+    def _broadcast(self, array: npt.NDArray[Any], root: int, tag: int) -> Steps:
         size = self.communicator.size
         place = (self.communicator.rank - root) % size  # the root's is 0
-        tag = self._tag(_Kind.BROADCAST)
         if place:
             parent = place ^ (1 << (place.bit_length() - 1))
-            self.communicator.exchange([], [Message((parent + root) % size, tag, array)])
+            yield Exchange(self.communicator, [], [Message((parent + root) % size, tag, array)])
         bits = range(place.bit_length(), (size - 1).bit_length())
         children = [place | 1 << bit for bit in bits if place | 1 << bit < size]
-        self.communicator.exchange([Message((child + root) % size, tag, array) for child in children], [])
+        if children:
+            sends = [Message((child + root) % size, tag, array) for child in children]
+            yield Exchange(self.communicator, sends)
 
-    def all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> None:
+    def all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> Steps:
         """Send row p to rank p and receive rank p's row into row p; contiguous [ranks, ...], disjoint."""
+        assert len(send) == len(recv) == self.communicator.size
+        return self._all_to_all(send, recv, self._tag())
+
+    def _all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any], tag: int) -> Steps:
         rank, size = self.communicator.rank, self.communicator.size
-        assert len(send) == len(recv) == size
-        tag = self._tag(_Kind.ALL_TO_ALL)
-        nearest_first = [(rank + distance) % size for distance in range(1, size)]
-        transfer = self.communicator.post(
-            [Message(peer, tag, send[peer]) for peer in nearest_first],
-            [Message(peer, tag, recv[peer]) for peer in reversed(nearest_first)],
-        )
+        for distance in range(1, size):
+            to, source = (rank + distance) % size, (rank - distance) % size
+            yield Exchange(
+                self.communicator,
+                [Message(to, tag, send[to])],
+                [Message(source, tag, recv[source])],
+                unfinished=self._window - 1,
+            )
         recv[rank] = send[rank]
-        transfer.wait()
 
-    def _partners(self, level: int) -> Iterator[tuple[int, int]]:
-        """Yield the rank's blocks with their partners at a level, except partners on the same rank."""
-        for block in self.tree.blocks_of(self.communicator.rank):
-            partner = block ^ 1 << level
-            if self.tree.owner(partner) != self.communicator.rank:
-                yield block, partner
+    def _chunks(self, level: int, floats: int, *, own_first: bool) -> Iterator[tuple[int, int, slice, slice]]:
+        """Yield (block, partner, the block's chunk, the partner's chunk) of a level, blocks in turn.
 
-    def _chunks(
-        self, level: int, buffer: npt.NDArray[np.float32]
-    ) -> Iterator[tuple[int, int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        """Yield (block, partner, chunk to give, chunk to keep), the rank's blocks in turn.
-
-        All ranks walk in the same order, level then offset then block, so that no two wait for each other.
+        A block's region at the next level is a half of its region here; that half comes first or last. All
+        ranks walk in the same order, level then chunk then block, so that no two wait for each other: the
+        first chunk in this order that has not been exchanged waits for none behind it, on either rank.
         """
-        length, chunk = buffer.size >> (level + 1), self._scratch.shape[1]
-        for offset in range(0, length, chunk):
-            for block, partner in self._partners(level):
-                given = buffer[self.tree.region(partner, level + 1, buffer.size)]
-                kept = buffer[self.tree.region(block, level + 1, buffer.size)]
-                yield block, partner, given[offset : offset + chunk], kept[offset : offset + chunk]
+        pairs = [
+            (block, partner)
+            for block in self.tree.blocks_of(self.communicator.rank)
+            if self.tree.owner(partner := block ^ 1 << level) != self.communicator.rank
+        ]
+        length = floats >> (level + 1)
+        starts = range(0, length, self._chunk)
+        for index in range(len(starts)):
+            for block, partner in pairs:
+                keeps_upper = bool(block >> (level + 1) & 1)  # the partner's bit is the same
+                start = starts[index if keeps_upper != own_first else -1 - index]
+                stop = min(start + self._chunk, length)
+                own, other = (self.tree.region(b, level + 1, floats).start for b in (block, partner))
+                yield block, partner, slice(own + start, own + stop), slice(other + start, other + stop)
 
     def _rows(self, last: int, count: int) -> list[slice]:
         """Return the rows of `count` ranks that end with rank `last`, counted around the circle."""
@@ -171,16 +193,41 @@ class Collectives:
         first += self.tree.ranks
         return [slice(0, stop), slice(self.tree.leaves_of(first).start, self.tree.leaves)]
 
-    def _tag(self, kind: _Kind, level: int = 0, block: int = 0) -> int:
-        """Return the tag of a collective, level and receiving block; chunks of one tag arrive in order."""
-        return (level * self.tree.blocks + block) * 8 + kind
+    def _tag(self) -> int:
+        """Return the first of two tags for one job, one for each block that a rank may receive for.
+
+        Two ranks meet at one level only, and chunks of one tag arrive in order.
+        """
+        self._calls += 1
+        return CONTROL_TAG + 1 + 2 * (self._calls % (_TAGS // 2 - 1))
+
+    def _take_scratch(self, floats: int) -> npt.NDArray[np.float32]:
+        chunk = self._scratch.pop() if self._scratch else np.empty(self._chunk, np.float32)
+        return chunk[:floats]
+
+    def _add(self, kept: npt.NDArray[np.float32], received: npt.NDArray[np.float32]) -> None:
+        np.add(kept, received, out=kept)
+        assert isinstance(received.base, np.ndarray)
+        self._scratch.append(received.base)  # the newest is still in cache: it goes out first
 
     def _check(self, buffer: npt.NDArray[np.float32]) -> None:
         assert buffer.dtype == np.float32 and buffer.ndim == 1 and buffer.flags.c_contiguous
         assert buffer.size == self.tree.padded(buffer.size)
 
 
-def _add_oldest(in_flight: deque[tuple[Transfer, npt.NDArray[np.float32], npt.NDArray[np.float32]]]) -> None:
-    transfer, kept, received = in_flight.popleft()
-    transfer.wait()
-    np.add(kept, received, out=kept)
+def run_alone(steps: Steps) -> None:
+    """Run one job to its end on the calling thread; for where there is no queue."""
+    errors: list[BaseException] = []
+    scheduler = Scheduler(on_failure=errors.append)
+    scheduler.add(steps, lambda _: None)
+    run(scheduler, Patience())
+    if errors:
+        raise errors[0]
+
+
+def _newer_than(written: deque[slice], region: slice) -> int:
+    """Return how many of the last exchanges, newest first, come after the last that writes into a region."""
+    for number, other in enumerate(written):
+        if region.start < other.stop and other.start < region.stop:
+            return number
+    return written.maxlen or 0

@@ -1,62 +1,83 @@
-"""The communication thread: jobs start and finish in the order in which they were submitted."""
+"""The communication thread: jobs go on side by side, the most urgent first, beside the computation."""
 
-import queue
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-Job = Callable[[], None]
-FailureHook = Callable[[BaseException], None]
+from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Patience, Scheduler, SpanHook, run
+from comm.steps import Steps
+
+_UNTIL_RUNG = -1.0  # a timeout of Lock.acquire: none
 
 
 class Request:
     """A submitted job."""
 
-    def __init__(self, queue: "CommandQueue") -> None:
-        self._queue = queue
-        self._ended = threading.Event()
+    def __init__(self, queue: "CommandQueue", name: str) -> None:
+        self._queue, self._name = queue, name
+        self._running = threading.Lock()  # cheaper than an Event: a small network waits often
+        self._running.acquire()
         self._error: BaseException | None = None
+        self._ended = False
 
     def wait(self) -> None:
-        """Return when the job has run; raise what it raised, or what an earlier job raised."""
-        with self._queue.blocked():
-            self._ended.wait()
+        """Return when the job has ended; raise what it raised, or what another job raised before that."""
+        with self._queue.blocked(self._name), self._running:
+            pass
         if self._error is not None:
             raise self._error
 
+    def has_ended(self) -> bool:
+        """Say whether the job has ended, without waiting."""
+        return self._ended
+
     def end(self, error: BaseException | None) -> None:
         """Let the waiters go on; called once, by the queue."""
-        self._error = error
-        self._ended.set()
+        self._error, self._ended = error, True
+        self._running.release()
 
 
 class CommandQueue(ABC):
-    """Runs jobs first in, first out: in the same order on every rank, so that no two wait for each other.
+    """Runs jobs. All ranks submit the same ones in the same order, and may finish them in any.
 
-    After a job has failed no later job runs: their requests fail with the same error, because a collective
-    that the other ranks never enter would wait for ever.
+    After a job has failed no other goes on: their requests fail with the same error.
     """
 
-    blocked_seconds = 0.0
-    """How long the submitting thread was held up in `submit` and `Request.wait`: what is not hidden.
+    def __init__(self) -> None:
+        self.blocked_by_name: dict[str, float] = {}
+        """Seconds that the submitting thread was held up in `submit` and `Request.wait`, by the job's name.
 
-    It counts whole jobs, so also what they compute, such as the update of the weights.
-    """
+        It is what is not hidden. It counts whole jobs, so also what they compute, such as the update of the
+        weights.
+        """
+
+    @property
+    def blocked_seconds(self) -> float:
+        """The sum of `blocked_by_name`."""
+        return sum(self.blocked_by_name.values())
 
     @contextmanager
-    def blocked(self) -> Iterator[None]:
-        """Count the time inside as blocked."""
+    def blocked(self, name: str) -> Iterator[None]:
+        """Count the time inside as blocked by a job."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.blocked_seconds += time.perf_counter() - start
+            passed = time.perf_counter() - start
+            self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + passed
 
     @abstractmethod
-    def submit(self, job: Job) -> Request:
-        """Queue a job."""
+    def submit(
+        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
+    ) -> Request:
+        """Start a job, if it builds on another then when that one has ended.
+
+        Lower priority numbers go first, among equal ones the earlier.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -64,69 +85,99 @@ class CommandQueue(ABC):
 
 
 class CommThread(CommandQueue):
-    """Runs jobs on a thread of its own, beside the caller's computation.
+    """Runs jobs on a thread of its own.
 
     Parameters
     ----------
+    spare_core
+        Whether that thread may keep a core busy while it waits for messages.
+    bytes_in_flight
+        See `Scheduler`; any value gives the same bits.
     on_failure
         Called on the communication thread with the error of the first job that fails, before any waiter sees
         it: the caller may be busy for long, and the other ranks wait. It may end the process, not raise.
+    on_span
+        Called on the communication thread when a job or one of its exchanges has ended; see `SpanHook`.
     """
 
-    def __init__(self, *, on_failure: FailureHook | None = None):
-        self._runner = _Runner(on_failure)
-        self._jobs: queue.SimpleQueue[tuple[Job, Request] | None] = queue.SimpleQueue()
+    def __init__(
+        self,
+        *,
+        spare_core: bool = False,
+        bytes_in_flight: int = BYTES_IN_FLIGHT,
+        on_failure: FailureHook | None = None,
+        on_span: SpanHook | None = None,
+    ):
+        super().__init__()
+        self._scheduler = Scheduler(bytes_in_flight=bytes_in_flight, on_failure=on_failure, on_span=on_span)
+        self._patience = Patience(spare_core=spare_core)
+        self._submitted: deque[Callable[[], None] | None] = deque()
+        # Free when something has been submitted. A queue.SimpleQueue would do both, but its get() with a
+        # short timeout sometimes never returned (CPython 3.11).
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._thread = threading.Thread(target=self._serve, name="comm", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> Request:
-        """Queue a job and return at once."""
-        request = Request(self)
-        self._jobs.put((job, request))
+    def submit(
+        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
+    ) -> Request:
+        """Hand a job to the thread and return at once."""
+        request = Request(self, name)
+        may_start = None if after is None else after.has_ended
+        add = partial(
+            self._scheduler.add, job, request.end, name=name, priority=priority, may_start=may_start
+        )
+        self._hand_over(add)
         return request
 
     def close(self) -> None:
         """Return when the thread has run all submitted jobs and ended."""
-        self._jobs.put(None)
+        self._hand_over(None)
         self._thread.join()
 
+    def _hand_over(self, entry: Callable[[], None] | None) -> None:
+        """Wake the thread; only one thread submits, so nobody else frees the lock meanwhile."""
+        self._submitted.append(entry)
+        if self._bell.locked():
+            self._bell.release()
+
     def _serve(self) -> None:
-        while (entry := self._jobs.get()) is not None:
-            self._runner.run(*entry)
+        scheduler, is_open = self._scheduler, True
+        while is_open or scheduler.busy:
+            while self._submitted:
+                add = self._submitted.popleft()
+                if add is None:
+                    is_open = False
+                else:
+                    add()
+            if scheduler.busy:
+                nap = self._patience.nap_s(moved=scheduler.turn())
+            else:
+                nap = _UNTIL_RUNG if is_open else 0.0
+            if nap:
+                self._bell.acquire(timeout=nap)
 
 
 class InlineCommThread(CommandQueue):
-    """Runs each job inside `submit`: overlap off, the reference for every overlap test."""
+    """Runs each job to its end inside `submit`: overlap off, the reference for every overlap test.
 
-    def __init__(self, *, on_failure: FailureHook | None = None):
-        self._runner = _Runner(on_failure)
+    The hooks, which are those of `CommThread`, are called on the submitting thread.
+    """
 
-    def submit(self, job: Job) -> Request:
+    def __init__(self, *, on_failure: FailureHook | None = None, on_span: SpanHook | None = None):
+        super().__init__()
+        self._scheduler = Scheduler(on_failure=on_failure, on_span=on_span)
+
+    def submit(
+        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
+    ) -> Request:
         """Run a job; its error waits in the request."""
-        request = Request(self)
-        with self.blocked():
-            self._runner.run(job, request)
+        request = Request(self, name)
+        with self.blocked(name):
+            self._scheduler.add(job, request.end, name=name, priority=priority)
+            run(self._scheduler, Patience())
         return request
 
     def close(self) -> None:
         """Return at once: nothing is queued."""
-
-
-class _Runner:
-    """Runs jobs until one fails."""
-
-    def __init__(self, on_failure: FailureHook | None):
-        self._on_failure = on_failure
-        self._error: BaseException | None = None
-
-    def run(self, job: Job, request: Request) -> None:
-        if self._error is None:
-            try:
-                job()
-            except KeyboardInterrupt:  # only inline: it is for the main thread, at once
-                raise
-            except BaseException as error:  # the waiter, not this thread, must see it
-                self._error = error
-                if self._on_failure is not None:
-                    self._on_failure(error)
-        request.end(self._error)

@@ -44,7 +44,7 @@ def evaluate(
             loss.backward(memory, minibatch.labels, run)
             rows[own.start : own.stop, 2 * index : 2 * index + 2] = loss.leaf_rows()
     run.training = True
-    queue.submit(lambda: collectives.all_gather_leaves(rows)).wait()
+    queue.submit(collectives.all_gather_leaves(rows), name="gather evaluation").wait()
     sums = tree_sum(rows).reshape(minibatches, 2)
     total_loss = 0.0
     for minibatch_loss in sums[:, 0]:

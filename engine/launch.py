@@ -84,7 +84,7 @@ def _train(world: Communicator, prepared: Prepared, seen: Cores, folder: Path | 
     recipe = prepared.start.recipe
     threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
     _warn(world, seen, threads)
-    queue = _queue(world, recipe)
+    queue = _queue(world, recipe, spare_core=seen.available >= (threads + 1) * seen.ranks)
     collectives = Collectives(world.split(0), prepared.tree)
     trainer = Trainer(
         recipe,
@@ -114,9 +114,11 @@ def _warn(world: Communicator, seen: Cores, threads: int) -> None:
             print(f"warning: {complaint}", file=sys.stderr)
 
 
-def _queue(world: Communicator, recipe: Recipe) -> CommandQueue:
+def _queue(world: Communicator, recipe: Recipe, *, spare_core: bool) -> CommandQueue:
     hook = failure.job_hook(world)
-    return CommThread(on_failure=hook) if recipe.overlap else InlineCommThread(on_failure=hook)
+    if recipe.overlap:
+        return CommThread(spare_core=spare_core, on_failure=hook)
+    return InlineCommThread(on_failure=hook)
 
 
 def _say_goodbye(folder: Path, results: dict[str, Any]) -> None:

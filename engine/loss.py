@@ -12,6 +12,7 @@ from engine.memory import Memory
 from layers.layer import Context
 from layers.softmax_cross_entropy import SoftmaxCrossEntropy
 
+FIRST = -1  # before all parameters: it is tiny, and the step ends with it
 COLUMNS = 3  # of a leaf's row: loss, correct samples, ranks that want to stop
 
 
@@ -69,7 +70,9 @@ class Loss:
         own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)
         self._rows[own.start : own.stop, :2] = self.leaf_rows()
         self._rows[own.start : own.stop, 2] = stop
-        self._request = self._queue.submit(lambda: self._collectives.all_gather_leaves(self._rows))
+        self._request = self._queue.submit(
+            self._collectives.all_gather_leaves(self._rows), name="gather loss", priority=FIRST
+        )
 
     def wait(self) -> Outcome:
         """Return the sums of what was submitted last."""

@@ -6,22 +6,51 @@ from functools import partial
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
+from engine.bucket import Bucket
 from engine.graph import Graph
-from engine.parameters import Parameters
-from layers.layer import Array
+from engine.parameters import Parameters, padded_floats
+from layers.layer import Array, Parameter
+
+BUCKET_FLOATS = 1 << 16
+"""Most floats of a bucket of several nodes: beyond it bytes cost more than messages do, and a bucket's first
+members wait for the backward pass of its last."""
 
 
 class Model:
-    """The graph that this rank runs, and the parameters of each node by the node's name."""
+    """The graph that this rank runs, and the parameters of each node by the node's name.
 
-    def __init__(self, graph: Graph, collectives: Collectives, queue: CommandQueue):
+    Parameters
+    ----------
+    bucket_floats
+        Neighbouring nodes share a bucket while they fit in; any number gives the same bits.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        collectives: Collectives,
+        queue: CommandQueue,
+        *,
+        bucket_floats: int = BUCKET_FLOATS,
+    ):
         self.graph = graph
-        self.parameters = {
-            node.name: Parameters(
-                node.name, node.layer.parameters(*graph.input_shapes(node)), collectives, queue
+        described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
+        self.parameters = {name: Parameters(name, {}, None) for name in described}
+        places = {name: place for place, name in enumerate(described)}
+        for members in _bucketed(described, bucket_floats):
+            sizes = {name: padded_floats(described[name]) for name in members}
+            bucket = Bucket(
+                members[0] if len(members) == 1 else f"{members[0]}..{members[-1]}",
+                sum(sizes.values()),
+                len(members),
+                priority=places[members[0]],
+                collectives=collectives,
+                queue=queue,
             )
-            for node in graph
-        }
+            start = 0
+            for name, size in sizes.items():
+                self.parameters[name] = Parameters(name, described[name], bucket, start)
+                start += size
 
     def wait(self) -> None:
         """Return when all weights are those of the last step."""
@@ -69,3 +98,18 @@ class Model:
             parameters, name = named[full_name]
             parameters.digest_into(digest, name)
         return digest.hexdigest()
+
+
+def _bucketed(described: dict[str, dict[str, Parameter]], bucket_floats: int) -> list[list[str]]:
+    """Cut the nodes that have parameters into buckets, in their order; from the end, as backward comes."""
+    buckets: list[list[str]] = []
+    room = 0
+    for name in reversed(described):
+        if described[name]:
+            size = padded_floats(described[name])
+            if size > room:
+                buckets.append([])
+                room = bucket_floats
+            buckets[-1].insert(0, name)
+            room -= size
+    return buckets

@@ -1,47 +1,39 @@
 """Parameters of one node, and how they are kept equal on all ranks."""
 
 import hashlib
-from collections.abc import Callable
 from zlib import crc32
 
 import numpy as np
 
-from comm.collectives import Collectives
-from comm.comm_thread import CommandQueue, Request
+from comm.tree import STRIP_FLOATS
 from engine.arrays import aligned_zeros
+from engine.bucket import Bucket, Update
 from layers.layer import Array, Parameter
-
-Update = Callable[[Array, Array, Array], None]
-"""``update(weights, gradients, velocity)`` of a strip."""
 
 MOMENTUM = "momentum."
 """Prefix of the names of velocities in a checkpoint."""
 
 
 class Parameters:
-    """One node's weights and gradients, each flat in one buffer; this rank owns and updates its strips.
+    """One node's weights and gradients: its part of a bucket, from an offset on.
 
-    A node without parameters has empty ones, and all calls return at once.
+    A node without parameters has no bucket, and all calls return at once.
 
-    The buffers are padded so that all strips are equal. Between `submit_update` and `wait` the
-    communication thread writes the weights; between `submit_reduce` and then it writes the gradients.
+    Between `submit_update` and `wait` the communication thread writes the weights; between `submit_reduce`
+    and then it writes the gradients.
     """
 
-    def __init__(
-        self, node: str, described: dict[str, Parameter], collectives: Collectives, queue: CommandQueue
-    ):
+    def __init__(self, node: str, described: dict[str, Parameter], bucket: Bucket | None, start: int = 0):
         self.node, self.described = node, described
-        self._collectives, self._queue = collectives, queue
-        floats = sum(_size(parameter) for parameter in described.values())
-        padded = collectives.tree.padded(floats)
-        self._weights, self._gradients = aligned_zeros((padded,)), aligned_zeros((padded,))
-        self._strips = collectives.tree.strips_of(collectives.communicator.rank, padded)
-        self._velocities = tuple(aligned_zeros((strip.stop - strip.start,)) for strip in self._strips)
-        self.weights, self.gradients = self._views(self._weights), self._views(self._gradients)
-        self._pending: Request | None = None
+        self._bucket, self._start = bucket, start
+        self.weights: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        if bucket is not None:
+            self.weights, self.gradients = self._views(bucket.weights), self._views(bucket.gradients)
 
     def _views(self, flat: Array) -> dict[str, Array]:
-        views, start = {}, 0
+        """See a bucket's buffer as this node's parameters."""
+        views, start = {}, self._start
         for name, parameter in self.described.items():
             stop = start + _size(parameter)
             views[name] = flat[start:stop].reshape(parameter.blocked)
@@ -50,27 +42,21 @@ class Parameters:
 
     def submit_reduce(self) -> None:
         """Start summing the gradients over the ranks into the owned strips."""
-        if self.described:
-            self._queue.submit(lambda: self._collectives.part_reduce(self._gradients))
+        if self._bucket is not None:
+            self._bucket.submit_reduce()
 
     def submit_update(self, update: Update) -> None:
         """Start the update of the owned strips and their broadcast.
 
         Only after backward_data: from here on the weights change under their readers.
         """
-        if self.described:
-            self._pending = self._queue.submit(lambda: self._update(update))
-
-    def _update(self, update: Update) -> None:
-        for strip, velocity in zip(self._strips, self._velocities, strict=True):
-            update(self._weights[strip], self._gradients[strip], velocity)
-        self._collectives.part_broadcast(self._weights)
+        if self._bucket is not None:
+            self._bucket.submit_update(update)
 
     def wait(self) -> None:
         """Return when the weights are those of the last submitted step."""
-        if self._pending is not None:
-            self._pending.wait()
-            self._pending = None
+        if self._bucket is not None:
+            self._bucket.wait()
 
     def initialise(self, seed: int) -> None:
         """Draw the initial weights: a function of seed, node and parameter only."""
@@ -99,29 +85,33 @@ class Parameters:
 
         Ranks that do not `keep` them get none, and are spared the way into standard layout.
         """
-        if not self.described:
+        if self._bucket is None:
             return {}
-        flat = aligned_zeros((self._weights.size,))
-        for strip, velocity in zip(self._strips, self._velocities, strict=True):
-            flat[strip] = velocity
-        self._queue.submit(lambda: self._collectives.part_broadcast(flat)).wait()
+        flat = self._bucket.gather_velocities()
         return self._unpack(self._views(flat), MOMENTUM) if keep else {}
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights and velocities with those of `standard` and `standard_velocities`."""
-        flat = aligned_zeros((self._weights.size,))
+        if self._bucket is None:
+            return
+        flat = aligned_zeros((self._start + padded_floats(self.described),))
         views = self._views(flat)
         for name, parameter in self.described.items():
             parameter.pack(tensors[f"{self.node}.{name}"], self.weights[name])
             parameter.pack(tensors[f"{MOMENTUM}{self.node}.{name}"], views[name])
-        for strip, velocity in zip(self._strips, self._velocities, strict=True):
-            velocity[:] = flat[strip]
+        self._bucket.restore_velocities(self._start, flat[self._start :])
 
     def _unpack(self, views: dict[str, Array], prefix: str) -> dict[str, Array]:
         return {
             f"{prefix}{self.node}.{name}": np.ascontiguousarray(parameter.unpack(views[name]))
             for name, parameter in self.described.items()
         }
+
+
+def padded_floats(described: dict[str, Parameter]) -> int:
+    """Return what a node takes of a bucket: whole cache lines, so that each node begins with one."""
+    floats = sum(_size(parameter) for parameter in described.values())
+    return -(-floats // STRIP_FLOATS) * STRIP_FLOATS
 
 
 def _size(parameter: Parameter) -> int:

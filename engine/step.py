@@ -1,10 +1,10 @@
 """One training step. Read this page first: it is the whole engine."""
 
+from engine.bucket import Update
 from engine.data.loader import Batch
 from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
-from engine.parameters import Update
 from layers.layer import Context
 
 

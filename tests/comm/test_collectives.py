@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from comm.collectives import Collectives
+from comm.collectives import Collectives, run_alone
 from comm.communicator import Communicator
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
@@ -46,7 +46,7 @@ def test_part_reduce_leaves_the_tree_sum_in_every_strip(size: int) -> None:
     def work(communicator: Communicator) -> list[tuple[slice, npt.NDArray[np.float32]]]:
         collective = collectives(communicator)
         buffer = own_sum(collective, leaves)
-        collective.part_reduce(buffer)
+        run_alone(collective.part_reduce(buffer))
         return [(strip, buffer[strip]) for strip in collective.tree.strips_of(communicator.rank, buffer.size)]
 
     summed = np.full(Tree.of(size, LEAVES).padded(FLOATS), np.nan, np.float32)
@@ -65,8 +65,8 @@ def test_no_bit_depends_on_ranks_or_chunks(size: int, chunk_floats: int, chunks_
     def work(communicator: Communicator) -> bytes:
         collective = collectives(communicator, chunk_floats, chunks_in_flight)
         buffer = own_sum(collective, leaves)
-        collective.part_reduce(buffer)
-        collective.part_broadcast(buffer)
+        run_alone(collective.part_reduce(buffer))
+        run_alone(collective.part_broadcast(buffer))
         return buffer[: leaves.shape[1]].tobytes()
 
     assert run_ranks(size, work) == [naive_tree(leaves).tobytes()] * size
@@ -81,7 +81,7 @@ def test_part_broadcast_brings_every_strip_to_every_rank(size: int) -> None:
         buffer = np.full(whole.size, np.nan, np.float32)
         for strip in collective.tree.strips_of(communicator.rank, whole.size):
             buffer[strip] = whole[strip]
-        collective.part_broadcast(buffer)
+        run_alone(collective.part_broadcast(buffer))
         return bool((buffer == whole).all())
 
     assert all(run_ranks(size, work, random_delays()))
@@ -95,7 +95,7 @@ def test_all_gather_leaves_fills_the_rows_of_all_ranks(size: int) -> None:
         collective = collectives(communicator)
         values, held = np.full_like(whole, np.nan), collective.tree.leaves_of(communicator.rank)
         values[held.start : held.stop] = whole[held.start : held.stop]
-        collective.all_gather_leaves(values)
+        run_alone(collective.all_gather_leaves(values))
         return bool((values == whole).all())
 
     assert all(run_ranks(size, work, random_delays()))
@@ -107,7 +107,7 @@ def test_broadcast_copies_the_array_of_any_root(size: int) -> None:
         collective, got = collectives(communicator), []
         for root in range(size):
             array = np.array([communicator.rank * 10], np.int16)
-            collective.broadcast(array, root)
+            run_alone(collective.broadcast(array, root))
             got.append(int(array[0]))
         return got
 
@@ -119,7 +119,7 @@ def test_all_to_all_transposes_ranks_and_rows(size: int) -> None:
     def work(communicator: Communicator) -> list[list[int]]:
         send = np.stack([np.array([communicator.rank, peer]) for peer in range(size)])
         recv = np.empty_like(send)
-        collectives(communicator).all_to_all(send, recv)
+        run_alone(collectives(communicator).all_to_all(send, recv))
         return recv.tolist()
 
     received = run_ranks(size, work, random_delays())
@@ -131,7 +131,7 @@ def test_an_error_in_one_rank_ends_a_collective_in_the_others() -> None:
         collective = collectives(communicator)
         if communicator.rank == 2:
             raise FloatingPointError("loss is nan")
-        collective.part_reduce(np.zeros(collective.tree.padded(FLOATS), np.float32))
+        run_alone(collective.part_reduce(np.zeros(collective.tree.padded(FLOATS), np.float32)))
 
     started = time.monotonic()
     with pytest.raises(FloatingPointError, match="loss is nan"):

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from comm import mpi
-from comm.collectives import Collectives
-from comm.comm_thread import CommThread
+from comm.collectives import Collectives, run_alone
+from comm.comm_thread import CommThread, Request
 from comm.communicator import Message
+from comm.steps import Exchange, Steps
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients
 
@@ -25,24 +26,28 @@ def main() -> None:
     leaves = leaf_gradients(LEAVES, FLOATS)
     buffer = np.zeros(tree.padded(FLOATS), np.float32)
     buffer[:FLOATS] = tree_sum(leaves[held.start : held.stop])
-    reduce_and_broadcast(collective, buffer)
+    run_alone(reduce_and_broadcast(collective, buffer))
 
     rows = np.full((LEAVES, 2), np.nan)
     for leaf in held:
         rows[leaf] = leaf
-    collective.all_gather_leaves(rows)
+    run_alone(collective.all_gather_leaves(rows))
 
     root = np.array([world.rank + 0.5])
-    collective.broadcast(root, world.size - 1)
+    run_alone(collective.broadcast(root, world.size - 1))
 
     send = np.array([[world.rank, peer] for peer in range(world.size)])
     recv = np.empty_like(send)
-    collective.all_to_all(send, recv)
+    run_alone(collective.all_to_all(send, recv))
 
     twin = Collectives(world.split(0), tree)
     twice = np.full(tree.padded(FLOATS), 2.0, np.float32)
     comm_thread = CommThread()
-    requests = [comm_thread.submit(lambda: reduce_and_broadcast(twin, twice)) for _ in range(5)]
+    requests: list[Request] = []
+    for number in range(5):
+        before = requests[-1] if requests else None
+        job = reduce_and_broadcast(twin, twice)
+        requests.append(comm_thread.submit(job, priority=-number, after=before))
     for _ in range(20):  # the main thread's messages meanwhile
         world.gather_objects(None)
     for request in requests:
@@ -72,9 +77,15 @@ def main() -> None:
         print(json.dumps(results))
 
 
-def reduce_and_broadcast(collective: Collectives, buffer: npt.NDArray[np.float32]) -> None:
-    collective.part_reduce(buffer)
-    collective.part_broadcast(buffer)
+def reduce_and_broadcast(collective: Collectives, buffer: npt.NDArray[np.float32]) -> Steps:
+    reduce, broadcast = collective.part_reduce(buffer), collective.part_broadcast(buffer)
+
+    def steps() -> Steps:
+        yield from reduce
+        yield Exchange(collective.communicator)  # the broadcast sends what the reduce has added
+        yield from broadcast
+
+    return steps()
 
 
 main()

@@ -1,0 +1,305 @@
+"""Jobs of any priorities end with the right bits, in whatever order ranks and messages go on."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommThread, InlineCommThread, Request
+from comm.communicator import Communicator, Message, Transfer
+from comm.scheduler import STALL_S, Patience, Scheduler
+from comm.steps import Exchange, Steps
+from comm.threads import run_ranks
+from comm.tree import Tree, tree_sum
+from tests.comm.sums import leaf_gradients, naive_tree
+
+LEAVES, FLOATS = 8, 200
+GRADIENTS = [leaf_gradients(LEAVES, FLOATS, seed) for seed in range(4)]
+SUMS = [naive_tree(leaves).tobytes() for leaves in GRADIENTS]
+
+
+class Late(Communicator):
+    """A communicator whose messages come when `arrives` says so."""
+
+    def __init__(self, inner: Communicator, arrives: Callable[[], bool]):
+        self.rank, self.size = inner.rank, inner.size
+        self._inner, self._arrives = inner, arrives
+
+    def split(self, color: int) -> Communicator:
+        return Late(self._inner.split(color), self._arrives)
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        return LateTransfer(self._inner.post(sends, receives), self._arrives)
+
+    def abort(self, code: int) -> NoReturn:
+        self._inner.abort(code)
+
+
+class LateTransfer(Transfer):
+    def __init__(self, inner: Transfer, arrives: Callable[[], bool]):
+        self._inner, self._arrives = inner, arrives
+
+    def test(self) -> bool:
+        return self._arrives() and self._inner.test()
+
+    def wait(self) -> None:
+        raise AssertionError("a job never waits")
+
+
+class Program:
+    """What the main threads of all ranks do: submit jobs of random priorities, and wait for random ones."""
+
+    def __init__(self, rng: random.Random):
+        self.count = rng.randint(2, len(GRADIENTS))
+        self.priorities = [rng.randint(0, 2) for _ in range(self.count)]
+        self.waits = [rng.randint(0, number) if rng.random() < 0.4 else None for number in range(self.count)]
+        self.chunk_floats = rng.choice([32, 40, 64, FLOATS])
+
+
+class Rank:
+    """One rank with a main thread and a communication thread, both advanced by the test."""
+
+    def __init__(self, inner: Communicator, program: Program, rng: random.Random, clock: Callable[[], float]):
+        arrives = rng.choice([0.1, 0.5, 0.9])
+        tree = Tree.of(inner.size, LEAVES)
+        communicator = Late(inner, lambda: rng.random() < arrives)
+        self.collectives = Collectives(
+            communicator, tree, chunk_floats=program.chunk_floats, chunks_in_flight=rng.randint(1, 4)
+        )
+        self.scheduler = Scheduler(bytes_in_flight=rng.choice([1, 100, 400, 2000]), clock=clock)
+        self.buffers = [own_sum(self.collectives, leaves) for leaves in GRADIENTS[: program.count]]
+        self.ended: set[tuple[str, int]] = set()
+        self.main = self._run_main(program)
+        self.is_done = False
+
+    def _run_main(self, program: Program) -> Iterator[None]:
+        for number in range(program.count):
+            buffer, priority = self.buffers[number], program.priorities[number]
+            self._add(("reduce", number), self.collectives.part_reduce(buffer), priority)
+            yield
+            broadcast = self.collectives.part_broadcast(buffer)
+            self._add(
+                ("update", number),
+                broadcast,
+                priority,
+                lambda number=number: ("reduce", number) in self.ended,
+            )
+            while program.waits[number] is not None and ("update", program.waits[number]) not in self.ended:
+                yield
+        while len(self.ended) < 2 * program.count:
+            yield
+        self.is_done = True
+        yield
+
+    def _add(
+        self, key: tuple[str, int], job: Steps, priority: int, may_start: Callable[[], bool] | None = None
+    ) -> None:
+        def end(error: BaseException | None) -> None:
+            if error is not None:
+                raise error
+            self.ended.add(key)
+
+        self.scheduler.add(job, end, priority=priority, may_start=may_start)
+
+
+def own_sum(collectives: Collectives, leaves: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    tree = collectives.tree
+    buffer = np.zeros(tree.padded(FLOATS), np.float32)
+    held = tree.leaves_of(collectives.communicator.rank)
+    buffer[:FLOATS] = tree_sum(leaves[held.start : held.stop])
+    return buffer
+
+
+def simulate(seed: int) -> None:
+    """Advance main and communication threads of all ranks in random order, at random speeds."""
+    rng = random.Random(seed)
+    now, events = 0.0, 0
+    program = Program(rng)
+    communicators = run_ranks(rng.randint(2, 5), lambda communicator: communicator)
+    ranks = [Rank(inner, program, rng, lambda: now) for inner in communicators]
+    turns = [(rank, is_main) for rank in ranks for is_main in (True, False)]
+    weights = [rng.choice([1, 1, 1, 8]) for _ in turns]
+    while not all(rank.is_done for rank in ranks):
+        for rank, is_main in rng.choices(turns, weights, k=50):
+            if rank.is_done:
+                continue
+            if is_main:
+                next(rank.main)
+            else:
+                rank.scheduler.turn()
+            now += STALL_S / 50
+            events += 1
+        assert events < 200_000, f"seed {seed}: the ranks wait for each other"
+    for rank in ranks:
+        assert [buffer[:FLOATS].tobytes() for buffer in rank.buffers] == SUMS[: program.count]
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_no_order_makes_a_deadlock_or_changes_a_bit(part: int) -> None:
+    for seed in range(60 * part, 60 * (part + 1)):
+        simulate(seed)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_threads_with_random_delays_end_with_the_right_bits(size: int) -> None:
+    rng = random.Random(size)
+
+    def delay() -> None:
+        time.sleep(rng.choice([0.0, 0.0, 0.0, 0.0005, 0.001]))
+
+    def work(communicator: Communicator) -> list[bytes]:
+        collectives = Collectives(communicator, Tree.of(size, LEAVES), chunk_floats=64)
+        queue = CommThread(bytes_in_flight=500, spare_core=communicator.rank == 1)
+        got = []
+        for repetition in range(8):
+            buffers = [own_sum(collectives, leaves) for leaves in GRADIENTS]
+            updates: list[Request] = []
+            for number, buffer in enumerate(buffers):
+                delay()
+                priority = (number * 5 + repetition) % 4
+                reduce = queue.submit(collectives.part_reduce(buffer), priority=priority)
+                delay()
+                updates.append(
+                    queue.submit(collectives.part_broadcast(buffer), priority=priority, after=reduce)
+                )
+            for update in updates:
+                update.wait()
+            got += [buffer[:FLOATS].tobytes() for buffer in buffers]
+        queue.close()
+        return got
+
+    assert run_ranks(size, work, delay) == [SUMS * 8] * size
+
+
+class Wire(Communicator):
+    """Rank 0 of 2, whose messages all complete when the test says so; it notes what was posted."""
+
+    rank, size = 0, 2
+
+    def __init__(self) -> None:
+        self.posted: list[int] = []
+        self.is_open = False
+
+    def split(self, color: int) -> Communicator:
+        return self
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        self.posted += [message.tag for message in sends]
+        return LateTransfer(_Complete(), lambda: self.is_open)
+
+    def abort(self, code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    def job(self, tag: int, exchanges: int, floats: int = 25) -> Steps:
+        for _ in range(exchanges):
+            yield Exchange(self, [Message(1, tag, np.zeros(floats, np.float32))], unfinished=99)
+
+
+class _Complete(Transfer):
+    def test(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        pass
+
+
+def drain(scheduler: Scheduler) -> None:
+    while scheduler.turn():
+        pass
+
+
+def test_an_urgent_job_starts_whatever_is_on_its_way_and_the_others_make_room() -> None:
+    wire = Wire()
+    scheduler = Scheduler(bytes_in_flight=300, clock=lambda: 0.0)
+    scheduler.add(wire.job(7, 6), lambda _: None, priority=9)
+    drain(scheduler)
+    assert wire.posted == [7] * 3
+    scheduler.add(wire.job(1, 4), lambda _: None, priority=1)
+    drain(scheduler)
+    assert wire.posted == [7] * 3 + [1] * 3
+    wire.is_open = True
+    drain(scheduler)
+    assert wire.posted == [7] * 3 + [1] * 4 + [7] * 3
+    assert not scheduler.busy
+
+
+def test_a_job_that_has_stalled_holds_up_no_other() -> None:
+    wire, now = Wire(), [0.0]
+    scheduler = Scheduler(bytes_in_flight=300, clock=lambda: now[0])
+    scheduler.add(wire.job(1, 4), lambda _: None, priority=1)
+    scheduler.add(wire.job(7, 6), lambda _: None, priority=9)
+    drain(scheduler)
+    assert wire.posted == [1] * 3
+    now[0] = STALL_S
+    drain(scheduler)
+    assert wire.posted == [1] * 3 + [7] * 3
+
+
+def test_an_exchange_larger_than_the_limit_goes_alone() -> None:
+    wire = Wire()
+    scheduler = Scheduler(bytes_in_flight=300, clock=lambda: 0.0)
+    scheduler.add(wire.job(1, 2, floats=1000), lambda _: None)
+    drain(scheduler)
+    assert wire.posted == [1]
+
+
+def test_equal_priorities_go_in_the_order_of_submission() -> None:
+    wire = Wire()
+    scheduler = Scheduler(bytes_in_flight=100, clock=lambda: 0.0)
+    for tag in (3, 1, 2):
+        scheduler.add(wire.job(tag, 2), lambda _: None, priority=5)
+    wire.is_open = True
+    drain(scheduler)
+    assert wire.posted == [3, 3, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("make", [CommThread, InlineCommThread])
+def test_spans_tell_of_jobs_and_their_exchanges(make: Any) -> None:
+    def work(communicator: Communicator) -> list[tuple[str, float, float, dict[str, Any]]]:
+        spans: list[tuple[str, float, float, dict[str, Any]]] = []
+        collectives = Collectives(communicator, Tree.of(2, LEAVES), chunk_floats=64)
+        queue = make(on_span=lambda *span: spans.append(span))
+        buffer = np.zeros(collectives.tree.padded(FLOATS), np.float32)
+        queue.submit(collectives.part_reduce(buffer), name="reduce fc6", priority=3).wait()
+        queue.close()
+        return spans
+
+    before = time.perf_counter()
+    for rank, spans in enumerate(run_ranks(2, work)):
+        assert [about["kind"] for *_, about in spans] == ["exchange", "exchange", "job"]
+        assert {name for name, *_ in spans} == {"reduce fc6"}
+        assert all(before <= start <= end <= time.perf_counter() for _, start, end, _ in spans)
+        assert [about["bytes"] for *_, about in spans] == [192, 256, 448]
+        assert [about["priority"] for *_, about in spans] == [3, 3, 3]
+        assert [about["partner"] for *_, about in spans[:2]] == [1 - rank] * 2
+
+
+def test_blocked_seconds_are_kept_by_the_name_of_the_job() -> None:
+    def slow() -> Steps:
+        time.sleep(0.01)
+        yield None
+
+    queue = InlineCommThread()
+    queue.submit(slow(), name="update fc6").wait()
+    queue.submit(iter(()), name="gather loss").wait()
+    assert queue.blocked_by_name["update fc6"] >= 0.01 > queue.blocked_by_name["gather loss"] >= 0
+    assert queue.blocked_seconds == sum(queue.blocked_by_name.values())
+
+
+def test_naps_begin_after_a_while_and_grow_unless_a_core_is_to_spare() -> None:
+    patience = Patience()
+    assert patience.nap_s(moved=False) == 0
+    time.sleep(0.001)
+    first = patience.nap_s(moved=False)
+    time.sleep(0.01)
+    assert 0 < first < patience.nap_s(moved=False) < 0.001
+    assert patience.nap_s(moved=True) == patience.nap_s(moved=False) == 0
+    spinning = Patience(spare_core=True)
+    spinning.nap_s(moved=False)
+    time.sleep(0.001)
+    assert spinning.nap_s(moved=False) == 0
