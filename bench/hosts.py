@@ -241,8 +241,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    leave_on_signals()
     try:
         return _clean() if options.clean else _run(options)
     except (ClusterError, ValueError) as error:
@@ -251,6 +250,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; all hosts are removed", file=sys.stderr)
         return 130
+
+
+def leave_on_signals() -> None:
+    """Make SIGTERM and SIGHUP raise SystemExit, so that a cluster is removed on the way out."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

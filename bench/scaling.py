@@ -1,0 +1,238 @@
+"""The command ``python -m bench.scaling``: training on several ranks and hosts, beside PyTorch's DDP."""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.hosts import leave_on_signals
+from bench.link import LinkFigures
+from bench.namespaces import ClusterError
+from bench.peak import Gauge
+from bench.places import Place, RunError
+from bench.scaling_cases import SIDES, Case, Size, sample
+from bench.shapes import NETWORKS
+from engine.models import MODELS
+from layers.kernels.threads import Threads
+
+_EPILOG = """\
+examples:
+  python -m bench.scaling                                 VGG-A, OverFeat-FAST and CD-DNN at all places
+  python -m bench.scaling vgg_a --place 1x2 --place 2x1 --rounds 1
+  python -m bench.scaling cd_dnn --place 2x1@1gbit --overlap on --side ours --steps 4
+  python -m bench.scaling vgg_a --place 4x1@10gbit+0.1ms --plan data --plan fc6=2,fc7=2
+
+A place is RANKSxTHREADS on this machine, where ranks meet in shared memory, or RANKSxTHREADS@RATE on so many
+hosts, which are network namespaces with shaped links (see bench.hosts: root and iproute2). "ours" is
+python -m engine.train on synthetic data; "ddp" PyTorch's DistributedDataParallel over Gloo, channels_last for
+images, fused SGD, memory kept between steps and huge pages, on the same minibatch, ranks, threads and links;
+"alone" our compute alone: as many processes that do not know each other, each on its part of the minibatch.
+
+Each round runs everything once, in turn; shown are medians over the steady steps of all rounds. "comm" is
+what a step's communication takes alone, where run.json says it, else (~) the time of its bytes at the
+measured TCP bandwidth. "x bound" is the step over the larger of compute and communication alone, "eff." the
+throughput over that of the same side at the first place with one rank, "x ddp" over that of DDP at the same
+place. All runs of ours must end with the same weights, bit for bit; the exit code is 1 otherwise.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scaling",
+        description="Time training steps of this engine and of PyTorch's DistributedDataParallel on several "
+        "ranks and on hosts with shaped links, in alternating rounds.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(NETWORKS)}; default all")
+    parser.add_argument("--place", action="append", metavar="PLACE", help=f"default {' '.join(_places())}")
+    parser.add_argument("--side", action="append", choices=SIDES, help="only this; default all")
+    parser.add_argument("--overlap", action="append", choices=("on", "off"), help="of ours; default both")
+    parser.add_argument("--plan", action="append", metavar="PLAN", help="of ours; default data")
+    parser.add_argument("--minibatch", type=int, metavar="N", help="global; default each model's own")
+    parser.add_argument("--leaves", type=int, default=16, metavar="N", help="of our sums; default 16")
+    parser.add_argument("--steps", type=int, default=6, metavar="N", help="of each run; default 6")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each; default 3")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    return parser
+
+
+def _places() -> list[str]:
+    cores = machine.cores()
+    return [f"1x{cores}", "2x1", "2x1@1gbit", "2x1@10gbit", "4x1@1gbit", "4x1@10gbit"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    leave_on_signals()
+    options.sides = options.side or SIDES
+    options.overlaps, options.plans = options.overlap or ["on", "off"], options.plan or ["data"]
+    try:
+        places = [Place.parse(text) for text in options.place or _places()]
+        models = _models(options, places)
+        links = {place.name: figures for place in places if (figures := place.measure()) is not None}
+        for name, figures in links.items():
+            _say(options, f"{name}: TCP gets {figures.one_way_bits_per_s / 1e9:.3f} Gbit/s one way")
+        results = [_compare(model, places, options, links) for model in models]
+    except (ValueError, ClusterError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, RunError) else 2
+    if options.json:
+        _print_json(options, links, results)
+    return 0 if all(result["right"] for result in results) else 1
+
+
+def _models(options: argparse.Namespace, places: Sequence[Place]) -> list[str]:
+    if "ddp" in options.sides and find_spec("torch") is None:
+        raise ValueError("PyTorch is not installed: pip install -e '.[bench]', or --side ours --side alone")
+    models = options.models or list(NETWORKS)
+    for model in models:
+        if model not in MODELS:
+            raise ValueError(f"model: got {model!r}; must be one of {', '.join(MODELS)}")
+        samples = _size(model, options).batch
+        for place in places:
+            if samples % place.ranks:
+                raise ValueError(f"minibatch: got {samples}; must divide by the {place.ranks} ranks")
+    if options.steps < 2 or options.rounds < 1:
+        raise ValueError(f"got {options.steps} steps, {options.rounds} rounds; must be 2 and 1 at least")
+    return models
+
+
+def _size(model: str, options: argparse.Namespace) -> Size:
+    return Size(options.minibatch or NETWORKS.get(model, 32), options.leaves, options.steps)
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if not options.json:
+        print(text, flush=True)
+
+
+def _cases(model: str, places: Sequence[Place], options: argparse.Namespace) -> list[Case]:
+    """Return what is run of one model, in the order of a round."""
+    found: list[Case] = []
+    for place in places:
+        if "ours" in options.sides:
+            several = place.ranks > 1
+            found += [
+                Case(model, "ours", place, overlap == "on", plan)
+                for plan in (options.plans if several else ["data"])
+                for overlap in (options.overlaps if several else ["on"])
+            ]
+        if "ddp" in options.sides:
+            found.append(Case(model, "ddp", place))
+    apart = {place.alone for place in places if place.ranks > 1}
+    if "alone" in options.sides:
+        found += [Case(model, "alone", place) for place in sorted(apart, key=lambda place: place.ranks)]
+    return found
+
+
+def _compare(
+    model: str, places: Sequence[Place], options: argparse.Namespace, links: dict[str, LinkFigures]
+) -> dict[str, Any]:
+    """Measure one model."""
+    size, cases = _size(model, options), _cases(model, places, options)
+    _say(options, f"\n{model}, minibatch {size.batch}")
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(options.rounds):
+            first = round_ % len(cases)
+            for case in cases[first:] + cases[:first]:
+                sample(case, size, Path(folder))
+    weights = {sha256 for case in cases for sha256 in case.weights}
+    rows = [row(case, cases, size, links) for case in cases]
+    for line in table(rows):
+        _say(options, line)
+    if len(weights) > 1:
+        print(f"WRONG: {model}: the runs ended with different weights", file=sys.stderr)
+    fields = {"minibatch": size.batch, "leaves": size.leaves, "steps": size.steps, "rounds": options.rounds}
+    return {"model": model, **fields, "right": len(weights) <= 1, "rows": rows}
+
+
+def row(case: Case, cases: Sequence[Case], size: Size, links: dict[str, LinkFigures]) -> dict[str, Any]:
+    """Return the figures of a case; None where something was not measured."""
+    ours, link = case.side == "ours", case.place.link
+    step, figures = case.step_seconds, links.get(case.place.name)
+    apart = _step_of(cases, "alone", lambda other: other.place == case.place.alone) if ours else None
+    single = _step_of(cases, case.side, lambda other: other.place.ranks == 1)
+    ddp = _step_of(cases, "ddp", lambda other: other.place == case.place) if ours else None
+    told = statistics.median(case.communication_alone) if case.communication_alone else None
+    wire = None
+    if figures is not None and case.plan == "data" and case.side != "alone":
+        parameters = MODELS[case.model]().parameter_count()
+        wire = wire_seconds(parameters, case.place.ranks, figures.one_way_bits_per_s)
+    communication = wire if told is None else told
+    bound = None if apart is None or communication is None else max(apart, communication)
+    return {
+        "case": case.name,
+        "side": case.side,
+        "ranks": case.place.ranks,
+        "threads": case.place.threads,
+        "link": None if link is None else asdict(link),
+        "overlap": case.overlap if ours else None,
+        "plan": case.plan if ours else None,
+        "samples_per_second": size.batch / step,
+        "step_seconds_median": step,
+        "seconds": case.seconds,
+        "compute_alone_seconds": apart,
+        "communication_alone_seconds": told,
+        "wire_seconds": wire,
+        "step_over_bound": None if bound is None else step / bound,
+        "efficiency": None if single is None or case.side == "alone" else single / step,
+        "ratio_to_ddp": None if ddp is None else ddp / step,
+    }
+
+
+def _step_of(cases: Sequence[Case], side: str, wanted: Callable[[Case], bool]) -> float | None:
+    return next((case.step_seconds for case in cases if case.side == side and wanted(case)), None)
+
+
+def wire_seconds(parameters: int, ranks: int, bits_per_s: float) -> float:
+    """Return how long the bytes of part-reduce and part-broadcast take on each rank's link, each way."""
+    return 2 * (ranks - 1) / ranks * 32 * parameters / bits_per_s
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the rows as text."""
+    width = max(len(row["case"]) for row in rows)
+    head = ("step s", "samples/s", "compute", "comm", "x bound", "eff.", "x ddp")
+    lines = [f"  {'':{width}} " + " ".join(f"{name:>10}" for name in head)]
+    for row in rows:
+        told, wire = row["communication_alone_seconds"], row["wire_seconds"]
+        cells = (
+            f"{row['step_seconds_median']:.4f}",
+            f"{row['samples_per_second']:.2f}",
+            _cell(row["compute_alone_seconds"], 4),
+            _cell(told, 4) if told is not None else "~" * (wire is not None) + _cell(wire, 4),
+            _cell(row["step_over_bound"], 2),
+            _cell(row["efficiency"], 2),
+            _cell(row["ratio_to_ddp"], 2),
+        )
+        lines.append(f"  {row['case']:{width}} " + " ".join(f"{cell:>10}" for cell in cells))
+    return lines
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _print_json(
+    options: argparse.Namespace, links: dict[str, LinkFigures], results: Sequence[dict[str, Any]]
+) -> None:
+    threads = Threads(machine.cores())
+    described = machine.describe(Gauge(threads))
+    threads.close()
+    if "ddp" in options.sides:
+        described["versions"]["torch"] = metadata.version("torch")
+    tcp = {name: asdict(figures) for name, figures in links.items()}
+    machine.print_json("scaling", described, links=tcp, results=results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
