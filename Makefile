@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,plot,dev]'
 	@touch $@
 
 # Of Open MPI's flags: more ranks than cores; threads of a rank on all cores; ranks that wait give way.

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from comm import failure
+from comm.clock import Alignment, read_clock
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
 from engine.affinity import Cores, cores
+from engine.breakdown import Breakdown
 from engine.errors import UserError
 from engine.log import to_json
 from engine.prepare import Prepared, common, prepare
 from engine.recipe import Recipe
 from engine.run_folder import new_folder, rewind, writing
 from engine.start import Start
+from engine.trace import Recorder
+from engine.trace_file import check_writable, write_trace
 from engine.trainer import Trainer
 
 T = TypeVar("T")
@@ -34,14 +38,15 @@ def run(world: Communicator, resolve: Callable[[], Start]) -> dict[str, Any]:
     seen = cores(world)
     _agreed(world, lambda: _check_equal(world, prepared))
     folder = _agreed(world, lambda: _make_folder(prepared.start) if world.rank == 0 else None)
+    traced = _agreed(world, lambda: _trace_path(prepared.start.recipe) if world.rank == 0 else None)
     try:
-        results = _train(world, prepared, seen, folder)
+        results = _train(world, prepared, seen, folder, traced)
     except UserError as error:  # found by this rank alone, in the middle of the run
         failure.fail(world, str(error))
     except MemoryError as error:
         failure.fail(world, f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks")
     if folder is not None:
-        _say_goodbye(folder, results)
+        _say_goodbye(folder, results, traced)
     return results
 
 
@@ -80,11 +85,18 @@ def _make_folder(start: Start) -> Path:
     return folder
 
 
-def _train(world: Communicator, prepared: Prepared, seen: Cores, folder: Path | None) -> dict[str, Any]:
+def _trace_path(recipe: Recipe) -> Path | None:
+    return check_writable(recipe.trace) if recipe.trace else None
+
+
+def _train(
+    world: Communicator, prepared: Prepared, seen: Cores, folder: Path | None, traced: Path | None
+) -> dict[str, Any]:
     recipe = prepared.start.recipe
     threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
     _warn(world, seen, threads)
-    queue = _queue(world, recipe, spare_core=seen.available >= (threads + 1) * seen.ranks)
+    recorder = Recorder(keep=bool(recipe.trace))
+    queue = _queue(world, recipe, recorder, spare_core=seen.available >= (threads + 1) * seen.ranks)
     collectives = Collectives(world.split(0), prepared.tree)
     trainer = Trainer(
         recipe,
@@ -95,14 +107,22 @@ def _train(world: Communicator, prepared: Prepared, seen: Cores, folder: Path | 
         threads=threads,
         cores=seen.pinned(threads),
         folder=folder,
+        control=world,
+        recorder=recorder,
     )
     if prepared.start.state is None:
         trainer.initialise()
     else:
         trainer.restore(prepared.start.state, prepared.tensors)
         prepared.tensors.clear()
+    started = read_clock(world) if recipe.trace else None
     results = trainer.train()
     queue.close()
+    if started is not None:
+        table = results["where_the_time_went"]
+        cost = table["communication_alone_seconds"] if table else None
+        alignment = Alignment(started, read_clock(world))
+        write_trace(traced, world, recorder, alignment, communication_alone=cost)
     return results
 
 
@@ -114,18 +134,24 @@ def _warn(world: Communicator, seen: Cores, threads: int) -> None:
             print(f"warning: {complaint}", file=sys.stderr)
 
 
-def _queue(world: Communicator, recipe: Recipe, *, spare_core: bool) -> CommandQueue:
-    hook = failure.job_hook(world)
+def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool) -> CommandQueue:
+    on_failure = failure.job_hook(world)
+    on_span = recorder.communication if recorder.keep else None
     if recipe.overlap:
-        return CommThread(spare_core=spare_core, on_failure=hook)
-    return InlineCommThread(on_failure=hook)
+        return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)
+    return InlineCommThread(on_failure=on_failure, on_span=on_span)
 
 
-def _say_goodbye(folder: Path, results: dict[str, Any]) -> None:
+def _say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> None:
+    if results["where_the_time_went"]:
+        table = Breakdown.from_json(results["where_the_time_went"])
+        print("\n".join(table.lines()), file=sys.stderr, flush=True)
     shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
     try:
         print(to_json({name: results[name] for name in shown}), flush=True)
     except BrokenPipeError:  # nobody reads; Python tries once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if traced is not None:
+        print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
     end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
     print(f"{end} {folder}", file=sys.stderr, flush=True)

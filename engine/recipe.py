@@ -59,6 +59,7 @@ class Recipe:
     checkpoint_every: int = 1
     checkpoint_steps: int = 0
     out: str = ""
+    trace: str = ""
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     schedule: ScheduleFields = field(default_factory=ScheduleFields)
 
@@ -70,6 +71,7 @@ class Recipe:
         "checkpoint_every",
         "checkpoint_steps",
         "out",
+        "trace",
         "plan",
     )
     """Fields that change no weight: a resumed run may change them."""
@@ -132,13 +134,13 @@ class Recipe:
             )
 
     def to_toml(self) -> str:
-        """Return the recipe as TOML that `read_recipe` reads back to an equal one, except for `out`.
+        """Return the recipe as TOML that `read_recipe` reads back to an equal one, but for `out` and `trace`.
 
         Where a run was written is no part of what it computes, and must not be written over by the next.
         """
         lines, tables = [], []
         for name, value in asdict(self).items():
-            if name == "out":
+            if name in ("out", "trace"):
                 continue
             if isinstance(value, dict):
                 tables += [f"\n[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]

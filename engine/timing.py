@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from comm.comm_thread import CommandQueue
 from engine.data.loader import Loader
-
-WARM_STEPS = 3  # compile and touch memory for the first time: not part of the medians
+from engine.trace import Recorder, warm_steps
 
 
 @dataclass(frozen=True)
@@ -25,25 +24,30 @@ class Timing:
 class StepClock:
     """Laps from the end of one step to the end of the next."""
 
-    def __init__(self, queue: CommandQueue, loader: Loader):
-        self._queue, self._loader = queue, loader
+    def __init__(self, queue: CommandQueue, loader: Loader, recorder: Recorder):
+        self._queue, self._loader, self._recorder = queue, loader, recorder
         self.restart()
 
     def restart(self) -> None:
         """Begin a lap now: what came before belongs to no step."""
+        self._recorder.begin_step()
+        self._start_now()
+
+    def lap(self, number: int) -> Timing:
+        """End the lap of step `number` and begin the next."""
+        start, blocked, waited = self._start, self._blocked, self._waited
+        self._start_now()
+        self._recorder.end_step(number, start, self._start)
+        return Timing(self._start - start, self._blocked - blocked, self._waited - waited)
+
+    def _start_now(self) -> None:
         self._start = time.perf_counter()
         self._blocked, self._waited = self._queue.blocked_seconds, self._loader.wait_seconds
-
-    def lap(self) -> Timing:
-        """End a lap and begin the next."""
-        start, blocked, waited = self._start, self._blocked, self._waited
-        self.restart()
-        return Timing(self._start - start, self._blocked - blocked, self._waited - waited)
 
 
 def median(timings: Sequence[Timing]) -> Timing | None:
     """Return the medians of the steps after the first few; None without a step."""
-    steady = timings[min(WARM_STEPS, len(timings) // 2) :]
+    steady = timings[warm_steps(len(timings)) :]
     if not steady:
         return None
     return Timing(

@@ -45,6 +45,13 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ("checkpoint-every", "checkpoint_every", int, "N", "epochs between checkpoints; 0: none"),
     ("checkpoint-steps", "checkpoint_steps", int, "N", "steps between checkpoints, besides; 0: none"),
     ("out", "out", str, "DIR", "folder of the run; default runs/<recipe>-<time>"),
+    (
+        "trace",
+        "trace",
+        str,
+        "FILE",
+        "write when each rank computed, sent, waited and read; for ui.perfetto.dev, engine.explain",
+    ),
 )
 """Option, field of the recipe that it overrides, type, metavar, help."""
 
@@ -62,6 +69,7 @@ examples:
   srun -n 16 python -m engine.train vgg_a --data images:/data/imagenet --out runs/vgg
   python -m engine.train my.toml --steps 100 --lr 0.02     a recipe of your own
   mpirun -n 3 python -m engine.train --resume runs/vgg     go on where it stopped, on any number of ranks
+  mpirun -n 2 python -m engine.train --steps 20 --trace trace.json    then python -m engine.explain trace.json
 
 The run's folder holds recipe.toml (the whole run, resolved), metrics.jsonl (a line per step and epoch),
 run.json (the results) and checkpoints/. Exit codes: 0 done, 2 a mistake in what was given, 130 interrupted

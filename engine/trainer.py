@@ -11,7 +11,11 @@ from typing import Any
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
+from comm.communicator import Communicator
+from comm.threads import alone
+from engine.alone import communication_alone
 from engine.arrays import blocks, touch
+from engine.breakdown import Breakdown, combine
 from engine.checkpoint import State, save_checkpoint
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource
@@ -28,12 +32,14 @@ from engine.optimizer import SGD
 from engine.passes.convolution import set_convolutions
 from engine.passes.fork import insert_forks
 from engine.passes.fusion import fuse
+from engine.passes.trace import time_layers
 from engine.recipe import Recipe
 from engine.run_folder import writing
 from engine.schedule import Schedule
 from engine.step import train_step
 from engine.stop_signals import stop_signals
 from engine.timing import StepClock, Timing, median
+from engine.trace import Recorder
 from layers.kernels.jit import cache_is_cold
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
@@ -50,7 +56,7 @@ class Progress:
     evaluated_step: int = -1
     interrupted: bool = False
     results: dict[str, float | None] = field(
-        default_factory=lambda: {"final_loss": None, "test_loss": None, "test_accuracy": None}
+        default_factory=lambda: dict.fromkeys(("final_loss", "test_loss", "test_accuracy"))
     )
     timings: list[Timing] = field(default_factory=list)
 
@@ -66,6 +72,10 @@ class Trainer:
         The cores that the kernel threads stay on, this one too until the end of `train`.
     folder : Path or None
         The run's folder; only rank 0 has one.
+    control
+        For the main thread's own small agreements; None: this rank tells of its own time only.
+    recorder
+        Where this rank's time goes.
     """
 
     def __init__(
@@ -79,16 +89,20 @@ class Trainer:
         threads: int,
         cores: tuple[int, ...] | None = None,
         folder: Path | None = None,
+        control: Communicator | None = None,
+        recorder: Recorder | None = None,
     ):
         self.recipe, self.data, self.folder = recipe, data, folder
         self.collectives, self.queue = collectives, queue
+        self.control, self.recorder = control or alone(), recorder or Recorder()
+        self.recorder.watch(queue)
         tree = collectives.tree
         own, per_leaf = tree.leaves_of(collectives.communicator.rank), recipe.batch // tree.leaves
         self._mine = slice(own.start * per_leaf, own.stop * per_leaf)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         graph = set_convolutions(graph, recipe.conv)
-        graph = insert_forks(fuse(graph) if recipe.fuse else graph)
+        graph = time_layers(insert_forks(fuse(graph) if recipe.fuse else graph), self.recorder)
         self.model = Model(graph, collectives, queue)
         self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)
@@ -132,7 +146,8 @@ class Trainer:
             self._say_hello(log)
             self._run_steps(log, stop)
             self._finish(log)
-            results = self._describe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            results = self._describe(seconds, self._where_the_time_went(seconds))
             log.finish(results)
         return results
 
@@ -141,8 +156,11 @@ class Trainer:
         left = islice(self.sampler.training(first), self.total_steps - first)
         shares = (share.rows(self._mine) for share in left)
         augment, seed = Augment.parse(self.recipe.augment), self.recipe.seed
-        with Loader(self.data.train, shares, augment=augment, seed=seed) as loader:
-            clock = StepClock(self.queue, loader)
+        seen = self.recorder
+        with Loader(
+            self.data.train, shares, augment=augment, seed=seed, on_wait=seen.wait_for_data, on_load=seen.load
+        ) as loader:
+            clock = StepClock(self.queue, loader, seen)
             for batch in loader:
                 self._step(batch, clock, log, stop=bool(stop))
                 if self.progress.interrupted:
@@ -166,11 +184,12 @@ class Trainer:
         context.step, context.samples = progress.step, batch.samples
 
         def update(weights: Array, gradients: Array, velocity: Array) -> None:
-            self.optimizer.update(weights, gradients, velocity, rate)
+            with self.recorder.updating():
+                self.optimizer.update(weights, gradients, velocity, rate)
 
         train_step(self.model, self.memory, batch, self.loss, context, update, stop=stop)
         outcome = self.loss.wait()
-        timing = clock.lap()
+        timing = clock.lap(progress.step + 1)
         progress.timings.append(timing)
         progress.step += 1
         progress.interrupted = outcome.stop and progress.step < self.total_steps
@@ -211,28 +230,22 @@ class Trainer:
         self.progress.evaluated_step = self.progress.step
         if self.data.test is None:
             return
-        loss, accuracy = evaluate(
-            self.model,
-            self.memory,
-            self.loss,
-            self.context,
-            self.data.test,
-            self.recipe.batch,
-            self.collectives,
-            self.queue,
-        )
+        with self.recorder.doing("evaluation"):
+            own = self.model, self.memory, self.loss, self.context
+            loss, accuracy = evaluate(*own, self.data.test, self.recipe.batch, self.collectives, self.queue)
         self.progress.results |= {"test_loss": loss, "test_accuracy": accuracy}
         epoch = self.progress.step / self.sampler.steps_per_epoch
         log.epoch({"epoch": epoch, "step": self.progress.step, **self.progress.results})
 
     def _save(self) -> None:
         """Write a checkpoint (collective: the velocities come from all ranks)."""
-        self.model.wait()
-        velocities = self.model.standard_velocities(keep=self.folder is not None)
-        if self.folder is not None:
-            state = State(self.progress.step, self.recipe.to_toml(), self.data.identity)
-            with writing(self.folder):
-                save_checkpoint(self.folder, state, self.model.standard(), velocities)
+        with self.recorder.doing("checkpoint"):
+            self.model.wait()
+            velocities = self.model.standard_velocities(keep=self.folder is not None)
+            if self.folder is not None:
+                state = State(self.progress.step, self.recipe.to_toml(), self.data.identity)
+                with writing(self.folder):
+                    save_checkpoint(self.folder, state, self.model.standard(), velocities)
         self.progress.saved_step = self.progress.step
 
     def _say_hello(self, log: RunLog) -> None:
@@ -253,7 +266,13 @@ class Trainer:
         if cache_is_cold():
             log.say("compiling kernels (first run on this machine)")
 
-    def _describe(self, seconds: float) -> dict[str, Any]:
+    def _where_the_time_went(self, run_seconds: float) -> Breakdown | None:
+        cost = None
+        if not self.progress.interrupted:
+            cost = communication_alone(self.model, self.loss, self.control, run_seconds=run_seconds)
+        return combine(self.control.gather_objects(self.recorder.steady()), cost)
+
+    def _describe(self, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:
         recipe, progress = self.recipe, self.progress
         timing = median(progress.timings)
         return {
@@ -276,6 +295,7 @@ class Trainer:
             "exposed_communication_seconds_median": timing.exposed_communication if timing else None,
             "data_wait_seconds_median": timing.data_wait if timing else None,
             "seconds_total": seconds,
+            "where_the_time_went": breakdown.to_json() if breakdown else None,
         }
 
 

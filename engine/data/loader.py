@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -16,6 +16,9 @@ from engine.data.augment import Augment
 from engine.data.dataset import Dataset
 from engine.data.sampler import ABSENT, Share
 from engine.given_cores import run_anywhere
+
+SpanHook = Callable[[float, float], None]
+"""``hook(start, end)``, in seconds of `time.perf_counter`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,8 @@ class Loader:
         Keys the augmentation, together with the share's epoch and the sample's index.
     depth
         How many batches are prepared ahead.
+    on_wait, on_load
+        Called after each wait of the caller for a batch, and on the loader's thread after each batch.
 
     Attributes
     ----------
@@ -81,7 +86,10 @@ class Loader:
         augment: Augment | None = None,
         seed: int = 0,
         depth: int = 2,
+        on_wait: SpanHook | None = None,
+        on_load: SpanHook | None = None,
     ) -> None:
+        self._on_wait, self._on_load = on_wait, on_load
         self.wait_seconds = 0.0
         self._dataset = dataset
         self._shares = shares
@@ -108,7 +116,10 @@ class Loader:
             self._held = None
         asked = time.perf_counter()
         arrived = self._ready.get()
-        self.wait_seconds += time.perf_counter() - asked
+        now = time.perf_counter()
+        self.wait_seconds += now - asked
+        if self._on_wait is not None:
+            self._on_wait(asked, now)
         if isinstance(arrived, Batch):
             self._held = arrived
             return arrived
@@ -151,8 +162,11 @@ class Loader:
                     self._free.put(self._allocate(len(share.samples)))
                 started = True
             buffer = self._free.get()
+            start = time.perf_counter()
             if buffer is None or not self._fill(buffer, share):
                 return
+            if self._on_load is not None:
+                self._on_load(start, time.perf_counter())
             self._ready.put(replace(buffer, epoch=share.epoch))
 
     def _allocate(self, samples: int) -> Batch:

@@ -83,7 +83,7 @@ def train_rank(
     """Train as one rank, on the calling thread."""
     queue = CommThread() if recipe.overlap else InlineCommThread()
     collectives = Collectives(world.split(0), Tree.of(world.size, recipe.leaves), chunk_floats=1000)
-    trainer = Trainer(recipe, graph, data, collectives, queue, threads=threads, folder=folder)
+    trainer = Trainer(recipe, graph, data, collectives, queue, threads=threads, folder=folder, control=world)
     if restore is None:
         trainer.initialise()
     else:

@@ -1,0 +1,156 @@
+"""The command ``python -m engine.explain``: say where the time of a run went, and draw one step."""
+
+import argparse
+import json
+import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from comm import failure
+from engine.breakdown import Breakdown, combine
+from engine.errors import UserError
+from engine.paths import expand
+from engine.run_folder import RESULTS
+from engine.trace import COMPUTE, FOR_DATA, PASS, STEP, WAITS, Parts, Span, warm_steps
+from engine.trace_file import Trace, note, read_trace
+
+_EPILOG = """\
+examples:
+  mpirun -n 2 python -m engine.train vgg_a --data synthetic --steps 10 --trace trace.json --out runs/vgg
+  python -m engine.explain runs/vgg                       the table that the run ended with
+  python -m engine.explain trace.json                     the same, from the spans
+  python -m engine.explain trace.json --out step.png      and one step as a picture: a row per thread
+
+The table: means over all steps but the first few, and over ranks. Exposed communication is what held the
+training up, by layer; hidden is what ran beside the compute. On one rank there is no communication.
+The whole trace opens in https://ui.perfetto.dev. Exit codes: 0 done, 2 a mistake in what was given.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        failure.say_error(f"{message}; --help lists all options")
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m engine.explain",
+        description="Say where the time of a run went, from its folder or its trace.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", metavar="RUN_OR_TRACE", help="a run's folder, its run.json, or a trace file")
+    parser.add_argument("--out", metavar="FILE", help="draw one step of a trace: .png or .svg (extra: plot)")
+    parser.add_argument("--step", type=int, metavar="N", help="which step; default: one of median length")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _explain(options)
+    except UserError as error:
+        failure.say_error(str(error))
+        return 2
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> None:
+    path = expand(options.path, "path")
+    if path.is_dir():
+        path /= RESULTS
+    trace = None if path.name == RESULTS else read_trace(path)
+    breakdown = read_results(path) if trace is None else explain_trace(trace, path)
+    lines = breakdown.lines() if trace is None else breakdown.lines() + note(trace)
+    print(json.dumps(breakdown.to_json(), indent=2) if options.json else "\n".join(lines))
+    if options.out is None:
+        return
+    if trace is None:
+        raise UserError("out: a picture is drawn from a trace: run with --trace FILE, then explain FILE")
+    from engine.picture import draw_step  # noqa: PLC0415 -- matplotlib is an extra
+
+    draw_step(trace.ranks, _one_step(trace, options.step), expand(options.out, "out"))
+
+
+def read_results(path: Path) -> Breakdown:
+    """Return the table of a `run.json`.
+
+    Raises
+    ------
+    UserError
+        It cannot be read or holds no such table.
+    """
+    try:
+        table: Any = json.loads(path.read_bytes())["where_the_time_went"]
+        return Breakdown.from_json(table)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: does not say where the time went; is it of a finished run?") from error
+
+
+def explain_trace(trace: Trace, path: Path) -> Breakdown:
+    """Return the same table from the spans; `path` names the trace in errors.
+
+    Raises
+    ------
+    UserError
+        There is a rank without a step.
+    """
+    breakdown = combine([_parts(spans) for spans in trace.ranks], trace.communication_alone)
+    if breakdown is None:
+        raise UserError(f"{path}: holds no whole step of every rank")
+    return breakdown
+
+
+def _steps(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans of one rank's steady steps, in order."""
+    steps = sorted((span for span in spans if STEP in span.attributes), key=lambda span: span.start)
+    return steps[warm_steps(len(steps)) :]
+
+
+def _parts(spans: Sequence[Span]) -> Parts:
+    """Add up one rank's spans in its steady steps."""
+    steps, parts = _steps(spans), Parts()
+    starts = [step.start for step in steps]
+    for span in spans:
+        middle = (span.start + span.end) / 2
+        number = bisect_right(starts, middle) - 1
+        if number < 0 or middle > steps[number].end:  # between steps, such as evaluation
+            continue
+        seconds, single = span.end - span.start, Parts()
+        if STEP in span.attributes:
+            single.steps, single.wall = 1, seconds
+        elif span.row == COMPUTE and PASS in span.attributes:
+            single.compute[str(span.attributes[PASS])] = seconds
+        elif span.row == WAITS and FOR_DATA in span.attributes:
+            single.data = seconds
+        elif span.row == WAITS:
+            single.waits[span.name] = seconds
+        parts.add(single)
+    return parts
+
+
+def _one_step(trace: Trace, wanted: int | None) -> Span:
+    """Return rank 0's span of the step to draw."""
+    steps = _steps(trace.ranks[0])
+    if wanted is None:
+        return sorted(steps, key=lambda step: step.end - step.start)[len(steps) // 2]
+    recorded = [span for span in trace.ranks[0] if STEP in span.attributes]
+    for span in recorded:
+        if span.attributes[STEP] == wanted:
+            return span
+    numbers = [int(str(span.attributes[STEP])) for span in recorded]
+    raise UserError(f"step: got {wanted}; the trace has {min(numbers)} to {max(numbers)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""A picture of one training step: what each rank's threads did, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.trace import (
+    BACKWARD_DATA,
+    BACKWARD_WEIGHTS,
+    COMMUNICATION,
+    DATA,
+    FOR_DATA,
+    FORWARD,
+    PASS,
+    ROWS,
+    STEP,
+    UPDATE,
+    WAITS,
+    Span,
+)
+
+KINDS = (".png", ".svg")
+COLORS = {
+    "forward": "#4e79a7",
+    "backward weights": "#e15759",
+    "backward data": "#f28e2b",
+    "update": "#b07aa1",
+    "communication": "#59a14f",
+    "wait for communication": "#9d9d9d",
+    "wait for data": "#d0b000",
+    "load": "#76b7b2",
+}
+_PASSES = {
+    FORWARD: "forward",
+    BACKWARD_WEIGHTS: "backward weights",
+    BACKWARD_DATA: "backward data",
+    UPDATE: "update",
+}
+_LETTER = 0.0045  # share of the picture's width that a letter takes
+
+
+def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
+    """Draw what all ranks did in the time of one step (of rank 0) into a .png or .svg file.
+
+    Raises
+    ------
+    UserError
+        matplotlib is missing, or the file has another ending or cannot be written.
+    """
+    if path.suffix not in KINDS:
+        raise UserError(f"out: got {path}; must end in {' or '.join(KINDS)}")
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 -- an extra
+        from matplotlib.patches import Patch  # noqa: PLC0415 -- as above
+    except ImportError as error:
+        raise UserError("out: pictures need the extra plot: pip install 'lockstep-sgd[plot]'") from error
+    rows = [(rank, row) for rank in range(len(ranks)) for row in ROWS]
+    figure = Figure(figsize=(14, 1.2 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    seen = set[str]()
+    for place, (rank, row) in enumerate(rows):
+        seen |= _draw_row(axes, place, [span for span in ranks[rank] if span.row == row], step)
+    for rank in range(1, len(ranks)):
+        axes.axhline(rank * len(ROWS) - 0.5, color="black", linewidth=0.6)
+    axes.set_yticks(range(len(rows)), [f"rank {rank} {row}" for rank, row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, (step.end - step.start) * 1e3)
+    axes.set_xlabel("ms")
+    axes.set_title(f"step {step.attributes[STEP]}: {(step.end - step.start) * 1e3:.2f} ms")
+    patches = [Patch(color=color, label=kind) for kind, color in COLORS.items() if kind in seen]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(COLORS), fontsize=8, frameon=False)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UserError(f"out: {path}: cannot be written: {error.strerror}") from error
+
+
+def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[str]:
+    """Draw what of one row lies in the step, short spans over long ones; return the kinds of all."""
+    seen = set[str]()
+    for span in sorted(spans, key=lambda span: span.start - span.end):
+        kind, start, end = _kind(span), max(span.start, step.start), min(span.end, step.end)
+        if kind is None or start >= end:
+            continue
+        seen.add(kind)
+        left, width = (start - step.start) * 1e3, (end - start) * 1e3
+        axes.broken_barh(
+            [(left, width)], (place - 0.4, 0.8), color=COLORS[kind], edgecolor="white", linewidth=0.3
+        )
+        label = str(span.attributes.get("layer", span.name))
+        if end - start > _LETTER * len(label) * (step.end - step.start):
+            axes.text(left + width / 2, place, label, ha="center", va="center", fontsize=6)
+    return seen
+
+
+def _kind(span: Span) -> str | None:
+    """Return the entry of the legend that a span belongs to; None for what only holds others."""
+    if PASS in span.attributes:
+        return _PASSES.get(str(span.attributes[PASS]))
+    if span.row == WAITS:
+        return "wait for data" if FOR_DATA in span.attributes else "wait for communication"
+    return {COMMUNICATION: "communication", DATA: "load"}.get(span.row)

@@ -1,0 +1,191 @@
+"""What one rank records of its own time: sums of its steps always, every span only for a trace."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Protocol
+
+COMPUTE, COMMUNICATION, WAITS, DATA = ROWS = ("compute", "communication", "waits", "data")
+"""Rows of a rank: the main thread at work, the communication thread, the main thread waiting, the reader."""
+
+FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA = PASSES = ("forward", "backward_weights", "backward_data")
+UPDATE = "update"
+STEP, PASS, FOR_DATA = "step", "pass", "for_data"  # attributes by which spans are told apart
+DATA_WAIT = "wait for data"
+
+WARM_STEPS = 3  # compile and touch memory for the first time: no part of any mean or median
+MOST_SPANS = 1_000_000  # of a rank; some hundred bytes each
+
+
+@dataclass(frozen=True)
+class Span:
+    """One thing that a thread did, from `start` to `end` in seconds of its rank's `time.perf_counter`."""
+
+    name: str
+    row: str
+    start: float
+    end: float
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass
+class Parts:
+    """Seconds of one rank, summed over some steps; what none of the parts explains is the rest."""
+
+    steps: int = 0
+    wall: float = 0.0
+    compute: dict[str, float] = field(default_factory=dict)
+    """By pass, and UPDATE where the main thread does it."""
+    waits: dict[str, float] = field(default_factory=dict)
+    """Held up by communication, by the name of the job."""
+    data: float = 0.0
+    """Held up by the reader of the data."""
+
+    def add(self, other: "Parts", sign: int = 1) -> None:
+        """Add the steps of another, or take them away."""
+        self.steps += sign * other.steps
+        self.wall += sign * other.wall
+        self.data += sign * other.data
+        for mine, theirs in ((self.compute, other.compute), (self.waits, other.waits)):
+            for name, seconds in theirs.items():
+                mine[name] = mine.get(name, 0.0) + sign * seconds
+
+
+def warm_steps(steps: int) -> int:
+    """Return how many of the first steps are left out of means and medians: never all."""
+    return min(WARM_STEPS, steps // 2)
+
+
+class Waits(Protocol):
+    """What is read of a `comm.comm_thread.CommandQueue`: how long it held the main thread up."""
+
+    blocked_seconds: float
+    blocked_by_name: dict[str, float]
+
+
+class Recorder:
+    """Records one rank; `enter` to `end_step` are for its main thread.
+
+    Waits are read off the queue's counters at every border between two passes, so that the step loop has no
+    line about them: a wait that happened since the last border is taken to have just ended.
+
+    Parameters
+    ----------
+    keep
+        Keep every span in `spans`, as a trace needs. Costs memory; without, only sums are kept.
+    """
+
+    def __init__(self, *, keep: bool = False):
+        self.keep, self.spans, self.complete = keep, list[Span](), True
+        self._main = threading.get_ident()
+        self._queue: Waits | None = None
+        self._seen_seconds, self._seen = 0.0, dict[str, float]()
+        self._inline_update = 0.0
+        self._now, self._total = Parts(), Parts()
+        self._warm = [Parts()]
+
+    def watch(self, queue: Waits) -> None:
+        """Take the waits from this queue's counters; the calling thread is the main thread from now on."""
+        self._main, self._queue = threading.get_ident(), queue
+
+    def enter(self) -> float:
+        """Begin a pass: return the time."""
+        now = time.perf_counter()
+        self._notice_waits(now)
+        return now
+
+    def leave(self, node: str, direction: str, start: float) -> None:
+        """End the pass that `enter` began. What it waited for communication comes last in it."""
+        now = time.perf_counter()
+        end = now - self._notice_waits(now)
+        self._now.compute[direction] = self._now.compute.get(direction, 0.0) + end - start
+        if self.keep:
+            self._keep(Span(f"{node} {direction}", COMPUTE, start, end, {"layer": node, PASS: direction}))
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Time an update of weights, on whichever thread does it; the main thread's is compute, no wait."""
+        start = time.perf_counter()
+        yield
+        end, inline = time.perf_counter(), threading.get_ident() == self._main
+        if inline:
+            self._inline_update += end - start
+            self._now.compute[UPDATE] = self._now.compute.get(UPDATE, 0.0) + end - start
+        if self.keep:
+            self._keep(Span(UPDATE, COMPUTE if inline else COMMUNICATION, start, end, {PASS: UPDATE}))
+
+    @contextmanager
+    def doing(self, name: str) -> Iterator[None]:
+        """Keep a span of the main thread that belongs to no step."""
+        start = time.perf_counter()
+        yield
+        self.enter()
+        if self.keep:
+            self._keep(Span(name, COMPUTE, start, time.perf_counter()))
+
+    def communication(self, name: str, start: float, end: float, attributes: Mapping[str, object]) -> None:
+        """Keep a job of the communication thread."""
+        if self.keep:
+            self._keep(Span(name, COMMUNICATION, start, end, attributes))
+
+    def load(self, start: float, end: float) -> None:
+        """Keep the reading of a minibatch, on the reader's thread."""
+        if self.keep:
+            self._keep(Span("load", DATA, start, end))
+
+    def wait_for_data(self, start: float, end: float) -> None:
+        """Count what the main thread waited for a minibatch."""
+        self._now.data += end - start
+        if self.keep:
+            self._keep(Span(DATA_WAIT, WAITS, start, end, {FOR_DATA: True}))
+
+    def begin_step(self) -> None:
+        """Forget what was counted since the last step: it belongs to none."""
+        self.enter()
+        self._now = Parts()
+
+    def end_step(self, number: int, start: float, end: float) -> None:
+        """Count all since the last step, or `begin_step`, as this step's."""
+        self._notice_waits(end)
+        self._now.steps, self._now.wall = 1, end - start
+        self._total.add(self._now)
+        self._now = Parts()
+        if self._total.steps <= WARM_STEPS:
+            self._warm.append(deepcopy(self._total))
+        if self.keep:
+            self._keep(Span(f"step {number}", COMPUTE, start, end, {STEP: number}))
+
+    def steady(self) -> Parts:
+        """Return the sums without the first few steps."""
+        parts = deepcopy(self._total)
+        parts.add(self._warm[warm_steps(parts.steps)], -1)
+        return parts
+
+    def _notice_waits(self, now: float) -> float:
+        """Count what the queue has held up since the last call; return the seconds."""
+        queue = self._queue
+        if queue is None or queue.blocked_seconds == self._seen_seconds:
+            return 0.0
+        self._seen_seconds = queue.blocked_seconds
+        grown = {name: total - self._seen.get(name, 0.0) for name, total in queue.blocked_by_name.items()}
+        self._seen = dict(queue.blocked_by_name)
+        names = [name for name, seconds in grown.items() if seconds > 0]
+        end = now
+        for name in reversed(names):
+            updated = min(self._inline_update, grown[name])
+            self._inline_update -= updated
+            seconds = grown[name] - updated
+            self._now.waits[name] = self._now.waits.get(name, 0.0) + seconds
+            if self.keep:
+                self._keep(Span(name, WAITS, end - seconds, end))
+            end -= grown[name]
+        return now - end
+
+    def _keep(self, span: Span) -> None:
+        if len(self.spans) < MOST_SPANS:
+            self.spans.append(span)
+        else:
+            self.complete = False

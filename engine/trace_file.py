@@ -1,0 +1,191 @@
+"""The trace of a run, in the JSON format that Perfetto and chrome://tracing read."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comm.clock import Alignment
+from comm.communicator import CONTROL_TAG, Communicator, Message
+from engine.errors import UserError
+from engine.paths import expand
+from engine.trace import MOST_SPANS, ROWS, Recorder, Span
+
+ABOUT = "lockstep"  # what the file holds for engine.explain, among `otherData`
+_LANES = 100  # thread numbers that a row has: things that ran at the same time lie in lanes below each other
+
+
+def check_writable(text: str) -> Path:
+    """Return the file that a trace shall be written to, with all links followed.
+
+    Raises
+    ------
+    UserError
+        It is no file, or no file can be written there.
+    """
+    path = expand(text, "trace").resolve()
+    if path.exists() and not path.is_file():
+        raise UserError(f"trace: {path} is not a file")
+    unfinished = _unfinished(path)
+    try:
+        unfinished.touch()
+        unfinished.unlink()
+    except OSError as error:
+        raise UserError(f"trace: {path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def write_trace(
+    path: Path | None,
+    control: Communicator,
+    recorder: Recorder,
+    alignment: Alignment,
+    *,
+    communication_alone: float | None,
+) -> None:
+    """Gather the spans of all ranks and write them on rank 0, whole or not at all (collective).
+
+    Times are microseconds of rank 0's clock, counted from the first span of all.
+
+    Raises
+    ------
+    UserError
+        On rank 0, the only one with a `path`: it cannot be written.
+    """
+    spans = recorder.spans
+    moments = [alignment.to_root(span.start) for span in spans]
+    first = min(moment for moment in control.gather_objects(min(moments, default=None)) if moment is not None)
+    events = ",\n".join(json.dumps(event) for event in _events(control.rank, spans, alignment, first))
+    about = {
+        "ranks": control.size,
+        "communication_alone_seconds": communication_alone,
+        "clock_error_seconds": max(control.gather_objects(alignment.error)),
+        "complete": all(control.gather_objects(recorder.complete)),
+    }
+    texts = _to_root(control, events.encode())
+    if path is None:
+        return
+    try:
+        with _unfinished(path).open("wb") as file:
+            file.write(b'{"displayTimeUnit": "ms",\n"otherData": ')
+            file.write(json.dumps({ABOUT: about}).encode())
+            file.write(b',\n"traceEvents": [\n')
+            for rank, text in enumerate(texts):
+                file.write(b",\n" * (rank > 0) + text)
+            file.write(b"\n]}\n")
+        _unfinished(path).rename(path)
+    except OSError as error:
+        raise UserError(f"trace: {path}: cannot be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trace file holds; times are seconds of rank 0's clock."""
+
+    ranks: tuple[tuple[Span, ...], ...]
+    """The spans of each rank."""
+    communication_alone: float | None
+    complete: bool
+    """False where a rank had more spans than MOST_SPANS: the first ones are kept."""
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a trace that `write_trace` wrote.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or is something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        about = content["otherData"][ABOUT]
+        ranks: list[list[Span]] = [[] for _ in range(about["ranks"])]
+        for event in content["traceEvents"]:
+            if event["ph"] == "X":
+                ranks[event["pid"]].append(_span(event))
+        alone, complete = about["communication_alone_seconds"], about["complete"]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise UserError(f"{path}: is not a trace written by engine.train --trace") from error
+    return Trace(tuple(map(tuple, ranks)), alone, complete)
+
+
+def note(trace: Trace) -> list[str]:
+    """Return what a reader of the trace must know."""
+    return [] if trace.complete else [f"cut off: of each rank the first {MOST_SPANS:,} spans are kept"]
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unfinished")
+
+
+def _events(
+    rank: int, spans: Sequence[Span], alignment: Alignment, first: float
+) -> Iterator[dict[str, object]]:
+    """Yield the metadata of a rank's rows, then its spans."""
+    yield _named("process_name", rank, 0, f"rank {rank}")
+    yield {"name": "process_sort_index", "ph": "M", "pid": rank, "tid": 0, "args": {"sort_index": rank}}
+    for number, row in enumerate(ROWS):
+        lanes = 1
+        for lane, span in _in_lanes(span for span in spans if span.row == row):
+            lanes = max(lanes, lane + 1)
+            start, end = alignment.to_root(span.start) - first, alignment.to_root(span.end) - first
+            yield {
+                "name": span.name,
+                "cat": row,
+                "ph": "X",
+                "pid": rank,
+                "tid": number * _LANES + lane,
+                "ts": round(start * 1e6, 3),
+                "dur": round((end - start) * 1e6, 3),
+                "args": dict(span.attributes),
+            }
+        for lane in range(lanes):
+            tid = number * _LANES + lane
+            yield _named("thread_name", rank, tid, row if lane == 0 else f"{row} {lane + 1}")
+            yield {
+                "name": "thread_sort_index", "ph": "M", "pid": rank, "tid": tid, "args": {"sort_index": tid}
+            }  # fmt: skip
+
+
+def _named(what: str, rank: int, tid: int, name: str) -> dict[str, object]:
+    return {"name": what, "ph": "M", "pid": rank, "tid": tid, "args": {"name": name}}
+
+
+def _in_lanes(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
+    """Yield spans with a lane in which none crosses another: they lie side by side or inside each other."""
+    lanes: list[list[float]] = []  # the ends of the spans that are open in each
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        for ends in lanes:
+            while ends and ends[-1] <= span.start:
+                ends.pop()
+        free = (lane for lane, ends in enumerate(lanes) if not ends or span.end <= ends[-1])
+        lane = next(free, len(lanes))
+        if lane == len(lanes):
+            lanes.append([])
+        lanes[lane].append(span.end)
+        yield lane, span
+
+
+def _to_root(control: Communicator, text: bytes) -> list[bytes]:
+    """Send a text to rank 0, which gets those of all ranks; the others get none (collective)."""
+    sizes = control.gather_objects(len(text))
+    if control.rank > 0:
+        control.exchange([Message(0, CONTROL_TAG, np.frombuffer(text, np.uint8))], [])
+        return []
+    texts = [text]
+    for rank in range(1, control.size):
+        arrived = np.empty(sizes[rank], np.uint8)
+        control.exchange([], [Message(rank, CONTROL_TAG, arrived)])
+        texts.append(arrived.tobytes())
+    return texts
+
+
+def _span(event: dict[str, Any]) -> Span:
+    start, duration = float(event["ts"]) / 1e6, float(event["dur"]) / 1e6
+    return Span(str(event["name"]), str(event["cat"]), start, start + duration, dict(event["args"]))
