@@ -48,7 +48,8 @@ class Alignment:
     """From this rank's clock to rank 0's, by a reading at the start and one at the end.
 
     Clocks drift apart steadily (by some microseconds a second), so the offset between the two readings lies
-    on the straight line through them.
+    on the straight line through them. Where both may have seen the same offset, the better one holds
+    throughout: two ranks of one host have one clock.
     """
 
     first: Reading
@@ -61,9 +62,11 @@ class Alignment:
 
     def to_root(self, moment: float) -> float:
         """Return what rank 0's clock showed when this rank's showed `moment`."""
-        length = self.last.at - self.first.at
-        passed = min(1.0, max(0.0, (moment - self.first.at) / length)) if length > 0 else 0.0
-        return moment - self.first.offset - passed * (self.last.offset - self.first.offset)
+        drift = self.last.offset - self.first.offset
+        if abs(drift) <= self.first.error + self.last.error:
+            return moment - min(self.first, self.last, key=_error).offset
+        passed = (moment - self.first.at) / (self.last.at - self.first.at)
+        return moment - self.first.offset - min(1.0, max(0.0, passed)) * drift
 
 
 def _error(reading: Reading) -> float:

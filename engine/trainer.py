@@ -269,7 +269,8 @@ class Trainer:
     def _where_the_time_went(self, run_seconds: float) -> Breakdown | None:
         cost = None
         if not self.progress.interrupted:
-            cost = communication_alone(self.model, self.loss, self.control, run_seconds=run_seconds)
+            with self.recorder.doing("communication alone"):
+                cost = communication_alone(self.model, self.loss, self.control, run_seconds=run_seconds)
         return combine(self.control.gather_objects(self.recorder.steady()), cost)
 
     def _describe(self, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:

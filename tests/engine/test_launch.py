@@ -190,6 +190,41 @@ def test_ranks_that_find_other_checkpoints_are_refused(tmp_path):
         run_ranks(2, lambda world: run(world, lambda: resumed_run(str(runs[world.rank]), None, {"steps": 5})))
 
 
+def test_a_trace_that_cannot_be_written_is_refused_on_all_ranks_before_the_first_step(tmp_path):
+    changes = {"out": str(tmp_path / "run"), "trace": str(tmp_path / "none/trace.json")}
+    messages = []
+
+    def rank(world):
+        with pytest.raises(UserError) as refused:
+            run(world, lambda: new_run("digits", SHORT | changes))
+        messages.append(str(refused.value))
+
+    run_ranks(3, rank)
+    assert set(messages) == {
+        f"trace: {tmp_path}/none/trace.json: cannot be written: No such file or directory"
+    }
+    assert len(messages) == 3
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_a_trace_may_lie_in_the_runs_new_folder_and_a_run_goes_on_without_one(tmp_path):
+    trained(tmp_path / "run", trace=str(tmp_path / "run/trace.json"))
+    content = (tmp_path / "run/trace.json").read_text()
+    assert resumed(tmp_path / "run", steps=4)["steps"] == 4
+    assert (tmp_path / "run/trace.json").read_text() == content
+
+
+def test_the_end_of_a_run_says_where_the_time_went(tmp_path, capsys):
+    trained(tmp_path, steps=4)
+    errors = capsys.readouterr().err
+    lines = errors[errors.index("where the time went: ") :].splitlines()
+    labels = [line[:20].strip() for line in lines if line.startswith("  ")]
+    assert labels == [
+        "forward", "backward weights", "backward data", "update", "exposed communicat", "wait for data", "rest"
+    ]  # fmt: skip
+    assert lines[-1].startswith("done; ")
+
+
 def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -38,6 +38,12 @@ def test_the_saved_recipe_does_not_say_where_the_run_was_written():
     assert parse_recipe(Recipe(epochs=3, out="/some/where").to_toml(), "copy") == Recipe(epochs=3)
 
 
+def test_the_saved_recipe_does_not_say_where_the_trace_was_written():
+    recipe = Recipe(epochs=3, trace="trace.json")
+    assert parse_recipe(recipe.to_toml(), "copy") == Recipe(epochs=3)
+    assert "trace" in Recipe.NOT_IN_THE_BITS
+
+
 def test_a_name_that_no_file_can_have_is_refused():
     with pytest.raises(UserError, match=r"^recipe: x{300}: File name too long"):
         read_recipe("x" * 300)

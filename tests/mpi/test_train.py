@@ -118,6 +118,47 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path):
     assert json.loads((out / "run.json").read_text())["interrupted"] is True
 
 
+@pytest.mark.parametrize("overlap", ["on", "off"])
+def test_a_trace_changes_no_bit_and_explains_what_the_run_said(tmp_path, reference, overlap):
+    out, trace = tmp_path / "run", tmp_path / "trace.json"
+    done = train(2, *STEPS, "--overlap", overlap, "--out", out, "--trace", trace)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "run.json").read_text())
+    assert results["weights_sha256"] == reference["weights_sha256"]
+    assert "where the time went: " in done.stderr
+    tables = []
+    for path in (out, trace):
+        explained = run(sys.executable, "-m", "engine.explain", str(path), "--json")
+        assert explained.returncode == 0, explained.stderr
+        tables.append(json.loads(explained.stdout))
+    assert tables[0] == results["where_the_time_went"]
+    for name, value in tables[0].items():  # clocks and rounding take some millionths, or microseconds
+        assert tables[1][name] == pytest.approx(value, rel=1e-3, abs=2e-6), name
+    assert tables[0]["communication_alone_seconds"] > 0
+    assert 0 <= tables[0]["hidden_share"] <= 1
+
+
+def test_an_interrupted_run_writes_its_trace(tmp_path):
+    out, trace = tmp_path / "run", tmp_path / "trace.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.train", "--steps", "100000", "--out", out, "--trace", trace],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    explained = run(sys.executable, "-m", "engine.explain", str(trace))
+    assert explained.returncode == 0, explained.stderr
+    counted = re.findall(r"\(mean of \d+ steps?\)", errors)
+    assert re.findall(r"\(mean of \d+ steps?\)", explained.stdout) == counted != []
+
+
 def broken_images(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
@@ -156,6 +197,10 @@ MISTAKES = {
         r"minibatch: got 2048 with 1437 training samples",
     ),
     "a run to resume that is none": (["--resume", "{tmp}"], r"resume: .* holds no checkpoint"),
+    "a trace in a missing folder": (
+        ["--out", "{tmp}/traced{ranks}", "--trace", "{tmp}/none/trace.json"],
+        r"trace: .*none/trace\.json: cannot be written: No such file",
+    ),
     "an output folder that is a file": (
         ["--out", "{tmp}/typo.toml"],
         r"out: .*typo\.toml: cannot be written",

@@ -180,6 +180,21 @@ def test_waiting_is_measured() -> None:
     assert 0.005 < slow.wait_seconds < 1
 
 
+def test_each_wait_and_each_load_is_told() -> None:
+    waits, loads = list[tuple[float, float]](), list[tuple[float, float]]()
+    loader = Loader(
+        Numbered(delay_s=0.01),
+        shares_of([1, 2], [3, 4], [5, 6]),
+        on_wait=lambda start, end: waits.append((start, end)),
+        on_load=lambda start, end: loads.append((start, end)),
+    )
+    with loader:
+        assert len([batch.epoch for batch in loader]) == 3
+    assert len(loads) == 3
+    assert all(end - start >= 0.02 for start, end in loads)
+    assert sum(end - start for start, end in waits) == pytest.approx(loader.wait_seconds)
+
+
 def test_augmentation_that_does_not_fit_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"crop4 of \(2, 4, 4\)"):
         Loader(Numbered(), [], augment=Augment(crop_padding=4))

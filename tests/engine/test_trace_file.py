@@ -1,0 +1,145 @@
+"""A trace file: its form, how it is written, and what cannot be."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from comm.clock import Alignment, Reading
+from comm.threads import alone, run_ranks
+from engine.errors import UserError
+from engine.trace import COMMUNICATION, COMPUTE, DATA, WAITS, Recorder, Span
+from engine.trace_file import check_writable, read_trace, write_trace
+from tests.engine import json_schema
+
+SCHEMA = json.loads((Path(__file__).parent / "trace_schema.json").read_text())
+UNSHIFTED = Alignment(Reading(0.0, 0.0, 0.0), Reading(1.0, 0.0, 0.0))
+
+
+def recorder_of(*spans: Span) -> Recorder:
+    recorder = Recorder(keep=True)
+    recorder.spans += spans
+    return recorder
+
+
+def written(path: Path, *spans: Span) -> list[dict]:
+    """Write the spans as one rank, and return the complete events."""
+    write_trace(path, alone(), recorder_of(*spans), UNSHIFTED, communication_alone=None)
+    content = json.loads(path.read_text())
+    assert json_schema.errors(content, SCHEMA) == []
+    return [event for event in content["traceEvents"] if event["ph"] == "X"]
+
+
+def test_the_schema_finds_what_is_wrong():
+    event = {"name": "a", "cat": "data", "ph": "X", "pid": 0, "tid": 0, "ts": 0.5, "dur": 1, "args": {}}
+    schema = SCHEMA["properties"]["traceEvents"]["items"]
+    assert json_schema.errors(event, schema) == []
+    wrong = {"ph": "Z", "dur": -1, "ts": "0", "pid": 0.5, "cat": "x", "more": 1, "tid": True}
+    for name, value in wrong.items():
+        assert json_schema.errors(event | {name: value}, schema), name
+    assert json_schema.errors({name: event[name] for name in event if name != "ts"}, schema)
+
+
+def test_spans_come_back_as_they_were_with_times_from_the_first(tmp_path):
+    spans = (
+        Span("conv1 forward", COMPUTE, 10.0, 10.5, {"layer": "conv1"}),
+        Span("reduce conv1", COMMUNICATION, 10.25, 11.0, {"bytes": 400, "partner": 1}),
+        Span("update conv1", WAITS, 10.5, 11.0),
+        Span("load", DATA, 9.0, 9.5),
+    )
+    written(tmp_path / "trace.json", *spans)
+    trace = read_trace(tmp_path / "trace.json")
+    assert trace.complete
+    assert trace.communication_alone is None
+    for span, wanted in zip(trace.ranks[0], spans, strict=True):
+        assert (span.name, span.row, span.attributes) == (wanted.name, wanted.row, wanted.attributes)
+        assert (span.start, span.end) == pytest.approx((wanted.start - 9.0, wanted.end - 9.0), abs=1e-8)
+
+
+def test_rank_0_writes_all_ranks_by_its_own_clock(tmp_path):
+    path = tmp_path / "trace.json"
+
+    def work(world):
+        ahead = 100.0 * world.rank
+        alignment = Alignment(Reading(ahead, ahead, 1e-5 * world.rank), Reading(ahead + 9, ahead, 0.0))
+        recorder = recorder_of(Span(f"rank {world.rank}", COMPUTE, ahead + world.rank, ahead + 5.0))
+        file = path if world.rank == 0 else None
+        write_trace(file, world, recorder, alignment, communication_alone=0.25)
+
+    run_ranks(3, work)
+    content = json.loads(path.read_text())
+    assert json_schema.errors(content, SCHEMA) == []
+    assert content["otherData"]["lockstep"]["clock_error_seconds"] == 2e-5
+    trace = read_trace(path)
+    assert trace.communication_alone == 0.25
+    assert [(span.name, span.start, span.end) for (span,) in trace.ranks] == [
+        (f"rank {rank}", rank, 5.0) for rank in range(3)
+    ]
+    names = {
+        (event["pid"], event["args"]["name"])
+        for event in content["traceEvents"]
+        if event["name"] in ("process_name", "thread_name")
+    }
+    for rank in range(3):
+        for name in (f"rank {rank}", "compute", "communication", "waits", "data"):
+            assert (rank, name) in names
+
+
+def test_spans_of_a_row_that_cross_lie_in_lanes_and_nested_ones_do_not(tmp_path):
+    events = written(
+        tmp_path / "trace.json",
+        Span("whole", COMMUNICATION, 0.0, 4.0),
+        Span("nested", COMMUNICATION, 1.0, 2.0),
+        Span("crossing", COMMUNICATION, 3.0, 6.0),
+        Span("crossing both", COMMUNICATION, 3.5, 7.0),
+        Span("after", COMMUNICATION, 4.0, 5.0),
+    )
+    lanes = {event["name"]: event["tid"] % 100 for event in events}
+    assert lanes == {"whole": 0, "nested": 0, "crossing": 1, "crossing both": 2, "after": 0}
+
+
+def test_a_trace_that_cannot_be_written_is_refused_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert check_writable("trace.json") == tmp_path / "trace.json"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"^trace: .*none/trace\.json: cannot be written: No such file"):
+        check_writable("none/trace.json")
+    for text in (".", "/dev/null"):
+        with pytest.raises(UserError, match=r"^trace: .* is not a file$"):
+            check_writable(text)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^trace: .*cannot be written: Not a directory"):
+        check_writable("file/trace.json")
+
+
+def test_a_link_is_followed_and_an_old_trace_written_over(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for name in ("old", "new"):
+        written(check_writable(str(tmp_path / "link")), Span(name, COMPUTE, 0.0, 1.0))
+    assert (tmp_path / "link").is_symlink()
+    assert read_trace(tmp_path / "target").ranks[0][0].name == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+
+
+def test_a_folder_that_has_gone_is_one_clear_error(tmp_path):
+    with pytest.raises(UserError, match=r"^trace: .*gone/trace\.json: cannot be written: No such file"):
+        written(tmp_path / "gone/trace.json", Span("a", COMPUTE, 0.0, 1.0))
+
+
+OTHERS = (
+    "", "no JSON", "[]", "{}", '{"traceEvents": []}', '{"otherData": {"lockstep": {"ranks": "x"}}}',
+    "[" * 99999,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_what_is_no_trace_of_ours_is_refused(tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"other\.json: is not a trace written by engine\.train --trace"):
+        read_trace(path)
+
+
+def test_a_missing_trace_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.json: cannot be read: No such file"):
+        read_trace(tmp_path / "none.json")
