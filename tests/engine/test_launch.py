@@ -220,7 +220,8 @@ def test_the_end_of_a_run_says_where_the_time_went(tmp_path, capsys):
     lines = errors[errors.index("where the time went: ") :].splitlines()
     labels = [line[:20].strip() for line in lines if line.startswith("  ")]
     assert labels == [
-        "forward", "backward weights", "backward data", "update", "exposed communicat", "wait for data", "rest"
+        "forward", "backward weights", "backward data", "update", "exposed communicat", "wait for data",
+        "rest",
     ]  # fmt: skip
     assert lines[-1].startswith("done; ")
 
