@@ -89,7 +89,8 @@ def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[s
             [(left, width)], (place - 0.4, 0.8), color=COLORS[kind], edgecolor="white", linewidth=0.3
         )
         label = str(span.attributes.get("layer", span.name))
-        if end - start > _LETTER * len(label) * (step.end - step.start):
+        nested = kind == "update" and span.row == COMMUNICATION  # in a job, which has a label
+        if not nested and end - start > _LETTER * len(label) * (step.end - step.start):
             axes.text(left + width / 2, place, label, ha="center", va="center", fontsize=6)
     return seen
 
