@@ -62,8 +62,11 @@ def warm_steps(steps: int) -> int:
 class Waits(Protocol):
     """What is read of a `comm.comm_thread.CommandQueue`: how long it held the main thread up."""
 
-    blocked_seconds: float
     blocked_by_name: dict[str, float]
+
+    @property
+    def blocked_seconds(self) -> float:
+        """Seconds, the sum of `blocked_by_name`."""
 
 
 class Recorder:
