@@ -26,8 +26,9 @@ class Request:
 
     def wait(self) -> None:
         """Return when the job has ended; raise what it raised, or what another job raised before that."""
-        with self._queue.blocked(self._name), self._running:
-            pass
+        if not self._ended:
+            with self._queue.blocked(self._name), self._running:
+                pass
         if self._error is not None:
             raise self._error
 
@@ -114,6 +115,7 @@ class CommThread(CommandQueue):
         self._submitted: deque[Callable[[], None] | None] = deque()
         # Free when something has been submitted. A queue.SimpleQueue would do both, but its get() with a
         # short timeout sometimes never returned (CPython 3.11).
+        self._awaited = False  # whether the submitting thread is held up
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread = threading.Thread(target=self._serve, name="comm", daemon=True)
@@ -136,9 +138,23 @@ class CommThread(CommandQueue):
         self._hand_over(None)
         self._thread.join()
 
+    @contextmanager
+    def blocked(self, name: str) -> Iterator[None]:
+        """Let the thread hurry, and count the time."""
+        self._awaited = True
+        self._wake()
+        try:
+            with super().blocked(name):
+                yield
+        finally:
+            self._awaited = False
+
     def _hand_over(self, entry: Callable[[], None] | None) -> None:
-        """Wake the thread; only one thread submits, so nobody else frees the lock meanwhile."""
         self._submitted.append(entry)
+        self._wake()
+
+    def _wake(self) -> None:
+        """End the thread's nap; one thread submits and waits, so nobody else frees the lock meanwhile."""
         if self._bell.locked():
             self._bell.release()
 
@@ -152,7 +168,7 @@ class CommThread(CommandQueue):
                 else:
                     add()
             if scheduler.busy:
-                nap = self._patience.nap_s(moved=scheduler.turn())
+                nap = self._patience.nap_s(moved=scheduler.turn(), awaited=self._awaited)
             else:
                 nap = _UNTIL_RUNG if is_open else 0.0
             if nap:

@@ -22,8 +22,8 @@ BYTES_IN_FLIGHT = 4 << 20
 STALL_S = 0.02
 """A job that has not moved for so long holds up no other: longer than a chunk takes on all but slow links."""
 
-_POLL_S = 100e-6  # so long a wait only polls: a small message comes within it
-_NAPS_S = (50e-6, 400e-6)  # then it sleeps between polls; longer naps cost bandwidth
+_POLL_S = 1e-3  # so long a wait only polls while the main thread waits too: nobody needs the core
+_NAPS_S = (50e-6, 400e-6)  # else it sleeps between polls; longer naps cost bandwidth
 
 
 class Scheduler:
@@ -196,32 +196,42 @@ class _Job:
 
 
 class Patience:
-    """How a thread that polls waits: at first it only polls, then it naps between polls, longer and longer.
+    """How a thread that polls waits: it naps between polls, longer and longer.
+
+    While the main thread waits for a job, it only polls at first. While that computes, it must not: it would
+    take the core from the kernels, and the interpreter's lock from the main thread between two of them.
 
     Parameters
     ----------
     spare_core
-        Whether the thread has a core of its own and may poll all the time. A thread that does so without one
-        takes the core from the kernels.
+        Whether the thread has a core of its own and may poll all the time.
     """
 
     def __init__(self, *, spare_core: bool = False):
         self._spare_core, self._since = spare_core, 0.0
 
-    def nap_s(self, *, moved: bool) -> float:
-        """Return how long to sleep now, given whether the last poll has found something."""
+    def nap_s(self, *, moved: bool, awaited: bool) -> float:
+        """Return how long to sleep now.
+
+        Parameters
+        ----------
+        moved
+            Whether the last poll has found something.
+        awaited
+            Whether the main thread waits.
+        """
         if moved or self._spare_core:
             self._since = 0.0
             return 0.0
         now = time.perf_counter()
         self._since = self._since or now
         waited = now - self._since
-        return 0.0 if waited < _POLL_S else min(max(_NAPS_S[0], waited / 4), _NAPS_S[1])
+        return 0.0 if awaited and waited < _POLL_S else min(max(_NAPS_S[0], waited / 4), _NAPS_S[1])
 
 
 def run(scheduler: Scheduler, patience: Patience) -> None:
     """Return when all jobs have ended."""
     while scheduler.busy:
-        nap = patience.nap_s(moved=scheduler.turn())
+        nap = patience.nap_s(moved=scheduler.turn(), awaited=True)
         if nap:
             time.sleep(nap)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from comm.communicator import Communicator, Message
 
@@ -21,7 +22,7 @@ class Exchange:
     unfinished: int = 0
     """How many of the job's exchanges before this one may still be on their way when it is posted."""
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """What goes out or what comes in, whichever is more."""
         return max(sum(m.array.nbytes for m in side) for side in (self.sends, self.receives))

@@ -291,15 +291,19 @@ def test_blocked_seconds_are_kept_by_the_name_of_the_job() -> None:
     assert queue.blocked_seconds == sum(queue.blocked_by_name.values())
 
 
-def test_naps_begin_after_a_while_and_grow_unless_a_core_is_to_spare() -> None:
-    patience = Patience()
-    assert patience.nap_s(moved=False) == 0
-    time.sleep(0.001)
-    first = patience.nap_s(moved=False)
-    time.sleep(0.01)
-    assert 0 < first < patience.nap_s(moved=False) < 0.001
-    assert patience.nap_s(moved=True) == patience.nap_s(moved=False) == 0
-    spinning = Patience(spare_core=True)
-    spinning.nap_s(moved=False)
-    time.sleep(0.001)
-    assert spinning.nap_s(moved=False) == 0
+def test_naps_grow_unless_a_core_is_to_spare_and_begin_later_while_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [5.0]
+    monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
+    patience, awaited, spinning = Patience(), Patience(), Patience(spare_core=True)
+    first = patience.nap_s(moved=False, awaited=False)
+    assert awaited.nap_s(moved=False, awaited=True) == spinning.nap_s(moved=False, awaited=False) == 0
+    now[0] += 0.01
+    later = patience.nap_s(moved=False, awaited=False)
+    assert 0 < first < later < 0.001
+    assert awaited.nap_s(moved=False, awaited=True) == later
+    assert spinning.nap_s(moved=False, awaited=False) == 0
+    for each in (patience, awaited):
+        assert each.nap_s(moved=True, awaited=False) == 0
+        assert each.nap_s(moved=False, awaited=True) == 0
