@@ -7,6 +7,7 @@ from typing import Any
 from engine.trace import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, UPDATE, Parts
 
 SHOWN_LAYERS = 4  # of exposed communication; the others in one row
+_WIDTH = 24  # of the names; a bucket's may be longer
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Breakdown:
     data_wait_seconds: float
     rest_seconds: float
     exposed_communication_seconds_by_layer: dict[str, float]
-    """Longest first."""
+    """By what a job works on, a layer or a bucket of several ("conv1..fc3"); longest first."""
     compute_seconds_by_rank: list[float]
     slowest_rank: int
     imbalance: float
@@ -55,19 +56,27 @@ class Breakdown:
 
     def lines(self) -> list[str]:
         """Return the table as people read it."""
-        steps = f"{self.steps} step{'s' * (self.steps != 1)}"
-        lines = [f"where the time went: {_ms(self.step_seconds)} a step (mean of {steps})"]
-        lines += [self._row("forward", self.forward_seconds)]
-        lines += [self._row("backward weights", self.backward_weights_seconds)]
-        lines += [self._row("backward data", self.backward_data_seconds)]
-        lines += [self._row("update", self.update_seconds)]
-        lines += [self._row("exposed communication", self.exposed_communication_seconds)]
         layers = list(self.exposed_communication_seconds_by_layer.items())
-        lines += [self._row(f"  {layer}", seconds) for layer, seconds in layers[:SHOWN_LAYERS]]
+        rows = [
+            ("forward", self.forward_seconds),
+            ("backward weights", self.backward_weights_seconds),
+            ("backward data", self.backward_data_seconds),
+            ("update", self.update_seconds),
+            ("exposed communication", self.exposed_communication_seconds),
+            *((f"  {layer}", seconds) for layer, seconds in layers[:SHOWN_LAYERS]),
+        ]
         if others := layers[SHOWN_LAYERS:]:
-            lines += [self._row(f"  {len(others)} others", sum(seconds for _, seconds in others))]
-        lines += [self._row("wait for data", self.data_wait_seconds)]
-        lines += [self._row("rest", self.rest_seconds)]
+            rows.append((f"  {len(others)} others", sum(seconds for _, seconds in others)))
+        rows += [("wait for data", self.data_wait_seconds), ("rest", self.rest_seconds)]
+        width = max(_WIDTH, *(len(name) for name, _ in rows))
+        lines = [
+            f"where the time went: {_ms(self.step_seconds)} a step "
+            f"(mean of {self.steps} step{'s' * (self.steps != 1)})"
+        ]
+        lines += [
+            f"  {name:<{width}}{_ms(seconds):>12}{seconds / self.step_seconds:>8.1%}"
+            for name, seconds in rows
+        ]
         if len(self.compute_seconds_by_rank) > 1:
             slowest = self.compute_seconds_by_rank[self.slowest_rank]
             lines += [
@@ -82,9 +91,6 @@ class Breakdown:
                 f"{': late ranks and the update expose more than that' * more}"
             ]
         return lines
-
-    def _row(self, name: str, seconds: float) -> str:
-        return f"  {name:<24}{_ms(seconds):>12}{seconds / self.step_seconds:>8.1%}"
 
 
 def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
@@ -139,7 +145,7 @@ def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
 
 
 def _by_layer(parts: Parts) -> dict[str, float]:
-    """Add the jobs of a layer ("reduce fc6", "update fc6") and divide by the steps."""
+    """Add the jobs of a layer or bucket ("reduce fc6", "update fc6") and divide by the steps."""
     layers = dict[str, float]()
     for job, seconds in parts.waits.items():
         layer = job.partition(" ")[2] or job

@@ -89,6 +89,20 @@ def test_another_table_is_refused(change):
         Breakdown.from_json(None)
 
 
+def test_the_jobs_of_a_bucket_are_one_row_and_its_name_may_be_long():
+    bucket = "block1.conv1..block2.project"
+    rank = parts()
+    rank.waits = {f"reduce {bucket}": 0.5, f"update {bucket}": 0.25, "gather loss": 0.125}
+    lines = combine([rank], None).lines()
+    assert not any(bucket in line for line in lines)  # one rank
+    lines = combine([rank, rank], None).lines()
+    assert lines[6:8] == [
+        "    block1.conv1..block2.project   375.00 ms    3.8%",
+        "    loss                            62.50 ms    0.6%",
+    ]
+    assert len({len(line) for line in lines[1:10]}) == 1
+
+
 def test_the_table_as_people_read_it():
     waits = {f"reduce_conv{number}": number / 100 for number in range(1, 7)}
     assert combine([parts(**waits), parts(0.5, **waits)], 0.84).lines() == [
