@@ -10,8 +10,10 @@ from engine.trace import (
     BACKWARD_WEIGHTS,
     COMMUNICATION,
     DATA,
+    EXCHANGE,
     FOR_DATA,
     FORWARD,
+    KIND,
     PASS,
     ROWS,
     STEP,
@@ -19,6 +21,7 @@ from engine.trace import (
     WAITS,
     Span,
 )
+from engine.trace_file import lanes_of
 
 KINDS = (".png", ".svg")
 COLORS = {
@@ -55,15 +58,20 @@ def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
         from matplotlib.patches import Patch  # noqa: PLC0415 -- as above
     except ImportError as error:
         raise UserError("out: pictures need the extra plot: pip install 'lockstep-sgd[plot]'") from error
-    rows = [(rank, row) for rank in range(len(ranks)) for row in ROWS]
+    rows = [
+        (f"rank {rank} {name}", spans)
+        for rank in range(len(ranks))
+        for row in ROWS
+        for name, spans in lanes_of(row, _drawn(ranks[rank], step))
+    ]
     figure = Figure(figsize=(14, 1.2 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     seen = set[str]()
-    for place, (rank, row) in enumerate(rows):
-        seen |= _draw_row(axes, place, [span for span in ranks[rank] if span.row == row], step)
-    for rank in range(1, len(ranks)):
-        axes.axhline(rank * len(ROWS) - 0.5, color="black", linewidth=0.6)
-    axes.set_yticks(range(len(rows)), [f"rank {rank} {row}" for rank, row in rows])
+    for place, (name, spans) in enumerate(rows):
+        seen |= _draw_row(axes, place, spans, step)
+        if place and name.endswith(ROWS[0]):
+            axes.axhline(place - 0.5, color="black", linewidth=0.6)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, (step.end - step.start) * 1e3)
     axes.set_xlabel("ms")
@@ -74,6 +82,15 @@ def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise UserError(f"out: {path}: cannot be written: {error.strerror}") from error
+
+
+def _drawn(spans: Sequence[Span], step: Span) -> list[Span]:
+    """Return what is seen of a step: whole jobs, which are labelled, and not their exchanges."""
+    return [
+        span
+        for span in spans
+        if span.start < step.end and span.end > step.start and span.attributes.get(KIND) != EXCHANGE
+    ]
 
 
 def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[str]:
@@ -89,8 +106,7 @@ def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[s
             [(left, width)], (place - 0.4, 0.8), color=COLORS[kind], edgecolor="white", linewidth=0.3
         )
         label = str(span.attributes.get("layer", span.name))
-        nested = kind == "update" and span.row == COMMUNICATION  # in a job, which has a label
-        if not nested and end - start > _LETTER * len(label) * (step.end - step.start):
+        if end - start > _LETTER * len(label) * (step.end - step.start):
             axes.text(left + width / 2, place, label, ha="center", va="center", fontsize=6)
     return seen
 

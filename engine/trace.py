@@ -15,6 +15,7 @@ FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA = PASSES = ("forward", "backward_weight
 UPDATE = "update"
 STEP, PASS, FOR_DATA = "step", "pass", "for_data"  # attributes by which spans are told apart
 DATA_WAIT = "wait for data"
+KIND, EXCHANGE = "kind", "exchange"  # of the spans of a queue: an exchange of messages, not its whole job
 
 WARM_STEPS = 3  # compile and touch memory for the first time: no part of any mean or median
 MOST_SPANS = 1_000_000  # of a rank; some hundred bytes each
@@ -130,7 +131,7 @@ class Recorder:
             self._keep(Span(name, COMPUTE, start, time.perf_counter()))
 
     def communication(self, name: str, start: float, end: float, attributes: Mapping[str, object]) -> None:
-        """Keep a job of the communication thread."""
+        """Keep a job of the communication thread, or one of its exchanges."""
         if self.keep:
             self._keep(Span(name, COMMUNICATION, start, end, attributes))
 

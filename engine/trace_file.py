@@ -12,10 +12,11 @@ from comm.clock import Alignment
 from comm.communicator import CONTROL_TAG, Communicator, Message
 from engine.errors import UserError
 from engine.paths import expand
-from engine.trace import MOST_SPANS, ROWS, Recorder, Span
+from engine.trace import COMMUNICATION, EXCHANGE, KIND, MOST_SPANS, PASS, ROWS, Recorder, Span
 
 ABOUT = "lockstep"  # what the file holds for engine.explain, among `otherData`
-_LANES = 100  # thread numbers that a row has: things that ran at the same time lie in lanes below each other
+_LANES = 10_000  # thread numbers that a row has, more than a network has jobs
+_KINDS = ("", ", update", ", exchanges")  # whole jobs, or all spans of another row, come first
 
 
 def check_writable(text: str) -> Path:
@@ -120,6 +121,46 @@ def note(trace: Trace) -> list[str]:
     return [] if trace.complete else [f"cut off: of each rank the first {MOST_SPANS:,} spans are kept"]
 
 
+def lanes_of(row: str, spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
+    """Return named lanes of one row of a rank, one at least, with the spans of each by their start.
+
+    Spans of a lane lie side by side or inside each other, none crosses another. Communication has lanes
+    of its own for whole jobs, for the updates of weights and for the exchanges.
+    """
+    named = []
+    for kind in _KINDS:
+        lanes = _in_lanes(span for span in spans if span.row == row and _kind(span) == kind)
+        named += [
+            (f"{row}{kind}" if number == 1 else f"{row}{kind} {number}", lane)
+            for number, lane in enumerate(lanes, start=1)
+        ]
+    return named or [(row, [])]
+
+
+def _kind(span: Span) -> str:
+    if span.row == COMMUNICATION and PASS in span.attributes:
+        return ", update"
+    return ", exchanges" if span.attributes.get(KIND) == EXCHANGE else ""
+
+
+def _in_lanes(spans: Iterable[Span]) -> list[list[Span]]:
+    """Put each span into the first lane where it crosses none."""
+    lanes: list[list[Span]] = []
+    open_ends: list[list[float]] = []  # of the spans in each lane that have not ended
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        for ends in open_ends:
+            while ends and ends[-1] <= span.start:
+                ends.pop()
+        free = (lane for lane, ends in enumerate(open_ends) if not ends or span.end <= ends[-1])
+        lane = next(free, len(lanes))
+        if lane == len(lanes):
+            lanes.append([])
+            open_ends.append([])
+        lanes[lane].append(span)
+        open_ends[lane].append(span.end)
+    return lanes
+
+
 def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.unfinished")
 
@@ -131,45 +172,31 @@ def _events(
     yield _named("process_name", rank, 0, f"rank {rank}")
     yield {"name": "process_sort_index", "ph": "M", "pid": rank, "tid": 0, "args": {"sort_index": rank}}
     for number, row in enumerate(ROWS):
-        lanes = 1
-        for lane, span in _in_lanes(span for span in spans if span.row == row):
-            lanes = max(lanes, lane + 1)
-            start, end = alignment.to_root(span.start) - first, alignment.to_root(span.end) - first
-            yield {
-                "name": span.name,
-                "cat": row,
-                "ph": "X",
-                "pid": rank,
-                "tid": number * _LANES + lane,
-                "ts": round(start * 1e6, 3),
-                "dur": round((end - start) * 1e6, 3),
-                "args": dict(span.attributes),
-            }
-        for lane in range(lanes):
+        for lane, (name, inside) in enumerate(lanes_of(row, spans)):
             tid = number * _LANES + lane
-            yield _named("thread_name", rank, tid, row if lane == 0 else f"{row} {lane + 1}")
+            yield _named("thread_name", rank, tid, name)
             yield {
                 "name": "thread_sort_index", "ph": "M", "pid": rank, "tid": tid, "args": {"sort_index": tid}
             }  # fmt: skip
+            for span in inside:
+                # whole nanoseconds: what was nested, or side by side, remains so
+                start, end = (
+                    round((alignment.to_root(moment) - first) * 1e9) for moment in (span.start, span.end)
+                )
+                yield {
+                    "name": span.name,
+                    "cat": row,
+                    "ph": "X",
+                    "pid": rank,
+                    "tid": tid,
+                    "ts": start / 1e3,
+                    "dur": (end - start) / 1e3,
+                    "args": dict(span.attributes),
+                }
 
 
 def _named(what: str, rank: int, tid: int, name: str) -> dict[str, object]:
     return {"name": what, "ph": "M", "pid": rank, "tid": tid, "args": {"name": name}}
-
-
-def _in_lanes(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
-    """Yield spans with a lane in which none crosses another: they lie side by side or inside each other."""
-    lanes: list[list[float]] = []  # the ends of the spans that are open in each
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        for ends in lanes:
-            while ends and ends[-1] <= span.start:
-                ends.pop()
-        free = (lane for lane, ends in enumerate(lanes) if not ends or span.end <= ends[-1])
-        lane = next(free, len(lanes))
-        if lane == len(lanes):
-            lanes.append([])
-        lanes[lane].append(span.end)
-        yield lane, span
 
 
 def _to_root(control: Communicator, text: bytes) -> list[bytes]:

@@ -12,11 +12,12 @@ from engine.breakdown import Breakdown
 from engine.explain import explain_trace, main, read_results
 from engine.launch import run
 from engine.start import new_run
-from engine.trace import COMMUNICATION, COMPUTE, DATA, PASSES
+from engine.trace import COMPUTE, DATA, PASSES
 from engine.trace_file import read_trace
 from tests.engine import json_schema
-from tests.engine.test_trace_file import SCHEMA
+from tests.engine.test_trace_file import SCHEMA, crossings
 
+BUCKET = "conv2..fc5"
 SHORT = {"epochs": 0, "steps": 8, "threads": 1, "checkpoint_steps": 4, "evaluate_every": 1}
 
 
@@ -73,7 +74,9 @@ def test_tracing_changes_no_bit(tmp_path, traced):
 
 
 def test_a_trace_has_the_form_that_perfetto_reads(traced):
-    assert json_schema.errors(json.loads(traced[2].read_text()), SCHEMA) == []
+    content = json.loads(traced[2].read_text())
+    assert json_schema.errors(content, SCHEMA) == []
+    assert crossings(event for event in content["traceEvents"] if event["ph"] == "X") == []
 
 
 def test_a_trace_has_all_passes_jobs_and_minibatches_of_every_rank(traced):
@@ -85,9 +88,11 @@ def test_a_trace_has_all_passes_jobs_and_minibatches_of_every_rank(traced):
             assert names.count(f"conv2 {direction}") >= 8
         assert names.count("conv1 backward_weights") == 8
         assert "conv1 backward_data" not in names
-        jobs = [span.name for span in spans if span.row == COMMUNICATION]
-        for job in ("reduce conv1", "update conv1", "loss"):
-            assert jobs.count(job) >= 8
+        jobs = [span.name for span in spans if span.attributes.get("kind") == "job"]
+        exchanges = [span.name for span in spans if span.attributes.get("kind") == "exchange"]
+        for job in (f"reduce {BUCKET}", f"update {BUCKET}", "gather loss"):
+            assert jobs.count(job) > 8
+            assert exchanges.count(job) == jobs.count(job)
         assert sum(span.row == DATA for span in spans) >= 8
         main = [span.name for span in spans if span.row == COMPUTE]
         assert main.count("evaluation") == 1

@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from comm.clock import Alignment, Reading
 from comm.threads import alone, run_ranks
 from engine.errors import UserError
 from engine.trace import COMMUNICATION, COMPUTE, DATA, WAITS, Recorder, Span
-from engine.trace_file import check_writable, read_trace, write_trace
+from engine.trace_file import check_writable, lanes_of, read_trace, write_trace
 from tests.engine import json_schema
 
 SCHEMA = json.loads((Path(__file__).parent / "trace_schema.json").read_text())
@@ -94,8 +95,59 @@ def test_spans_of_a_row_that_cross_lie_in_lanes_and_nested_ones_do_not(tmp_path)
         Span("crossing both", COMMUNICATION, 3.5, 7.0),
         Span("after", COMMUNICATION, 4.0, 5.0),
     )
-    lanes = {event["name"]: event["tid"] % 100 for event in events}
+    first = min(event["tid"] for event in events)
+    lanes = {event["name"]: event["tid"] - first for event in events}
     assert lanes == {"whole": 0, "nested": 0, "crossing": 1, "crossing both": 2, "after": 0}
+
+
+def test_jobs_come_before_updates_and_these_before_exchanges():
+    spans = [
+        Span("reduce fc6", COMMUNICATION, 0.25, 0.75, {"kind": "exchange"}),
+        Span("reduce fc6", COMMUNICATION, 0.5, 1.0, {"kind": "exchange"}),
+        Span("reduce fc6", COMMUNICATION, 0.0, 1.0, {"kind": "job"}),
+        Span("update", COMMUNICATION, 0.5, 0.75, {"pass": "update"}),
+        Span("gather loss", COMMUNICATION, 0.5, 2.0, {"kind": "job"}),
+        Span("fc6 forward", COMPUTE, 0.0, 1.0, {"pass": "forward"}),
+    ]
+    lanes = lanes_of(COMMUNICATION, spans)
+    assert [name for name, _ in lanes] == [
+        "communication", "communication 2", "communication, update", "communication, exchanges",
+        "communication, exchanges 2",
+    ]  # fmt: skip
+    assert [lane for _, lane in lanes] == [[spans[at]] for at in (2, 4, 3, 0, 1)]
+    assert lanes_of(COMPUTE, spans) == [("compute", [spans[5]])]
+    assert lanes_of(WAITS, spans) == [("waits", [])]
+
+
+def crossings(events):
+    """Return pairs of events of one thread that partly overlap, which no viewer can draw."""
+    threads = {}
+    for event in events:
+        start = round(event["ts"] * 1e3)
+        thread = threads.setdefault((event["pid"], event["tid"]), [])
+        thread.append((start, -start - round(event["dur"] * 1e3), event["name"]))
+    found = []
+    for thread in threads.values():
+        around = []  # the events that have not ended
+        for start, end, name in sorted(thread):
+            while around and -around[-1][1] <= start:
+                around.pop()
+            found += [(other[2], name) for other in around if -end > -other[1]]
+            around.append((start, end, name))
+    return found
+
+
+def test_events_of_one_thread_never_partly_overlap(tmp_path):
+    rng = np.random.default_rng(5)
+    starts, lengths = rng.random(300) * 1e-3, rng.random(300) * 1e-4
+    spans = [
+        Span(f"job {number}", COMMUNICATION, 7e4 + start, 7e4 + start + length, {"kind": "exchange"})
+        for number, (start, length) in enumerate(zip(starts, lengths, strict=True))
+    ]
+    spans += [Span(f"after {span.name}", WAITS, span.end, span.end + 1e-4 / 3) for span in spans[:9]]
+    events = written(tmp_path / "trace.json", *spans)
+    assert crossings(events) == []
+    assert crossings([event | {"tid": 0} for event in events])
 
 
 def test_a_trace_that_cannot_be_written_is_refused_before_the_run(tmp_path, monkeypatch):
