@@ -35,9 +35,11 @@ python -m engine.train on synthetic data; "ddp" PyTorch's DistributedDataParalle
 images, fused SGD, memory kept between steps and huge pages, on the same minibatch, ranks, threads and links;
 "alone" our compute alone: as many processes that do not know each other, each on its part of the minibatch.
 
-Each round runs everything once, in turn; shown are medians over the steady steps of all rounds. "comm" is
-what a step's communication takes alone, where run.json says it, else (~) the time of its bytes at the
-measured TCP bandwidth. "x bound" is the step over the larger of compute and communication alone, "eff." the
+Each round runs everything once, in turn; shown are medians over the steady steps of all rounds. "compute" is
+that of "alone", else (~) what run.json says of the run itself, where communication shares the cores. "comm"
+is what a step's communication takes alone, as run.json says, else (~) the time of its bytes at the measured
+TCP bandwidth. "exposed" held the step up; "hidden" is the share of the communication alone that did not.
+"x bound" is the step over the larger of compute and communication alone, "eff." the
 throughput over that of the same side at the first place with one rank, "x ddp" over that of DDP at the same
 place. All runs of ours must end with the same weights, bit for bit; the exit code is 1 otherwise.
 """
@@ -162,13 +164,15 @@ def row(case: Case, cases: Sequence[Case], size: Size, links: dict[str, LinkFigu
     apart = _step_of(cases, "alone", lambda other: other.place == case.place.alone) if ours else None
     single = _step_of(cases, case.side, lambda other: other.place.ranks == 1)
     ddp = _step_of(cases, "ddp", lambda other: other.place == case.place) if ours else None
-    told = statistics.median(case.communication_alone) if case.communication_alone else None
+    computing = _median([sum(table.compute_seconds_by_rank) / case.place.ranks for table in case.breakdowns])
+    told = _median([table.communication_alone_seconds for table in case.breakdowns])
     wire = None
     if figures is not None and case.plan == "data" and case.side != "alone":
         parameters = MODELS[case.model]().parameter_count()
         wire = wire_seconds(parameters, case.place.ranks, figures.one_way_bits_per_s)
     communication = wire if told is None else told
-    bound = None if apart is None or communication is None else max(apart, communication)
+    compute = computing if apart is None else apart
+    bound = None if compute is None or communication is None else max(compute, communication)
     return {
         "case": case.name,
         "side": case.side,
@@ -181,12 +185,23 @@ def row(case: Case, cases: Sequence[Case], size: Size, links: dict[str, LinkFigu
         "step_seconds_median": step,
         "seconds": case.seconds,
         "compute_alone_seconds": apart,
+        "compute_seconds": computing,
+        "exposed_communication_seconds": _median(
+            [table.exposed_communication_seconds for table in case.breakdowns]
+        ),
+        "hidden_share": _median([table.hidden_share for table in case.breakdowns]),
         "communication_alone_seconds": told,
         "wire_seconds": wire,
         "step_over_bound": None if bound is None else step / bound,
         "efficiency": None if single is None or case.side == "alone" else single / step,
         "ratio_to_ddp": None if ddp is None else ddp / step,
     }
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    """Return the median of what is known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def _step_of(cases: Sequence[Case], side: str, wanted: Callable[[Case], bool]) -> float | None:
@@ -201,21 +216,26 @@ def wire_seconds(parameters: int, ranks: int, bits_per_s: float) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the rows as text."""
     width = max(len(row["case"]) for row in rows)
-    head = ("step s", "samples/s", "compute", "comm", "x bound", "eff.", "x ddp")
+    head = ("step s", "samples/s", "compute", "comm", "exposed", "hidden", "x bound", "eff.", "x ddp")
     lines = [f"  {'':{width}} " + " ".join(f"{name:>10}" for name in head)]
     for row in rows:
-        told, wire = row["communication_alone_seconds"], row["wire_seconds"]
         cells = (
             f"{row['step_seconds_median']:.4f}",
             f"{row['samples_per_second']:.2f}",
-            _cell(row["compute_alone_seconds"], 4),
-            _cell(told, 4) if told is not None else "~" * (wire is not None) + _cell(wire, 4),
+            _either(row["compute_alone_seconds"], row["compute_seconds"]),
+            _either(row["communication_alone_seconds"], row["wire_seconds"]),
+            _cell(row["exposed_communication_seconds"], 4),
+            _cell(row["hidden_share"], 2),
             _cell(row["step_over_bound"], 2),
             _cell(row["efficiency"], 2),
             _cell(row["ratio_to_ddp"], 2),
         )
         lines.append(f"  {row['case']:{width}} " + " ".join(f"{cell:>10}" for cell in cells))
     return lines
+
+
+def _either(value: float | None, about: float | None) -> str:
+    return _cell(value, 4) if value is not None or about is None else f"~{about:.4f}"
 
 
 def _cell(value: float | None, digits: int) -> str:

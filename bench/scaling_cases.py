@@ -11,8 +11,10 @@ from pathlib import Path
 
 from bench.places import Place
 from bench.worker import TUNED
+from engine.breakdown import Breakdown
+from engine.explain import read_results
 from engine.models import MODELS
-from engine.timing import WARM_STEPS
+from engine.trace import warm_steps
 
 SIDES = ("ours", "ddp", "alone")
 
@@ -27,7 +29,7 @@ class Case:
     overlap: bool = True
     plan: str = "data"
     seconds: list[float] = field(default_factory=list)
-    communication_alone: list[float] = field(default_factory=list)
+    breakdowns: list[Breakdown] = field(default_factory=list)
     weights: set[str] = field(default_factory=set)
 
     @property
@@ -56,7 +58,7 @@ class Size:
 
 def steady(seconds: Sequence[float]) -> list[float]:
     """Return the steps that count: not the first, which compile and touch memory, as in the engine."""
-    return [*seconds[min(WARM_STEPS, len(seconds) // 2) :]]
+    return [*seconds[warm_steps(len(seconds)) :]]
 
 
 def train_command(case: Case, size: Size, out: Path) -> list[str]:
@@ -91,11 +93,8 @@ def sample(case: Case, size: Size, folder: Path) -> None:
         out = Path(tempfile.mkdtemp(dir=folder)) / "run"
         case.place.run(train_command(case, size, out))
         case.seconds += steady(step_seconds(out))
-        results = json.loads((out / "run.json").read_text())
-        case.weights.add(results["weights_sha256"])
-        told = (results.get("where_the_time_went") or {}).get("communication_alone_seconds")
-        if told is not None:
-            case.communication_alone.append(told)
+        case.weights.add(json.loads((out / "run.json").read_text())["weights_sha256"])
+        case.breakdowns.append(read_results(out / "run.json"))
 
 
 def _sample_alone(case: Case, size: Size, folder: Path) -> None:
