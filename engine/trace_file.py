@@ -124,12 +124,14 @@ def note(trace: Trace) -> list[str]:
 def lanes_of(row: str, spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     """Return named lanes of one row of a rank, one at least, with the spans of each by their start.
 
-    Spans of a lane lie side by side or inside each other, none crosses another. Communication has lanes
-    of its own for whole jobs, for the updates of weights and for the exchanges.
+    Spans of a lane lie side by side or inside each other, none crosses another. Those of communication lie
+    side by side only, as none is part of another, and there are lanes of their own for whole jobs, for the
+    updates of weights and for the exchanges.
     """
     named = []
     for kind in _KINDS:
-        lanes = _in_lanes(span for span in spans if span.row == row and _kind(span) == kind)
+        inside = [span for span in spans if span.row == row and _kind(span) == kind]
+        lanes = _in_lanes(inside, nests=row != COMMUNICATION)
         named += [
             (f"{row}{kind}" if number == 1 else f"{row}{kind} {number}", lane)
             for number, lane in enumerate(lanes, start=1)
@@ -143,7 +145,7 @@ def _kind(span: Span) -> str:
     return ", exchanges" if span.attributes.get(KIND) == EXCHANGE else ""
 
 
-def _in_lanes(spans: Iterable[Span]) -> list[list[Span]]:
+def _in_lanes(spans: Iterable[Span], *, nests: bool) -> list[list[Span]]:
     """Put each span into the first lane where it crosses none."""
     lanes: list[list[Span]] = []
     open_ends: list[list[float]] = []  # of the spans in each lane that have not ended
@@ -151,7 +153,7 @@ def _in_lanes(spans: Iterable[Span]) -> list[list[Span]]:
         for ends in open_ends:
             while ends and ends[-1] <= span.start:
                 ends.pop()
-        free = (lane for lane, ends in enumerate(open_ends) if not ends or span.end <= ends[-1])
+        free = (lane for lane, ends in enumerate(open_ends) if not ends or (nests and span.end <= ends[-1]))
         lane = next(free, len(lanes))
         if lane == len(lanes):
             lanes.append([])

@@ -86,18 +86,19 @@ def test_rank_0_writes_all_ranks_by_its_own_clock(tmp_path):
             assert (rank, name) in names
 
 
-def test_spans_of_a_row_that_cross_lie_in_lanes_and_nested_ones_do_not(tmp_path):
+@pytest.mark.parametrize(("row", "nested"), [(COMPUTE, 0), (COMMUNICATION, 1)])
+def test_spans_of_a_row_that_cross_lie_in_lanes_and_nested_ones_unless_they_are_jobs(tmp_path, row, nested):
     events = written(
         tmp_path / "trace.json",
-        Span("whole", COMMUNICATION, 0.0, 4.0),
-        Span("nested", COMMUNICATION, 1.0, 2.0),
-        Span("crossing", COMMUNICATION, 3.0, 6.0),
-        Span("crossing both", COMMUNICATION, 3.5, 7.0),
-        Span("after", COMMUNICATION, 4.0, 5.0),
+        Span("whole", row, 0.0, 4.0),
+        Span("nested", row, 1.0, 2.0),
+        Span("crossing", row, 3.0, 6.0),
+        Span("crossing both", row, 3.5, 7.0),
+        Span("after", row, 4.0, 5.0),
     )
     first = min(event["tid"] for event in events)
     lanes = {event["name"]: event["tid"] - first for event in events}
-    assert lanes == {"whole": 0, "nested": 0, "crossing": 1, "crossing both": 2, "after": 0}
+    assert lanes == {"whole": 0, "nested": nested, "crossing": 1, "crossing both": 2, "after": 0}
 
 
 def test_jobs_come_before_updates_and_these_before_exchanges():
