@@ -119,7 +119,7 @@ def _measure(
 
 def _row(setup: Setup, direction: str, error: float, gauge: Gauge, timing: Timing) -> dict[str, Any]:
     problem, seconds = setup.problem, timing.median
-    moved, leaves = setup.moved_bytes(direction), setup.context.leaves
+    moved, leaves = setup.moved_bytes(direction), setup.at.leaves
     executed = executed_flops(problem, direction, leaves)
     arithmetic_s, memory_s = executed / timing.peak, moved / max(gauge.read, gauge.copy)
     return {

@@ -57,7 +57,7 @@ class Ours:
         self.trainer.initialise()
         x, labels = minibatch(model, samples)
         self._batch = Batch(x, labels, np.arange(samples, dtype=np.int64), 0)
-        self.trainer.context.samples = self._batch.samples
+        self.trainer.memory.minibatch[:] = self._batch.samples
 
     def train(self, steps: int, *, dropout: bool = True) -> Steps:
         """Run whole steps, the update included; without dropout two sides have the same loss."""

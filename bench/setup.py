@@ -61,6 +61,8 @@ def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
         y=(_stored(problem.output, minibatch, NO_HALO),),
         dx=tuple(_stored(shape, minibatch, NO_HALO) for shape in inputs),
         dy=(_filled(problem.output, minibatch, layer.gradient_halo(*inputs)),),
+        leaves=leaves,
+        samples=np.arange(minibatch, dtype=np.int64),
     )
     weights = {}
     for name, parameter in parameters.items():
@@ -70,8 +72,7 @@ def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
         parameter.pack(weights[name], at.weights[name])
     for name, scratch in layer.scratch(minibatch, leaves, threads.count, *inputs).items():
         at.scratch[name] = aligned_zeros(scratch.shape, scratch.dtype)
-    samples = np.arange(minibatch, dtype=np.int64)
-    return Setup(problem, at, Context(threads, True, leaves, samples, SEED, STEP), weights)
+    return Setup(problem, at, Context(threads, True, SEED, STEP), weights)
 
 
 def _stored(shape: Shape, samples: int, halo: Halo) -> Array:

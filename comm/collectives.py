@@ -49,6 +49,10 @@ class Collectives:
         self._calls = 0
         self._scratch: list[npt.NDArray[np.float32]] = []  # chunks that no exchange uses
 
+    def with_others(self, communicator: Communicator, tree: Tree) -> "Collectives":
+        """Return the collectives of another communicator, with the same chunks."""
+        return Collectives(communicator, tree, chunk_floats=self._chunk, chunks_in_flight=self._window)
+
     def part_reduce(self, buffer: npt.NDArray[np.float32]) -> Steps:
         """Sum a buffer over all ranks, each rank keeping its own strips.
 
@@ -106,18 +110,18 @@ class Collectives:
                 )
                 written.appendleft(theirs)
 
-    def all_gather_leaves(self, values: npt.NDArray[np.float64]) -> Steps:
+    def all_gather_leaves(self, values: npt.NDArray[Any]) -> Steps:
         """Fill the rows of all leaves.
 
         Parameters
         ----------
         values
-            float64 [leaves, k]: the rows of the rank's own leaves are filled at entry, all at return.
+            Contiguous [leaves, ...]: the rows of the rank's own leaves are filled at entry, all at return.
         """
         assert len(values) == self.tree.leaves and values.flags.c_contiguous
         return self._all_gather_leaves(values, self._tag())
 
-    def _all_gather_leaves(self, values: npt.NDArray[np.float64], tag: int) -> Steps:
+    def _all_gather_leaves(self, values: npt.NDArray[Any], tag: int) -> Steps:
         rank, ranks = self.communicator.rank, self.communicator.size
         known = 1  # this rank has the rows of so many ranks, up to and with its own
         while known < ranks:

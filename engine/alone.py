@@ -4,21 +4,26 @@ import statistics
 import time
 
 from comm.communicator import Communicator
+from engine.exchange import Exchange
+from engine.graph import Node
 from engine.loss import Loss
+from engine.memory import Memory
 from engine.model import Model
-from layers.layer import Array
+from engine.passes.trace import TimedLayer
+from layers.layer import Array, Context
 
 REPETITIONS = 5
 SHARE_OF_RUN = 0.05  # no further repetition once they took so much of the run's time
 
 
 def communication_alone(
-    model: Model, loss: Loss, control: Communicator, *, run_seconds: float
+    model: Model, memory: Memory, loss: Loss, run: Context, control: Communicator, *, run_seconds: float
 ) -> float | None:
     """Return the seconds of one step's communication (collective, the same on all ranks); None on one rank.
 
     Submits the jobs of a step in the order of a step, with an update that does nothing: every rank spreads
-    its strips of the weights as they are. Weights and velocities stay the same bits; the gradients are lost.
+    its strips of the weights as they are, and the exchanges of a plan run on what the last step has left.
+    Weights and velocities stay the same bits; the gradients are lost.
 
     Parameters
     ----------
@@ -34,19 +39,30 @@ def communication_alone(
             for gradient in parameters.gradients.values():
                 gradient.fill(0.0)
         control.gather_objects(None)  # begin together
-        seconds.append(max(control.gather_objects(_one_step(model, loss))))
+        seconds.append(max(control.gather_objects(_one_step(model, memory, loss, run))))
     return statistics.median(seconds)
 
 
-def _one_step(model: Model, loss: Loss) -> float:
+def _one_step(model: Model, memory: Memory, loss: Loss, run: Context) -> float:
     start = time.perf_counter()
+    for node in model.graph:
+        model.parameters[node.name].wait()
+        if _exchanges(node):
+            node.layer.forward(memory[node.name], run)
     loss.submit(stop=False)
     for node in reversed(model.graph.nodes):
         model.parameters[node.name].submit_reduce()
+        if _exchanges(node) and memory[node.name].dx:
+            node.layer.backward_data(memory[node.name], run)
         model.parameters[node.name].submit_update(_leave)
     model.wait()
     loss.wait()
     return time.perf_counter() - start
+
+
+def _exchanges(node: Node) -> bool:
+    layer = node.layer.layer if isinstance(node.layer, TimedLayer) else node.layer
+    return isinstance(layer, Exchange)
 
 
 def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:

@@ -74,6 +74,10 @@ class Bucket:
             self._pending.wait()
             self._pending = None
 
+    def arrays(self) -> list[Array]:
+        """Return all memory held here but that of the weights."""
+        return [self.gradients, *self._velocities]
+
     def gather_velocities(self) -> Array:
         """Return the velocities of all ranks, flat like the weights (collective)."""
         flat = aligned_zeros((self.weights.size,))

@@ -32,12 +32,11 @@ def evaluate(
     number of ranks.
     """
     tree, rank = collectives.tree, collectives.communicator.rank
-    own, per_leaf = tree.leaves_of(rank), batch // tree.leaves
-    mine = slice(own.start * per_leaf, own.stop * per_leaf)
+    own = tree.leaves_of(rank)
     minibatches = -(-len(dataset) // batch)
     rows = np.zeros((tree.leaves, minibatches * 2), np.float64)
     run.training = False
-    shares = (share.rows(mine) for share in evaluation(len(dataset), batch))
+    shares = (share.rows(memory.mine) for share in evaluation(len(dataset), batch))
     with Loader(dataset, shares) as loader:
         for index, minibatch in enumerate(loader):
             forward(model, memory, minibatch, run)

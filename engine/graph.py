@@ -2,11 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 
 from layers.layer import Layer, Shape
 
 INPUT = "input"
 """Name of the value that the data set provides."""
+
+
+class Sharding(Enum):
+    """How the M ranks of a model group hold a value of the group's samples."""
+
+    BATCH = "batch"
+    """The own samples, 1/M of the group's, with all features."""
+    FEATURE = "feature"
+    """All samples of the group, a part of the features."""
+    WHOLE = "whole"
+    """All samples of the group with all features, on every rank."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +28,12 @@ class Node:
     name: str
     layer: Layer
     inputs: tuple[str, ...]
+    held: Sharding = Sharding.BATCH
+    """How it holds its outputs."""
+    first: int = 0
+    """Of the features held: the first one's place in the whole value."""
+    shards: tuple[Layer, ...] = ()
+    """Where ranks share its parameters: the layers of all parts, of which `layer` is this rank's."""
 
     @property
     def outputs(self) -> tuple[str, ...]:

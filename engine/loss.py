@@ -37,8 +37,9 @@ class Loss:
     def __init__(self, memory: Memory, batch: int, collectives: Collectives, queue: CommandQueue):
         (self._classes,) = memory.graph.output_shape
         self._batch, self._collectives, self._queue = batch, collectives, queue
-        self._losses = np.zeros(memory.samples, np.float64)
-        self._correct = np.zeros(memory.samples, np.uint8)
+        samples = memory.mine.stop - memory.mine.start
+        self._losses = np.zeros(samples, np.float64)
+        self._correct = np.zeros(samples, np.uint8)
         self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)
         self._request: Request | None = None
 

@@ -6,8 +6,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from comm.grid import Grid
 from engine.arrays import aligned_zeros
-from engine.graph import INPUT, Node
+from engine.graph import INPUT, Node, Sharding
 from engine.model import Model
 from layers.kernels import reorder
 from layers.kernels.threads import Threads
@@ -16,16 +17,31 @@ from layers.layout import interior, storage_shape
 
 
 class Memory:
-    """The buffers of each node for `samples` samples in `leaves`.
+    """The buffers of each node, for this rank's part of a minibatch.
 
     Values that may share storage do: an in-place layer writes over its input, a Fork hands out its
     input itself. Gradients of equal form take turns in the same storage. Values keep theirs, because
     the backward pass reads them. The graph must have had its forks inserted.
+
+    Parameters
+    ----------
+    batch
+        Samples in the global minibatch.
     """
 
-    def __init__(self, model: Model, samples: int, leaves: int, threads: int):
+    def __init__(self, model: Model, batch: int, grid: Grid, threads: int):
         self.graph = graph = model.graph
-        self.samples = samples
+        self.minibatch = np.zeros(batch, np.int64)
+        """Index in the data set of each sample of the global minibatch; written before a step."""
+        leaves = {Sharding.BATCH: grid.own_leaves}
+        leaves[Sharding.FEATURE] = leaves[Sharding.WHOLE] = grid.group_leaves
+        per_leaf = batch // grid.world.tree.leaves
+        self._rows = {
+            held: slice(each.start * per_leaf, each.stop * per_leaf) for held, each in leaves.items()
+        }
+        self._held = {INPUT: Sharding.BATCH} | {v: node.held for node in graph for v in node.outputs}
+        self.mine = self._rows[Sharding.BATCH]
+        """This rank's samples of the minibatch."""
         self._producer = {value: node for node in graph for value in node.outputs}
         values = self._allocate_values()
         gradients = self._allocate_gradients()
@@ -34,7 +50,7 @@ class Memory:
         self._at: dict[str, Buffers] = {}
         shared: list[tuple[Buffers, str, Shape, type[np.generic]]] = []
         for node in graph:
-            shapes = graph.input_shapes(node)
+            shapes, samples = graph.input_shapes(node), self.minibatch[self._rows[node.held]]
             at = self._at[node.name] = Buffers(
                 key=crc32(node.name.encode()),
                 shapes=shapes,
@@ -45,8 +61,11 @@ class Memory:
                 dy=tuple(gradients[value] for value in node.outputs if value in gradients),
                 weights=model.parameters[node.name].weights,
                 gradients=model.parameters[node.name].gradients,
+                leaves=len(leaves[node.held]),
+                samples=samples,
+                first=node.first,
             )
-            for name, scratch in node.layer.scratch(samples, leaves, threads, *shapes).items():
+            for name, scratch in node.layer.scratch(len(samples), at.leaves, threads, *shapes).items():
                 if scratch.kept:
                     at.scratch[name] = aligned_zeros(scratch.shape, scratch.dtype)
                 else:
@@ -64,6 +83,10 @@ class Memory:
     def load(self, x: Array, threads: Threads) -> None:
         """Copy a plain minibatch, float32 ``[N, C, H, W]`` or ``[N, F]``, into the graph's input."""
         reorder.to_blocked(threads, x, self.input)
+
+    def _storage_shape(self, value: str, halo: Halo) -> Shape:
+        rows = self._rows[self._held[value]]
+        return storage_shape(self.graph.shapes[value], rows.stop - rows.start, halo)
 
     def __getitem__(self, name: str) -> Buffers:
         return self._at[name]
@@ -100,7 +123,7 @@ class Memory:
         for value, shape in self.graph.shapes.items():
             owner = same.of(value)
             if owner not in stored:
-                storage = aligned_zeros(storage_shape(shape, self.samples, halos[owner]))
+                storage = aligned_zeros(self._storage_shape(value, halos[owner]))
                 stored[owner] = interior(storage, shape, halos[owner])
         return {value: stored[same.of(value)] for value in self.graph.shapes}
 
@@ -122,7 +145,7 @@ class Memory:
             for value in (*writes, *reads):  # the loss writes the gradient of the output
                 owner = same.of(value)
                 if owner not in stored:
-                    form = storage_shape(graph.shapes[value], self.samples, halos[owner]), halos[owner]
+                    form = self._storage_shape(value, halos[owner]), halos[owner]
                     spare = free.get(form)
                     stored[owner] = spare.pop() if spare else aligned_zeros(form[0])
             for owner in reads:

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 
-from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
+from comm.grid import Grid
 from engine.bucket import Bucket
-from engine.graph import Graph
-from engine.parameters import Parameters, padded_floats
+from engine.graph import Graph, Node
+from engine.parameters import Parameters, Split, padded_floats
 from layers.layer import Array, Parameter
 
 BUCKET_FLOATS = 1 << 16
@@ -28,7 +28,7 @@ class Model:
     def __init__(
         self,
         graph: Graph,
-        collectives: Collectives,
+        grid: Grid,
         queue: CommandQueue,
         *,
         bucket_floats: int = BUCKET_FLOATS,
@@ -37,19 +37,22 @@ class Model:
         described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
         self.parameters = {name: Parameters(name, {}, None) for name in described}
         places = {name: place for place, name in enumerate(described)}
-        for members in _bucketed(described, bucket_floats):
+        splits = {node.name: _split(graph, node, grid, queue) for node in graph if node.shards}
+        self._buckets: list[Bucket] = []
+        for members in _bucketed(described, set(splits), bucket_floats):
             sizes = {name: padded_floats(described[name]) for name in members}
             bucket = Bucket(
                 members[0] if len(members) == 1 else f"{members[0]}..{members[-1]}",
                 sum(sizes.values()),
                 len(members),
                 priority=places[members[0]],
-                collectives=collectives,
+                collectives=grid.data if members[0] in splits else grid.world,
                 queue=queue,
             )
+            self._buckets.append(bucket)
             start = 0
             for name, size in sizes.items():
-                self.parameters[name] = Parameters(name, described[name], bucket, start)
+                self.parameters[name] = Parameters(name, described[name], bucket, start, splits.get(name))
                 start += size
 
     def wait(self) -> None:
@@ -59,19 +62,19 @@ class Model:
 
     def draws(self, seed: int) -> list[Callable[[], None]]:
         """Return what draws each node's initial weights, the largest first; in any order, on any threads."""
-        largest = sorted(self.parameters.values(), key=lambda parameters: -parameters.arrays()[0].size)
+        largest = sorted(self.parameters.values(), key=lambda parameters: -parameters.floats)
         return [partial(parameters.initialise, seed) for parameters in largest]
 
     def arrays(self) -> list[Array]:
         """Return the memory of all gradients and velocities."""
-        return [array for parameters in self.parameters.values() for array in parameters.arrays()]
+        return [array for bucket in self._buckets for array in bucket.arrays()]
 
-    def standard(self) -> dict[str, Array]:
-        """Return copies of all weights in standard layout by name."""
+    def standard(self, *, keep: bool = True) -> dict[str, Array]:
+        """Return copies of all weights in standard layout by name (collective), on ranks that `keep` them."""
         return {
             name: tensor
             for parameters in self.parameters.values()
-            for name, tensor in parameters.standard().items()
+            for name, tensor in parameters.standard(keep=keep).items()
         }
 
     def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
@@ -88,7 +91,7 @@ class Model:
             parameters.restore(tensors)
 
     def weights_sha256(self) -> str:
-        """Hash all weights: sorted by name, standard layout, little-endian float32.
+        """Hash all weights (collective): sorted by name, standard layout, little-endian float32.
 
         Independent of blocking, ranks and plan, so that two runs that agree have the same weights.
         """
@@ -100,16 +103,26 @@ class Model:
         return digest.hexdigest()
 
 
-def _bucketed(described: dict[str, dict[str, Parameter]], bucket_floats: int) -> list[list[str]]:
-    """Cut the nodes that have parameters into buckets, in their order; from the end, as backward comes."""
+def _split(graph: Graph, node: Node, grid: Grid, queue: CommandQueue) -> Split:
+    described = tuple(layer.parameters(*graph.input_shapes(node)) for layer in node.shards)
+    return Split(described, grid.model, queue)
+
+
+def _bucketed(
+    described: dict[str, dict[str, Parameter]], split: set[str], bucket_floats: int
+) -> list[list[str]]:
+    """Cut the nodes that have parameters into buckets, in their order; from the end, as backward comes.
+
+    The ranks that sum a split node's gradients are others than those of a whole one: no bucket has both.
+    """
     buckets: list[list[str]] = []
-    room = 0
+    room, last = 0, False
     for name in reversed(described):
         if described[name]:
-            size = padded_floats(described[name])
-            if size > room:
+            size, is_split = padded_floats(described[name]), name in split
+            if size > room or is_split != last:
                 buckets.append([])
-                room = bucket_floats
+                room, last = bucket_floats, is_split
             buckets[-1].insert(0, name)
             room -= size
     return buckets

@@ -12,6 +12,7 @@ from engine.data.sources import open_data
 from engine.errors import UserError
 from engine.graph import Graph
 from engine.models import MODELS
+from engine.plan import Plan
 from engine.recipe import Recipe
 from engine.start import Start
 from layers.kernels.jit import fingerprint
@@ -48,6 +49,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     except ValueError as error:
         raise UserError(str(error)) from error
     graph = MODELS[recipe.model]()
+    Plan.parse(recipe.plan).check(graph, ranks)
     data = open_data(recipe.data, graph.input_shape, graph.output_shape[0], recipe.seed)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)

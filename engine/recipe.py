@@ -120,8 +120,6 @@ class Recipe:
             raise UserError(
                 f'conv: got "{self.conv}"{_did_you_mean(self.conv, ALGORITHMS)}; {_one_of(ALGORITHMS)}'
             )
-        if self.plan != "data":
-            raise UserError(f'plan: got "{self.plan}"; must be "data" (data parallel)')
 
     def _check_minibatch(self) -> None:
         if self.leaves < 1 or self.leaves & (self.leaves - 1):

@@ -32,7 +32,13 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ("momentum", "optimizer.momentum", float, "M", "momentum of SGD"),
     ("weight-decay", "optimizer.weight_decay", float, "W", "L2 weight decay"),
     ("seed", "seed", int, "N", "of weights, order and augmentation"),
-    ("plan", "plan", str, "PLAN", "data: every rank has all weights and a part of the minibatch"),
+    (
+        "plan",
+        "plan",
+        str,
+        "PLAN",
+        "data: all weights on every rank; fc6=2,fc7=2: pairs of ranks share those of these layers",
+    ),
     ("conv", "conv", str, "NAME", "auto: Winograd convolution where it gains; direct: never"),
     (
         "threads",

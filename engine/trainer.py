@@ -12,6 +12,7 @@ from typing import Any
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
 from comm.communicator import Communicator
+from comm.grid import Grid
 from comm.threads import alone
 from engine.alone import communication_alone
 from engine.arrays import blocks, touch
@@ -32,7 +33,9 @@ from engine.optimizer import SGD
 from engine.passes.convolution import set_convolutions
 from engine.passes.fork import insert_forks
 from engine.passes.fusion import fuse
+from engine.passes.partition import partition
 from engine.passes.trace import time_layers
+from engine.plan import Plan
 from engine.recipe import Recipe
 from engine.run_folder import writing
 from engine.schedule import Schedule
@@ -96,17 +99,17 @@ class Trainer:
         self.collectives, self.queue = collectives, queue
         self.control, self.recorder = control or alone(), recorder or Recorder()
         self.recorder.watch(queue)
-        tree = collectives.tree
-        own, per_leaf = tree.leaves_of(collectives.communicator.rank), recipe.batch // tree.leaves
-        self._mine = slice(own.start * per_leaf, own.stop * per_leaf)
+        self.plan, self._parameters = Plan.parse(recipe.plan), graph.parameter_count()
+        grid = Grid.of(collectives, self.plan.parts)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         graph = set_convolutions(graph, recipe.conv)
-        graph = time_layers(insert_forks(fuse(graph) if recipe.fuse else graph), self.recorder)
-        self.model = Model(graph, collectives, queue)
-        self.memory = Memory(self.model, len(own) * per_leaf, len(own), threads)
+        graph = insert_forks(fuse(graph) if recipe.fuse else graph)
+        graph = time_layers(partition(graph, self.plan, grid, queue), self.recorder)
+        self.model = Model(graph, grid, queue)
+        self.memory = Memory(self.model, recipe.batch, grid, threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)
-        self.context = Context(Threads(threads, cores), leaves=len(own), seed=recipe.seed)
+        self.context = Context(Threads(threads, cores), seed=recipe.seed)
         self.optimizer = SGD(**vars(recipe.optimizer))
         self.schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self.progress = Progress(0, 0)
@@ -154,14 +157,15 @@ class Trainer:
     def _run_steps(self, log: RunLog, stop: list[int]) -> None:
         first = self.progress.step
         left = islice(self.sampler.training(first), self.total_steps - first)
-        shares = (share.rows(self._mine) for share in left)
+        shares = (share.rows(self.memory.mine) for share in left)
         augment, seed = Augment.parse(self.recipe.augment), self.recipe.seed
         seen = self.recorder
         with Loader(
             self.data.train, shares, augment=augment, seed=seed, on_wait=seen.wait_for_data, on_load=seen.load
         ) as loader:
             clock = StepClock(self.queue, loader, seen)
-            for batch in loader:
+            for batch, minibatch in zip(loader, self.sampler.training(first), strict=False):  # endless
+                self.memory.minibatch[:] = minibatch.samples
                 self._step(batch, clock, log, stop=bool(stop))
                 if self.progress.interrupted:
                     break
@@ -181,7 +185,7 @@ class Trainer:
         """Train on one minibatch; all ranks learn whether one of them wants to stop."""
         progress, context = self.progress, self.context
         rate = self.schedule.at(progress.step)
-        context.step, context.samples = progress.step, batch.samples
+        context.step = progress.step
 
         def update(weights: Array, gradients: Array, velocity: Array) -> None:
             with self.recorder.updating():
@@ -242,20 +246,22 @@ class Trainer:
         with self.recorder.doing("checkpoint"):
             self.model.wait()
             velocities = self.model.standard_velocities(keep=self.folder is not None)
+            weights = self.model.standard(keep=self.folder is not None)
             if self.folder is not None:
                 state = State(self.progress.step, self.recipe.to_toml(), self.data.identity)
                 with writing(self.folder):
-                    save_checkpoint(self.folder, state, self.model.standard(), velocities)
+                    save_checkpoint(self.folder, state, weights, velocities)
         self.progress.saved_step = self.progress.step
 
     def _say_hello(self, log: RunLog) -> None:
         recipe = self.recipe
         log.say(
-            f"{recipe.model} on {recipe.data}: {self.model.graph.parameter_count():,} parameters, "
+            f"{recipe.model} on {recipe.data}: {self._parameters:,} parameters, "
             f"minibatch {recipe.batch} in {recipe.leaves} leaves, "
             f"steps {self.progress.step} to {self.total_steps}; "
             f"{_count(self.collectives.communicator.size, 'rank')} x "
-            f"{_count(self.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}"
+            f"{_count(self.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
+            f"plan {recipe.plan}"
         )
         if self.sampler.dropped:
             log.say(
@@ -270,7 +276,9 @@ class Trainer:
         cost = None
         if not self.progress.interrupted:
             with self.recorder.doing("communication alone"):
-                cost = communication_alone(self.model, self.loss, self.control, run_seconds=run_seconds)
+                cost = communication_alone(
+                    self.model, self.memory, self.loss, self.context, self.control, run_seconds=run_seconds
+                )
         return combine(self.control.gather_objects(self.recorder.steady()), cost)
 
     def _describe(self, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:
@@ -283,11 +291,12 @@ class Trainer:
             "threads": self.context.threads.count,
             "batch": recipe.batch,
             "leaves": recipe.leaves,
+            "plan": recipe.plan,
             "overlap": recipe.overlap,
             "seed": recipe.seed,
             "steps": progress.step,
             "epochs": progress.step / self.sampler.steps_per_epoch,
-            "parameters": self.model.graph.parameter_count(),
+            "parameters": self._parameters,
             "samples_per_second": recipe.batch / timing.step if timing else None,
             **progress.results,
             "interrupted": progress.interrupted,

@@ -198,22 +198,22 @@ class Conv2d(Layer):
     def weight_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
         """Write the gradient of weight from that of the convolution's result, with `gradient_halo`."""
         (x,), channels, gradient = at.x, at.shapes[0][0], at.gradients["weight"]
-        if self._backward_weights_is_winograd(len(x) // run.leaves, *at.shapes):
+        if self._backward_weights_is_winograd(len(x) // at.leaves, *at.shapes):
             outputs, zeros = winograd_outputs(self.kernel_size, self.stride), _cleared(at.scratch["zeros"])
             conv_winograd_weights.backward_weights(
-                run.threads, x, dy, gradient, at.scratch, zeros, outputs, self._padding, run.leaves
+                run.threads, x, dy, gradient, at.scratch, zeros, outputs, self._padding, at.leaves
             )
         elif conv_first.applies(channels, self.kernel_size[1]):
             self.first_weight_gradient(at, run, dy, PLAIN)
         else:
             conv_direct.backward_weights(
                 run.threads, x, dy, at.scratch["weight_stack"], gradient, channels, self.stride,
-                self._padding, run.leaves,
+                self._padding, at.leaves,
             )  # fmt: skip
 
     def bias_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
         """Write the gradient of bias from that of the convolution's result."""
-        conv_direct.bias_gradient(run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], run.leaves)
+        conv_direct.bias_gradient(run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], at.leaves)
 
     def unpools_by_row(self, samples_per_leaf: int, *inputs: Shape) -> bool:
         """Return whether `first_weight_gradient` computes the layer, so that dy may be a pooled one."""

@@ -22,6 +22,7 @@ class Dropout(Layer):
     probability: float
 
     in_place = True
+    elementwise = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability < 1:
@@ -34,15 +35,25 @@ class Dropout(Layer):
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
-        self._apply(at.x[0], at.y[0], at.key, run)
+        self._apply(at.x[0], at.y[0], at, run)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
-        self._apply(at.dy[0], at.dx[0], at.key, run)
+        self._apply(at.dy[0], at.dx[0], at, run)
 
-    def _apply(self, source: Array, target: Array, key: int, run: Context) -> None:
+    def _apply(self, source: Array, target: Array, at: Buffers, run: Context) -> None:
         if run.training:
-            assert len(run.samples) == len(source)
-            dropout.apply(run.threads, source, target, run.samples, self.probability, run.seed, run.step, key)
+            assert len(at.samples) == len(source)
+            dropout.apply(
+                run.threads,
+                source,
+                target,
+                at.samples,
+                self.probability,
+                run.seed,
+                run.step,
+                at.key,
+                at.first,
+            )
         else:
             add.add_all(run.threads, (source,), target)

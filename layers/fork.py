@@ -15,6 +15,8 @@ class Fork(Layer):
 
     outputs: int = 2
 
+    elementwise = True
+
     def __post_init__(self) -> None:
         if self.outputs < 2:
             raise ValueError(f"{self}: outputs must be at least 2")

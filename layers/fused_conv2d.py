@@ -117,7 +117,7 @@ class Conv2dReLUPool(_FusedConv2d):
         """Write the gradients of weight and bias."""
         (dy,), argmax = at.dy, at.scratch["argmax"]
         stack, gradient = at.scratch["bias_stack"], at.gradients["bias"]
-        epilogue.bias_gradient(run.threads, dy, argmax, stack, gradient, run.leaves)
+        epilogue.bias_gradient(run.threads, dy, argmax, stack, gradient, at.leaves)
         if self._unpools_by_row(at, run):
             self.conv.first_weight_gradient(at, run, dy, pooled(argmax))
         else:
@@ -130,7 +130,7 @@ class Conv2dReLUPool(_FusedConv2d):
         super().backward_data(at, run)
 
     def _unpools_by_row(self, at: Buffers, run: Context) -> bool:
-        return self.conv.unpools_by_row(len(at.x[0]) // run.leaves, *at.shapes)
+        return self.conv.unpools_by_row(len(at.x[0]) // at.leaves, *at.shapes)
 
     def _unpool(self, at: Buffers, run: Context) -> Array:
         whole = self._cleared_whole_dy(at)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,6 @@ class Context:
 
     threads: Threads
     training: bool = True
-    leaves: int = 1
-    """Leaves in the minibatch held here: equal runs of consecutive samples."""
-    samples: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Index in the data set of each sample held here."""
     seed: int = 0
     step: int = 0
 
@@ -77,6 +74,12 @@ class Buffers:
     weights: dict[str, Array] = field(default_factory=dict)
     gradients: dict[str, Array] = field(default_factory=dict)
     scratch: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    leaves: int = 1
+    """Leaves in the minibatch held here: equal runs of consecutive samples."""
+    samples: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Index in the data set of each sample held here."""
+    first: int = 0
+    """Feature of the whole value with which the features held here begin; 0 unless ranks share them."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Layer(ABC):
     """backward_data or backward_weights reads y."""
     in_place = False
     """y may be stored over x, and dx over dy."""
+    elementwise = False
+    """Element i of y depends on the elements i of the inputs only; on i itself by way of `Buffers.first`."""
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -125,6 +130,10 @@ class Layer(ABC):
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the zero columns that backward_data reads beside the rows of dy."""
         return NO_HALO
+
+    def shard(self, parts: int) -> tuple[Self, ...]:
+        """Return layers that make equal parts of the output features; ValueError where that cannot be."""
+        raise ValueError(f"{type(self).__name__} cannot be split by its output features")
 
     def flops(self, *inputs: Shape) -> int:
         """Return the floating point operations of forward for one sample, a multiply-add as two."""

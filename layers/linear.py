@@ -1,6 +1,7 @@
 """Fully connected layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from layers import layout
 from layers.kernels import fully_connected, packing
@@ -17,16 +18,44 @@ class Linear(Layer):
     out_features : int
     gain : float
         The initial weights have the variance gain / fan_in: 2 suits ReLU, 1 what has no ReLU behind it.
+    leaf : int
+        Output features over which backward_data sums in order; the sums of these feature leaves are added as
+        a tree. 0: what suits `out_features`. A shard has its whole layer's, so that it makes a subtree.
     """
 
     out_features: int
     gain: float = 2.0
+    leaf: int = 0
 
     reads_x = True
 
     def __post_init__(self) -> None:
         if self.out_features < 1:
             raise ValueError(f"{self}: out_features must be at least 1")
+
+    @property
+    def feature_leaf(self) -> int:
+        """Output features of a feature leaf."""
+        return self.leaf or fully_connected.feature_leaf(self.out_features)
+
+    @property
+    def feature_leaves(self) -> int:
+        """Number of feature leaves."""
+        return -(-self.out_features // self.feature_leaf)
+
+    def shard(self, parts: int) -> tuple[Self, ...]:
+        """Return the layers of `parts` equal runs of feature leaves; the last has what is left."""
+        leaves, leaf = self.feature_leaves, self.feature_leaf
+        if leaves % parts:
+            raise ValueError(
+                f"out_features={self.out_features} has {leaves} feature leaves, which {parts} parts cannot "
+                f"share; must be a power of two up to {leaves}"
+            )
+        width = leaves // parts * leaf
+        starts = range(0, self.out_features, width)
+        return tuple(
+            replace(self, out_features=min(width, self.out_features - start), leaf=leaf) for start in starts
+        )
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (out_features,)."""
@@ -52,7 +81,7 @@ class Linear(Layer):
         return {
             "packed_x": Scratch((packed_x,)),
             "packed_y": Scratch((packing.panels_floats(samples, k),)),
-            "data_stack": Scratch(fully_connected.data_stack_shape(samples, c, threads)),
+            "data_stack": Scratch(fully_connected.data_stack_shape(samples, c, self.feature_leaves, threads)),
             "weight_stack": Scratch(fully_connected.weight_stack_shape(leaves, width, threads)),
         }
 
@@ -71,12 +100,13 @@ class Linear(Layer):
         (x,), (dy,), scratch = at.x, at.dy, at.scratch
         fully_connected.backward_weights(
             run.threads, x, dy, scratch["packed_x"], scratch["packed_y"], scratch["weight_stack"],
-            at.gradients["weight"], at.gradients["bias"], run.leaves,
+            at.gradients["weight"], at.gradients["bias"], at.leaves,
         )  # fmt: skip
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
         (dy,), (dx,), scratch = at.dy, at.dx, at.scratch
         fully_connected.backward_data(
-            run.threads, dy, at.weights["weight"], dx, scratch["packed_y"], scratch["data_stack"]
-        )
+            run.threads, dy, at.weights["weight"], dx, scratch["packed_y"], scratch["data_stack"],
+            self.feature_leaf,
+        )  # fmt: skip

@@ -1,6 +1,7 @@
 """Time every pass of every layer: wrap each in a layer that tells a recorder when it ran."""
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from engine.graph import Graph
 from engine.trace import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Recorder
@@ -24,9 +25,10 @@ class TimedLayer(Layer):
     reads_x: bool = field(init=False)
     reads_y: bool = field(init=False)
     in_place: bool = field(init=False)
+    elementwise: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("outputs", "reads_x", "reads_y", "in_place"):
+        for name in ("outputs", "reads_x", "reads_y", "in_place", "elementwise"):
             object.__setattr__(self, name, getattr(self.layer, name))
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -48,6 +50,10 @@ class TimedLayer(Layer):
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the layer's."""
         return self.layer.gradient_halo(*inputs)
+
+    def shard(self, parts: int) -> tuple[Self, ...]:
+        """Return the shards of the layer, timed."""
+        return tuple(replace(self, layer=layer) for layer in self.layer.shard(parts))
 
     def flops(self, *inputs: Shape) -> int:
         """Return the layer's."""

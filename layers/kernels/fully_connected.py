@@ -2,7 +2,8 @@
 
 The weights stay in their blocked form ``[K/(V*LANES), C, V*LANES]`` for all three passes and are read
 as they lie, once for each block of samples. x and dy are repacked so that a tile reads them in order.
-Sums run over the features (forward, backward_data) or the samples of a leaf, in order.
+Sums run over the input features or the samples of a leaf in order. That over the output features, which may
+lie on several ranks, is cut into feature leaves: runs of outputs, each summed in order, and added as a tree.
 """
 
 from functools import lru_cache
@@ -12,7 +13,7 @@ from numba import float32, int64
 
 from layers.kernels import gemm, packing
 from layers.kernels.jit import kernel
-from layers.kernels.leaves import stack_depth
+from layers.kernels.leaves import stack_depth, tree_add
 from layers.kernels.simd import LANES, REGISTERS, TILE_ROWS
 from layers.kernels.simd_linear import finish_streaming, leaf_tiles, stream_tiles
 from layers.kernels.threads import Threads
@@ -41,6 +42,25 @@ def forward(threads: Threads, x, weight, bias, y, packed) -> None:
     gemm.multiply(threads, packed, rows, weight, bias, y)
 
 
+FEATURE_LEAVES = 16
+"""Feature leaves of a layer, and so its parts, at most; half of that below 4096 outputs."""
+
+_LONG = 256  # outputs of a feature leaf: adding shorter ones up costs several % of computing them
+_UNIT = 2 * LANES  # outputs: whatever a part's number of vectors, its groups of vectors begin with a leaf
+
+
+def feature_leaf(outputs: int) -> int:
+    """Return the length of a feature leaf of a whole layer; the last one may be shorter.
+
+    A power of two of them, none of them empty.
+    """
+    units = -(-outputs // _UNIT)
+    leaves = FEATURE_LEAVES if outputs >= FEATURE_LEAVES * _LONG else FEATURE_LEAVES // 2
+    while (leaves - 1) * -(-units // leaves) >= units:
+        leaves //= 2
+    return -(-units // leaves) * _UNIT
+
+
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
 DATA_TILES = 32  # tiles of input features that share them: 14 x 16 x OUTPUTS weights are 0.2 MB of L2
 DATA_PANELS = 4  # panels of samples whose unfinished dx, 0.5 MB, stays in L2
@@ -56,14 +76,17 @@ def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
     return vectors, panels, sample_blocks, block_tiles, feature_blocks
 
 
-def data_stack_shape(samples: int, features: int, threads: int) -> tuple[int, int]:
-    """Return the shape of the unfinished dx of backward_data, one row a thread."""
+def data_stack_shape(samples: int, features: int, leaves: int, threads: int) -> tuple[int, int]:
+    """Return the shape of the unfinished dx of backward_data in so many feature leaves, one row a thread."""
     vectors, panels, _, tiles, _ = _data_blocks(samples, features)
-    return threads, panels * tiles * TILE_ROWS * vectors * LANES
+    return threads, stack_depth(leaves) * panels * tiles * TILE_ROWS * vectors * LANES
 
 
-def backward_data(threads: Threads, dy, weight, dx, packed, stack) -> None:
-    """Write dx; the sum runs over the output features, in order.
+ZEROS = np.zeros(2 * LANES, np.float32)  # where a sum begins
+
+
+def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) -> None:
+    """Write dx: inside a feature leaf the sum over its outputs, in order; feature leaves as a tree.
 
     The samples are the vectors here, and the weights the scalars that are broadcast: so they are
     read in the form in which forward reads them.
@@ -77,6 +100,8 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack) -> None:
         Working memory: dy with the samples innermost.
     stack : float32, shape from `data_stack_shape`
         Working memory: unfinished blocks of dx, with the samples innermost.
+    leaf : int
+        Outputs of a feature leaf, from `feature_leaf` of the whole layer; K has a power of two of leaves.
     """
     samples = len(dy)
     _, features, width = weight.shape
@@ -85,15 +110,17 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack) -> None:
     rows, tail = split_rows(features, TILE_ROWS)
     run = _backward_data(rows, tail, vectors, width)
     tasks, work = sample_blocks * feature_blocks, 2 * samples * weight.size
-    threads.run(run, tasks, work, packed, weight, stack, dx, panels, tiles)
+    threads.run(run, tasks, work, packed, weight, ZEROS, stack, dx, panels, tiles, leaf // width)
 
 
 @lru_cache
 def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
     COLUMNS = VECTORS * LANES
 
-    @kernel(int64, int64, int64, PACKED, WEIGHT, STACK, VALUES, int64, int64)
-    def linear_backward_data(worker, first, last, dy, weight, stack, dx, block_panels, block_tiles):
+    @kernel(int64, int64, int64, PACKED, WEIGHT, PACKED, STACK, VALUES, int64, int64, int64)
+    def linear_backward_data(
+        worker, first, last, dy, weight, zeros, stack, dx, block_panels, block_tiles, leaf_groups
+    ):
         samples = dx.shape[0]
         groups, features = weight.shape[0], weight.shape[1]
         outputs = groups * WIDTH
@@ -106,20 +133,26 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
             panels = min(block_panels, -(-samples // COLUMNS) - panel0)
             c0 = feature_block * block_tiles * ROWS
             height = min(block_tiles * ROWS, features - c0)
-            part[: panels * height * COLUMNS] = 0
-            for group in range(0, groups, chunk):
-                n_groups = min(chunk, groups - group)
-                a = weight.ctypes.data + group * weight.strides[0] + 4 * c0 * WIDTH
-                for panel in range(panels):
-                    b = dy.ctypes.data + 4 * ((panel0 + panel) * outputs + group * WIDTH) * COLUMNS
-                    c = part.ctypes.data + 4 * panel * height * COLUMNS
-                    stream_tiles(  # and fetch the next group's weights, and those of the tile after the next
-                        ROWS, TAIL, VECTORS, WIDTH, height // ROWS, height % ROWS > 0,
-                        a, b, c, COLUMNS, c, COLUMNS,
-                        a + weight.strides[0], a + 8 * ROWS * WIDTH, (ROWS * WIDTH, ROWS * WIDTH),
-                        (n_groups, features * WIDTH, WIDTH * COLUMNS, features * WIDTH, features * WIDTH),
-                        (WIDTH, 1, COLUMNS, 16, 16),
-                    )  # fmt: skip
+            block, top = panels * height * COLUMNS, 0
+            for leaf in range(-(-groups // leaf_groups)):
+                begin, end = leaf * leaf_groups, min(groups, (leaf + 1) * leaf_groups)
+                for group in range(begin, end, chunk):
+                    n_groups = min(chunk, end - group)
+                    a = weight.ctypes.data + group * weight.strides[0] + 4 * c0 * WIDTH
+                    for panel in range(panels):
+                        b = dy.ctypes.data + 4 * ((panel0 + panel) * outputs + group * WIDTH) * COLUMNS
+                        c = part.ctypes.data + 4 * (top * block + panel * height * COLUMNS)
+                        start, start_row = c, COLUMNS
+                        if group == begin:
+                            start, start_row = zeros.ctypes.data, 0
+                        stream_tiles(  # and fetch the next group's weights, and those of the tile after next
+                            ROWS, TAIL, VECTORS, WIDTH, height // ROWS, height % ROWS > 0,
+                            a, b, start, start_row, c, COLUMNS,
+                            a + weight.strides[0], a + 8 * ROWS * WIDTH, (ROWS * WIDTH, ROWS * WIDTH),
+                            (n_groups, features * WIDTH, WIDTH * COLUMNS, features * WIDTH, features * WIDTH),
+                            (WIDTH, 1, COLUMNS, 16, 16),
+                        )  # fmt: skip
+                top = tree_add(part.ctypes.data, 4 * block, top, leaf, block // LANES)
             for panel in range(panels):
                 n0, finished = (panel0 + panel) * COLUMNS, part[panel * height * COLUMNS :]
                 packing.unpack_columns(finished, dx, n0, c0, height, COLUMNS)

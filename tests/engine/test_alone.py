@@ -34,7 +34,8 @@ def measured(ranks: int, run_seconds: float):
         trainer.train()
         before = state(trainer)
         jobs.clear()
-        seconds = alone.communication_alone(trainer.model, trainer.loss, world, run_seconds=run_seconds)
+        parts = trainer.model, trainer.memory, trainer.loss, trainer.context
+        seconds = alone.communication_alone(*parts, world, run_seconds=run_seconds)
         counted = tuple(jobs.count(job) for job in STEP_JOBS)
         after = state(trainer)
         queue.close()

@@ -4,6 +4,7 @@ import numpy as np
 
 from comm.collectives import Collectives
 from comm.comm_thread import InlineCommThread
+from comm.grid import Grid
 from comm.threads import alone
 from comm.tree import Tree
 from engine.arrays import aligned_zeros
@@ -27,8 +28,8 @@ from tests.engine.graphs import branches, residual
 
 
 def plan(graph: Graph) -> Memory:
-    collectives = Collectives(alone(), Tree.of(1, 4))
-    return Memory(Model(insert_forks(graph), collectives, InlineCommThread()), 8, 4, 1)
+    grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+    return Memory(Model(insert_forks(graph), grid, InlineCommThread()), 8, grid, 1)
 
 
 def test_relu_writes_over_the_output_of_a_convolution():
@@ -90,11 +91,12 @@ def beside_rows(array: np.ndarray) -> np.ndarray:
 def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps():
     graph = residual()
     collectives, queue = Collectives(alone(), Tree.of(1, 4)), InlineCommThread()
-    model = Model(insert_forks(graph), collectives, queue)
+    grid = Grid.of(collectives, 1)
+    model = Model(insert_forks(graph), grid, queue)
     for draw in model.draws(1):
         draw()
-    memory = Memory(model, 8, 4, 1)
-    loss, run = Loss(memory, 8, collectives, queue), Context(Threads(1), leaves=4)
+    memory = Memory(model, 8, grid, 1)
+    loss, run = Loss(memory, 8, collectives, queue), Context(Threads(1))
     samples = Samples.draw(graph.input_shape, graph.output_shape[0], 8)
     batch = Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0)
     for step in range(3):

@@ -114,7 +114,9 @@ def run(
     aliases = in_place or isinstance(layer, Fork)
     y = x * layer.outputs if aliases else (_result(shape, samples),)
     dx = dy if in_place else tuple(_result(each, samples) for each in shapes)
-    at = Buffers(KEY, shapes, shape, _views(x), _views(y), _views(dx), _views(dy))
+    at = Buffers(
+        KEY, shapes, shape, _views(x), _views(y), _views(dx), _views(dy), leaves=leaves, samples=given.samples
+    )
     parameters = layer.parameters(*shapes)
     for name, parameter in parameters.items():
         at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)
@@ -123,7 +125,7 @@ def run(
     for name, wanted in layer.scratch(samples, leaves, threads, *shapes).items():
         empty = np.nan if np.issubdtype(wanted.dtype, np.floating) else 171
         at.scratch[name] = np.full(wanted.shape, empty, wanted.dtype)
-    context = Context(workers(threads), training, leaves, given.samples, SEED, STEP)
+    context = Context(workers(threads), training, SEED, STEP)
     layer.forward(at, context)
     layer.backward_weights(at, context)
     layer.backward_data(at, context)

@@ -10,6 +10,7 @@ from engine.passes.trace import TimedLayer, time_layers
 from engine.trace import PASSES, Recorder
 from layers.kernels.threads import Threads
 from layers.layer import Buffers, Context, Layer
+from layers.linear import Linear
 from tests.engine.graphs import GRAPHS
 from tests.layers.cases import CASES
 
@@ -28,6 +29,9 @@ def test_a_timed_layer_says_what_the_layer_says(case):
         own, presented = getattr(case.layer, name), getattr(timed, name)
         if name == "scratch":
             assert presented(4, 2, 3, *case.shapes) == own(4, 2, 3, *case.shapes)
+        elif name == "shard":
+            if isinstance(case.layer, Linear):
+                assert tuple(shard.layer for shard in presented(1)) == own(1)
         elif name == "parameters":
             assert presented(*case.shapes).keys() == own(*case.shapes).keys()
         elif name in PASSES:

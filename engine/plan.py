@@ -1,0 +1,75 @@
+"""A plan: which nodes are split over how many ranks (hybrid parallelism)."""
+
+from dataclasses import dataclass, field
+
+from comm.grid import check_parts
+from engine.errors import UserError
+from engine.graph import Graph
+from layers.layer import Layer
+
+DATA = "data"
+"""The plan that splits nothing: every rank has all weights and a part of the minibatch."""
+
+_FORM = 'must be "data", or nodes with their parts such as "fc6=2,fc7=2"'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Number of parts M by the name of each split node: the same for all, as the ranks form groups of M."""
+
+    split: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> int:
+        """Ranks of a group: M, 1 where nothing is split."""
+        return max(self.split.values(), default=1)
+
+    @classmethod
+    def parse(cls, text: str) -> "Plan":
+        """Read what a recipe says: "data", or ``node=parts`` with commas in between; 1 part splits nothing.
+
+        Raises
+        ------
+        UserError
+            Another form, a node named twice, or nodes with different numbers of parts.
+        """
+        if text == DATA:
+            return cls()
+        if text == "auto":
+            raise UserError(f'plan: "auto" is not there yet: give the nodes and parts yourself; {_FORM}')
+        split: dict[str, int] = {}
+        for entry in text.split(","):
+            name, equals, parts = (side.strip() for side in entry.partition("="))
+            if not (name and equals and parts.isdecimal() and int(parts) > 0):
+                raise UserError(f'plan: got "{text}", in it "{entry.strip()}"; {_FORM}')
+            if name in split:
+                raise UserError(f'plan: got "{text}", which names {name} twice; must name each node once')
+            split[name] = int(parts)
+        split = {name: parts for name, parts in split.items() if parts > 1}
+        if len(set(split.values())) > 1:
+            raise UserError(
+                f'plan: got "{text}"; all split nodes must have the same number of parts, as the ranks form '
+                "groups of that size"
+            )
+        return cls(split)
+
+    def check(self, graph: Graph, ranks: int) -> None:
+        """Raise UserError where the plan does not fit the graph or the number of ranks."""
+        layers = {node.name: node.layer for node in graph}
+        able = [name for name, layer in layers.items() if _is_able(layer)]
+        for name, parts in self.split.items():
+            if name not in layers:
+                raise UserError(f"plan: no node {name}; this model can split {', '.join(able) or 'none'}")
+            try:
+                check_parts(ranks, parts)
+                layers[name].shard(parts)
+            except ValueError as error:
+                raise UserError(f"plan: {name}={parts}: {error}") from error
+
+
+def _is_able(layer: Layer) -> bool:
+    try:
+        layer.shard(2)
+    except ValueError:
+        return False
+    return True
