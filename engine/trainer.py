@@ -28,7 +28,7 @@ from engine.graph import Graph
 from engine.log import RunLog
 from engine.loss import Loss
 from engine.memory import Memory
-from engine.model import Model
+from engine.model import BUCKET_FLOATS, Model
 from engine.optimizer import SGD
 from engine.passes.convolution import set_convolutions
 from engine.passes.fork import insert_forks
@@ -79,6 +79,8 @@ class Trainer:
         For the main thread's own small agreements; None: this rank tells of its own time only.
     recorder
         Where this rank's time goes.
+    bucket_floats
+        See `Model`.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Trainer:
         folder: Path | None = None,
         control: Communicator | None = None,
         recorder: Recorder | None = None,
+        bucket_floats: int = BUCKET_FLOATS,
     ):
         self.recipe, self.data, self.folder = recipe, data, folder
         self.collectives, self.queue = collectives, queue
@@ -106,7 +109,7 @@ class Trainer:
         graph = set_convolutions(graph, recipe.conv)
         graph = insert_forks(fuse(graph) if recipe.fuse else graph)
         graph = time_layers(partition(graph, self.plan, grid, queue), self.recorder)
-        self.model = Model(graph, grid, queue)
+        self.model = Model(graph, grid, queue, bucket_floats=bucket_floats)
         self.memory = Memory(self.model, recipe.batch, grid, threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)
         self.context = Context(Threads(threads, cores), seed=recipe.seed)

@@ -44,16 +44,7 @@ class Dropout(Layer):
     def _apply(self, source: Array, target: Array, at: Buffers, run: Context) -> None:
         if run.training:
             assert len(at.samples) == len(source)
-            dropout.apply(
-                run.threads,
-                source,
-                target,
-                at.samples,
-                self.probability,
-                run.seed,
-                run.step,
-                at.key,
-                at.first,
-            )
+            words = run.seed, run.step, at.key, at.first
+            dropout.apply(run.threads, source, target, at.samples, self.probability, *words)
         else:
             add.add_all(run.threads, (source,), target)

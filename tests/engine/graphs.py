@@ -82,4 +82,38 @@ def with_dropout() -> Graph:
     return net.graph()
 
 
+def wide() -> Graph:
+    """Fully connected layers that a plan may split, with features left over, dropout and a shortcut."""
+    net = GraphBuilder((12,))
+    net.add("fc1", Linear(256))
+    net.add("relu1", ReLU())
+    trunk = net.add("drop1", Dropout(0.4))
+    net.add("fc2", Linear(250), trunk)
+    net.add("fc3", Linear(250), trunk)
+    net.add("add3", Add(), "fc2", "fc3")
+    net.add("sigmoid3", Sigmoid())
+    net.add("fc4", Linear(70, gain=1.0))
+    return net.graph()
+
+
+def mixed() -> Graph:
+    """Convolutions with a shortcut and without, then layers that a plan may split."""
+    net = GraphBuilder((3, 8, 8))
+    net.add("conv1", Conv2d(16, 3, padding=1))
+    stem = net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(16, 3, padding=1), stem)
+    net.add("add2", Add(), "conv2", stem)
+    net.add("conv3", Conv2d(24, 3, padding=1))
+    net.add("relu3", ReLU())
+    net.add("pool3", MaxPool(2, 2))
+    net.add("flatten", Flatten())
+    net.add("fc4", Linear(256))
+    net.add("relu4", ReLU())
+    net.add("drop4", Dropout(0.5))
+    net.add("fc5", Linear(128))
+    net.add("relu5", ReLU())
+    net.add("fc6", Linear(10, gain=1.0))
+    return net.graph()
+
+
 GRAPHS = {"perceptron": perceptron, "chain": chain, "residual": residual, "branches": branches}

@@ -37,9 +37,9 @@ def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial):
     return losses, {".".join(name): array for name, array in trained.items()}
 
 
-def untrained(graph: Graph):
+def untrained(graph: Graph, ranks: int = 1, plan: str = "data"):
     """Return the initial weights: those after a step at rate zero."""
-    _, weights = train(1, graph, changed(steps=1, schedule=ScheduleFields(rate=0.0)))
+    _, weights = train(ranks, graph, changed(steps=1, plan=plan, schedule=ScheduleFields(rate=0.0)))
     return weights
 
 

@@ -105,6 +105,7 @@ def run(
     leaves: int = 1,
     in_place: bool = False,
     training: bool = True,
+    first: int = 0,
 ) -> Result:
     """Run forward, backward_weights and backward_data once; unwritten results are NaN."""
     shapes = tuple(x.shape[1:] for x in given.inputs)
@@ -115,8 +116,9 @@ def run(
     y = x * layer.outputs if aliases else (_result(shape, samples),)
     dx = dy if in_place else tuple(_result(each, samples) for each in shapes)
     at = Buffers(
-        KEY, shapes, shape, _views(x), _views(y), _views(dx), _views(dy), leaves=leaves, samples=given.samples
-    )
+        KEY, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
+        leaves=leaves, samples=given.samples, first=first,
+    )  # fmt: skip
     parameters = layer.parameters(*shapes)
     for name, parameter in parameters.items():
         at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)

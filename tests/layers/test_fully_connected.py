@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -90,6 +91,51 @@ def test_no_blocking_changes_a_bit(samples: int, monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(usual.dx[0].plain(), other.dx[0].plain())
     for name, gradient in usual.gradients.items():
         np.testing.assert_array_equal(gradient, other.gradients[name])
+
+
+@pytest.mark.parametrize("outputs", [1, 10, 70, 8 * 2 * LANES, 500, 1000, 2048, 4095, 4096, 9304])
+def test_feature_leaves_are_a_power_of_two_and_none_is_empty(outputs: int) -> None:
+    leaf = fully_connected.feature_leaf(outputs)
+    leaves = -(-outputs // leaf)
+    assert leaf % (2 * LANES) == 0
+    assert leaves & (leaves - 1) == 0
+    assert leaves <= fully_connected.FEATURE_LEAVES
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+@pytest.mark.parametrize("outputs", [8 * 2 * LANES, 17 * LANES - 5, 1000])
+def test_shards_have_the_bits_of_the_whole_layer(outputs: int, parts: int) -> None:
+    layer = Linear(outputs)
+    if layer.feature_leaves < parts:
+        pytest.skip(f"{layer.feature_leaves} feature leaves")
+    given = harness.problem(layer, ((50,),), 6)
+    whole = harness.run(layer, given, leaves=2)
+    shards, start, partial = layer.shard(parts), 0, []
+    for shard in shards:
+        rows = slice(start, start + shard.out_features)
+        mine = replace(
+            given,
+            parameters={name: value[rows] for name, value in given.parameters.items()},
+            dys=(given.dys[0][:, rows],),
+        )
+        made = harness.run(shard, mine, leaves=2)
+        np.testing.assert_array_equal(made.y[0].plain(), whole.y[0].plain()[:, rows])
+        for name, gradient in made.gradients.items():
+            np.testing.assert_array_equal(gradient, whole.gradients[name][rows])
+        partial.append(made.dx[0].plain())
+        start = rows.stop
+    assert len(shards) == parts
+    assert start == outputs
+    while len(partial) > 1:
+        partial = [left + right for left, right in zip(partial[::2], partial[1::2], strict=True)]
+    np.testing.assert_array_equal(partial[0], whole.dx[0].plain())
+
+
+def test_a_layer_refuses_more_parts_than_it_has_feature_leaves() -> None:
+    with pytest.raises(ValueError, match=r"out_features=10 has 1 feature leaves, which 2 parts cannot"):
+        Linear(10).shard(2)
+    with pytest.raises(ValueError, match=r"which 3 parts cannot share"):
+        Linear(1000).shard(3)
 
 
 @pytest.mark.parametrize("per_leaf", [1, fully_connected.SHORT_LEAF, fully_connected.SHORT_LEAF + 1])

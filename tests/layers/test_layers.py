@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layers.add import Add
+from layers.dropout import Dropout
+from layers.fork import Fork
 from layers.kernels import threads
+from layers.kernels.simd import LANES
+from layers.layer import Layer
+from layers.relu import ReLU
+from layers.sigmoid import Sigmoid
 from tests.layers import harness
 from tests.layers.cases import CASES, Case
 from tests.layers.harness import Problem, Value
@@ -160,6 +167,29 @@ def test_weight_gradients_add_their_leaves_as_a_balanced_tree(case: Case, leaves
         partial = [{name: left[name] + right[name] for name in left} for left, right in pairs]
     for name, gradient in computed.items():
         np.testing.assert_array_equal(gradient, partial[0][name])
+
+
+@pytest.mark.parametrize("layer", [ReLU(), Sigmoid(), Dropout(0.4), Add(), Fork(2)], ids=str)
+def test_an_elementwise_layer_makes_any_run_of_features_from_that_run_alone(layer: Layer) -> None:
+    assert layer.elementwise
+    shapes = ((5 * LANES,),) * (2 if isinstance(layer, Add) else 1)
+    given = harness.problem(layer, shapes, 3)
+    whole = harness.run(layer, given)
+    first, stop = 2 * LANES, 4 * LANES - 3
+    inputs, dys = (tuple(v[:, first:stop] for v in values) for values in (given.inputs, given.dys))
+    part = harness.run(layer, replace(given, inputs=inputs, dys=dys), first=first)
+    for made, wanted in zip((*part.y, *part.dx), (*whole.y, *whole.dx), strict=True):
+        np.testing.assert_array_equal(made.plain(), wanted.plain()[:, first:stop])
+
+
+def test_only_elementwise_layers_say_so() -> None:
+    assert {type(case.layer) for case in CASES if case.layer.elementwise} == {
+        ReLU,
+        Sigmoid,
+        Dropout,
+        Add,
+        Fork,
+    }
 
 
 @in_place

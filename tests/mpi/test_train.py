@@ -61,6 +61,14 @@ def test_the_weights_are_the_same_bits_on_any_number_of_ranks(tmp_path, referenc
         assert results[name] == reference[name], name
 
 
+@pytest.mark.parametrize(("ranks", "plan"), [(2, "fc4=2"), (4, "fc4=4")])
+def test_a_plan_changes_no_bit(tmp_path, reference, ranks, plan):
+    results = trained(tmp_path / "run", ranks, *STEPS, "--plan", plan, "--threads", 1)
+    for name in ("weights_sha256", "final_loss", "test_accuracy", "test_loss", "parameters"):
+        assert results[name] == reference[name], name
+    assert results["plan"] == plan
+
+
 def test_a_run_leaves_files_that_other_tools_read(tmp_path):
     results = trained(tmp_path / "run", 2, "--epochs", 1)
     wanted = {

@@ -1,0 +1,57 @@
+"""Plans: how they are written, and what is wrong with those that cannot be."""
+
+import pytest
+
+from engine.errors import UserError
+from engine.plan import Plan
+from tests.engine.graphs import mixed
+
+
+def test_a_plan_names_nodes_and_their_parts():
+    assert Plan.parse("data") == Plan({})
+    assert Plan.parse("data").parts == 1
+    assert Plan.parse(" fc6=2, fc7 = 2 ") == Plan({"fc6": 2, "fc7": 2})
+    assert Plan.parse("fc6=4").parts == 4
+    assert Plan.parse("fc6=1,fc7=1") == Plan.parse("data")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("magic", r'^plan: got "magic", in it "magic"; must be "data", or nodes with their parts'),
+        ("", r'^plan: got "", in it ""'),
+        ("fc6=", r'in it "fc6="'),
+        ("fc6=two", r'in it "fc6=two"'),
+        ("fc6=0", r'in it "fc6=0"'),
+        ("fc6=-2", r'in it "fc6=-2"'),
+        ("fc6=2,", r'got "fc6=2,", in it ""'),
+        ("fc6=2,fc6=4", r"names fc6 twice"),
+        ("fc6=2,fc7=4", r"all split nodes must have the same number of parts"),
+        ("auto", r'"auto" is not there yet'),
+    ],
+)
+def test_another_form_is_refused_and_said(text, message):
+    with pytest.raises(UserError, match=message):
+        Plan.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("plan", "ranks", "message"),
+    [
+        ("fc9=2", 2, r"^plan: no node fc9; this model can split fc4, fc5$"),
+        ("conv1=2", 2, r"^plan: conv1=2: Conv2d cannot be split by its output features$"),
+        ("relu4=2", 2, r"^plan: relu4=2: ReLU cannot be split"),
+        ("fc4=3", 3, r"^plan: fc4=3: 3 parts; must be a power of two$"),
+        ("fc4=4", 2, r"^plan: fc4=4: 4 parts need at least 4 ranks, got 2$"),
+        ("fc4=4", 6, r"^plan: fc4=4: 6 ranks are no whole groups of 4; must be a multiple of 4$"),
+        ("fc6=2", 2, r"^plan: fc6=2: out_features=10 has 1 feature leaves, which 2 parts cannot share"),
+    ],
+)
+def test_a_plan_that_does_not_fit_graph_or_ranks_is_refused(plan, ranks, message):
+    with pytest.raises(UserError, match=message):
+        Plan.parse(plan).check(mixed(), ranks)
+
+
+def test_a_plan_that_fits_is_accepted():
+    Plan.parse("fc4=2,fc5=2").check(mixed(), 6)
+    Plan.parse("data").check(mixed(), 5)

@@ -1,0 +1,189 @@
+"""The command ``python -m tests.same_bits``: one hash for all ways to run, drawn at random."""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommThread, InlineCommThread
+from comm.communicator import Communicator
+from comm.threads import run_ranks
+from comm.tree import Tree
+from engine.data.dataset import DataSource
+from engine.errors import UserError
+from engine.graph import Graph
+from engine.plan import Plan
+from engine.recipe import Recipe, ScheduleFields
+from engine.trainer import Trainer
+from layers.linear import Linear
+from tests.engine.cluster import Samples
+from tests.engine.graphs import mixed, residual, wide, with_dropout
+
+NETWORKS: dict[str, Callable[[], Graph]] = {
+    "mixed": mixed,
+    "wide": wide,
+    "residual": residual,
+    "dropout": with_dropout,
+}
+RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
+RECIPE = Recipe(
+    batch=32, leaves=16, steps=3, overlap=False, fuse=False, checkpoint_every=0,
+    schedule=ScheduleFields(rate=0.05),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to run; none of it may change a bit."""
+
+    network: str
+    ranks: int = 1
+    threads: int = 1
+    plan: str = "data"
+    overlap: bool = False
+    fuse: bool = False
+    chunk_floats: int = 1 << 18
+    chunks_in_flight: int = 4
+    bytes_in_flight: int = 4 << 20
+    bucket_floats: int = 1 << 16
+    late: float = 0.0
+    """Share of messages, and of submitted jobs, that are held up at random."""
+    shuffled: bool = False
+    """Whether each rank has priorities of its own."""
+    seed: int = 0
+    """Of what is late, and of the priorities."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.network:<9}{self.ranks:>2} ranks x {self.threads}  plan {self.plan:<22} "
+            f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
+            f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
+            f"late {self.late:.2f}  shuffled {self.shuffled:d}"
+        )
+
+
+def draw(rng: random.Random) -> Setting:
+    """Draw one of all the ways to run."""
+    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 1, 1))  # the first two can be split
+    ranks = rng.choice(RANKS)
+    return Setting(
+        network=network,
+        ranks=ranks,
+        threads=rng.choice((1, 1, 2, 3)),
+        plan=_draw_plan(rng, NETWORKS[network](), ranks),
+        overlap=rng.random() < 0.8,
+        fuse=rng.random() < 0.5,
+        chunk_floats=rng.choice((100, 1000, 10_000, 1 << 18)),
+        chunks_in_flight=rng.randint(1, 5),
+        bytes_in_flight=rng.choice((1, 10_000, 4 << 20)),
+        bucket_floats=rng.choice((0, 1000, 1 << 16)),
+        late=rng.choice((0.0, 0.1, 0.5)),
+        shuffled=rng.random() < 0.5,
+        seed=rng.randrange(2**31),
+    )
+
+
+def _draw_plan(rng: random.Random, graph: Graph, ranks: int) -> str:
+    """Draw some layers that so many ranks can split; three times of four there is one, if it can be."""
+    parts = [p for p in (2, 4, 8, 16) if ranks % p == 0]
+    if not parts or rng.random() < 0.25:
+        return "data"
+    chosen, names = rng.choice(parts), [node.name for node in graph if isinstance(node.layer, Linear)]
+    able = [name for name in names if _fits(f"{name}={chosen}", graph, ranks)]
+    split = [name for name in able if rng.random() < 0.7] or able[:1]
+    return ",".join(f"{name}={chosen}" for name in split) or "data"
+
+
+def _fits(plan: str, graph: Graph, ranks: int) -> bool:
+    try:
+        Plan.parse(plan).check(graph, ranks)
+    except UserError:
+        return False
+    return True
+
+
+def weights_sha256(setting: Setting) -> str:
+    """Train as the setting says, ranks being threads; AssertionError where they end with other weights."""
+    graph = NETWORKS[setting.network]()
+    data = DataSource(Samples.draw(graph.input_shape, graph.output_shape[0], 64), None)
+    rng = random.Random(setting.seed)
+
+    def hold_up() -> None:
+        if rng.random() < setting.late:
+            time.sleep(rng.random() * 1e-3)
+
+    hashes = set(run_ranks(setting.ranks, lambda world: _train(world, setting, graph, data), hold_up))
+    assert len(hashes) == 1, f"{setting}: the ranks ended with other weights"
+    return hashes.pop()
+
+
+def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource) -> str:
+    recipe = replace(RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap)
+    queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()
+    collectives = Collectives(
+        world.split(0),
+        Tree.of(world.size, recipe.leaves),
+        chunk_floats=setting.chunk_floats,
+        chunks_in_flight=setting.chunks_in_flight,
+    )
+    trainer = Trainer(
+        recipe, graph, data, collectives, queue, threads=setting.threads, bucket_floats=setting.bucket_floats
+    )
+    trainer.initialise()
+    results = trainer.train()
+    queue.close()
+    return str(results["weights_sha256"])
+
+
+class _Unsteady(CommThread):
+    """A communication thread that gets its jobs late, and in an order of priorities of its own."""
+
+    def __init__(self, setting: Setting, rank: int):
+        super().__init__(bytes_in_flight=setting.bytes_in_flight)
+        self._setting, self._rng = setting, random.Random(f"{setting.seed} {rank}")
+
+    def submit(self, job, *, name="", priority=0, after=None):
+        if self._rng.random() < self._setting.late:
+            time.sleep(self._rng.random() * 1e-3)
+        if self._setting.shuffled:
+            priority = self._rng.randrange(10)
+        return super().submit(job, name=name, priority=priority, after=after)
+
+
+@lru_cache
+def reference(network: str) -> str:
+    """Return the hash of one rank with one thread, nothing overlapped, fused or split."""
+    return weights_sha256(Setting(network))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.same_bits",
+        description="Train small networks in ways drawn at random; exit code 1 if one ends with other bits.",
+    )
+    parser.add_argument("--runs", type=int, default=20, metavar="N", help="default 20")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the draws; default: another each time")
+    options = parser.parse_args(arguments)
+    seed = random.randrange(10**6) if options.seed is None else options.seed
+    print(f"{options.runs} runs, --seed {seed}", flush=True)
+    rng, others = random.Random(seed), 0
+    for index in range(1, options.runs + 1):
+        setting = draw(rng)
+        start = time.perf_counter()
+        same = weights_sha256(setting) == reference(setting.network)
+        others += not same
+        seconds = time.perf_counter() - start
+        print(
+            f"{index:>3}/{options.runs} {'same ' if same else 'OTHER'} {setting}  {seconds:.1f} s", flush=True
+        )
+    print(f"{others} of {options.runs} runs ended with other bits" if others else "all the same bits")
+    return 1 if others else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
