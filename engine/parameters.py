@@ -126,7 +126,7 @@ class Parameters:
     def digest_into(self, digest: "hashlib._Hash", name: str) -> None:
         """Feed one parameter, standard layout and little-endian, to a hash (collective)."""
         for rows in self._gather(name, self.weights[name]):
-            digest.update(rows.astype("<f4", copy=False).tobytes())
+            digest.update(rows.astype("<f4", copy=False).data)
 
     def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
         """Gather the velocities of all ranks (collective); names as in `standard`, behind MOMENTUM.

@@ -24,7 +24,7 @@ def test_the_command_tells_other_bits_by_its_exit_code(monkeypatch, capsys):
     monkeypatch.setattr(same_bits, "weights_sha256", lambda setting: setting.network)
     monkeypatch.setattr(same_bits, "reference", lambda network: network)
     assert same_bits.main(["--runs", "3", "--seed", "1"]) == 0
-    assert capsys.readouterr().out.count("same ") == 3
+    assert capsys.readouterr().out.count("/3 same ") == 3
     monkeypatch.setattr(same_bits, "reference", lambda _: "other")
     assert same_bits.main(["--runs", "3", "--seed", "1"]) == 1
     assert "3 of 3 runs ended with other bits" in capsys.readouterr().out

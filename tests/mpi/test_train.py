@@ -199,6 +199,12 @@ MISTAKES = {
     "an unknown recipe": (["digitz"], r'recipe: got "digitz" \(did you mean "digits"\?\)'),
     "a typo in the TOML": (["{tmp}/typo.toml"], r'unknown field "bacth" \(did you mean "batch"\?\)'),
     "a batch that does not divide": (["--batch", "60"], r"batch: got 60; must be a multiple of leaves = 16"),
+    "a plan for a layer that is not there": (
+        ["--plan", "fc9=2"],
+        r"plan: no node fc9; this model can split fc4",
+    ),
+    "a plan for more ranks": (["--plan", "fc4=4"], r"plan: fc4=4: 4 parts need at least 4 ranks, got [12]"),
+    "a plan in no known form": (["--plan", "magic"], r'plan: got "magic"'),
     "a data set that does not fit": (["vgg_a", "--data", "digits"], r"the model wants \(3, 224, 224\)"),
     "a minibatch larger than the data": (
         ["--batch", "2048"],
