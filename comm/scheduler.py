@@ -1,5 +1,6 @@
 """Several jobs at once on one thread: what goes first, how much is on its way, and how to wait."""
 
+import os
 import time
 from bisect import insort
 from collections import deque
@@ -226,7 +227,10 @@ class Patience:
         now = time.perf_counter()
         self._since = self._since or now
         waited = now - self._since
-        return 0.0 if awaited and waited < _POLL_S else min(max(_NAPS_S[0], waited / 4), _NAPS_S[1])
+        if awaited and waited < _POLL_S:
+            os.sched_yield()  # perhaps to the rank that is waited for
+            return 0.0
+        return min(max(_NAPS_S[0], waited / 4), _NAPS_S[1])
 
 
 def run(scheduler: Scheduler, patience: Patience) -> None:

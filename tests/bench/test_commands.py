@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import blocking, compare_torch, kernels, leaves, machine, peak, startup
+from bench import blocking, collectives, compare_torch, kernels, leaves, machine, peak, startup
 
 COMMANDS = {
     "blocking": blocking.main,
+    "collectives": collectives.main,
     "compare_torch": compare_torch.main,
     "kernels": kernels.main,
     "leaves": leaves.main,
@@ -115,6 +116,7 @@ def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> Non
         ("blocking", ["nothing"], "no problem is called like 'nothing'"),
         ("leaves", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
         ("leaves", ["digits", "--leaves", "3"], "leaves: got 3; must be a power of two"),
+        ("collectives", ["--rounds", "0"], "rounds: got 0; must be at least 1"),
         ("startup", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
     ],
 )

@@ -57,7 +57,7 @@ class Program:
     def __init__(self, rng: random.Random):
         self.count = rng.randint(2, len(GRADIENTS))
         self.priorities = [rng.randint(0, 2) for _ in range(self.count)]
-        self.waits = [rng.randint(0, number) if rng.random() < 0.4 else None for number in range(self.count)]
+        self.waits = [rng.randint(0, number) if rng.random() < 0.6 else None for number in range(self.count)]
         self.chunk_floats = rng.choice([32, 40, 64, FLOATS])
 
 
@@ -71,7 +71,7 @@ class Rank:
         self.collectives = Collectives(
             communicator, tree, chunk_floats=program.chunk_floats, chunks_in_flight=rng.randint(1, 4)
         )
-        self.scheduler = Scheduler(bytes_in_flight=rng.choice([1, 100, 400, 2000]), clock=clock)
+        self.scheduler = Scheduler(bytes_in_flight=rng.choice([1, 1, 150, 600]), clock=clock)
         self.buffers = [own_sum(self.collectives, leaves) for leaves in GRADIENTS[: program.count]]
         self.ended: set[tuple[str, int]] = set()
         self.main = self._run_main(program)
@@ -134,14 +134,14 @@ def simulate(seed: int) -> None:
                 rank.scheduler.turn()
             now += STALL_S / 50
             events += 1
-        assert events < 200_000, f"seed {seed}: the ranks wait for each other"
+        assert events < 50_000, f"seed {seed}: the ranks wait for each other"
     for rank in ranks:
         assert [buffer[:FLOATS].tobytes() for buffer in rank.buffers] == SUMS[: program.count]
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_no_order_makes_a_deadlock_or_changes_a_bit(part: int) -> None:
-    for seed in range(60 * part, 60 * (part + 1)):
+    for seed in range(80 * part, 80 * (part + 1)):
         simulate(seed)
 
 

@@ -1,0 +1,217 @@
+"""The command ``python -m bench.collectives``: part-reduce and part-broadcast against MPI's collectives."""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench import machine
+from bench.peak import Gauge
+from comm import mpi
+from comm.collectives import Collectives, run_alone
+from comm.communicator import Communicator
+from comm.tree import Tree
+from layers.kernels.threads import Threads
+from tests.mpi.launch import mpirun
+
+SIZES = (100_000, 3_097_600, 4_194_304, 6_553_600, 16_777_217, 38_360_000, 64_500_000)
+"""Floats: the all-reduce problems of DeepBench."""
+LARGE_BYTES = 1 << 20  # above this ours must be at least as fast
+TRANSPORTS = {
+    "shared memory": {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "sm,self"},
+    "tcp": {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo"},
+}
+"""Open MPI's settings for each; tcp on the loopback device."""
+PAIRS = {
+    "part_reduce": "Reduce_scatter_block",
+    "part_broadcast": "Allgather",
+    "part_reduce + part_broadcast": "Allreduce",
+}
+"""Our operation, and MPI's that does the same."""
+
+LIMITS = ("rounds", "chunk_floats", "chunks_in_flight")  # options that must be at least 1
+
+_LEAVES = 64
+_SAMPLE_FLOATS = 1 << 22  # small problems are repeated until a sample moves so much
+_TIMEOUT_S = 600
+
+_EPILOG = """\
+examples:
+  python -m bench.collectives                              2 and 4 ranks, shared memory and TCP, all sizes
+  python -m bench.collectives --ranks 2 --transport tcp --floats 4194304 --rounds 21
+  mpirun -n 8 --host a:4,b:4 python -m bench.collectives   on these ranks, as MPI connects them
+
+Both sides work on the same buffers in turns, in one job; a sample is the time of the slowest rank from a
+barrier to its end, and what is shown are medians over the rounds. The ratio is MPI's time over ours.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.collectives",
+        description="Time this engine's part-reduce and part-broadcast against MPI's Reduce_scatter_block, "
+        "Allgather and Allreduce, at the sizes of DeepBench.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--ranks", type=int, action="append", metavar="N", help="repeatable; default 2 and 4")
+    parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this; default both")
+    parser.add_argument("--floats", type=int, action="append", metavar="N", help="only this size; repeatable")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each; default 9")
+    parser.add_argument("--chunk-floats", type=int, default=1 << 18, metavar="N", help="of our messages")
+    parser.add_argument("--chunks-in-flight", type=int, default=4, metavar="N", help="of ours; default 4")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code: 1 if a result is wrong."""
+    options = _parser().parse_args(arguments)
+    for name in LIMITS:
+        if getattr(options, name) < 1:
+            print(f"error: {name}: got {getattr(options, name)}; must be at least 1", file=sys.stderr)
+            return 2
+    if mpi.launched_ranks(os.environ) > 1:
+        return _measure_here(options)
+    rows = []
+    for ranks in options.ranks or (2, 4):
+        for transport in options.transport or TRANSPORTS:
+            try:
+                found = _launch(ranks, transport, options)
+            except RuntimeError as error:
+                print(f"error: mpirun -n {ranks}, {transport}: {error}", file=sys.stderr)
+                return 2
+            rows += found
+            if not options.json:
+                print(f"{ranks} ranks, {transport}\n{table(found)}\n", flush=True)
+    return _finish(options, rows)
+
+
+def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure in a job of its own."""
+    given = [f"--floats={floats}" for floats in options.floats or ()]
+    for name in LIMITS:
+        given.append(f"--{name.replace('_', '-')}={getattr(options, name)}")
+    command = ("-m", "bench.collectives", *given, "--json")
+    done = mpirun(ranks, *command, timeout=_TIMEOUT_S, env=TRANSPORTS[transport])
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stderr.strip())
+    return [{"transport": transport, **row} for row in json.loads(done.stdout)["rows"]]
+
+
+def _finish(options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
+    if options.json:
+        threads = Threads(1)
+        machine.print_json("collectives", machine.describe(Gauge(threads)), rows=rows)
+        threads.close()
+    else:
+        print(verdict(rows))
+    return 0 if all(row["right"] for row in rows) else 1
+
+
+def _measure_here(options: argparse.Namespace) -> int:
+    """Measure on the ranks that a launcher has started."""
+    world = mpi.world()
+    limits = {"chunk_floats": options.chunk_floats, "chunks_in_flight": options.chunks_in_flight}
+    rows = [
+        row for floats in options.floats or SIZES for row in measure(world, floats, options.rounds, **limits)
+    ]
+    if world.rank == 0:
+        if options.json:
+            print(json.dumps({"benchmark": "collectives", "rows": rows}))
+        else:
+            print(f"{table(rows)}\n{verdict(rows)}")
+    return 0 if all(row["right"] for row in rows) else 1
+
+
+def measure(world: Communicator, floats: int, rounds: int, **limits: int) -> list[dict[str, Any]]:
+    """Time one size on all ranks in turns (collective); one row for each of PAIRS, the same on all ranks."""
+    from mpi4py import MPI  # noqa: PLC0415 -- as in comm.mpi
+
+    theirs = MPI.COMM_WORLD
+    ours = Collectives(world.split(0), Tree.of(world.size, _LEAVES), **limits)
+    padded = ours.tree.padded(floats)
+    buffer = np.zeros(padded, np.float32)
+    part = np.empty(-(-floats // world.size), np.float32)
+    whole, other = (np.zeros(part.size * world.size, np.float32) for _ in range(2))
+
+    def both() -> None:
+        run_alone(ours.part_reduce(buffer))
+        run_alone(ours.part_broadcast(buffer))
+
+    sides: dict[str, Callable[[], Any]] = {
+        "part_reduce": lambda: run_alone(ours.part_reduce(buffer)),
+        "Reduce_scatter_block": lambda: theirs.Reduce_scatter_block(whole, part),
+        "part_broadcast": lambda: run_alone(ours.part_broadcast(buffer)),
+        "Allgather": lambda: theirs.Allgather(part, whole),
+        "part_reduce + part_broadcast": both,
+        "Allreduce": lambda: theirs.Allreduce(whole, other),
+    }
+    buffer[:] = world.rank + 1
+    both()
+    right = bool((buffer == world.size * (world.size + 1) / 2).all())
+    buffer[:] = 0  # sums of sums would overflow
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    repetitions = max(1, _SAMPLE_FLOATS // floats)
+    for round_ in range(rounds + 1):  # the first, which touches the memory, does not count
+        order = list(sides)
+        for name in order[round_ % len(order) :] + order[: round_ % len(order)]:
+            theirs.Barrier()
+            start = time.perf_counter()
+            for _ in range(repetitions):
+                sides[name]()
+            slowest = max(world.gather_objects(time.perf_counter() - start))
+            if round_:
+                times[name].append(slowest / repetitions)
+    right = all(world.gather_objects(right))
+    return [_row(world.size, floats, ours_name, times, right=right) for ours_name in PAIRS]
+
+
+def _row(
+    ranks: int, floats: int, operation: str, times: dict[str, list[float]], *, right: bool
+) -> dict[str, Any]:
+    ours, theirs = (statistics.median(times[name]) for name in (operation, PAIRS[operation]))
+    return {
+        "ranks": ranks,
+        "floats": floats,
+        "operation": operation,
+        "against": PAIRS[operation],
+        "ours_ms": ours * 1e3,
+        "mpi_ms": theirs * 1e3,
+        "ratio": theirs / ours,
+        "right": right,
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as text, one line a size and operation."""
+    head = f"{'floats':>11}  {'ours':28} {'ms':>9}  {'MPI':20} {'ms':>9} {'ratio':>6}"
+    lines = [
+        f"{row['floats']:11,}  {row['operation']:28} {row['ours_ms']:9.3f}  {row['against']:20} "
+        f"{row['mpi_ms']:9.3f} {row['ratio']:6.2f}{'' if row['right'] else '  WRONG'}"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def verdict(rows: Sequence[dict[str, Any]]) -> str:
+    """Say whether ours is at least as fast wherever the buffer is large, and where it is slowest."""
+    large = [row for row in rows if row["floats"] * 4 > LARGE_BYTES]
+    if not large:
+        return "no size above 1 MB"
+    slowest = min(large, key=lambda row: row["ratio"])
+    fast = sum(row["ratio"] >= 1 for row in large)
+    return (
+        f"above 1 MB: at least as fast in {fast} of {len(large)}; the lowest ratio is {slowest['ratio']:.2f} "
+        f"({slowest['operation']}, {slowest['floats']:,} floats, {slowest['ranks']} ranks)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

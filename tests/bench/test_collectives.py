@@ -1,0 +1,60 @@
+"""The comparison with MPI's collectives: it checks its sums, and says plainly where it is slower."""
+
+import json
+import subprocess
+
+import pytest
+
+from bench import collectives
+
+
+def row(floats: int, ratio: float, *, right: bool = True) -> dict[str, object]:
+    return {
+        "ranks": 2,
+        "floats": floats,
+        "operation": "part_broadcast",
+        "against": "Allgather",
+        "ours_ms": 2.0,
+        "mpi_ms": 2.0 * ratio,
+        "ratio": ratio,
+        "right": right,
+    }
+
+
+def test_both_sides_are_measured_on_every_transport(capsys: pytest.CaptureFixture[str]) -> None:
+    assert collectives.main(["--ranks", "2", "--floats", "5000", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["benchmark"] == "collectives"
+    assert result["machine"]["cores"] >= 1
+    measured = [(row["transport"], row["operation"]) for row in result["rows"]]
+    assert measured == [(t, operation) for t in collectives.TRANSPORTS for operation in collectives.PAIRS]
+    for found in result["rows"]:
+        assert found["right"]
+        assert (found["ranks"], found["floats"]) == (2, 5000)
+        assert found["against"] == collectives.PAIRS[found["operation"]]
+        assert found["ours_ms"] > 0
+        assert found["ratio"] == pytest.approx(found["mpi_ms"] / found["ours_ms"])
+
+
+def test_the_table_shows_both_sides_and_what_is_wrong() -> None:
+    head, good, bad = collectives.table([row(4_194_304, 1.25), row(100, 0.5, right=False)]).splitlines()
+    assert head.split() == ["floats", "ours", "ms", "MPI", "ms", "ratio"]
+    assert good.split() == ["4,194,304", "part_broadcast", "2.000", "Allgather", "2.500", "1.25"]
+    assert bad.endswith("WRONG")
+
+
+def test_the_verdict_counts_large_sizes_only() -> None:
+    small, slow, fast = row(100_000, 0.3), row(4_194_304, 0.9), row(16_777_217, 1.5)
+    verdict = collectives.verdict([small, slow, fast])
+    assert "at least as fast in 1 of 2" in verdict
+    assert "lowest ratio is 0.90 (part_broadcast, 4,194,304 floats, 2 ranks)" in verdict
+    assert collectives.verdict([small]) == "no size above 1 MB"
+
+
+def test_a_job_that_fails_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = subprocess.CompletedProcess((), 213, "", "There are not enough slots\n")
+    monkeypatch.setattr(collectives, "mpirun", lambda *_, **__: ended)
+    assert collectives.main(["--ranks", "2", "--transport", "tcp", "--floats", "100"]) == 2
+    assert capsys.readouterr().err == "error: mpirun -n 2, tcp: There are not enough slots\n"
