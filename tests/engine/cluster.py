@@ -9,10 +9,12 @@ import numpy as np
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread
 from comm.communicator import Communicator
+from comm.scheduler import BYTES_IN_FLIGHT
 from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.data.dataset import Dataset, DataSource, digest
 from engine.graph import Graph
+from engine.model import BUCKET_FLOATS
 from engine.recipe import Recipe, ScheduleFields
 from engine.trainer import Trainer
 
@@ -54,15 +56,21 @@ def train(
     folder: Path | None = None,
     restore: Any = None,
     delays: Any = None,
+    **sizes: int,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what run.json would hold, and the final weights; checks that all ranks agree on them."""
+    """Return what run.json would hold, and the final weights; checks that all ranks agree on them.
+
+    `sizes` are those of `train_rank`.
+    """
     source = data or DataSource(Samples.draw(graph.input_shape, graph.output_shape[0], 64), None)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
 
     def work(world):
         own_folder = folder if world.rank == 0 else None
-        return train_rank(world, graph, recipe, source, threads=threads, folder=own_folder, restore=restore)
+        return train_rank(
+            world, graph, recipe, source, threads=threads, folder=own_folder, restore=restore, **sizes
+        )
 
     everyone = run_ranks(ranks, work, delays)
     hashes = {results["weights_sha256"] for results, _ in everyone}
@@ -79,11 +87,21 @@ def train_rank(
     threads: int = 1,
     folder: Path | None = None,
     restore: Any = None,
+    chunk_floats: int = 1000,
+    chunks_in_flight: int = 4,
+    bytes_in_flight: int = BYTES_IN_FLIGHT,
+    bucket_floats: int = BUCKET_FLOATS,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Train as one rank, on the calling thread."""
-    queue = CommThread() if recipe.overlap else InlineCommThread()
-    collectives = Collectives(world.split(0), Tree.of(world.size, recipe.leaves), chunk_floats=1000)
-    trainer = Trainer(recipe, graph, data, collectives, queue, threads=threads, folder=folder, control=world)
+    queue = CommThread(bytes_in_flight=bytes_in_flight) if recipe.overlap else InlineCommThread()
+    tree = Tree.of(world.size, recipe.leaves)
+    collectives = Collectives(
+        world.split(0), tree, chunk_floats=chunk_floats, chunks_in_flight=chunks_in_flight
+    )
+    trainer = Trainer(
+        recipe, graph, data, collectives, queue,
+        threads=threads, folder=folder, control=world, bucket_floats=bucket_floats,
+    )  # fmt: skip
     if restore is None:
         trainer.initialise()
     else:

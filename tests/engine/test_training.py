@@ -10,6 +10,7 @@ import pytest
 from engine.data.dataset import DataSource
 from engine.data.sampler import Sampler
 from engine.graph import Graph, GraphBuilder
+from engine.model import BUCKET_FLOATS
 from engine.recipe import OptimizerFields, Recipe, ScheduleFields
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
@@ -75,14 +76,16 @@ def late(graph: Graph) -> Graph:
     return Graph(graph.input_shape, nodes)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("ranks", "bucket_floats"), [(1, BUCKET_FLOATS), (2, 0), (2, 700), (4, BUCKET_FLOATS)]
+)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_training_follows_the_naive_trainer(name, ranks):
+def test_training_follows_the_naive_trainer(name, ranks, bucket_floats):
     graph = late(GRAPHS[name]())
     data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
     recipe = changed(optimizer=SGD_VARIANTS["momentum"], steps=6)
     losses, want = naive_weights(GRAPHS[name](), recipe, data, untrained(graph))
-    results, got = train(ranks, graph, recipe, data=DataSource(data, None))
+    results, got = train(ranks, graph, recipe, data=DataSource(data, None), bucket_floats=bucket_floats)
     assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
     assert set(got) == set(want)
     for parameter, array in want.items():  # float32 against float64 over six steps
@@ -133,6 +136,21 @@ def test_the_bits_do_not_depend_on_when_messages_arrive():
     for _ in range(3):
         results, _ = train(4, graph, delays=lambda: time.sleep(draw.random() * 2e-3))
         assert results["weights_sha256"] == reference["weights_sha256"]
+
+
+def test_the_bits_do_not_depend_on_chunks_buckets_or_what_is_in_flight():
+    graph = GRAPHS["residual"]()
+    reference, _ = train(1, graph, changed(overlap=False))
+    draw = random.Random(4)
+    for ranks in (2, 3, 4, 5):
+        sizes = {
+            "chunk_floats": draw.choice([50, 300, 100_000]),
+            "chunks_in_flight": draw.choice([1, 2, 4]),
+            "bytes_in_flight": draw.choice([1, 1000, 10_000]),
+            "bucket_floats": draw.choice([0, 700, 100_000]),
+        }
+        results, _ = train(ranks, graph, delays=lambda: time.sleep(draw.choice([0, 0, 5e-4])), **sizes)
+        assert results["weights_sha256"] == reference["weights_sha256"], (ranks, sizes)
 
 
 def test_other_seeds_and_leaves_give_other_bits():
