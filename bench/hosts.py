@@ -7,7 +7,6 @@ with cluster(hosts=2, rate_bits=1e9) as hosts:
 import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import NoReturn
 from bench import namespaces
 from bench.launch import AS_ROOT, SHARING, find_mpirun, is_open_mpi
 from bench.link import LinkFigures
-from bench.namespaces import ClusterError, Link
+from bench.namespaces import ClusterError, Link, parse_latency, parse_rate
 
 PLACEHOLDER = "{mpirun}"
 _GRACE_S = 5.0
@@ -202,24 +201,6 @@ def cluster(*, hosts: int = 2, rate_bits: float | None = None, latency_s: float 
             namespaces.destroy(names)
 
 
-def parse_rate(text: str) -> float | None:
-    """Read "100mbit", "1gbit", "2.5gbit" or "none" as bits per second."""
-    if text == "none":
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text.lower())
-    if match is None:
-        raise ValueError(f"rate: got {text!r}; must be like 100mbit, 1gbit, 2.5gbit, or none")
-    return float(match[1]) * {"k": 1e3, "m": 1e6, "g": 1e9}[match[2]]
-
-
-def parse_latency(text: str) -> float:
-    """Read "0ms", "1.5ms", "200us" or "0.1s" as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)", text.lower())
-    if match is None:
-        raise ValueError(f"latency: got {text!r}; must be like 200us, 1.5ms or 0.1s")
-    return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[match[2]]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.hosts",
@@ -241,7 +222,6 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    leave_on_signals()
     try:
         return _clean() if options.clean else _run(options)
     except (ClusterError, ValueError) as error:
@@ -307,4 +287,5 @@ def _show(hosts: Cluster, *, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
+    leave_on_signals()
     sys.exit(main())

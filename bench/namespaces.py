@@ -63,6 +63,24 @@ class Link:
         return f"{rate}, latency {1e3 * self.latency_s:g} ms"
 
 
+def parse_rate(text: str) -> float | None:
+    """Read "100mbit", "1gbit", "2.5gbit" or "none" as bits per second."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text.lower())
+    if match is None:
+        raise ValueError(f"rate: got {text!r}; must be like 100mbit, 1gbit, 2.5gbit, or none")
+    return float(match[1]) * {"k": 1e3, "m": 1e6, "g": 1e9}[match[2]]
+
+
+def parse_latency(text: str) -> float:
+    """Read "0ms", "1.5ms", "200us" or "0.1s" as seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)", text.lower())
+    if match is None:
+        raise ValueError(f"latency: got {text!r}; must be like 200us, 1.5ms or 0.1s")
+    return float(match[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[match[2]]
+
+
 def check_tools() -> None:
     """Raise ClusterError where there is no root or no iproute2."""
     if os.geteuid() != 0:
@@ -91,14 +109,21 @@ def make(names: Sequence[str], link: Link) -> None:
     ClusterError
         With what the kernel said. What has been made by then is left for `destroy`.
     """
-    for host, name in enumerate(names[1:]):
-        folder = Path("/etc/netns") / name  # `ip netns exec` lays these files over those in /etc
-        folder.mkdir(parents=True)
-        own = f"127.0.0.1 localhost\n{address(host)} {name}\n"
-        others = [f"{address(other)} {each}\n" for other, each in enumerate(names[1:]) if other != host]
-        (folder / "hosts").write_text(own + "".join(others))
+    try:
+        _write_hosts_files(names[1:])
+    except OSError as error:
+        raise ClusterError(f"{error.filename}: cannot be written: {error.strerror}") from error
     for command in make_commands(names, link):
         run(command)
+
+
+def _write_hosts_files(hosts: Sequence[str]) -> None:
+    """Let hosts know each other's names; `ip netns exec` lays these files over those in /etc."""
+    known = "".join(f"{address(host)} {name}\n" for host, name in enumerate(hosts))
+    for name in hosts:
+        folder = Path("/etc/netns") / name
+        folder.mkdir(parents=True)
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
 
 
 def make_commands(names: Sequence[str], link: Link) -> list[list[str]]:

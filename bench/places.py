@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.hosts import cluster, parse_latency, parse_rate
+from bench.hosts import cluster
 from bench.launch import AS_ROOT, launcher
 from bench.link import LinkFigures
-from bench.namespaces import INTERFACE, Link, address
+from bench.namespaces import INTERFACE, Link, address, parse_latency, parse_rate
 
 REPOSITORY = Path(__file__).parent.parent
 TIMEOUT_S = 1800.0

@@ -74,7 +74,6 @@ def _places() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    leave_on_signals()
     options.sides = options.side or SIDES
     options.overlaps, options.plans = options.overlap or ["on", "off"], options.plan or ["data"]
     try:
@@ -255,4 +254,5 @@ def _print_json(
 
 
 if __name__ == "__main__":
+    leave_on_signals()
     sys.exit(main())

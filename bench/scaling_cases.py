@@ -100,7 +100,8 @@ def sample(case: Case, size: Size, folder: Path) -> None:
 def _sample_alone(case: Case, size: Size, folder: Path) -> None:
     """Run the parts of the minibatch as processes of their own, at the same time."""
     ranks = case.place.ranks
-    part = Size(size.batch // ranks, max(1, size.leaves // ranks), size.steps)
+    leaves = 1 << (max(1, size.leaves // ranks).bit_length() - 1)  # a power of two
+    part = Size(size.batch // ranks, leaves, size.steps)
     outs = [Path(tempfile.mkdtemp(dir=folder)) / "run" for _ in range(ranks)]
     one = Place(1, case.place.threads, None, case.place.name)
     with ThreadPoolExecutor(ranks) as pool:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from bench import blocking, collectives, compare_torch, kernels, leaves, machine, peak, startup
+from bench import (
+    blocking, collectives, compare_torch, hosts, kernels, leaves, machine, peak, scaling, startup,
+)  # fmt: skip
 
 COMMANDS = {
     "blocking": blocking.main,
     "collectives": collectives.main,
     "compare_torch": compare_torch.main,
+    "hosts": hosts.main,
     "kernels": kernels.main,
     "leaves": leaves.main,
+    "scaling": scaling.main,
     "startup": startup.main,
 }
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 
 import pytest
@@ -69,12 +68,12 @@ def test_the_stand_in_for_ssh_refuses_other_hosts() -> None:
     ("text", "rate"), [("1gbit", 1e9), ("2.5Gbit", 2.5e9), ("100mbit", 1e8), ("none", None)]
 )
 def test_rates_are_read(text: str, rate: float | None) -> None:
-    assert hosts.parse_rate(text) == rate
+    assert namespaces.parse_rate(text) == rate
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("0ms", 0.0), ("1.5ms", 1.5e-3), ("200us", 2e-4), ("1s", 1.0)])
 def test_latencies_are_read(text: str, seconds: float) -> None:
-    assert hosts.parse_latency(text) == pytest.approx(seconds)
+    assert namespaces.parse_latency(text) == pytest.approx(seconds)
 
 
 def test_mpirun_comes_first_or_where_the_placeholder_stands() -> None:
@@ -136,10 +135,3 @@ def test_a_stream_is_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None
     assert figures.one_way_bits_per_s > 1e6
     assert figures.both_ways_bits_per_s > 1e6
     assert 0 < figures.round_trip_s < 1
-
-
-def test_the_command_teaches_by_example() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.hosts", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "-- python -m engine.train digits" in done.stdout
