@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from bench import (
-    blocking, collectives, compare_torch, hosts, kernels, leaves, machine, peak, scaling, startup,
+    blocking,
+    collectives,
+    compare_torch,
+    hosts,
+    kernels,
+    leaves,
+    machine,
+    peak,
+    scaling,
+    startup,
 )  # fmt: skip
 
 COMMANDS = {

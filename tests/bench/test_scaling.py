@@ -12,6 +12,8 @@ from bench.namespaces import Link
 from bench.places import Place, RunError
 from bench.scaling_cases import Case, Size, sample, steady, train_command
 from bench.scaling_cases import ddp_command as ddp
+from engine.breakdown import combine
+from engine.trace import FORWARD, Parts
 
 SIZE = Size(64, 16, 8)
 GBIT = LinkFigures(one_way_bits_per_s=1e9, both_ways_bits_per_s=1e9, round_trip_s=1e-4)
@@ -86,27 +88,15 @@ def test_figures_are_set_against_those_of_the_other_sides() -> None:
     assert apart["efficiency"] is None
 
 
-def test_what_run_json_says_of_communication_goes_before_an_estimate() -> None:
-    hosts = Place.parse("2x1@1gbit")
-    ours, _ = figures(
-        Case("digits", "ours", hosts, seconds=[3.0], communication_alone=[2.0]),
-        Case("digits", "alone", hosts.alone, seconds=[1.0]),
-    )
-    assert ours["communication_alone_seconds"] == 2.0
-    assert ours["step_over_bound"] == pytest.approx(1.5)
-    shown = scaling.table([ours])[1]
-    assert "2.0000" in shown
-    assert "~" not in shown
-
-
 def test_a_sample_reads_what_the_run_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def run(_place: Place, command: list[str]) -> str:
         out = Path(command[command.index("--out") + 1])
         out.mkdir()
         steps = [{"kind": "step", "seconds": seconds} for seconds in (9.0, 9.0, 1.0, 2.0)]
         (out / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-        told = {"communication_alone_seconds": 0.5}
-        results = {"weights_sha256": "abc", "where_the_time_went": told}
+        told = combine([Parts(3, 3.0, {FORWARD: 1.5}, {"reduce fc6": 0.6})] * 2, 0.5)
+        assert told is not None
+        results = {"weights_sha256": "abc", "where_the_time_went": told.to_json()}
         (out / "run.json").write_text(json.dumps(results))
         return ""
 
@@ -114,7 +104,7 @@ def test_a_sample_reads_what_the_run_has_left(monkeypatch: pytest.MonkeyPatch, t
     case = Case("digits", "ours", Place.parse("2x1"))
     sample(case, SIZE, tmp_path)
     assert case.seconds == [1.0, 2.0]
-    assert case.communication_alone == [0.5]
+    assert [told.communication_alone_seconds for told in case.breakdowns] == [0.5]
     assert case.weights == {"abc"}
 
 
