@@ -1,16 +1,18 @@
 """A plan: which nodes are split over how many ranks (hybrid parallelism)."""
 
+import math
 from dataclasses import dataclass, field
 
 from comm.grid import check_parts
+from engine.balance import exchanged
 from engine.errors import UserError
 from engine.graph import Graph
 from layers.layer import Layer
 
-DATA = "data"
-"""The plan that splits nothing: every rank has all weights and a part of the minibatch."""
+DATA, AUTO = "data", "auto"
+"""The plan that splits nothing; and the one that exchanges the fewest bytes."""
 
-_FORM = 'must be "data", or nodes with their parts such as "fc6=2,fc7=2"'
+_FORM = 'must be "data", "auto", or nodes with their parts such as "fc6=2,fc7=2"'
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,24 @@ class Plan:
         """Ranks of a group: M, 1 where nothing is split."""
         return max(self.split.values(), default=1)
 
+    def __str__(self) -> str:
+        return ",".join(f"{name}={parts}" for name, parts in self.split.items()) or DATA
+
+    @classmethod
+    def resolve(cls, text: str, graph: Graph, *, ranks: int, batch: int) -> "Plan":
+        """Return the plan that a recipe means, for this graph, number of ranks and global minibatch.
+
+        Raises
+        ------
+        UserError
+            A plan that cannot be read, or does not fit.
+        """
+        if text == AUTO:
+            return _least_bytes(graph, ranks, batch)
+        plan = cls.parse(text)
+        plan.check(graph, ranks)
+        return plan
+
     @classmethod
     def parse(cls, text: str) -> "Plan":
         """Read what a recipe says: "data", or ``node=parts`` with commas in between; 1 part splits nothing.
@@ -35,8 +55,6 @@ class Plan:
         """
         if text == DATA:
             return cls()
-        if text == "auto":
-            raise UserError(f'plan: "auto" is not there yet: give the nodes and parts yourself; {_FORM}')
         split: dict[str, int] = {}
         for entry in text.split(","):
             name, equals, parts = (side.strip() for side in entry.partition("="))
@@ -67,9 +85,30 @@ class Plan:
                 raise UserError(f"plan: {name}={parts}: {error}") from error
 
 
-def _is_able(layer: Layer) -> bool:
+def _least_bytes(graph: Graph, ranks: int, batch: int) -> Plan:
+    """Split what the equations of `engine.balance` say, with the one number of parts that is best in all."""
+    best, least = Plan(), math.inf
+    parts = 1
+    while ranks % parts == 0:
+        split, total = dict[str, int](), 0.0
+        for node in graph:
+            if not _is_able(node.layer):
+                continue
+            ((inputs,), (outputs,)) = graph.input_shapes(node)[0], graph.shapes[node.name]
+            alone = exchanged(inputs, outputs, batch, ranks, ranks)
+            shared = exchanged(inputs, outputs, batch, ranks, ranks // parts)
+            if shared < alone and _is_able(node.layer, parts):
+                split[node.name] = parts
+            total += shared if node.name in split else alone
+        if total < least:
+            best, least = Plan(split), total
+        parts *= 2
+    return best
+
+
+def _is_able(layer: Layer, parts: int = 2) -> bool:
     try:
-        layer.shard(2)
+        layer.shard(parts)
     except ValueError:
         return False
     return True

@@ -49,7 +49,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     except ValueError as error:
         raise UserError(str(error)) from error
     graph = MODELS[recipe.model]()
-    Plan.parse(recipe.plan).check(graph, ranks)
+    Plan.resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
     data = open_data(recipe.data, graph.input_shape, graph.output_shape[0], recipe.seed)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)

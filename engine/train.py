@@ -37,7 +37,7 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
         "plan",
         str,
         "PLAN",
-        "data: all weights on every rank; fc6=2,fc7=2: pairs of ranks share those of these layers",
+        "data: all weights on every rank; fc6=2,fc7=2: pairs share these layers; auto",
     ),
     ("conv", "conv", str, "NAME", "auto: Winograd convolution where it gains; direct: never"),
     (

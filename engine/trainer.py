@@ -102,7 +102,9 @@ class Trainer:
         self.collectives, self.queue = collectives, queue
         self.control, self.recorder = control or alone(), recorder or Recorder()
         self.recorder.watch(queue)
-        self.plan, self._parameters = Plan.parse(recipe.plan), graph.parameter_count()
+        self._parameters = graph.parameter_count()
+        ranks = collectives.communicator.size
+        self.plan = Plan.resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
         grid = Grid.of(collectives, self.plan.parts)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
@@ -264,7 +266,7 @@ class Trainer:
             f"steps {self.progress.step} to {self.total_steps}; "
             f"{_count(self.collectives.communicator.size, 'rank')} x "
             f"{_count(self.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
-            f"plan {recipe.plan}"
+            f"plan {self.plan}"
         )
         if self.sampler.dropped:
             log.say(
@@ -294,7 +296,7 @@ class Trainer:
             "threads": self.context.threads.count,
             "batch": recipe.batch,
             "leaves": recipe.leaves,
-            "plan": recipe.plan,
+            "plan": str(self.plan),
             "overlap": recipe.overlap,
             "seed": recipe.seed,
             "steps": progress.step,

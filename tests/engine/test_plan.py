@@ -3,6 +3,7 @@
 import pytest
 
 from engine.errors import UserError
+from engine.models import MODELS
 from engine.plan import Plan
 from tests.engine.graphs import mixed
 
@@ -18,7 +19,7 @@ def test_a_plan_names_nodes_and_their_parts():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("magic", r'^plan: got "magic", in it "magic"; must be "data", or nodes with their parts'),
+        ("magic", r'^plan: got "magic", in it "magic"; must be "data", "auto", or nodes with their parts'),
         ("", r'^plan: got "", in it ""'),
         ("fc6=", r'in it "fc6="'),
         ("fc6=two", r'in it "fc6=two"'),
@@ -27,7 +28,6 @@ def test_a_plan_names_nodes_and_their_parts():
         ("fc6=2,", r'got "fc6=2,", in it ""'),
         ("fc6=2,fc6=4", r"names fc6 twice"),
         ("fc6=2,fc7=4", r"all split nodes must have the same number of parts"),
-        ("auto", r'"auto" is not there yet'),
     ],
 )
 def test_another_form_is_refused_and_said(text, message):
@@ -50,6 +50,20 @@ def test_another_form_is_refused_and_said(text, message):
 def test_a_plan_that_does_not_fit_graph_or_ranks_is_refused(plan, ranks, message):
     with pytest.raises(UserError, match=message):
         Plan.parse(plan).check(mixed(), ranks)
+
+
+def test_auto_splits_what_sends_fewer_bytes_that_way():
+    graph = MODELS["vgg_a"]()
+
+    def auto(ranks, batch):
+        return str(Plan.resolve("auto", graph, ranks=ranks, batch=batch))
+
+    assert auto(1, 32) == "data"
+    assert auto(3, 32) == "data"
+    assert auto(2, 32) == "fc6=2,fc7=2,fc8=2"
+    assert auto(4, 32) == "fc6=4,fc7=4,fc8=4"  # ofm is greater than the minibatch: one group
+    assert auto(16, 2048) == "fc6=4,fc7=4,fc8=4"  # 2.8 groups are best for fc6 and fc7, 5.7 for fc8
+    assert str(Plan.resolve("auto", mixed(), ranks=2, batch=1 << 16)) == "data"
 
 
 def test_a_plan_that_fits_is_accepted():
