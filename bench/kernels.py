@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from math import gcd
 from typing import Any
 
 from bench import check, machine
@@ -12,6 +13,8 @@ from bench.setup import Setup, prepare
 from bench.shapes import PASSES, Problem, select
 from bench.work import executed_flops, is_winograd
 from layers.kernels.threads import Threads
+
+DEFAULT_LEAVES = 16  # of a recipe
 
 _EPILOG = """\
 examples:
@@ -54,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     machine.threads_option(parser)
     parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default each problem's own")
     parser.add_argument(
-        "--leaves", type=int, default=1, metavar="N", help="leaves of the weight gradient's sum; default 1"
+        "--leaves",
+        type=int,
+        metavar="N",
+        help="leaves of the weight gradient's sum; default 16, or what divides",
     )
     parser.add_argument("--samples", type=int, default=5, metavar="N", help="samples of each pass; default 5")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
@@ -86,11 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_line(row), flush=True)
     threads.close()
     if options.json:
-        machine.print_json("kernels", machine.describe(gauge), leaves=options.leaves, rows=rows)
+        machine.print_json(
+            "kernels", machine.describe(gauge), leaves=options.leaves or "16, or what divides", rows=rows
+        )
     return 0 if all(row["right"] for row in rows) else 1
 
 
-def _check_leaves(chosen: Sequence[Problem], minibatch: int | None, leaves: int) -> None:
+def _leaves(samples: int, wanted: int | None) -> int:
+    """Return the leaves that were asked for, else as many as a recipe has by default, if they divide."""
+    return wanted or gcd(samples, DEFAULT_LEAVES)
+
+
+def _check_leaves(chosen: Sequence[Problem], minibatch: int | None, leaves: int | None) -> None:
+    if leaves is None:
+        return
     if leaves < 1 or leaves & (leaves - 1):
         raise ValueError(f"leaves: got {leaves}; must be a power of two")
     for problem in chosen:
@@ -104,7 +119,7 @@ def _measure(
 ) -> Iterator[dict[str, Any]]:
     for original in chosen:
         problem = original.at(options.minibatch or original.minibatch)
-        setup = prepare(problem, gauge.threads, leaves=options.leaves)
+        setup = prepare(problem, gauge.threads, leaves=_leaves(problem.minibatch, options.leaves))
         for direction in problem.passes():
             setup.run(direction)  # also the passes left out: a later one may read what this one writes
             if options.passes and direction not in options.passes:

@@ -93,6 +93,9 @@ class Breakdown:
         return lines
 
 
+_NOTHING_S = 1e-9  # what is left of a sum of waits when those of the first steps are taken away again
+
+
 def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
     """Return the means over ranks and steps; None where a rank has no steady step.
 
@@ -120,6 +123,7 @@ def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
 
     layers = {name for each in waits for name in each}
     exposed = {name: sum(each.get(name, 0.0) for each in waits) / len(ranks) for name in sorted(layers)}
+    exposed = {name: seconds for name, seconds in exposed.items() if seconds > _NOTHING_S}
     by_layer = dict(sorted(exposed.items(), key=lambda item: -item[1]))
     total = sum(by_layer.values())
     passes = (FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA, UPDATE)

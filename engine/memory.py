@@ -73,12 +73,11 @@ class Memory:
         self._share(shared)
 
     def arrays(self) -> list[NDArray[np.generic]]:
-        """Return all arrays of values, gradients and working memory; some are views of the same memory."""
-        return [
-            array
-            for at in self._at.values()
-            for array in (*at.x, *at.y, *at.dx, *at.dy, *at.scratch.values())
-        ]
+        """Return all arrays of values and gradients; some are views of the same memory.
+
+        Not working memory: what a layer asks for but never uses takes none while nobody touches it.
+        """
+        return [array for at in self._at.values() for array in (*at.x, *at.y, *at.dx, *at.dy)]
 
     def load(self, x: Array, threads: Threads) -> None:
         """Copy a plain minibatch, float32 ``[N, C, H, W]`` or ``[N, F]``, into the graph's input."""

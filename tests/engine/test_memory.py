@@ -117,7 +117,8 @@ def test_arrays_start_on_a_cache_line():
 def test_initial_weights_do_not_depend_on_the_order_in_which_nodes_are_drawn():
     models = []
     for reverse in (False, True):
-        model = Model(residual(), Collectives(alone(), Tree.of(1, 4)), InlineCommThread())
+        grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+        model = Model(residual(), grid, InlineCommThread())
         draws = model.draws(1)
         for draw in reversed(draws) if reverse else draws:
             draw()
@@ -128,8 +129,9 @@ def test_initial_weights_do_not_depend_on_the_order_in_which_nodes_are_drawn():
 
 
 def test_memory_to_be_touched_is_all_but_the_weights():
-    model = Model(insert_forks(residual()), Collectives(alone(), Tree.of(1, 4)), InlineCommThread())
-    arrays = [*model.arrays(), *Memory(model, 8, 4, 1).arrays()]
+    grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+    model = Model(insert_forks(residual()), grid, InlineCommThread())
+    arrays = [*model.arrays(), *Memory(model, 8, grid, 1).arrays()]
     for parameters in model.parameters.values():
         for name, weights in parameters.weights.items():
             assert not any(np.shares_memory(weights, array) for array in arrays)
