@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--leaves",
         type=int,
         metavar="N",
-        help="leaves of the weight gradient's sum; default 16, or what divides",
+        help="leaves of the weight gradient's sum; default 16, or fewer",
     )
     parser.add_argument("--samples", type=int, default=5, metavar="N", help="samples of each pass; default 5")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads.close()
     if options.json:
         machine.print_json(
-            "kernels", machine.describe(gauge), leaves=options.leaves or "16, or what divides", rows=rows
+            "kernels", machine.describe(gauge), leaves=options.leaves or DEFAULT_LEAVES, rows=rows
         )
     return 0 if all(row["right"] for row in rows) else 1
 

@@ -4,6 +4,7 @@ import pytest
 
 from comm.collectives import Collectives
 from comm.comm_thread import InlineCommThread
+from comm.grid import Grid
 from comm.threads import alone
 from comm.tree import Tree
 from engine.graph import GraphBuilder
@@ -18,7 +19,8 @@ def model(bucket_floats: int, queue: InlineCommThread) -> Model:
     for number, width in enumerate((16, 16, 64, 1), start=1):
         net.add(f"fc{number}", Linear(width))
         net.add(f"relu{number}", ReLU())
-    return Model(net.graph(), Collectives(alone(), Tree.of(1, 4)), queue, bucket_floats=bucket_floats)
+    grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+    return Model(net.graph(), grid, queue, bucket_floats=bucket_floats)
 
 
 def jobs(bucket_floats: int) -> list[str]:
