@@ -12,7 +12,7 @@ from engine.data.sources import open_data
 from engine.errors import UserError
 from engine.graph import Graph
 from engine.models import MODELS
-from engine.plan import Plan
+from engine.planner.auto import resolve
 from engine.recipe import Recipe
 from engine.start import Start
 from layers.kernels.jit import fingerprint
@@ -49,7 +49,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     except ValueError as error:
         raise UserError(str(error)) from error
     graph = MODELS[recipe.model]()
-    Plan.resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
+    resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
     data = open_data(recipe.data, graph.input_shape, graph.output_shape[0], recipe.seed)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)

@@ -16,6 +16,7 @@ from comm.grid import Grid
 from comm.threads import alone
 from engine.alone import communication_alone
 from engine.arrays import blocks, touch
+from engine.assembly import assemble
 from engine.breakdown import Breakdown, combine
 from engine.checkpoint import State, save_checkpoint
 from engine.data.augment import Augment
@@ -30,12 +31,8 @@ from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import BUCKET_FLOATS, Model
 from engine.optimizer import SGD
-from engine.passes.convolution import set_convolutions
-from engine.passes.fork import insert_forks
-from engine.passes.fusion import fuse
-from engine.passes.partition import partition
 from engine.passes.trace import time_layers
-from engine.plan import Plan
+from engine.planner.auto import resolve
 from engine.recipe import Recipe
 from engine.run_folder import writing
 from engine.schedule import Schedule
@@ -104,13 +101,11 @@ class Trainer:
         self.recorder.watch(queue)
         self._parameters = graph.parameter_count()
         ranks = collectives.communicator.size
-        self.plan = Plan.resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
+        self.plan = resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
         grid = Grid.of(collectives, self.plan.parts)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
-        graph = set_convolutions(graph, recipe.conv)
-        graph = insert_forks(fuse(graph) if recipe.fuse else graph)
-        graph = time_layers(partition(graph, self.plan, grid, queue), self.recorder)
+        graph = time_layers(assemble(graph, recipe, self.plan, grid, queue), self.recorder)
         self.model = Model(graph, grid, queue, bucket_floats=bucket_floats)
         self.memory = Memory(self.model, recipe.batch, grid, threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)

@@ -16,7 +16,7 @@ from comm.tree import Tree
 from engine.data.dataset import DataSource
 from engine.errors import UserError
 from engine.graph import Graph
-from engine.plan import Plan
+from engine.hybrid import Plan
 from engine.recipe import Recipe, ScheduleFields
 from engine.trainer import Trainer
 from layers.linear import Linear

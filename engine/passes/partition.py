@@ -6,7 +6,7 @@ from comm.comm_thread import CommandQueue
 from comm.grid import Grid
 from engine.exchange import Exchange, GatherFeatures, GatherSamples, SwapFeatures
 from engine.graph import INPUT, Graph, Node, Sharding
-from engine.plan import Plan
+from engine.hybrid import Plan
 from layers.layer import Layer
 
 _EXCHANGES: dict[tuple[Sharding, Sharding], type[Exchange]] = {

@@ -10,11 +10,11 @@ from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.exchange import Exchange, GatherFeatures, GatherSamples, SwapFeatures
 from engine.graph import Graph, GraphBuilder, Sharding
+from engine.hybrid import Plan
 from engine.memory import Memory
 from engine.model import Model
 from engine.passes.fork import insert_forks
 from engine.passes.partition import partition
-from engine.plan import Plan
 from layers.dropout import Dropout
 from layers.kernels.threads import Threads
 from layers.layer import Context

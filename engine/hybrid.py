@@ -1,16 +1,14 @@
 """A plan: which nodes are split over how many ranks (hybrid parallelism)."""
 
-import math
 from dataclasses import dataclass, field
 
 from comm.grid import check_parts
-from engine.balance import exchanged
 from engine.errors import UserError
 from engine.graph import Graph
 from layers.layer import Layer
 
 DATA, AUTO = "data", "auto"
-"""The plan that splits nothing; and the one that exchanges the fewest bytes."""
+"""The plan that splits nothing; and the one that `engine.planner.auto` chooses."""
 
 _FORM = 'must be "data", "auto", or nodes with their parts such as "fc6=2,fc7=2"'
 
@@ -28,21 +26,6 @@ class Plan:
 
     def __str__(self) -> str:
         return ",".join(f"{name}={parts}" for name, parts in self.split.items()) or DATA
-
-    @classmethod
-    def resolve(cls, text: str, graph: Graph, *, ranks: int, batch: int) -> "Plan":
-        """Return the plan that a recipe means, for this graph, number of ranks and global minibatch.
-
-        Raises
-        ------
-        UserError
-            A plan that cannot be read, or does not fit.
-        """
-        if text == AUTO:
-            return _least_bytes(graph, ranks, batch)
-        plan = cls.parse(text)
-        plan.check(graph, ranks)
-        return plan
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
@@ -74,7 +57,7 @@ class Plan:
     def check(self, graph: Graph, ranks: int) -> None:
         """Raise UserError where the plan does not fit the graph or the number of ranks."""
         layers = {node.name: node.layer for node in graph}
-        able = [name for name, layer in layers.items() if _is_able(layer)]
+        able = [name for name, layer in layers.items() if is_able(layer)]
         for name, parts in self.split.items():
             if name not in layers:
                 raise UserError(f"plan: no node {name}; this model can split {', '.join(able) or 'none'}")
@@ -85,28 +68,8 @@ class Plan:
                 raise UserError(f"plan: {name}={parts}: {error}") from error
 
 
-def _least_bytes(graph: Graph, ranks: int, batch: int) -> Plan:
-    """Split what the equations of `engine.balance` say, with the one number of parts that is best in all."""
-    best, least = Plan(), math.inf
-    parts = 1
-    while ranks % parts == 0:
-        split, total = dict[str, int](), 0.0
-        for node in graph:
-            if not _is_able(node.layer):
-                continue
-            ((inputs,), (outputs,)) = graph.input_shapes(node)[0], graph.shapes[node.name]
-            alone = exchanged(inputs, outputs, batch, ranks, ranks)
-            shared = exchanged(inputs, outputs, batch, ranks, ranks // parts)
-            if shared < alone and _is_able(node.layer, parts):
-                split[node.name] = parts
-            total += shared if node.name in split else alone
-        if total < least:
-            best, least = Plan(split), total
-        parts *= 2
-    return best
-
-
-def _is_able(layer: Layer, parts: int = 2) -> bool:
+def is_able(layer: Layer, parts: int = 2) -> bool:
+    """Return whether a layer can be split into so many parts."""
     try:
         layer.shard(parts)
     except ValueError:

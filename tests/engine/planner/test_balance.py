@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine import balance
+from engine.planner import balance
 
 
 @pytest.mark.parametrize(

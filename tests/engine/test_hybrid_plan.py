@@ -3,8 +3,9 @@
 import pytest
 
 from engine.errors import UserError
+from engine.hybrid import Plan
 from engine.models import MODELS
-from engine.plan import Plan
+from engine.planner.auto import resolve
 from tests.engine.graphs import mixed
 
 
@@ -56,14 +57,14 @@ def test_auto_splits_what_sends_fewer_bytes_that_way():
     graph = MODELS["vgg_a"]()
 
     def auto(ranks, batch):
-        return str(Plan.resolve("auto", graph, ranks=ranks, batch=batch))
+        return str(resolve("auto", graph, ranks=ranks, batch=batch))
 
     assert auto(1, 32) == "data"
     assert auto(3, 32) == "data"
     assert auto(2, 32) == "fc6=2,fc7=2,fc8=2"
     assert auto(4, 32) == "fc6=4,fc7=4,fc8=4"  # ofm is greater than the minibatch: one group
     assert auto(16, 2048) == "fc6=4,fc7=4,fc8=4"  # 2.8 groups are best for fc6 and fc7, 5.7 for fc8
-    assert str(Plan.resolve("auto", mixed(), ranks=2, batch=1 << 16)) == "data"
+    assert str(resolve("auto", mixed(), ranks=2, batch=1 << 16)) == "data"
 
 
 def test_a_plan_that_fits_is_accepted():
