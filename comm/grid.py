@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from comm.collectives import Collectives
+from comm.communicator import Communicator
 from comm.tree import Tree
 
 
@@ -31,12 +32,19 @@ class Grid:
         parts
             A power of two that divides the number of ranks.
         """
-        communicator, leaves = world.communicator, world.tree.leaves
+        communicator = world.communicator
         check_parts(communicator.size, parts)
         group, part = divmod(communicator.rank, parts)
-        model = world.with_others(communicator.split(group), Tree.of(parts, parts))
-        data = world.with_others(communicator.split(part), Tree.of(communicator.size // parts, leaves))
-        return cls(world, model, data)
+        return cls.joined(world, communicator.split(group), communicator.split(part))
+
+    @classmethod
+    def joined(cls, world: Collectives, model: Communicator, data: Communicator) -> "Grid":
+        """Return the grid of communicators that are there already."""
+        return cls(
+            world,
+            world.with_others(model, Tree.of(model.size, model.size)),
+            world.with_others(data, Tree.of(data.size, world.tree.leaves)),
+        )
 
     @property
     def parts(self) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +12,8 @@ from engine.breakdown import Breakdown, combine
 from engine.errors import UserError
 from engine.paths import expand
 from engine.run_folder import RESULTS
-from engine.trace import COMPUTE, FOR_DATA, PASS, STEP, WAITS, Parts, Span, warm_steps
+from engine.spans import parts_of, steady_steps
+from engine.trace import STEP, Span
 from engine.trace_file import Trace, note, read_trace
 
 _EPILOG = """\
@@ -105,43 +105,15 @@ def explain_trace(trace: Trace, path: Path) -> Breakdown:
     UserError
         There is a rank without a step.
     """
-    breakdown = combine([_parts(spans) for spans in trace.ranks], trace.communication_alone)
+    breakdown = combine([parts_of(spans) for spans in trace.ranks], trace.communication_alone)
     if breakdown is None:
         raise UserError(f"{path}: holds no whole step of every rank")
     return breakdown
 
 
-def _steps(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans of one rank's steady steps, in order."""
-    steps = sorted((span for span in spans if STEP in span.attributes), key=lambda span: span.start)
-    return steps[warm_steps(len(steps)) :]
-
-
-def _parts(spans: Sequence[Span]) -> Parts:
-    """Add up one rank's spans in its steady steps."""
-    steps, parts = _steps(spans), Parts()
-    starts = [step.start for step in steps]
-    for span in spans:
-        middle = (span.start + span.end) / 2
-        number = bisect_right(starts, middle) - 1
-        if number < 0 or middle > steps[number].end:  # between steps, such as evaluation
-            continue
-        seconds, single = span.end - span.start, Parts()
-        if STEP in span.attributes:
-            single.steps, single.wall = 1, seconds
-        elif span.row == COMPUTE and PASS in span.attributes:
-            single.compute[str(span.attributes[PASS])] = seconds
-        elif span.row == WAITS and FOR_DATA in span.attributes:
-            single.data = seconds
-        elif span.row == WAITS:
-            single.waits[span.name] = seconds
-        parts.add(single)
-    return parts
-
-
 def _one_step(trace: Trace, wanted: int | None) -> Span:
     """Return rank 0's span of the step to draw."""
-    steps = _steps(trace.ranks[0])
+    steps = steady_steps(trace.ranks[0])
     if wanted is None:
         return sorted(steps, key=lambda step: step.end - step.start)[len(steps) // 2]
     recorded = [span for span in trace.ranks[0] if STEP in span.attributes]

@@ -7,6 +7,7 @@ import pytest
 
 from engine.passes.fork import insert_forks
 from engine.passes.trace import TimedLayer, time_layers
+from engine.passes.wrapped import WrappedLayer
 from engine.trace import PASSES, Recorder
 from layers.kernels.threads import Threads
 from layers.layer import Buffers, Context, Layer
@@ -19,7 +20,10 @@ CONTRACT = sorted(name for name in vars(Layer) if not name.startswith("_"))
 
 def test_all_of_the_contract_is_handed_on():
     assert {"forward", "halo", "outputs"} <= set(CONTRACT)
-    assert set(CONTRACT) <= set(vars(TimedLayer)) | set(TimedLayer.__annotations__)
+    own = set[str]().union(
+        *(vars(each).keys() | each.__annotations__.keys() for each in (TimedLayer, WrappedLayer))
+    )
+    assert set(CONTRACT) <= own
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
