@@ -11,6 +11,7 @@ from engine import explain
 from engine.breakdown import Breakdown
 from engine.explain import explain_trace, main, read_results
 from engine.launch import run
+from engine.spans import steady_steps
 from engine.start import new_run
 from engine.trace import COMPUTE, DATA, PASSES
 from engine.trace_file import read_trace
@@ -131,7 +132,7 @@ def test_a_step_is_drawn(tmp_path, traced, name, magic):
 def test_the_step_to_draw_is_of_median_length(traced):
     trace = read_trace(traced[2])
     step = explain._one_step(trace, None)
-    lengths = sorted(span.end - span.start for span in explain._steps(trace.ranks[0]))
+    lengths = sorted(span.end - span.start for span in steady_steps(trace.ranks[0]))
     assert step.end - step.start == lengths[len(lengths) // 2]
 
 
