@@ -15,7 +15,9 @@ class Machine:
     memory_bytes_per_s: float
     memory_bytes: float
     ranks: int = 1
-    """Ranks that share its cores: processes on one host, or hosts that are namespaces of one machine."""
+    """Ranks on one host; they share its link."""
+    hosts: int = 1
+    """Hosts that share its cores: more than one where they are namespaces of one machine."""
     convolution_efficiency: float = 0.9
     """Share of the peak in forward and backward_data of convolutions."""
     weight_gradient_efficiency: float = 0.75
