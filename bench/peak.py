@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from engine.arrays import aligned_zeros
 from layers.kernels.jit import kernel
-from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.simd import LANES, REGISTERS, VECTOR, constant, multiply_add, splat, vector_constant
 from layers.kernels.threads import Threads
 
 T = TypeVar("T")
@@ -40,9 +40,6 @@ MEMORY_BYTES = 256 * 1024**2
 COLLAPSED = 0.85
 """Of the best peak: below, a sample is repeated."""
 
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_FUSED = LANES > 4 or REGISTERS == 32  # old x86 multiplies, then adds
-
 
 @intrinsic
 def _multiply_adds(typing_context, steps, start):
@@ -50,17 +47,11 @@ def _multiply_adds(typing_context, steps, start):
 
     def codegen(_context, builder, _signature, arguments):
         steps, start = arguments
-        factor = _splat(builder, start)
+        factor = splat(builder, start)
         slots = [cgutils.alloca_once_value(builder, factor) for _ in range(ACCUMULATORS)]
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
         with cgutils.for_range(builder, steps):
             for slot in slots:
-                value = builder.load(slot)
-                if _FUSED:
-                    builder.store(builder.call(fma, [value, factor, factor]), slot)
-                else:
-                    builder.store(builder.fadd(builder.fmul(value, factor), factor), slot)
+                builder.store(multiply_add(builder, builder.load(slot), factor, factor), slot)
         total = builder.load(slots[0])
         for slot in slots[1:]:
             total = builder.fadd(total, builder.load(slot))
@@ -69,28 +60,20 @@ def _multiply_adds(typing_context, steps, start):
     return types.float32(types.int64, types.float32), codegen
 
 
-def _splat(builder, scalar):
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    zero = ir.Constant(ir.IntType(32), 0)
-    first = builder.insert_element(undefined, scalar, zero)
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
 @intrinsic
 def _sum_of(typing_context, address, vectors):
     """Return a float that depends on every vector behind an address; `vectors` is a multiple of 8."""
 
     def codegen(_context, builder, _signature, arguments):
         address, vectors = arguments
-        zero = ir.Constant(_VECTOR, [0.0] * LANES)
+        zero = vector_constant(0)
         slots = [cgutils.alloca_once_value(builder, zero) for _ in range(8)]
-        base = builder.inttoptr(address, _VECTOR.as_pointer())
-        eight = ir.Constant(ir.IntType(64), 8)
+        base = builder.inttoptr(address, VECTOR.as_pointer())
+        eight = constant(8)
         with cgutils.for_range(builder, builder.sdiv(vectors, eight)) as loop:
             first = builder.mul(loop.index, eight)
             for number, slot in enumerate(slots):
-                place = builder.gep(base, [builder.add(first, ir.Constant(ir.IntType(64), number))])
+                place = builder.gep(base, [builder.add(first, constant(number))])
                 builder.store(builder.fadd(builder.load(slot), builder.load(place, align=4)), slot)
         total = builder.load(slots[0])
         for slot in slots[1:]:

@@ -2,18 +2,15 @@
 
 from functools import lru_cache
 
-from llvmlite import ir
 from numba import float32, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.jit import kernel
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES
+from layers.kernels.simd import LANES, VECTOR, constant, splat, vector_constant
 from layers.kernels.threads import Threads
 from layers.kernels.windows import covering
-
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
 def forward(threads: Threads, x, y, window: tuple[int, int], stride: int) -> None:
@@ -75,20 +72,17 @@ def _window_mean(typing_context, source, rows, row_bytes, columns, divisor, targ
 
     def codegen(_context, builder, _signature, arguments):
         source, rows, row_bytes, columns, divisor, target = arguments
-        total = cgutils.alloca_once(builder, _VECTOR)
-        builder.store(ir.Constant(_VECTOR, [0.0] * LANES), total)
+        total = cgutils.alloca_once(builder, VECTOR)
+        builder.store(vector_constant(0), total)
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, columns) as column:
             offset = builder.add(
                 builder.mul(row.index, row_bytes),
-                builder.mul(column.index, ir.Constant(ir.IntType(64), 4 * LANES)),
+                builder.mul(column.index, constant(4 * LANES)),
             )
-            pointer = builder.inttoptr(builder.add(source, offset), _VECTOR.as_pointer())
+            pointer = builder.inttoptr(builder.add(source, offset), VECTOR.as_pointer())
             builder.store(builder.fadd(builder.load(total), builder.load(pointer, align=4)), total)
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        first = builder.insert_element(undefined, divisor, ir.Constant(ir.IntType(32), 0))
-        mean = builder.fdiv(builder.load(total), builder.shuffle_vector(first, undefined, zeros))
-        builder.store(mean, builder.inttoptr(target, _VECTOR.as_pointer()), align=4)
+        mean = builder.fdiv(builder.load(total), splat(builder, divisor))
+        builder.store(mean, builder.inttoptr(target, VECTOR.as_pointer()), align=4)
 
     signature = [types.int64] * 4 + [types.float32, types.int64]
     return types.void(*signature), codegen

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from layers.kernels.jit import kernel
 from layers.kernels.leaves import tree_add
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES, load_vector, store_vector
+from layers.kernels.simd import LANES, VECTOR, constant, load_vector, splat, store_vector, vector_constant
 from layers.kernels.threads import Threads
 
 NONE, RELU, RELU_POOL = range(3)
@@ -27,8 +27,8 @@ NOBODY = 255
 """The tap of a window without a positive value: no gradient goes through it."""
 
 TAPS = uint8[:, :, :, :, ::1]
-_BYTE, _INT64 = ir.IntType(8), ir.IntType(64)
-BYTES, FLOATS = ir.VectorType(_BYTE, LANES), ir.VectorType(ir.FloatType(), LANES)
+_BYTE = ir.IntType(8)
+BYTES = ir.VectorType(_BYTE, LANES)
 
 
 class Epilogue(NamedTuple):
@@ -61,11 +61,7 @@ def wins(builder: ir.IRBuilder, value: ir.Value, best: ir.Value) -> ir.Value:
 
 def splat_byte(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     """Emit a vector of the low byte of an int64."""
-    undefined = ir.Constant(BYTES, ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(number, _BYTE), ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(
-        first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    )
+    return splat(builder, builder.trunc(number, _BYTE))
 
 
 def load_bytes(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
@@ -84,17 +80,13 @@ def pool_window(builder: ir.IRBuilder, window: list[ir.Value]) -> tuple[ir.Value
     for number, value in enumerate(window[1:], start=1):
         better = wins(builder, value, best)
         best, tap = builder.select(better, value, best), builder.select(better, _taps(number), tap)
-    zero = ir.Constant(FLOATS, [0.0] * LANES)
+    zero = vector_constant(0)
     dead = builder.fcmp_ordered("<=", best, zero)
     return builder.select(dead, zero, best), builder.select(dead, _taps(NOBODY), tap)
 
 
 def _taps(number: int) -> ir.Constant:
     return ir.Constant(BYTES, [number] * LANES)
-
-
-def _constant(value: int) -> ir.Constant:
-    return ir.Constant(_INT64, value)
 
 
 @intrinsic
@@ -104,11 +96,11 @@ def pool_rows(typing_context, upper, lower, windows, y, argmax):
     def codegen(_context, builder, _signature, arguments):
         upper, lower, windows, y, argmax = arguments
         with cgutils.for_range(builder, windows) as loop:
-            offset = builder.mul(loop.index, _constant(2 * LANES))
-            following = builder.add(offset, _constant(LANES))
+            offset = builder.mul(loop.index, constant(2 * LANES))
+            following = builder.add(offset, constant(LANES))
             window = [load_vector(builder, row, at) for row in (upper, lower) for at in (offset, following)]
             best, tap = pool_window(builder, window)
-            lanes = builder.mul(loop.index, _constant(LANES))
+            lanes = builder.mul(loop.index, constant(LANES))
             store_vector(builder, best, y, lanes)
             store_bytes(builder, tap, builder.add(argmax, lanes))
 
@@ -127,17 +119,17 @@ def unpool_row(typing_context, dy, argmax, windows, first_tap, target):
 
     def codegen(_context, builder, _signature, arguments):
         dy, argmax, windows, first_tap, target = arguments
-        zero = ir.Constant(FLOATS, [0.0] * LANES)
-        taps = [splat_byte(builder, builder.add(first_tap, _constant(number))) for number in range(2)]
+        zero = vector_constant(0)
+        taps = [splat_byte(builder, builder.add(first_tap, constant(number))) for number in range(2)]
         with cgutils.for_range(builder, windows) as loop:
-            lanes = builder.mul(loop.index, _constant(LANES))
+            lanes = builder.mul(loop.index, constant(LANES))
             value = load_vector(builder, dy, lanes)
             value = builder.fadd(value, zero)  # -0 becomes +0, as in a sum over windows
             where = load_bytes(builder, builder.add(argmax, lanes))
-            at = builder.mul(lanes, _constant(2))
+            at = builder.mul(lanes, constant(2))
             for number, tap in enumerate(taps):
                 term = builder.select(builder.icmp_unsigned("==", where, tap), value, zero)
-                store_vector(builder, term, target, builder.add(at, _constant(number * LANES)))
+                store_vector(builder, term, target, builder.add(at, constant(number * LANES)))
 
     return types.void(*[types.int64] * 5), codegen
 
@@ -151,19 +143,19 @@ def _add_unpooled_row(typing_context, dy, argmax, windows, half, total):
 
     def codegen(_context, builder, _signature, arguments):
         dy, argmax, windows, half, total = arguments
-        zero = ir.Constant(FLOATS, [0.0] * LANES)
+        zero = vector_constant(0)
         wanted = splat_byte(builder, half)
         shift = ir.Constant(BYTES, [1] * LANES)
-        running = cgutils.alloca_once(builder, FLOATS)
-        builder.store(load_vector(builder, total, _constant(0)), running)
+        running = cgutils.alloca_once(builder, VECTOR)
+        builder.store(load_vector(builder, total, constant(0)), running)
         with cgutils.for_range(builder, windows) as loop:
-            lanes = builder.mul(loop.index, _constant(LANES))
+            lanes = builder.mul(loop.index, constant(LANES))
             where = builder.lshr(load_bytes(builder, builder.add(argmax, lanes)), shift)
             term = builder.select(
                 builder.icmp_unsigned("==", where, wanted), load_vector(builder, dy, lanes), zero
             )
             builder.store(builder.fadd(builder.load(running), term), running)
-        store_vector(builder, builder.load(running), total, _constant(0))
+        store_vector(builder, builder.load(running), total, constant(0))
 
     return types.void(*[types.int64] * 5), codegen
 
@@ -175,7 +167,7 @@ def copy_taps(typing_context, target, source, windows):
     def codegen(_context, builder, _signature, arguments):
         target, source, windows = arguments
         with cgutils.for_range(builder, windows) as loop:
-            lanes = builder.mul(loop.index, _constant(LANES))
+            lanes = builder.mul(loop.index, constant(LANES))
             store_bytes(builder, load_bytes(builder, builder.add(source, lanes)), builder.add(target, lanes))
 
     return types.void(*[types.int64] * 3), codegen

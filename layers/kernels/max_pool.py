@@ -2,20 +2,18 @@
 
 from functools import lru_cache
 
-from llvmlite import ir
 from numba import int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from layers.kernels.epilogue import BYTES, FLOATS, TAPS, load_bytes, splat_byte, store_bytes, wins
+from layers.kernels.epilogue import BYTES, TAPS, load_bytes, splat_byte, store_bytes, wins
 from layers.kernels.jit import kernel
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES, load_vector, store_vector
+from layers.kernels.simd import LANES, VECTOR, constant, load_vector, store_vector, vector_constant
 from layers.kernels.threads import Threads
 from layers.kernels.windows import covered, covering
 
-_INT64 = ir.IntType(64)
-_NOWHERE = ir.Constant(_INT64, 0)  # from an address
+_NOWHERE = constant(0)  # from an address
 
 
 def forward(threads: Threads, x, y, argmax, window: tuple[int, int], stride: int, padding: int) -> None:
@@ -101,8 +99,8 @@ def _maximum(typing_context, x, rows, x_row, columns, tap, tap_row, y, argmax):
 
     def codegen(_context, builder, _signature, arguments):
         x, rows, x_row, columns, tap, tap_row, y, argmax = arguments
-        best, where = cgutils.alloca_once(builder, FLOATS), cgutils.alloca_once(builder, BYTES)
-        builder.store(ir.Constant(FLOATS, [float("-inf")] * LANES), best)
+        best, where = cgutils.alloca_once(builder, VECTOR), cgutils.alloca_once(builder, BYTES)
+        builder.store(vector_constant(float("-inf")), best)
         builder.store(splat_byte(builder, tap), where)
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, columns) as column:
             at = builder.add(x, builder.mul(row.index, x_row))
@@ -134,14 +132,14 @@ def _gather(typing_context, dy, dy_row, argmax, argmax_row, rows, columns, tap, 
 
     def codegen(_context, builder, _signature, arguments):
         dy, dy_row, argmax, argmax_row, rows, columns, tap, tap_row, tap_column, dx = arguments
-        zero = ir.Constant(FLOATS, [0.0] * LANES)
-        total = cgutils.alloca_once(builder, FLOATS)
+        zero = vector_constant(0)
+        total = cgutils.alloca_once(builder, VECTOR)
         builder.store(zero, total)
         with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, columns) as column:
             dy_at = builder.add(
                 builder.add(dy, builder.mul(row.index, dy_row)), _pixels(builder, column.index)
             )
-            lanes = builder.mul(column.index, ir.Constant(_INT64, LANES))
+            lanes = builder.mul(column.index, constant(LANES))
             where_at = builder.add(builder.add(argmax, builder.mul(row.index, argmax_row)), lanes)
             fallen = builder.add(builder.mul(row.index, tap_row), builder.mul(column.index, tap_column))
             number = splat_byte(builder, builder.sub(tap, fallen))
@@ -154,4 +152,4 @@ def _gather(typing_context, dy, dy_row, argmax, argmax_row, rows, columns, tap, 
 
 
 def _pixels(builder, count):
-    return builder.mul(count, ir.Constant(_INT64, 4 * LANES))
+    return builder.mul(count, constant(4 * LANES))

@@ -35,24 +35,28 @@ ADD: at zero, and added to C. BIAS_RELU: from the bias, and rectified when store
 """
 
 _FLOAT = ir.FloatType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
+"""The type of a register of LANES floats."""
+
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 FUSED = LANES > 4 or _ARM
 """Whether the host has fused multiply-adds; calling libm for them on old x86 would be slow."""
 
 
-def _constant(value: int) -> ir.Constant:
+def constant(value: int) -> ir.Constant:
+    """Return a constant of type int64."""
     return ir.Constant(_I64, value)
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+def splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+    """Emit a vector of LANES lanes with one value in all of them."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
 def _vector_at(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Value:
-    return builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(pointer, [offset]), VECTOR.as_pointer())
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Value:
@@ -63,7 +67,7 @@ def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -
     """Emit a * b + c of vectors, fused where the host can."""
     if not FUSED:
         return builder.fadd(builder.fmul(a, b), c)
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
     return builder.call(fma, [a, b, c])
 
@@ -87,7 +91,7 @@ def store_vector(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value, off
 
 def vector_constant(value: float) -> ir.Constant:
     """Return a vector with one value in all lanes."""
-    return ir.Constant(_VECTOR, [float(value)] * LANES)
+    return ir.Constant(VECTOR, [float(value)] * LANES)
 
 
 def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
@@ -118,9 +122,9 @@ def prefetch_pixels(typing_context, corner, row_bytes, SIDE):
     def codegen(_context, builder, _signature, arguments):
         corner, row_bytes, _ = arguments
         for i in range(side):
-            row = builder.add(corner, builder.mul(row_bytes, _constant(i)))
+            row = builder.add(corner, builder.mul(row_bytes, constant(i)))
             for j in range(side):
-                pixel = builder.add(row, _constant(4 * LANES * j))
+                pixel = builder.add(row, constant(4 * LANES * j))
                 prefetch(builder, builder.inttoptr(pixel, _FLOAT.as_pointer()), level=2)
 
     return types.void(types.int64, types.int64, SIDE), codegen
@@ -164,7 +168,7 @@ def tiles(
         full, tails, a, a_step, b, b_vec, c, c_row, c_vec, bias = arguments[5:15]
         a, b, c, bias = (builder.inttoptr(address, _FLOAT.as_pointer()) for address in (a, b, c, bias))
         loops = [[builder.extract_value(loop, part) for part in range(3)] for loop in arguments[15:]]
-        step = builder.mul(c_row, _constant(rows))
+        step = builder.mul(c_row, constant(rows))
 
         def one(height, a_at, c_at):
             _tile(builder, height, vectors, a_row, start, a_at, b, b_vec, c_at, c_row, c_vec, bias, loops)
@@ -187,25 +191,25 @@ def _tile(builder, rows, vectors, a_row, start, a, b, b_vector, c, c_row, c_vect
     """Emit one tile; its accumulators are stack slots that LLVM promotes to registers."""
 
     def c_offset(row, v):
-        return builder.add(builder.mul(c_row, _constant(row)), builder.mul(c_vector, _constant(v)))
+        return builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
 
     def start_value(row, v):
         if start == LOAD:
             return _load(builder, c, c_offset(row, v))
         if start in {BIAS, BIAS_RELU}:
-            return _load(builder, bias, _constant(v * LANES))
-        return ir.Constant(_VECTOR, [0.0] * LANES)
+            return _load(builder, bias, constant(v * LANES))
+        return vector_constant(0)
 
     accumulators = {
-        (row, v): cgutils.alloca_once(builder, _VECTOR) for row in range(rows) for v in range(vectors)
+        (row, v): cgutils.alloca_once(builder, VECTOR) for row in range(rows) for v in range(vectors)
     }
     for (row, v), slot in accumulators.items():
         builder.store(start_value(row, v), slot)
 
     def innermost(a_at, b_at):
-        vector = [_load(builder, b_at, builder.mul(b_vector, _constant(v))) for v in range(vectors)]
+        vector = [_load(builder, b_at, builder.mul(b_vector, constant(v))) for v in range(vectors)]
         for row in range(rows):
-            scalar = _splat(builder, builder.load(builder.gep(a_at, [_constant(row * a_row)])))
+            scalar = splat(builder, builder.load(builder.gep(a_at, [constant(row * a_row)])))
             for v in range(vectors):
                 slot = accumulators[row, v]
                 builder.store(multiply_add(builder, scalar, vector[v], builder.load(slot)), slot)
@@ -239,7 +243,7 @@ def add_vectors(typing_context, target, source, vectors):
     def codegen(_context, builder, _signature, arguments):
         to, of = (builder.inttoptr(address, _FLOAT.as_pointer()) for address in arguments[:2])
         with cgutils.for_range(builder, arguments[2]) as loop:
-            offset = builder.mul(loop.index, _constant(LANES))
+            offset = builder.mul(loop.index, constant(LANES))
             total = builder.fadd(_load(builder, to, offset), _load(builder, of, offset))
             builder.store(total, _vector_at(builder, to, offset), align=4)
 
@@ -253,7 +257,7 @@ def copy_vectors(typing_context, target, source, vectors):
     def codegen(_context, builder, _signature, arguments):
         to, of = (builder.inttoptr(address, _FLOAT.as_pointer()) for address in arguments[:2])
         with cgutils.for_range(builder, arguments[2]) as loop:
-            offset = builder.mul(loop.index, _constant(LANES))
+            offset = builder.mul(loop.index, constant(LANES))
             builder.store(_load(builder, of, offset), _vector_at(builder, to, offset), align=4)
 
     return types.void(types.int64, types.int64, types.int64), codegen

@@ -8,28 +8,22 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from layers.kernels.simd import LANES, multiply_add, prefetch
+from layers.kernels.simd import LANES, VECTOR, constant, multiply_add, prefetch, splat, vector_constant
 
 _FLOAT = ir.FloatType()
 _POINTER = _FLOAT.as_pointer()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
+_I32 = ir.IntType(32)
 _LINE = 16  # floats in a cache line
 
 
-def _constant(value: int) -> ir.Constant:
-    return ir.Constant(_I64, value)
-
-
 def _at(builder: ir.IRBuilder, pointer: ir.Value, index: ir.Value, step: ir.Value | int) -> ir.Value:
-    step = _constant(step) if isinstance(step, int) else step
+    step = constant(step) if isinstance(step, int) else step
     return builder.gep(pointer, [builder.mul(index, step)])
 
 
 def _vector(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
-    offset = _constant(offset) if isinstance(offset, int) else offset
-    return builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
+    offset = constant(offset) if isinstance(offset, int) else offset
+    return builder.bitcast(builder.gep(pointer, [offset]), VECTOR.as_pointer())
 
 
 def _load(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value | int) -> ir.Value:
@@ -46,31 +40,25 @@ def _stream(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, offset: i
     store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
-
-
 class _Accumulators:
     """rows x vectors stack slots, which LLVM promotes to registers."""
 
     def __init__(self, builder: ir.IRBuilder, rows: int, vectors: int):
         self.builder, self.rows, self.vectors = builder, rows, vectors
         self.slots = {
-            (row, v): cgutils.alloca_once(builder, _VECTOR) for row in range(rows) for v in range(vectors)
+            (row, v): cgutils.alloca_once(builder, VECTOR) for row in range(rows) for v in range(vectors)
         }
 
     def clear(self) -> None:
         for slot in self.slots.values():
-            self.builder.store(_ZERO, slot)
+            self.builder.store(vector_constant(0), slot)
 
     def multiply_add(self, a: ir.Value, a_row: int, b: ir.Value) -> None:
         """Add the product of `rows` scalars, `a_row` floats apart, and `vectors` vectors."""
         builder = self.builder
         vectors = [_load(builder, b, v * LANES) for v in range(self.vectors)]
         for row in range(self.rows):
-            scalar = _splat(builder, builder.load(builder.gep(a, [_constant(row * a_row)])))
+            scalar = splat(builder, builder.load(builder.gep(a, [constant(row * a_row)])))
             for v, vector in enumerate(vectors):
                 slot = self.slots[row, v]
                 builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
@@ -79,7 +67,7 @@ class _Accumulators:
         """Ask for the vectors that follow `steps` behind those at `b`, where they lie side by side."""
         width = self.vectors * LANES
         for line in range(0, width, _LINE):
-            prefetch(self.builder, self.builder.gep(b, [_constant(steps * width + line)]), level=1)
+            prefetch(self.builder, self.builder.gep(b, [constant(steps * width + line)]), level=1)
 
     def add(self, other: "_Accumulators") -> None:
         for key, slot in self.slots.items():
@@ -141,7 +129,7 @@ def stream_tiles(
         loops = [[builder.extract_value(loop, part) for part in range(5)] for loop in arguments[15:]]
 
         def one(height, index):
-            first = builder.mul(index, _constant(rows))
+            first = builder.mul(index, constant(rows))
             streams = (
                 _at(builder, a, index, a_tile), b,
                 _at(builder, near, index, a_tile), _at(builder, ahead, index, ahead_tile),
@@ -166,7 +154,7 @@ def _stream_tile(builder, tile, a_row, streams, loops, start, c):
         return [_at(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
 
     for (row, v), slot in tile.slots.items():
-        value = _load(builder, _at(builder, start[0], _constant(row), start[1]), v * LANES)
+        value = _load(builder, _at(builder, start[0], constant(row), start[1]), v * LANES)
         builder.store(value, slot)
     (length1, *steps1), (length2, *steps2) = loops
     with cgutils.for_range(builder, length1) as i:
@@ -178,7 +166,7 @@ def _stream_tile(builder, tile, a_row, streams, loops, start, c):
             tile.prefetch_vectors(b, NEAR)
             tile.multiply_add(a, a_row, b)
     for row in range(tile.rows):
-        to = _at(builder, c[0], _constant(row), c[1])
+        to = _at(builder, c[0], constant(row), c[1])
         for v in range(tile.vectors):
             _store(builder, builder.load(tile.slots[row, v]), to, v * LANES)
 
@@ -224,7 +212,7 @@ def leaf_tiles(
 
         def one(height, index):
             a_at, c_at = _at(builder, a, index, a_tile), _at(builder, c, index, rows * width)
-            a_leaf, b_leaf = builder.mul(per_leaf, a_step), builder.mul(per_leaf, _constant(width))
+            a_leaf, b_leaf = builder.mul(per_leaf, a_step), builder.mul(per_leaf, constant(width))
 
             def chain(leaf):
                 tile = _Accumulators(builder, height, vectors)
@@ -233,7 +221,7 @@ def leaf_tiles(
                 with cgutils.for_range(builder, per_leaf) as i:
                     a_i, b_i = _at(builder, a_from, i.index, a_step), _at(builder, b_from, i.index, width)
                     if near:
-                        prefetch(builder, builder.gep(a_i, [builder.mul(a_step, _constant(NEAR))]), level=1)
+                        prefetch(builder, builder.gep(a_i, [builder.mul(a_step, constant(NEAR))]), level=1)
                         tile.prefetch_vectors(b_i, NEAR)
                     tile.multiply_add(a_i, 1, b_i)
                 return tile
@@ -243,20 +231,20 @@ def leaf_tiles(
                 if size == 1:
                     return chain(first)
                 left = tree(first, size // 2)
-                right = tree(builder.add(first, _constant(size // 2)), size // 2)
+                right = tree(builder.add(first, constant(size // 2)), size // 2)
                 right.add(left)
                 return right
 
-            with cgutils.for_range(builder, builder.udiv(leaves, _constant(subtree))) as loop:
-                tile = tree(builder.mul(loop.index, _constant(subtree)), subtree)
-                done = builder.add(loop.index, _constant(1))
+            with cgutils.for_range(builder, builder.udiv(leaves, constant(subtree))) as loop:
+                tile = tree(builder.mul(loop.index, constant(subtree)), subtree)
+                done = builder.add(loop.index, constant(1))
                 merges = builder.cttz(done, ir.Constant(ir.IntType(1), 1))
                 top = builder.ctpop(loop.index)  # partial tiles below: one for each bit
                 slot_floats = height * width
                 with cgutils.for_range(builder, merges) as merge:
-                    below = builder.sub(builder.sub(top, _constant(1)), merge.index)
+                    below = builder.sub(builder.sub(top, constant(1)), merge.index)
                     tile.add_memory(_at(builder, stack, below, slot_floats))
-                finished = builder.icmp_unsigned("==", builder.mul(done, _constant(subtree)), leaves)
+                finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
                 with builder.if_else(finished) as (last, other):
                     with last:
                         for (row, v), slot in tile.slots.items():
@@ -293,7 +281,7 @@ def transpose(typing_context, target, target_row, source, source_row):
     def codegen(_context, builder, _signature, arguments):
         to, to_row, of, of_row = arguments
         to, of = builder.inttoptr(to, _POINTER), builder.inttoptr(of, _POINTER)
-        rows = [_load(builder, of, builder.mul(of_row, _constant(row))) for row in range(LANES)]
+        rows = [_load(builder, of, builder.mul(of_row, constant(row))) for row in range(LANES)]
         mask = ir.VectorType(_I32, LANES)
         half = LANES // 2
         while half:  # swap the off-diagonal blocks of half x half in each block of twice that size
@@ -306,6 +294,6 @@ def transpose(typing_context, target, target_row, source, source_row):
                     rows[row + half] = builder.shuffle_vector(upper, lower, ir.Constant(mask, high))
             half //= 2
         for row, vector in enumerate(rows):
-            _store(builder, vector, to, builder.mul(to_row, _constant(row)))
+            _store(builder, vector, to, builder.mul(to_row, constant(row)))
 
     return types.void(*[types.int64] * 4), codegen

@@ -15,7 +15,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from layers.kernels.epilogue import NONE, RELU, RELU_POOL, pool_window, store_bytes
-from layers.kernels.simd import LANES, load_vector, multiply_add, rectify, store_vector, vector_constant
+from layers.kernels.simd import (
+    LANES,
+    constant,
+    load_vector,
+    multiply_add,
+    rectify,
+    store_vector,
+    vector_constant,
+)
 
 POINTS = 6
 """Tile size: positions along one side of a transformed tile."""
@@ -196,7 +204,7 @@ def transform_rows(typing_context, KIND, OUTPUTS, rows, source_column, target, t
         tile = []
         for i in range(before):
             row = builder.extract_value(addresses, i)
-            offsets = [builder.mul(s_column, _constant(j)) for j in range(before)]
+            offsets = [builder.mul(s_column, constant(j)) for j in range(before)]
             tile.append([load_vector(builder, row, offset) for offset in offsets])
         _store(builder, _transform(builder, kind, outputs, tile), target, t_row, t_column)
 
@@ -226,19 +234,19 @@ def transform_output(
 
     def codegen(_context, builder, _signature, arguments):
         source, step, bias, epilogue, target, t_row, argmax, argmax_row = arguments[1:]
-        step_row, t_column = builder.mul(step, _constant(POINTS)), _constant(LANES)
+        step_row, t_column = builder.mul(step, constant(POINTS)), constant(LANES)
         tile = [
             [load_vector(builder, source, _at(builder, i, step_row, j, step)) for j in range(POINTS)]
             for i in range(POINTS)
         ]
-        offset = load_vector(builder, bias, _constant(0))
+        offset = load_vector(builder, bias, constant(0))
         rows = _transform(builder, OUTPUT, outputs, tile)
         rows = [[builder.fadd(vector, offset) for vector in row] for row in rows]
-        with builder.if_then(builder.icmp_signed("==", epilogue, _constant(NONE))):
+        with builder.if_then(builder.icmp_signed("==", epilogue, constant(NONE))):
             _store(builder, rows, target, t_row, t_column)
-        with builder.if_then(builder.icmp_signed("==", epilogue, _constant(RELU))):
+        with builder.if_then(builder.icmp_signed("==", epilogue, constant(RELU))):
             _store(builder, [[rectify(builder, v) for v in row] for row in rows], target, t_row, t_column)
-        with builder.if_then(builder.icmp_signed("==", epilogue, _constant(RELU_POOL))):
+        with builder.if_then(builder.icmp_signed("==", epilogue, constant(RELU_POOL))):
             for i in range(0, outputs, 2):
                 for j in range(0, outputs, 2):
                     window = [rows[i][j], rows[i][j + 1], rows[i + 1][j], rows[i + 1][j + 1]]
@@ -250,12 +258,8 @@ def transform_output(
     return types.void(OUTPUTS, *[types.int64] * 8), codegen
 
 
-def _constant(value: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), value)
-
-
 def _at(builder: ir.IRBuilder, row: int, row_step: ir.Value, column: int, column_step: ir.Value) -> ir.Value:
-    return builder.add(builder.mul(row_step, _constant(row)), builder.mul(column_step, _constant(column)))
+    return builder.add(builder.mul(row_step, constant(row)), builder.mul(column_step, constant(column)))
 
 
 def _store(builder, tile, target, row_step, column_step):
