@@ -17,6 +17,9 @@ _NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core fr
 _TESTS = 8  # at a time: Open MPI looks at its sockets in every eighth only
 _PIECE_BYTES = 1 << 30  # MPI counts are 32 bits wide
 
+LAUNCHED_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables in which a launcher tells each process how many it started; the first one set holds."""
+
 
 class LaunchError(RuntimeError):
     """The launcher and the MPI library do not fit together, or MPI is missing."""
@@ -59,7 +62,7 @@ def launched_ranks(environment: Mapping[str, str]) -> int:
     one process runs. The number of the step's tasks is set for what srun started. mpirun comes first, because
     it may itself have started its daemons as a Slurm step.
     """
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+    for name in LAUNCHED_RANKS:
         if environment.get(name, "").isdecimal():
             return int(environment[name])
     return 1

@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 
 from comm.communicator import Communicator
+from comm.mpi import LAUNCHED_RANKS
 from engine.cpu_quota import cpu_quota
 
 MANY = 8  # cores of a rank; of more, one is left to the communication thread
-_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _masks() -> tuple[set[int], set[int]]:
         everything = set(range(os.cpu_count() or 1))
         return everything, everything
     mask = os.sched_getaffinity(0)
-    launched = any(name in os.environ for name in _LAUNCHERS)
+    launched = any(name in os.environ for name in LAUNCHED_RANKS)
     return mask, os.sched_getaffinity(os.getppid()) if launched else mask
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from comm.mpi import LAUNCHED_RANKS
 from comm.threads import run_ranks
 from engine import affinity
 from engine.affinity import Cores
@@ -94,7 +95,7 @@ def test_oversubscribed_hosts_are_told(monkeypatch):
 
 
 def test_without_a_launcher_only_the_mask_counts(monkeypatch):
-    for name in affinity._LAUNCHERS:
+    for name in LAUNCHED_RANKS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0} if pid == 0 else {0, 1}, raising=False)
