@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from comm.communicator import Communicator
 from comm.mpi import LAUNCHED_RANKS
 from engine.cpu_quota import cpu_quota
+from engine.words import counted
 
 MANY = 8  # cores of a rank; of more, one is left to the communication thread
 
@@ -54,7 +55,7 @@ class Cores:
         found = []
         if self.idle:
             found.append(
-                f"the launcher bound {_count(self.ranks, 'rank')} to {_count(len(self.mask), 'core')} and "
+                f"the launcher bound {counted(self.ranks, 'rank')} to {counted(len(self.mask), 'core')} and "
                 f"left {self.idle} of the host idle; use them with mpirun --bind-to none, or "
                 "srun --cpus-per-task=N"
             )
@@ -64,8 +65,8 @@ class Cores:
             if self.idle and threads > self.available:
                 mend = "give each rank its cores: mpirun --bind-to none, or srun --cpus-per-task=N"
             found.append(
-                f"{_count(self.ranks, 'rank')} x {_count(threads, 'thread')} share "
-                f"{_count(self.available, 'core')}; {mend}"
+                f"{counted(self.ranks, 'rank')} x {counted(threads, 'thread')} share "
+                f"{counted(self.available, 'core')}; {mend}"
             )
         return found
 
@@ -98,7 +99,3 @@ def _masks() -> tuple[set[int], set[int]]:
     mask = os.sched_getaffinity(0)
     launched = any(name in os.environ for name in LAUNCHED_RANKS)
     return mask, os.sched_getaffinity(os.getppid()) if launched else mask
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

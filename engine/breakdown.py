@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.trace import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, UPDATE, Parts
+from engine.words import counted
 
 SHOWN_LAYERS = 4  # of exposed communication; the others in one row
 _WIDTH = 24  # of the names; a bucket's may be longer
@@ -70,8 +71,7 @@ class Breakdown:
         rows += [("wait for data", self.data_wait_seconds), ("rest", self.rest_seconds)]
         width = max(_WIDTH, *(len(name) for name, _ in rows))
         lines = [
-            f"where the time went: {_ms(self.step_seconds)} a step "
-            f"(mean of {self.steps} step{'s' * (self.steps != 1)})"
+            f"where the time went: {_ms(self.step_seconds)} a step (mean of {counted(self.steps, 'step')})"
         ]
         lines += [
             f"  {name:<{width}}{_ms(seconds):>12}{seconds / self.step_seconds:>8.1%}"

@@ -40,6 +40,7 @@ from engine.step import train_step
 from engine.stop_signals import stop_signals
 from engine.timing import StepClock, Timing, median
 from engine.trace import Recorder
+from engine.words import counted
 from layers.kernels.jit import cache_is_cold
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
@@ -259,8 +260,8 @@ class Trainer:
             f"{recipe.model} on {recipe.data}: {self._parameters:,} parameters, "
             f"minibatch {recipe.batch} in {recipe.leaves} leaves, "
             f"steps {self.progress.step} to {self.total_steps}; "
-            f"{_count(self.collectives.communicator.size, 'rank')} x "
-            f"{_count(self.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
+            f"{counted(self.collectives.communicator.size, 'rank')} x "
+            f"{counted(self.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
             f"plan {self.plan}"
         )
         if self.sampler.dropped:
@@ -323,7 +324,3 @@ def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
 
 def _due(count: int, every: int) -> bool:
     return every > 0 and count % every == 0
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
