@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.options import minibatch, models_option
 from bench.peak import Gauge
 from bench.shapes import NETWORKS
 from bench.worker import TUNED, Worker
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(NETWORKS)}; default all")
+    models_option(parser)
     parser.add_argument("--mode", action="append", choices=MODES, help="only this; default both")
     parser.add_argument("--layers", action="store_true", help="compare layer by layer instead")
     machine.threads_option(parser)
@@ -124,9 +125,7 @@ def _models(options: argparse.Namespace) -> list[str]:
         raise ValueError("PyTorch is not installed; it comes with the extra: pip install -e '.[bench]'")
     models = options.models or list(NETWORKS)
     for model in models:
-        if model not in MODELS:
-            raise ValueError(f"model: got {model!r}; must be one of {', '.join(MODELS)}")
-        samples = options.minibatch or NETWORKS.get(model, 32)
+        samples = minibatch(model, options.minibatch)
         if options.leaves < 1 or options.leaves & (options.leaves - 1) or samples % options.leaves:
             raise ValueError(f"leaves: got {options.leaves}; must be a power of two that divides {samples}")
     return models
@@ -148,7 +147,7 @@ class _Comparison:
 
     def __init__(self, model: str, options: argparse.Namespace, gauge: Gauge, report: _Report, folder: Path):
         self._model, self._options, self._gauge, self._report = model, options, gauge, report
-        self._samples = options.minibatch or NETWORKS.get(model, 32)
+        self._samples = minibatch(model, options.minibatch)
         self._weights = str(folder / f"{model}.safetensors")
         self._graph: Graph = MODELS[model]()
         images = len(self._graph.input_shape) == 3

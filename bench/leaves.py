@@ -8,10 +8,9 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from bench import machine
+from bench.options import minibatch, model_option
 from bench.peak import Gauge
-from bench.shapes import NETWORKS
 from bench.worker import Worker
-from engine.models import MODELS
 from layers.kernels.threads import Threads
 
 _EPILOG = """\
@@ -31,10 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "model", nargs="?", default="vgg_a", metavar="MODEL", help=f"{', '.join(MODELS)}; default vgg_a"
-    )
-    parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default the model's own, or 32")
+    model_option(parser)
     parser.add_argument("--leaves", type=int, default=16, metavar="N", help="compared with 1; default 16")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps of each; default 5")
     machine.threads_option(parser)
@@ -45,15 +41,15 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    samples, leaves = options.minibatch or NETWORKS.get(options.model, 32), options.leaves
-    if options.model not in MODELS:
-        print(f"error: model: got {options.model!r}; must be one of {', '.join(MODELS)}", file=sys.stderr)
-        return 2
-    if leaves < 2 or leaves & (leaves - 1) or samples % leaves:
-        print(
-            f"error: leaves: got {leaves}; must be a power of two, 2 or more, that divides {samples}",
-            file=sys.stderr,
-        )
+    leaves = options.leaves
+    try:
+        samples = minibatch(options.model, options.minibatch)
+        if leaves < 2 or leaves & (leaves - 1) or samples % leaves:
+            raise ValueError(
+                f"leaves: got {leaves}; must be a power of two, 2 or more, that divides {samples}"
+            )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     common = {"model": options.model, "samples": samples, "threads": options.threads}
     seconds: dict[int, list[float]] = {1: [], leaves: []}

@@ -15,6 +15,7 @@ from bench import machine
 from bench.hosts import leave_on_signals
 from bench.link import LinkFigures
 from bench.namespaces import ClusterError
+from bench.options import minibatch, models_option
 from bench.peak import Gauge
 from bench.places import Place, RunError
 from bench.scaling_cases import SIDES, Case, Size, sample
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(NETWORKS)}; default all")
+    models_option(parser)
     parser.add_argument("--place", action="append", metavar="PLACE", help=f"default {' '.join(_places())}")
     parser.add_argument("--side", action="append", choices=SIDES, help="only this; default all")
     parser.add_argument("--overlap", action="append", choices=("on", "off"), help="of ours; default both")
@@ -96,8 +97,6 @@ def _models(options: argparse.Namespace, places: Sequence[Place]) -> list[str]:
         raise ValueError("PyTorch is not installed: pip install -e '.[bench]', or --side ours --side alone")
     models = options.models or list(NETWORKS)
     for model in models:
-        if model not in MODELS:
-            raise ValueError(f"model: got {model!r}; must be one of {', '.join(MODELS)}")
         samples = _size(model, options).batch
         for place in places:
             if samples % place.ranks:
@@ -108,7 +107,7 @@ def _models(options: argparse.Namespace, places: Sequence[Place]) -> list[str]:
 
 
 def _size(model: str, options: argparse.Namespace) -> Size:
-    return Size(options.minibatch or NETWORKS.get(model, 32), options.leaves, options.steps)
+    return Size(minibatch(model, options.minibatch), options.leaves, options.steps)
 
 
 def _say(options: argparse.Namespace, text: str) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.options import minibatch, model_option
 from bench.peak import Gauge
-from bench.shapes import NETWORKS
-from engine.models import MODELS
 from layers.kernels.threads import Threads
 
 _EPILOG = """\
@@ -39,10 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "model", nargs="?", default="vgg_a", metavar="MODEL", help=f"{', '.join(MODELS)}; default vgg_a"
-    )
-    parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default the model's own, or 32")
+    model_option(parser)
     parser.add_argument("--leaves", type=int, default=16, metavar="N", help="default 16")
     parser.add_argument("--warm", type=int, default=3, metavar="N", help="warm starts; default 3")
     machine.threads_option(parser)
@@ -53,12 +49,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    samples = options.minibatch or NETWORKS.get(options.model, 32)
-    if options.model not in MODELS:
-        print(f"error: model: got {options.model!r}; must be one of {', '.join(MODELS)}", file=sys.stderr)
-        return 2
-    if samples % options.leaves or options.warm < 1:
-        print(f"error: {samples} samples must divide into --leaves, --warm be at least 1", file=sys.stderr)
+    try:
+        samples = minibatch(options.model, options.minibatch)
+        if samples % options.leaves or options.warm < 1:
+            raise ValueError(f"{samples} samples must divide into --leaves, --warm be at least 1")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     command = [options.model, samples, options.leaves, options.threads]
     with tempfile.TemporaryDirectory() as cache:
