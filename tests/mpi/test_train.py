@@ -106,21 +106,28 @@ def test_a_killed_run_resumes_on_another_number_of_ranks_with_the_same_bits(tmp_
     assert [line["step"] for line in lines if line["kind"] == "step"] == list(range(1, 151))
 
 
-def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path):
-    out = tmp_path / "run"
+def interrupted(out: Path, *arguments) -> str:
+    """Press Ctrl-C after a step of a run on one rank; return what the run said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "engine.train", "--steps", "100000", "--out", str(out)],
+        [sys.executable, "-m", "engine.train", "--steps", "100000", "--out", out, *arguments],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    return errors
+
+
+def test_an_interrupted_run_saves_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "run"
+    errors = interrupted(out)
     assert "interrupted; go on with --resume" in errors
     assert find_checkpoint(out)
     assert json.loads((out / "run.json").read_text())["interrupted"] is True
@@ -147,20 +154,8 @@ def test_a_trace_changes_no_bit_and_explains_what_the_run_said(tmp_path, referen
 
 
 def test_an_interrupted_run_writes_its_trace(tmp_path):
-    out, trace = tmp_path / "run", tmp_path / "trace.json"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine.train", "--steps", "100000", "--out", out, "--trace", trace],
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
+    trace = tmp_path / "trace.json"
+    errors = interrupted(tmp_path / "run", "--trace", trace)
     explained = run(sys.executable, "-m", "engine.explain", str(trace))
     assert explained.returncode == 0, explained.stderr
     counted = re.findall(r"\(mean of \d+ steps?\)", errors)
