@@ -47,8 +47,10 @@ def end_job(communicator: "Communicator", error: BaseException) -> NoReturn:
     """Print an error's traceback with the rank on every line, and end the whole job with exit code 1."""
     prefix = f"rank {communicator.rank}: " if communicator.size > 1 else ""
     lines = "".join(traceback.format_exception(error)).splitlines()
-    _say("\n".join(prefix + line for line in lines))
-    communicator.abort(1)
+    try:
+        _say("\n".join(prefix + line for line in lines))
+    finally:  # also where nobody reads stderr any more
+        communicator.abort(1)
 
 
 def job_hook(communicator: "Communicator") -> Callable[[BaseException], None]:

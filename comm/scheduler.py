@@ -165,11 +165,13 @@ class Scheduler:
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
-        if self._on_failure is not None:
-            self._on_failure(error)
-        self._jobs, self._abandoned = [], self._jobs
-        for job in self._abandoned:
-            job.end(error)
+        try:
+            if self._on_failure is not None:
+                self._on_failure(error)
+        finally:  # the waiters must not wait for ever
+            self._jobs, self._abandoned = [], self._jobs
+            for job in self._abandoned:
+                job.end(error)
 
 
 @dataclass

@@ -1,5 +1,9 @@
 """Words and exit codes of a job that fails, seen without MPI."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from comm.communicator import Communicator
@@ -37,6 +41,19 @@ def test_a_failed_job_names_its_rank_and_ends_the_others(capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         run_ranks(2, work)
     assert "rank 1: ConnectionError: the link is down" in capsys.readouterr().err
+
+
+def test_a_failed_job_ends_the_others_though_nobody_reads_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(communicator: Communicator) -> None:
+        if communicator.rank == 1:
+            job_hook(communicator)(ConnectionError("the link is down"))
+        communicator.gather_objects(None)
+
+    with Path(os.devnull).open() as unwritable:
+        monkeypatch.setattr(sys, "stderr", unwritable)
+        with pytest.raises(SystemExit) as end:
+            run_ranks(2, work)
+    assert end.value.code == 1
 
 
 def test_a_failed_job_of_one_rank_alone_is_left_to_its_waiter(capsys: pytest.CaptureFixture[str]) -> None:

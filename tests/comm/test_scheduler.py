@@ -258,6 +258,24 @@ def test_equal_priorities_go_in_the_order_of_submission() -> None:
     assert wire.posted == [3, 3, 1, 1, 2, 2]
 
 
+def test_all_jobs_end_even_where_on_failure_raises() -> None:
+    def failing() -> Steps:
+        raise ConnectionError("the link is down")
+        yield None
+
+    def on_failure(_: BaseException) -> NoReturn:
+        raise OSError("nobody reads stderr")
+
+    scheduler, ended = Scheduler(on_failure=on_failure), list[BaseException | None]()
+    for job in (failing(), iter(())):
+        scheduler.add(job, ended.append)
+    with pytest.raises(OSError, match="nobody reads"):
+        scheduler.turn()
+    scheduler.add(iter(()), ended.append)
+    assert [str(error) for error in ended] == ["the link is down"] * 3
+    assert not scheduler.busy
+
+
 @pytest.mark.parametrize("make", [CommThread, InlineCommThread])
 def test_spans_tell_of_jobs_and_their_exchanges(make: Any) -> None:
     def work(communicator: Communicator) -> list[tuple[str, float, float, dict[str, Any]]]:
