@@ -1,20 +1,16 @@
 """A recipe: everything that describes a run, read from TOML and checked field by field."""
 
-import difflib
-import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from importlib import resources
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
 from engine.errors import UserError
-from engine.paths import expand
+from engine.fields import did_you_mean, one_of, parse, read_text, shipped_names, toml_lines
 
-T = TypeVar("T")
 KINDS = ("constant", "step", "cosine")
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
 MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
+_FOLDER = "recipes"
 _LARGE = 1e30  # a float32, with room for a factor or two
 
 
@@ -110,15 +106,13 @@ class Recipe:
 
     def _check_choices(self, models: Mapping[str, object]) -> None:
         if self.model not in models:
-            raise UserError(
-                f'model: got "{self.model}"{_did_you_mean(self.model, models)}; {_one_of(models)}'
-            )
+            raise UserError(f'model: got "{self.model}"{did_you_mean(self.model, models)}; {one_of(models)}')
         if self.schedule.kind not in KINDS:
-            hint = _did_you_mean(self.schedule.kind, KINDS)
-            raise UserError(f'schedule.kind: got "{self.schedule.kind}"{hint}; {_one_of(KINDS)}')
+            hint = did_you_mean(self.schedule.kind, KINDS)
+            raise UserError(f'schedule.kind: got "{self.schedule.kind}"{hint}; {one_of(KINDS)}')
         if self.conv not in ALGORITHMS:
             raise UserError(
-                f'conv: got "{self.conv}"{_did_you_mean(self.conv, ALGORITHMS)}; {_one_of(ALGORITHMS)}'
+                f'conv: got "{self.conv}"{did_you_mean(self.conv, ALGORITHMS)}; {one_of(ALGORITHMS)}'
             )
 
     def _check_minibatch(self) -> None:
@@ -136,23 +130,13 @@ class Recipe:
 
         Where a run was written is no part of what it computes, and must not be written over by the next.
         """
-        lines, tables = [], []
-        for name, value in asdict(self).items():
-            if name in ("out", "trace"):
-                continue
-            if isinstance(value, dict):
-                tables += [f"\n[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]
-            else:
-                lines.append(f"{name} = {_toml(value)}")
-        return "\n".join(lines + tables) + "\n"
+        values = {name: value for name, value in asdict(self).items() if name not in ("out", "trace")}
+        return "\n".join(toml_lines(values)) + "\n"
 
 
 def shipped() -> list[str]:
     """Return the names of the recipes that come with the engine."""
-    folder = resources.files("engine") / "recipes"
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
+    return shipped_names(_FOLDER)
 
 
 def read_recipe(name: str) -> Recipe:
@@ -163,27 +147,12 @@ def read_recipe(name: str) -> Recipe:
     UserError
         No such recipe, text that is not TOML, an unknown field, or a value of the wrong type.
     """
-    if name in shipped():
-        return parse_recipe((resources.files("engine") / "recipes" / f"{name}.toml").read_text("utf-8"), name)
-    path = expand(name, "recipe")
-    if path.suffix != ".toml" and not path.is_file():
-        hint = _did_you_mean(name, shipped())
-        raise UserError(f'recipe: got "{name}"{hint}; {_one_of(shipped())}, or the path of a TOML file')
-    try:
-        return parse_recipe(path.read_text("utf-8"), name)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not a text file") from error
+    return parse_recipe(read_text(name, _FOLDER, "recipe"), name)
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
     """Return the recipe that TOML text describes; `where` names it in errors."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: is not TOML: {error}") from error
-    return _fill(Recipe(), table, where)
+    return parse(Recipe, text, where)
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -195,51 +164,3 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         else:
             recipe = replace(recipe, **{name: value})
     return recipe
-
-
-def _fill(default: T, table: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    kinds = get_type_hints(type(default))
-    known = [each.name for each in fields(default)]  # type: ignore[arg-type]
-    changes = {}
-    for name, value in table.items():
-        if name not in known:
-            hint = _did_you_mean(name, known)
-            raise UserError(f'{where}: unknown field "{prefix}{name}"{hint}; {_one_of(known)}')
-        current = getattr(default, name)
-        if is_dataclass(current):
-            if not isinstance(value, dict):
-                raise UserError(f"{where}: {prefix}{name} must be a table, got {value!r}")
-            changes[name] = _fill(current, value, where, f"{name}.")
-        else:
-            changes[name] = _typed(kinds[name], value, f"{where}: {prefix}{name}")
-    return replace(default, **changes)  # type: ignore[type-var]
-
-
-def _typed(kind: Any, value: Any, where: str) -> Any:
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind in (int, float, str, bool) and type(value) is kind:
-        return value
-    if kind == tuple[float, ...] and isinstance(value, list) and all(type(v) in (int, float) for v in value):
-        return tuple(float(entry) for entry in value)
-    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise UserError(f"{where}: got {value!r}; must be {wanted.get(kind, 'a list of numbers')}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes one more
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml(entry) for entry in value)}]"
-    return repr(value)
-
-
-def _did_you_mean(got: str, allowed: Any) -> str:
-    close = difflib.get_close_matches(got.lower(), list(allowed), n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
-
-
-def _one_of(allowed: Any) -> str:
-    return f"must be one of {', '.join(allowed)}"
