@@ -4,7 +4,7 @@ import math
 
 from engine.graph import Graph
 from engine.hybrid import AUTO, Plan, is_able
-from engine.planner.balance import exchanged
+from engine.planner.balance import extents, hybrid
 
 
 def resolve(text: str, graph: Graph, *, ranks: int, batch: int) -> Plan:
@@ -31,9 +31,10 @@ def _least_bytes(graph: Graph, ranks: int, batch: int) -> Plan:
         for node in graph:
             if not is_able(node.layer):
                 continue
-            ((inputs,), (outputs,)) = graph.input_shapes(node)[0], graph.shapes[node.name]
-            alone = exchanged(inputs, outputs, batch, ranks, ranks)
-            shared = exchanged(inputs, outputs, batch, ranks, ranks // parts)
+            layer = extents(node.layer, graph.input_shapes(node))
+            if layer is None:
+                continue
+            alone, shared = (hybrid(layer, batch, ranks, groups) for groups in (ranks, ranks // parts))
             if shared < alone and is_able(node.layer, parts):
                 split[node.name] = parts
             total += shared if node.name in split else alone
