@@ -1,0 +1,211 @@
+"""What the passes of a layer cost one rank: as measured where they were, else by the machine's figures.
+
+Nominal times are a roofline (Williams et al. 2009): the FLOP at the share of the peak that kernels reach, or
+the bytes at the memory's rate, whichever takes longer. Layers without multiply-adds are bound by memory, and
+so are fully connected ones with few samples, which read all weights for them. On the machines of the paper
+single nodes come out 4 % below to 16 % above what is reported of them (VGG-A 35 images/s against 28 to 33 on
+`cori_phase1`, 30 against 28 on `aws_c4_8xlarge`; OverFeat-FAST 98 against 90 to 95 and 83 against 86; CD-DNN
+5,300 frames/s against 4,600 on `endeavor_fdr`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from engine.exchange import Exchange
+from engine.passes.wrapped import WrappedLayer
+from engine.planner.balance import FLOAT, Extents, extents
+from engine.planner.cluster import Cluster, Kernel
+from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.layer import Layer, Shape
+from layers.linear import Linear
+
+BLOCK = 16
+"""Channels of a task: the lanes of a SIMD register, or two of the narrow ones."""
+
+_OF_NO_COST = ("gain", "name", "node")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Seconds of a layer's passes; 0 for one that it does not have."""
+
+    forward: float
+    backward_weights: float
+    backward_data: float
+
+
+class Costs:
+    """The costs of one rank while all ranks of its machine compute, as many as have cores of their own.
+
+    Parameters
+    ----------
+    threads
+        Of the rank.
+    """
+
+    def __init__(self, cluster: Cluster, *, threads: int):
+        self._cluster, self._threads = cluster, threads
+        self._rows: dict[str, list[Kernel]] = {}
+        for kernel in sorted(cluster.kernels, key=lambda kernel: kernel.samples):
+            self._rows.setdefault(kernel.layer, []).append(kernel)
+        self._passes = cache(self._find_passes)
+
+    def passes(self, layer: Layer, inputs: tuple[Shape, ...], samples: int) -> Passes:
+        """Return what a layer costs.
+
+        Parameters
+        ----------
+        inputs
+            Shapes of one sample of its inputs.
+        samples
+            That its output has on this rank.
+        """
+        while isinstance(layer, WrappedLayer):
+            layer = layer.layer
+        return self._passes(layer, inputs, samples)
+
+    def load(self, samples: int, shape: Shape) -> float:
+        """Return the seconds that the samples take into the blocked layout."""
+        moved = 2 * FLOAT * math.prod(shape)
+        return self._measured_or(load_problem(shape), samples, lambda n, _: _only(n * moved / self._memory))
+
+    def loss(self, samples: int, classes: int) -> float:
+        """Return the seconds of the loss and its gradient."""
+        moved = 3 * FLOAT * classes  # read, once more, write
+        return self._measured_or(loss_problem(classes), samples, lambda n, _: _only(n * moved / self._memory))
+
+    def _measured_or(self, problem: str, samples: int, nominal: "Nominal") -> float:
+        return self._measured(problem, samples, nominal).forward
+
+    def _find_passes(self, layer: Layer, inputs: tuple[Shape, ...], samples: int) -> Passes:
+        def nominal(count: int, threads: int) -> Passes:
+            return self._nominal(layer, inputs, count, threads)
+
+        return self._measured(problem(layer, inputs), samples, nominal)
+
+    def _measured(self, key: str, samples: int, nominal: "Nominal") -> Passes:
+        """Interpolate between measured rows; beyond them, the nearest times the ratio of nominal ones."""
+        rows = self._rows.get(key, [])
+        wanted = nominal(samples, self._threads)
+        if not rows:
+            return wanted
+        nearest = min((row.threads for row in rows), key=lambda count: abs(count - self._threads))
+        rows = [row for row in rows if row.threads == nearest]
+        below = max((row for row in rows if row.samples <= samples), key=_samples, default=rows[0])
+        above = min((row for row in rows if row.samples >= samples), key=_samples, default=rows[-1])
+        if below.samples <= samples <= above.samples:
+            part = (samples - below.samples) / max(1, above.samples - below.samples)
+            found = _each(lambda low, high: low + part * (high - low), below, above)
+            if nearest == self._threads:
+                return found
+            return _scaled(found, wanted, nominal(samples, nearest))
+        end = above if samples < below.samples else below
+        return _scaled(end, wanted, nominal(end.samples, nearest))
+
+    @property
+    def _memory(self) -> float:
+        """Bytes/s of the memory for this rank."""
+        machine = self._cluster.machine
+        with_cores = max(1, machine.cores // self._cores(self._threads))
+        return machine.memory_bytes_per_s / min(machine.ranks * machine.hosts, with_cores)
+
+    def _cores(self, threads: int) -> int:
+        return min(threads, self._cluster.machine.cores)
+
+    def _nominal(self, layer: Layer, inputs: tuple[Shape, ...], samples: int, threads: int) -> Passes:
+        read = FLOAT * samples * sum(math.prod(shape) for shape in inputs)
+        written = FLOAT * samples * math.prod(layer.output_shape(*inputs))
+        form = extents(layer, inputs)
+        if form is None:
+            written *= layer.outputs
+            kept = (read if layer.reads_x else 0) + (written if layer.reads_y else 0)
+            hands_out = layer.outputs > 1  # a Fork's outputs are its input itself
+            forward = 0.0 if hands_out else (read + written) / self._memory
+            return Passes(forward, 0.0, (read + written + kept) / self._memory)
+        machine, weights = self._cluster.machine, FLOAT * form.weights
+        convolution, gradient = machine.convolution_efficiency, machine.weight_gradient_efficiency
+        if isinstance(layer, Linear):
+            convolution = gradient = machine.fully_connected_efficiency
+        flop = 2 * samples * form.weights * form.oh * form.ow
+        inputs_blocks, outputs_blocks = math.ceil(form.ifm / BLOCK), math.ceil(form.ofm / BLOCK)
+
+        def seconds(efficiency: float, tasks: int, moved: float) -> float:
+            return max(flop / (efficiency * self._flops_per_s(tasks, threads)), moved / self._memory)
+
+        moved = read + written + weights
+        return Passes(
+            seconds(convolution, samples * outputs_blocks * form.oh, moved),
+            seconds(gradient, _gradient_tasks(inputs_blocks * outputs_blocks, samples, threads), moved)
+            + _between(layer, form, samples) / self._memory,
+            seconds(convolution, samples * inputs_blocks * form.ih, moved),
+        )
+
+    def _flops_per_s(self, tasks: int, threads: int) -> float:
+        """Return the peak of a rank's cores, less what those idle that have no task in the last round."""
+        machine, cores = self._cluster.machine, self._cores(threads)
+        busy = tasks / (math.ceil(tasks / cores) * cores)
+        return machine.flops_per_s / machine.cores * cores * busy
+
+
+Nominal = Callable[[int, int], Passes]
+"""``nominal(samples, threads)``."""
+
+
+def problem(layer: Layer, inputs: tuple[Shape, ...]) -> str:
+    """Return what a layer is to its kernels: one text for all that cost the same, whatever their names."""
+    parts = f" x{layer.parts}" if isinstance(layer, Exchange) else ""
+    return f"{_described(layer)}{parts} of {' '.join(str(list(shape)) for shape in inputs)}"
+
+
+def load_problem(shape: Shape) -> str:
+    """Return the same of what takes samples into the blocked layout."""
+    return f"load of {list(shape)}"
+
+
+def loss_problem(classes: int) -> str:
+    """Return the same of the loss."""
+    return f"loss of [{classes}]"
+
+
+def _described(layer: Any) -> str:
+    named = [each.name for each in fields(layer) if each.repr and each.name not in _OF_NO_COST]
+    values = [(name, getattr(layer, name)) for name in named]
+    said = (f"{name}={_described(value) if is_dataclass(value) else value}" for name, value in values)
+    return f"{type(layer).__name__}({', '.join(said)})"
+
+
+def _gradient_tasks(blocks: int, samples: int, threads: int) -> int:
+    """Return the tasks of a weight gradient: pairs of blocks; samples too, where those are too few."""
+    return blocks if blocks >= threads else blocks * samples
+
+
+def _between(layer: Layer, form: Extents, samples: int) -> float:
+    """Return the bytes of the gradient of a fused convolution's own result: read, written, and the mask."""
+    whole = FLOAT * samples * form.ofm * form.oh * form.ow
+    return whole * (
+        3.0 if isinstance(layer, Conv2dReLU) else 1.5 if isinstance(layer, Conv2dReLUPool) else 0.0
+    )
+
+
+def _only(seconds: float) -> Passes:
+    return Passes(seconds, 0.0, 0.0)
+
+
+def _samples(row: Kernel) -> int:
+    return row.samples
+
+
+def _each(combine: Callable[..., float], *many: Kernel | Passes) -> Passes:
+    return Passes(
+        combine(*(each.forward for each in many)),
+        combine(*(each.backward_weights for each in many)),
+        combine(*(each.backward_data for each in many)),
+    )
+
+
+def _scaled(measured: Kernel | Passes, wanted: Passes, there: Passes) -> Passes:
+    """Return measured seconds times the ratio of two nominal ones."""
+    return _each(lambda seconds, up, down: seconds * up / down if down else seconds, measured, wanted, there)
