@@ -18,7 +18,7 @@ class Request:
     """A submitted job."""
 
     def __init__(self, queue: "CommandQueue", name: str) -> None:
-        self._queue, self._name = queue, name
+        self._queue, self.name = queue, name
         self._running = threading.Lock()  # cheaper than an Event: a small network waits often
         self._running.acquire()
         self._error: BaseException | None = None
@@ -27,7 +27,7 @@ class Request:
     def wait(self) -> None:
         """Return when the job has ended; raise what it raised, or what another job raised before that."""
         if not self._ended:
-            with self._queue.blocked(self._name), self._running:
+            with self._queue.blocked(self.name), self._running:
                 pass
         if self._error is not None:
             raise self._error

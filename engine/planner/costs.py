@@ -47,7 +47,7 @@ class Costs:
     """
 
     def __init__(self, cluster: Cluster, *, threads: int):
-        self._cluster, self._threads = cluster, threads
+        self.cluster, self._threads = cluster, threads
         self._rows: dict[str, list[Kernel]] = {}
         for kernel in sorted(cluster.kernels, key=lambda kernel: kernel.samples):
             self._rows.setdefault(kernel.layer, []).append(kernel)
@@ -108,12 +108,12 @@ class Costs:
     @property
     def _memory(self) -> float:
         """Bytes/s of the memory for this rank."""
-        machine = self._cluster.machine
+        machine = self.cluster.machine
         with_cores = max(1, machine.cores // self._cores(self._threads))
         return machine.memory_bytes_per_s / min(machine.ranks * machine.hosts, with_cores)
 
     def _cores(self, threads: int) -> int:
-        return min(threads, self._cluster.machine.cores)
+        return min(threads, self.cluster.machine.cores)
 
     def _nominal(self, layer: Layer, inputs: tuple[Shape, ...], samples: int, threads: int) -> Passes:
         read = FLOAT * samples * sum(math.prod(shape) for shape in inputs)
@@ -125,7 +125,7 @@ class Costs:
             hands_out = layer.outputs > 1  # a Fork's outputs are its input itself
             forward = 0.0 if hands_out else (read + written) / self._memory
             return Passes(forward, 0.0, (read + written + kept) / self._memory)
-        machine, weights = self._cluster.machine, FLOAT * form.weights
+        machine, weights = self.cluster.machine, FLOAT * form.weights
         convolution, gradient = machine.convolution_efficiency, machine.weight_gradient_efficiency
         if isinstance(layer, Linear):
             convolution = gradient = machine.fully_connected_efficiency
@@ -145,7 +145,7 @@ class Costs:
 
     def _flops_per_s(self, tasks: int, threads: int) -> float:
         """Return the peak of a rank's cores, less what those idle that have no task in the last round."""
-        machine, cores = self._cluster.machine, self._cores(threads)
+        machine, cores = self.cluster.machine, self._cores(threads)
         busy = tasks / (math.ceil(tasks / cores) * cores)
         return machine.flops_per_s / machine.cores * cores * busy
 

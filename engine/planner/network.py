@@ -1,0 +1,85 @@
+"""When a message arrives: the links between ranks, each carrying one byte after the other."""
+
+from dataclasses import dataclass
+from typing import final
+
+from engine.planner.cluster import SWITCH, Channel, Cluster
+
+RENDEZVOUS_BYTES = 1 << 12
+"""A longer message leaves only when the receiver has said that it waits for it."""
+
+
+@dataclass
+class _Link:
+    bytes_per_s: float
+    free_s: float = 0.0
+
+    def carry(self, count: int, start: float) -> tuple[float, float]:
+        """Take so many bytes, the first not before `start`; return when first and last are through."""
+        first = max(start, self.free_s)
+        self.free_s = first + count / self.bytes_per_s
+        return first, self.free_s
+
+
+@final
+class Wires:
+    """The links between ranks, and when what goes over them arrives.
+
+    A rank's link to the network carries messages in the order in which they were posted, as does what ranks
+    of one host, or machines of one group, share. Every link lets the head of a message through before its
+    tail has come.
+
+    Parameters
+    ----------
+    alike
+        All ranks do the same at the same time and only one of them is simulated: what they share is cut into
+        equal parts.
+    """
+
+    def __init__(self, cluster: Cluster, *, alike: bool):
+        self._cluster, self._alike = cluster, alike
+        self._links: dict[tuple[str, int], _Link] = {}
+
+    def channel(self, one: int, other: int) -> Channel:
+        """Return how two ranks reach each other."""
+        near = self._host(one) == self._host(other)
+        return self._cluster.shared_memory if near else self._cluster.network.channel
+
+    def arrival(self, source: int, to: int, count: int, now: float) -> float:
+        """Send so many bytes and return when the last arrives."""
+        channel, network = self.channel(source, to), self._cluster.network
+        latency = channel.latency_s * (2 if count > RENDEZVOUS_BYTES else 1)
+        if channel is self._cluster.shared_memory:
+            path = [self._link("memory", source, channel.bytes_per_s, 1)]
+        else:
+            hosts = self._host(source), self._host(to)
+            ranks = self._cluster.machine.ranks
+            path = [
+                self._link("out", hosts[0], channel.bytes_per_s, ranks),
+                self._link("in", hosts[1], channel.bytes_per_s, ranks),
+            ]
+            groups = self._group(hosts[0]), self._group(hosts[1])
+            if groups[0] != groups[1]:
+                latency += network.far_latency_s
+                shared = channel.bytes_per_s * network.group_machines / network.oversubscription
+                sharing = network.group_machines * ranks
+                path.insert(1, self._link("up", groups[0], shared, sharing))
+                path.insert(2, self._link("down", groups[1], shared, sharing))
+        head, tail = now, now
+        for link in path:
+            head, through = link.carry(count, head)
+            tail = max(tail, through)
+        return tail + latency
+
+    def _link(self, kind: str, place: int, bytes_per_s: float, sharing: int) -> _Link:
+        key = (kind, 0 if self._alike else place)
+        if key not in self._links:
+            self._links[key] = _Link(bytes_per_s / sharing if self._alike else bytes_per_s)
+        return self._links[key]
+
+    def _host(self, rank: int) -> int:
+        return rank // self._cluster.machine.ranks
+
+    def _group(self, host: int) -> int:
+        network = self._cluster.network
+        return 0 if network.topology == SWITCH else host // network.group_machines
