@@ -18,12 +18,11 @@ last blocks included, by two rules:
 The published figures: 0.54 for OverFeat C5 unblocked is one output map from one input map, minibatch 1:
 4 * (12*12 + 14*14 + 3*3) / (2 * 12*12 * 3*3) = 0.539. "0.04 or less with 128 KB" is `search`, minibatch 1.
 
-What the kernels use: none of it, yet. They cut rows into register tiles with `tiling.split_rows`, as is done
-here, and have constants for the two cuts that `band_rows` and `feature_chunk` offer: the rows of dy that the
-direct backward_weights keeps in the first-level cache, and the features that a fully connected layer sums
-before the next tile. Both only cut a sum that goes on from memory, so that no bit depends on a host's caches.
-A cut that rounds in between must not be taken from here. The blocks of `search` tell how far a kernel's loop
-order is from the best, and which passes are bound by memory in any order.
+What the kernels take from here: `band_rows`, the rows of dy that the direct backward_weights keeps in the
+first-level cache, and register tiles by `tiling.split_rows`. Both only cut a sum that goes on from memory, so
+that no bit depends on a host's caches. Matrix products and Winograd have blocks of their own, measured, as
+these cuts are not in the model: `search` tells how far their loop order is from the best, and which passes
+are bound by memory in any order. A cut that rounds in between must not be taken from here.
 """
 
 import os
@@ -348,20 +347,3 @@ def band_rows(columns: int, width: int, cache_bytes: int = 0) -> int:
         0: L1_SHARE of this host's first-level cache.
     """
     return max(1, (cache_bytes or int(L1_SHARE * caches().l1)) // (FLOAT * width * columns))
-
-
-def feature_chunk(width: int, samples: int, cache_bytes: int = 0) -> int:
-    """Return the features that a fully connected layer sums before the next tile; a multiple of LANES.
-
-    The weights of a chunk, ``width`` outputs wide, and the tile's samples stay in the cache while the tiles
-    of samples go by.
-
-    Parameters
-    ----------
-    samples : int
-        Rows of a tile.
-    cache_bytes : int
-        0: L2_SHARE of this host's second-level cache.
-    """
-    budget = cache_bytes or int(L2_SHARE * caches().l2)
-    return max(1, budget // (FLOAT * (width + samples)) // LANES) * LANES

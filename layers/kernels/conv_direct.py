@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64
 
+from layers.kernels.blocking import band_rows
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
@@ -20,7 +21,6 @@ from layers.kernels.tiling import split_rows
 WEIGHT = float32[:, :, :, :, :, ::1]
 ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
 NO_ROWS = np.zeros((1, LANES), np.float32)  # working memory that is not used
-L1_BYTES = 28 * 1024  # of dy that one pass over the taps keeps in the first-level cache
 L2_BYTES = 512 * 1024  # of partial sums of one task; the tree keeps a few of these
 TASKS_PER_THREAD = 4  # so that the last one to finish is not late by much
 
@@ -286,7 +286,8 @@ def backward_weights(
     run = _backward_weights(rows, vectors, stride)
     used = min(channels, LANES)
     tasks = k_blocks // vectors * -(-c_blocks // blocks) * -(-kernel_shape[0] // taps)
-    threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves)
+    band = band_rows(dy.shape[3], vectors * LANES)
+    threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves, band)
 
 
 @inline
@@ -302,9 +303,20 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
     WIDTH = VECTORS * LANES
 
     @kernel(
-        int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT, int64, int64, int64, int64
+        int64,
+        int64,
+        int64,
+        IMAGE,
+        IMAGE,
+        float32[:, :, :, :, :, :, ::1],
+        WEIGHT,
+        int64,
+        int64,
+        int64,
+        int64,
+        int64,
     )
-    def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves):
+    def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves, band):
         samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
         c_blocks, height = x.shape[1], x.shape[2]
         r, s = gradient.shape[2], gradient.shape[3]
@@ -312,7 +324,6 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
         x_row, dy_row, dy_block = x.strides[2] // 4, dy.strides[2] // 4, dy.strides[1] // 4
         per_leaf = samples // leaves
         vectors_of_group = gradient.shape[5] // LANES
-        band = max(1, L1_BYTES // (4 * WIDTH * columns))
         level = stack.strides[1]
         base = stack.ctypes.data + worker * stack.strides[0]
         for task in range(first, last):  # kernel rows and input blocks of one group of output channels

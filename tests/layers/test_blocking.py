@@ -14,11 +14,10 @@ from layers.kernels.blocking import (
     Nest,
     band_rows,
     bytes_per_flop,
-    feature_chunk,
     nest,
     search,
 )
-from layers.kernels.simd import LANES, REGISTERS, TILE_ROWS
+from layers.kernels.simd import REGISTERS, TILE_ROWS
 
 KB = 1024
 
@@ -123,14 +122,10 @@ def test_backward_data_with_a_stride_does_the_flops_of_forward() -> None:
     assert backward.reach(2, 4) == 3  # two columns of dx meet three of dy
 
 
-def test_bands_and_chunks_fit_what_they_are_given() -> None:
+def test_bands_fit_what_they_are_given() -> None:
     assert band_rows(14, 64, 28 * KB) == 8
     assert band_rows(10_000, 64, 28 * KB) == 1
-    chunk = feature_chunk(32, 14, 128 * KB)
-    assert chunk % LANES == 0
-    assert chunk * 4 * (32 + 14) <= 128 * KB < (chunk + LANES) * 4 * (32 + 14)
     assert band_rows(14, 64) >= 1
-    assert feature_chunk(32, 14) >= LANES
 
 
 def test_caches_of_this_host_are_plausible() -> None:
