@@ -6,11 +6,12 @@ import time
 from comm.communicator import Communicator
 from engine.exchange import Exchange
 from engine.graph import Node
+from engine.hidden_exchange import BehindExchange
 from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
-from engine.passes.trace import TimedLayer
-from layers.layer import Array, Context
+from engine.passes.wrapped import unwrapped
+from layers.layer import Array, Buffers, Context, Layer
 
 REPETITIONS = 5
 SHARE_OF_RUN = 0.05  # no further repetition once they took so much of the run's time
@@ -47,22 +48,25 @@ def _one_step(model: Model, memory: Memory, loss: Loss, run: Context) -> float:
     start = time.perf_counter()
     for node in model.graph:
         model.parameters[node.name].wait()
-        if _exchanges(node):
-            node.layer.forward(memory[node.name], run)
+        for exchange, at in _exchanges(node, memory[node.name]):
+            exchange.forward(at, run)
     loss.submit(stop=False)
     for node in reversed(model.graph.nodes):
         model.parameters[node.name].submit_reduce()
-        if _exchanges(node) and memory[node.name].dx:
-            node.layer.backward_data(memory[node.name], run)
+        for exchange, at in _exchanges(node, memory[node.name]):
+            if at.dx:
+                exchange.backward_data(at, run)
         model.parameters[node.name].submit_update(_leave)
     model.wait()
     loss.wait()
     return time.perf_counter() - start
 
 
-def _exchanges(node: Node) -> bool:
-    layer = node.layer.layer if isinstance(node.layer, TimedLayer) else node.layer
-    return isinstance(layer, Exchange)
+def _exchanges(node: Node, at: Buffers) -> list[tuple[Layer, Buffers]]:
+    """Return the exchange that a node is, or has in front, with its buffers."""
+    if isinstance(node.layer, BehindExchange):
+        return [(node.layer.exchange, node.layer.before(at))]
+    return [(node.layer, at)] if isinstance(unwrapped(node.layer), Exchange) else []
 
 
 def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comm.collectives import Collectives
-from comm.comm_thread import CommandQueue
+from comm.comm_thread import CommandQueue, Request
 from comm.steps import Steps
 from comm.tree import STRIP_FLOATS
 from layers.kernels.simd import LANES
-from layers.layer import Array, Buffers, Context, Layer, Scratch, Shape
+from layers.layer import Array, Buffers, Context, Finish, Layer, Scratch, Shape
 from layers.layout import blocks
 
 URGENT = -2
@@ -70,10 +70,19 @@ class Exchange(Layer):
         pieces = Scratch((self.parts, -(-rows * floats // STRIP_FLOATS) * STRIP_FLOATS))
         return {_OUT: pieces, _IN: pieces}
 
+    @abstractmethod
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Start the job that brings dx."""
+
     @final
-    def run(self, job: Steps) -> None:
-        """Run a job of the group to its end."""
-        self.queue.submit(job, name=self.name, priority=URGENT).wait()
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        self.begin_backward_data(at, run)()
+
+    @final
+    def submit(self, job: Steps) -> Request:
+        """Start a job of the group."""
+        return self.queue.submit(job, name=self.name, priority=URGENT)
 
     @final
     def columns(self, whole: Array) -> list[Array]:
@@ -86,8 +95,8 @@ class Exchange(Layer):
         return np.split(group, self.parts)
 
     @final
-    def reduce(self, at: Buffers, partials: list[Array], total: Array) -> None:
-        """Sum one partial value for each rank over the group; this rank keeps its own.
+    def reduce(self, at: Buffers, partials: list[Array], total: Array) -> Finish:
+        """Begin to sum one partial value for each rank over the group; this rank keeps its own.
 
         A strip of the tree belongs to each rank; they do not lie in the order of the ranks.
         """
@@ -95,15 +104,25 @@ class Exchange(Layer):
         tree = self.group.tree
         strips = [tree.strip(part, pieces.size).start // pieces.shape[1] for part in range(self.parts)]
         _fill([pieces[strip] for strip in strips], partials)
-        self.run(self.group.part_reduce(pieces.reshape(-1)))
-        _take([pieces[strips[self.part]]], [total])
+        request = self.submit(self.group.part_reduce(pieces.reshape(-1)))
+
+        def finish() -> None:
+            request.wait()
+            _take([pieces[strips[self.part]]], [total])
+
+        return finish
 
     @final
-    def swap(self, at: Buffers, outgoing: list[Array], incoming: list[Array]) -> None:
-        """Send a value to each rank, and get one from each."""
+    def swap(self, at: Buffers, outgoing: list[Array], incoming: list[Array]) -> Finish:
+        """Begin to send a value to each rank, and to get one from each."""
         _fill(at.scratch[_OUT], outgoing)
-        self.run(self.group.all_to_all(at.scratch[_OUT], at.scratch[_IN]))
-        _take(at.scratch[_IN], incoming)
+        request = self.submit(self.group.all_to_all(at.scratch[_OUT], at.scratch[_IN]))
+
+        def finish() -> None:
+            request.wait()
+            _take(at.scratch[_IN], incoming)
+
+        return finish
 
 
 @final
@@ -123,12 +142,12 @@ class GatherSamples(Exchange):
         (x,), (y,) = at.x, at.y
         rows = y.reshape(self.parts, *x.shape)
         rows[self.part] = x
-        self.run(self.group.all_gather_leaves(rows))
+        self.submit(self.group.all_gather_leaves(rows)).wait()
 
-    def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Start the sum over ranks, for the own samples."""
         (dy,), (dx,) = at.dy, at.dx
-        self.reduce(at, self.rows(dy), dx)
+        return self.reduce(at, self.rows(dy), dx)
 
 
 @final
@@ -147,13 +166,13 @@ class GatherFeatures(Exchange):
         """Write y."""
         (x,), (y,), pieces = at.x, at.y, at.scratch[_OUT]
         _fill([pieces[self.part]], [x])
-        self.run(self.group.all_gather_leaves(pieces))
+        self.submit(self.group.all_gather_leaves(pieces)).wait()
         _take(pieces, self.columns(y))
 
-    def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Start the sum over ranks, for the own features."""
         (dy,), (dx,) = at.dy, at.dx
-        self.reduce(at, self.columns(dy), dx)
+        return self.reduce(at, self.columns(dy), dx)
 
 
 @final
@@ -171,12 +190,12 @@ class SwapFeatures(Exchange):
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,) = at.x, at.y
-        self.swap(at, self.rows(x), self.columns(y))
+        self.swap(at, self.rows(x), self.columns(y))()
 
-    def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Start the way back."""
         (dy,), (dx,) = at.dy, at.dx
-        self.swap(at, self.columns(dy), self.rows(dx))
+        return self.swap(at, self.columns(dy), self.rows(dx))
 
 
 Pieces = Iterable[NDArray[np.generic]]

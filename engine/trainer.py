@@ -26,6 +26,7 @@ from engine.data.sampler import Sampler
 from engine.evaluator import evaluate
 from engine.given_cores import run_anywhere
 from engine.graph import Graph
+from engine.hidden_exchange import hide_exchanges
 from engine.log import RunLog
 from engine.loss import Loss
 from engine.memory import Memory
@@ -107,6 +108,7 @@ class Trainer:
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         graph = time_layers(assemble(graph, recipe, self.plan, grid, queue), self.recorder)
+        graph = hide_exchanges(graph)
         self.model = Model(graph, grid, queue, bucket_floats=bucket_floats)
         self.memory = Memory(self.model, recipe.batch, grid, threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)

@@ -12,6 +12,9 @@ from layers.kernels.threads import Threads
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float32]
+Finish = Callable[[], None]
+"""Ends what a layer has begun; until then the layer's scratch is in use."""
+
 Halo = tuple[int, int]
 """Zero columns that an image's rows have in memory on their left and right, beyond the view."""
 
@@ -149,3 +152,12 @@ class Layer(ABC):
     @abstractmethod
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
+
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Begin to write dx, from a dy that is free again; for a layer that waits for somebody meanwhile."""
+        self.backward_data(at, run)
+        return _nothing
+
+
+def _nothing() -> None:
+    """Finish what is done already."""

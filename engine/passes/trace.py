@@ -6,7 +6,7 @@ from typing import final
 from engine.graph import Graph
 from engine.passes.wrapped import WrappedLayer
 from engine.trace import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Recorder
-from layers.layer import Buffers, Context
+from layers.layer import Buffers, Context, Finish
 
 
 def time_layers(graph: Graph, recorder: Recorder) -> Graph:
@@ -40,3 +40,10 @@ class TimedLayer(WrappedLayer):
         start = self.recorder.enter()
         self.layer.backward_data(at, run)
         self.recorder.leave(self.node, BACKWARD_DATA, start)
+
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Run the layer's, timed; what comes back finishes it."""
+        start = self.recorder.enter()
+        finish = self.layer.begin_backward_data(at, run)
+        self.recorder.leave(self.node, BACKWARD_DATA, start)
+        return finish

@@ -6,6 +6,11 @@ from typing import Self
 from layers.layer import Halo, Layer, Parameter, Scratch, Shape
 
 
+def unwrapped(layer: Layer) -> Layer:
+    """Return the layer itself."""
+    return unwrapped(layer.layer) if isinstance(layer, WrappedLayer) else layer
+
+
 @dataclass(frozen=True)
 class WrappedLayer(Layer):
     """Another layer in all it says; what its passes do is for the final class."""

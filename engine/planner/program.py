@@ -24,6 +24,7 @@ from engine.bucket import Update
 from engine.data.loader import Batch
 from engine.exchange import Exchange
 from engine.graph import Graph, Node
+from engine.hidden_exchange import hide_exchanges
 from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
@@ -35,7 +36,7 @@ from engine.recipe import Recipe
 from engine.step import train_step
 from engine.trace import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 from layers.kernels.threads import Threads
-from layers.layer import Array, Buffers, Context
+from layers.layer import Array, Buffers, Context, Finish
 
 INPUT_NODE, LOSS_NODE, LOOP_NODE = "input", "loss", "loop"
 """Names of what a step computes outside all layers."""
@@ -109,7 +110,7 @@ def record(design: Design, costs: Costs, members: Members, update: Update, *, st
     world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
     grid = Grid.joined(world, members.model, members.data)
     recipe = Recipe(conv=design.conv, fuse=design.fuse)
-    graph = _price(assemble(network, recipe, design.plan, grid, queue), costs, operations)
+    graph = hide_exchanges(_price(assemble(network, recipe, design.plan, grid, queue), costs, operations))
     model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
     memory = _PricedMemory(model, design.batch, grid, design.threads)
     memory.price = lambda samples: operations.append(
@@ -233,5 +234,8 @@ class _PricedExchange(_PricedLayer):
         self.layer.forward(at, run)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
+        self.begin_backward_data(at, run)()
+
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
         self._note(BACKWARD_DATA, at)
-        self.layer.backward_data(at, run)
+        return self.layer.begin_backward_data(at, run)
