@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 
 from bench import machine
+from bench.hosts import cluster, leave_on_signals
+from bench.link import LinkFigures
+from bench.namespaces import parse_rate
 from bench.peak import Gauge
 from comm import mpi
 from comm.collectives import Collectives, run_alone
 from comm.communicator import Communicator
 from comm.tree import Tree
 from layers.kernels.threads import Threads
-from tests.mpi.launch import mpirun
+from tests.mpi.launch import REPOSITORY, mpirun
 
 SIZES = (100_000, 3_097_600, 4_194_304, 6_553_600, 16_777_217, 38_360_000, 64_500_000)
 """Floats: the all-reduce problems of DeepBench."""
@@ -45,10 +48,14 @@ _EPILOG = """\
 examples:
   python -m bench.collectives                              2 and 4 ranks, shared memory and TCP, all sizes
   python -m bench.collectives --ranks 2 --transport tcp --floats 4194304 --rounds 21
+  python -m bench.collectives --ranks 2 --rate 1gbit       2 hosts with links of this speed (see bench.hosts)
   mpirun -n 8 --host a:4,b:4 python -m bench.collectives   on these ranks, as MPI connects them
 
 Both sides work on the same buffers in turns, in one job; a sample is the time of the slowest rank from a
 barrier to its end, and what is shown are medians over the rounds. The ratio is MPI's time over ours.
+
+With --rate each rank has a host of its own. "of TCP" is the bandwidth that our messages get, over that of
+plain TCP streams between two of these hosts, both ways at once, just before.
 """
 
 
@@ -62,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ranks", type=int, action="append", metavar="N", help="repeatable; default 2 and 4")
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this; default both")
+    parser.add_argument(
+        "--rate", action="append", metavar="RATE", help="on hosts with such links instead: 1gbit; repeatable"
+    )
     parser.add_argument("--floats", type=int, action="append", metavar="N", help="only this size; repeatable")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each; default 9")
     parser.add_argument("--chunk-floats", type=int, default=1 << 18, metavar="N", help="of our messages")
@@ -81,10 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _measure_here(options)
     rows = []
     for ranks in options.ranks or (2, 4):
-        for transport in options.transport or TRANSPORTS:
+        for transport in [*(options.transport or ()), *(options.rate or ())] or TRANSPORTS:
             try:
                 found = _launch(ranks, transport, options)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 print(f"error: mpirun -n {ranks}, {transport}: {error}", file=sys.stderr)
                 return 2
             rows += found
@@ -94,15 +104,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure in a job of its own."""
+    """Measure in a job of its own, between hosts if the transport is a rate."""
     given = [f"--floats={floats}" for floats in options.floats or ()]
     for name in LIMITS:
         given.append(f"--{name.replace('_', '-')}={getattr(options, name)}")
-    command = ("-m", "bench.collectives", *given, "--json")
-    done = mpirun(ranks, *command, timeout=_TIMEOUT_S, env=TRANSPORTS[transport])
+    command, link = ("-m", "bench.collectives", *given, "--json"), None
+    if transport in TRANSPORTS:
+        done = mpirun(ranks, *command, timeout=_TIMEOUT_S, env=TRANSPORTS[transport])
+    else:
+        with cluster(hosts=ranks, rate_bits=parse_rate(transport)) as hosts:
+            link = hosts.measure()
+            done = hosts.mpirun([sys.executable, *command], cwd=REPOSITORY, timeout_s=_TIMEOUT_S)
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stderr.strip())
-    return [{"transport": transport, **row} for row in json.loads(done.stdout)["rows"]]
+    rows = json.loads(done.stdout)["rows"]
+    return [{"transport": transport, **row, "of_tcp": of_tcp(row, link)} for row in rows]
+
+
+def of_tcp(row: dict[str, Any], link: LinkFigures | None) -> float | None:
+    """Return the bandwidth that our messages get as a share of TCP's; None where that was not measured."""
+    if link is None or row["ranks"] & (row["ranks"] - 1):  # others send more bytes than these
+        return None
+    sent = 4 * row["floats"] * (row["ranks"] - 1) / row["ranks"] * len(row["operation"].split(" + "))
+    return 8e3 * sent / row["ours_ms"] / link.both_ways_bits_per_s
 
 
 def _finish(options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
@@ -191,13 +215,19 @@ def _row(
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows as text, one line a size and operation."""
+    shares = any(row.get("of_tcp") is not None for row in rows)
     head = f"{'floats':>11}  {'ours':28} {'ms':>9}  {'MPI':20} {'ms':>9} {'ratio':>6}"
     lines = [
         f"{row['floats']:11,}  {row['operation']:28} {row['ours_ms']:9.3f}  {row['against']:20} "
-        f"{row['mpi_ms']:9.3f} {row['ratio']:6.2f}{'' if row['right'] else '  WRONG'}"
+        f"{row['mpi_ms']:9.3f} {row['ratio']:6.2f}{_share(row) if shares else ''}"
+        f"{'' if row['right'] else '  WRONG'}"
         for row in rows
     ]
-    return "\n".join([head, *lines])
+    return "\n".join([head + ("  of TCP" if shares else ""), *lines])
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"{'-':>8}" if row["of_tcp"] is None else f"{row['of_tcp']:8.2f}"
 
 
 def verdict(rows: Sequence[dict[str, Any]]) -> str:
@@ -214,4 +244,5 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    leave_on_signals()
     sys.exit(main())

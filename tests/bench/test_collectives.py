@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from bench import collectives
+from bench.link import LinkFigures
 
 
 def row(floats: int, ratio: float, *, right: bool = True) -> dict[str, object]:
@@ -41,6 +42,30 @@ def test_the_table_shows_both_sides_and_what_is_wrong() -> None:
     assert head.split() == ["floats", "ours", "ms", "MPI", "ms", "ratio"]
     assert good.split() == ["4,194,304", "part_broadcast", "2.000", "Allgather", "2.500", "1.25"]
     assert bad.endswith("WRONG")
+
+
+def test_a_share_of_tcp_is_the_bytes_on_the_link_over_its_both_ways_bandwidth() -> None:
+    link = LinkFigures(2e8, 1e8, 1e-4)
+    one = {**row(1_000_000, 1.0), "ours_ms": 200.0}  # 2 MB go each way: 16 Mbit in 0.2 s
+    assert collectives.of_tcp(one, link) == pytest.approx(0.8)
+    both = {**one, "operation": "part_reduce + part_broadcast", "ours_ms": 400.0}
+    assert collectives.of_tcp(both, link) == pytest.approx(0.8)
+    four = {**one, "ranks": 4}
+    assert collectives.of_tcp(four, link) == pytest.approx(1.2)
+    assert collectives.of_tcp({**one, "ranks": 3}, link) is collectives.of_tcp(one, None) is None
+
+
+def test_the_table_has_a_column_for_it_where_it_was_measured() -> None:
+    rows = [{**row(100, 1.0), "of_tcp": share} for share in (0.925, None)]
+    head, known, unknown = collectives.table(rows).splitlines()
+    assert head.endswith("of TCP")
+    assert known.split()[-1] == "0.93"
+    assert unknown.split()[-1] == "-"
+
+
+def test_a_mistaken_rate_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert collectives.main(["--ranks", "2", "--rate", "fast"]) == 2
+    assert "rate: got 'fast'; must be like 100mbit" in capsys.readouterr().err
 
 
 def test_the_verdict_counts_large_sizes_only() -> None:
