@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = Threads(options.threads)
     gauge = Gauge(threads)
     report = _Report(quiet=options.json)
-    report.say(machine.line(machine.describe(gauge)))
+    report.say(machine.line(machine.describe(options.threads, gauge)))
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results += [comparison.steps(mode) for mode in options.mode or MODES]
     threads.close()
     if options.json:
-        described = machine.describe(gauge)
+        described = machine.describe(options.threads, gauge)
         described["versions"]["torch"] = metadata.version("torch")
         kind = "compare_torch_layers" if options.layers else "compare_torch"
         machine.print_json(kind, described, leaves=options.leaves, results=results)

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = Threads(options.threads)
     gauge = Gauge(threads)
     if not options.json:
-        print(machine.line(machine.describe(gauge)), flush=True)
+        print(machine.line(machine.describe(options.threads, gauge)), flush=True)
         print(_HEAD, flush=True)
     rows = []
     for row in _measure(chosen, gauge, options):
@@ -93,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads.close()
     if options.json:
         machine.print_json(
-            "kernels", machine.describe(gauge), leaves=options.leaves or DEFAULT_LEAVES, rows=rows
+            "kernels",
+            machine.describe(options.threads, gauge),
+            leaves=options.leaves or DEFAULT_LEAVES,
+            rows=rows,
         )
     return 0 if all(row["right"] for row in rows) else 1
 

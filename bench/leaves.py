@@ -9,9 +9,7 @@ from typing import Any
 
 from bench import machine
 from bench.options import minibatch, model_option
-from bench.peak import Gauge
 from bench.worker import Worker
-from layers.kernels.threads import Threads
 
 _EPILOG = """\
 examples:
@@ -71,10 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one, many = result["step_seconds"].values()
     result["cost"] = many / one - 1
     if options.json:
-        threads = Threads(options.threads)
-        described = machine.describe(Gauge(threads))
-        threads.close()
-        machine.print_json("leaves", described, **result)
+        machine.print_json("leaves", machine.describe(options.threads), **result)
     else:
         print(
             f"{options.model}, minibatch {samples}: {1e3 * one:.1f} ms a step with 1 leaf, "

@@ -41,8 +41,11 @@ def threads_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def describe(gauge: Gauge) -> dict[str, Any]:
-    """Return the machine, the versions and the date; rates are those that `gauge` has measured."""
+def describe(threads: int, gauge: Gauge | None = None) -> dict[str, Any]:
+    """Return the machine, the versions and the date, and the rates that `gauge` has measured beside the rest.
+
+    Without one there are none: measured at another time they would say nothing about the results.
+    """
     features = llvm.get_host_cpu_features()
     cache = caches()
     return {
@@ -51,17 +54,23 @@ def describe(gauge: Gauge) -> dict[str, Any]:
         "simd": [name for name in _TOLD if features.get(name)],
         "lanes": LANES,
         "cores": cores(),
-        "threads": gauge.threads.count,
+        "threads": threads,
         "cache_bytes": {"l1": cache.l1, "l2": cache.l2, "l3_per_core": cache.l3},
-        "peak_gflops": round(gauge.peak / 1e9, 1),
-        "read_gbytes_per_s": round(gauge.read / 1e9, 1),
-        "copy_gbytes_per_s": round(gauge.copy / 1e9, 1),
+        **({} if gauge is None else _rates(gauge)),
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
             "numba": numba.__version__,
             "lockstep": metadata.version("lockstep-sgd"),
         },
+    }
+
+
+def _rates(gauge: Gauge) -> dict[str, float]:
+    return {
+        "peak_gflops": round(gauge.peak / 1e9, 1),
+        "read_gbytes_per_s": round(gauge.read / 1e9, 1),
+        "copy_gbytes_per_s": round(gauge.copy / 1e9, 1),
     }
 
 
@@ -93,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = []
     for count in range(1, options.threads + 1):
         threads = Threads(count)
-        found.append(describe(Gauge(threads)))
+        found.append(describe(count, Gauge(threads)))
         threads.close()
         if not options.json:
             print(line(found[-1]), flush=True)

@@ -16,12 +16,10 @@ from bench.hosts import leave_on_signals
 from bench.link import LinkFigures
 from bench.namespaces import ClusterError
 from bench.options import minibatch, models_option
-from bench.peak import Gauge
 from bench.places import Place, RunError
 from bench.scaling_cases import SIDES, Case, Size, sample
 from bench.shapes import NETWORKS
 from engine.models import MODELS
-from layers.kernels.threads import Threads
 
 _EPILOG = """\
 examples:
@@ -243,9 +241,7 @@ def _cell(value: float | None, digits: int) -> str:
 def _print_json(
     options: argparse.Namespace, links: dict[str, LinkFigures], results: Sequence[dict[str, Any]]
 ) -> None:
-    threads = Threads(machine.cores())
-    described = machine.describe(Gauge(threads))
-    threads.close()
+    described = machine.describe(machine.cores())
     if "ddp" in options.sides:
         described["versions"]["torch"] = metadata.version("torch")
     tcp = {name: asdict(figures) for name, figures in links.items()}

@@ -13,8 +13,6 @@ from typing import Any
 
 from bench import machine
 from bench.options import minibatch, model_option
-from bench.peak import Gauge
-from layers.kernels.threads import Threads
 
 _EPILOG = """\
 examples:
@@ -63,10 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [{"start": "cold", **cold}]
     rows.append({"start": "warm", **{key: statistics.median(one[key] for one in warm) for key in cold}})
     if options.json:
-        threads = Threads(options.threads)
         fields = {"model": options.model, "minibatch": samples, "leaves": options.leaves}
-        machine.print_json("startup", machine.describe(Gauge(threads)), **fields, rows=rows)
-        threads.close()
+        machine.print_json("startup", machine.describe(options.threads), **fields, rows=rows)
         return 0
     print(f"{options.model}, minibatch {samples}, {options.threads} threads; wall seconds")
     print(f"{'':6} {'total':>8} " + " ".join(f"{phase:>12}" for phase in _PHASES))

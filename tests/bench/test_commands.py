@@ -85,6 +85,14 @@ def test_kernels_describes_every_pass_in_json(capsys: pytest.CaptureFixture[str]
             assert row[name] > 0
 
 
+def test_a_description_tells_only_of_rates_that_were_measured_beside_the_results() -> None:
+    threads = peak.Threads(1)
+    measured, plain = machine.describe(1, peak.Gauge(threads)), machine.describe(1)
+    threads.close()
+    assert measured.keys() - plain.keys() == {"peak_gflops", "read_gbytes_per_s", "copy_gbytes_per_s"}
+    assert plain["threads"] == 1
+
+
 def test_kernels_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert kernels.main([TINY, "--pass", "forward", "--samples", "1"]) == 0
     _, head, row = capsys.readouterr().out.splitlines()
