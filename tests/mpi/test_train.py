@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from engine.checkpoint import find_checkpoint
+from engine.trace_file import read_trace
 from tests.mpi.launch import REPOSITORY, mpirun, run
 
 STEPS = ("--steps", "10", "--checkpoint-steps", "4")
@@ -160,6 +161,20 @@ def test_an_interrupted_run_writes_its_trace(tmp_path):
     assert explained.returncode == 0, explained.stderr
     counted = re.findall(r"\(mean of \d+ steps?\)", errors)
     assert re.findall(r"\(mean of \d+ steps?\)", explained.stdout) == counted != []
+
+
+@pytest.mark.parametrize("overlap", ["on", "off"])
+def test_sigterm_to_one_rank_stops_all_with_a_checkpoint_and_a_trace(tmp_path, overlap):
+    out, trace = tmp_path / "run", tmp_path / "trace.json"
+    worker = ("-m", "tests.mpi.workers.terminated", str(out), "--steps", "100000", "--threads", "1")
+    done = mpirun(2, *worker, "--overlap", overlap, "--trace", str(trace), timeout=60)
+    assert "interrupted; go on with --resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    steps = int(find_checkpoint(out).name.removeprefix("step-"))
+    assert json.loads((out / "run.json").read_text())["steps"] == steps
+    for spans in read_trace(trace).ranks:
+        seen = [span.name for span in spans if span.name.startswith("step ")]
+        assert seen == [f"step {number}" for number in range(1, steps + 1)]
 
 
 def broken_images(folder: Path) -> Path:
