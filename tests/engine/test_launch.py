@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from comm.threads import alone, run_ranks
-from engine import checkpoint, trainer
+from engine import affinity, checkpoint, trainer
 from engine.checkpoint import find_checkpoint
 from engine.errors import UserError
 from engine.launch import run
@@ -68,6 +68,17 @@ def test_going_on_from_an_older_checkpoint_leaves_nothing_of_what_came_later(tmp
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [
         "step-00000005",
         "step-00000006",
+    ]
+
+
+def test_what_all_ranks_find_wrong_with_their_cores_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(affinity, "_masks", lambda: ({0}, {0, 1}))
+    run_ranks(2, lambda world: run(world, lambda: new_run("digits", {**SHORT, "out": str(tmp_path)})))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: the launcher bound 2 ranks to 1 core and left 1 of the host idle; use them with "
+        "mpirun --bind-to none, or srun --cpus-per-task=N",
+        "warning: 2 ranks x 1 thread share 1 core; start fewer ranks on each host",
     ]
 
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from engine.model import BUCKET_FLOATS
 from engine.recipe import OptimizerFields, Recipe, ScheduleFields
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
+from layers.kernels.threads import Threads
 from layers.linear import Linear
 from tests import naive
 from tests.engine.cluster import RECIPE, Samples, changed, train
@@ -136,6 +137,28 @@ def test_the_bits_do_not_depend_on_when_messages_arrive():
     for _ in range(3):
         results, _ = train(4, graph, delays=lambda: time.sleep(draw.random() * 2e-3))
         assert results["weights_sha256"] == reference["weights_sha256"]
+
+
+@pytest.mark.parametrize("name", ["residual", "branches"])
+def test_the_bits_do_not_depend_on_which_thread_does_what_when(monkeypatch, name):
+    reference, _ = train(1, GRAPHS[name]())
+    draw, given = random.Random(6), set[int]()
+
+    def run(threads, kernel, tasks, _work, *arguments):
+        """Do ranges of the tasks in any order, as any of the workers."""
+        borders = sorted({0, tasks, *(draw.randint(0, tasks) for _ in range(3))})
+        ranges = list(pairwise(borders))
+        draw.shuffle(ranges)
+        for first, last in ranges:
+            worker = draw.randrange(threads.count)
+            given.add(worker)
+            kernel(worker, first, last, *arguments)
+
+    monkeypatch.setattr(Threads, "run", run)
+    for _ in range(3):
+        results, _ = train(1, GRAPHS[name](), threads=3)
+        assert results["weights_sha256"] == reference["weights_sha256"]
+    assert given == {0, 1, 2}
 
 
 def test_the_bits_do_not_depend_on_chunks_buckets_or_what_is_in_flight():
