@@ -63,9 +63,7 @@ class Costs:
         samples
             That its output has on this rank.
         """
-        while isinstance(layer, WrappedLayer):
-            layer = layer.layer
-        return self._passes(layer, inputs, samples)
+        return self._passes(_unwrapped(layer), inputs, samples)
 
     def load(self, samples: int, shape: Shape) -> float:
         """Return the seconds that the samples take into the blocked layout."""
@@ -156,6 +154,7 @@ Nominal = Callable[[int, int], Passes]
 
 def problem(layer: Layer, inputs: tuple[Shape, ...]) -> str:
     """Return what a layer is to its kernels: one text for all that cost the same, whatever their names."""
+    layer = _unwrapped(layer)
     parts = f" x{layer.parts}" if isinstance(layer, Exchange) else ""
     return f"{_described(layer)}{parts} of {' '.join(str(list(shape)) for shape in inputs)}"
 
@@ -168,6 +167,12 @@ def load_problem(shape: Shape) -> str:
 def loss_problem(classes: int) -> str:
     """Return the same of the loss."""
     return f"loss of [{classes}]"
+
+
+def _unwrapped(layer: Layer) -> Layer:
+    while isinstance(layer, WrappedLayer):
+        layer = layer.layer
+    return layer
 
 
 def _described(layer: Any) -> str:

@@ -1,0 +1,192 @@
+"""What messages cost between two ranks, and the communication thread between them: measured, not trained.
+
+Everything but the latency goes through the thread that runs a step's jobs. Many small exchanges at once tell
+what it pays for each, some one after the other how late it notices them, chunks in both directions the
+bandwidth, and what it pays for each byte. Looking for messages that have not come costs processor time too:
+it is measured by one that comes late, and taken off.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn, final
+
+import numpy as np
+
+from comm.comm_thread import CommThread
+from comm.communicator import CONTROL_TAG, Communicator, Message, Transfer
+from comm.steps import Exchange, Steps
+
+CHUNK_BYTES = 1 << 20
+IN_FLIGHT = 4
+"""Chunks on their way, as `comm.collectives` has them."""
+
+_TAG = CONTROL_TAG + 1
+_SMALL = 64  # bytes
+_PINGS, _EXCHANGES, _LATE_S = 50, 2000, 0.05
+_BURST = 256  # small exchanges on their way: so many that the thread never waits for the network
+_BUFFER_CHUNKS = 16  # more than a cache holds
+_MOST_CHUNKS = 1024
+_LOOK_S = 2e-3
+
+
+@dataclass(frozen=True)
+class Pings:
+    """Costs of one pair of ranks, as in `engine.planner.cluster.Channel`; the mean of both."""
+
+    latency_s: float
+    bytes_per_s: float
+    message_s: float
+    processor_s_per_byte: float
+    poll_s: float
+    """How much later than it came a message is noticed by a thread whom nobody waits for."""
+
+
+def ping(pair: Communicator, *, seconds: float) -> Pings:
+    """Measure a communicator of two ranks (collective).
+
+    Parameters
+    ----------
+    seconds
+        About so long for the chunks: the longest part.
+    """
+    assert pair.size == 2
+    counted = _Counted(pair)
+    queue = CommThread()
+    latency = _latency(pair)
+    looking = _idle_look(queue, counted)
+    small = _run(queue, counted, _small(counted, _EXCHANGES, _BURST))
+    message = max(0.0, small.processor_s - small.looks * looking) / _EXCHANGES
+    one_by_one = _run(queue, counted, _small(counted, _PINGS, 0))
+    late = one_by_one.wall_s / _PINGS - latency - message
+    few = _run(queue, counted, _chunks(counted, IN_FLIGHT))
+    least = max(pair.gather_objects(few.wall_s)) / IN_FLIGHT
+    count = max(2 * IN_FLIGHT, min(_MOST_CHUNKS, int(seconds / least)))
+    bulk = _run(queue, counted, _chunks(counted, count))
+    queue.close()
+    spent = bulk.processor_s - bulk.looks * looking - count * message
+    mine = Pings(
+        latency,
+        count * CHUNK_BYTES / bulk.wall_s,
+        message,
+        max(0.0, spent) / (2 * count * CHUNK_BYTES),
+        max(0.0, late),
+    )
+    return mean(pair.gather_objects(mine))
+
+
+def mean(many: Sequence[Pings]) -> Pings:
+    """Return the mean of each cost."""
+    return Pings(*(statistics.fmean(vars(each)[name] for each in many) for name in vars(many[0])))
+
+
+@dataclass(frozen=True)
+class _Spent:
+    wall_s: float
+    processor_s: float
+    """Of the communication thread."""
+    looks: int
+    """Times it looked whether a message had come."""
+
+
+def _run(queue: CommThread, counted: "_Counted", job: Steps, *, after_s: float = 0.0) -> _Spent:
+    """Run a job as beside a main thread that computes: nobody waits for it.
+
+    Parameters
+    ----------
+    after_s
+        How much later than the other rank this one begins.
+    """
+    counted.gather_objects(None)  # begin together
+    time.sleep(after_s)
+    marks: list[tuple[float, float, int]] = []
+
+    def mark() -> None:
+        marks.append((time.perf_counter(), time.thread_time(), counted.looks))
+
+    def marked() -> Steps:
+        mark()
+        yield from job
+        yield Exchange(counted, then=mark)
+
+    request = queue.submit(marked())
+    while not request.has_ended():
+        time.sleep(_LOOK_S)
+    request.wait()
+    (wall, processor, looks), (wall_end, processor_end, looks_end) = marks
+    return _Spent(wall_end - wall, processor_end - processor, looks_end - looks)
+
+
+def _latency(pair: Communicator) -> float:
+    """Return half of a round trip, by a thread that does nothing but look."""
+    out, back = np.zeros(_SMALL, np.uint8), np.empty(_SMALL, np.uint8)
+    peer, trips = 1 - pair.rank, list[float]()
+    for _ in range(_PINGS):
+        start = time.perf_counter()
+        for sends in (pair.rank == 0, pair.rank == 1):
+            message = Message(peer, _TAG, out if sends else back)
+            transfer = pair.post([message], []) if sends else pair.post([], [message])
+            while not transfer.test():
+                pass
+        trips.append(time.perf_counter() - start)
+    return statistics.median(trips) / 2
+
+
+def _idle_look(queue: CommThread, counted: "_Counted") -> float:
+    """Return the processor time of one look for a message that has not come, naps included."""
+    found = 0.0
+    for late in (0, 1):
+        spent = _run(queue, counted, _small(counted, 1, 0), after_s=_LATE_S * (counted.rank == late))
+        if counted.rank != late:
+            found = spent.processor_s / max(1, spent.looks)
+    return found
+
+
+def _small(pair: Communicator, count: int, unfinished: int) -> Steps:
+    out, back = np.zeros(_SMALL, np.uint8), np.empty((unfinished + 1, _SMALL), np.uint8)
+    peer = 1 - pair.rank
+    for index in range(count):
+        room = back[index % len(back)]
+        yield Exchange(pair, [Message(peer, _TAG, out)], [Message(peer, _TAG, room)], unfinished=unfinished)
+
+
+def _chunks(pair: Communicator, count: int) -> Steps:
+    out = np.zeros((_BUFFER_CHUNKS, CHUNK_BYTES), np.uint8)
+    back = np.zeros((IN_FLIGHT, CHUNK_BYTES), np.uint8)
+    out[:], back[:] = 1, 2  # fresh zeros are all one page
+    peer = 1 - pair.rank
+    for index in range(count):
+        sends = [Message(peer, _TAG, out[index % len(out)])]
+        yield Exchange(pair, sends, [Message(peer, _TAG, back[index % len(back)])], unfinished=IN_FLIGHT - 1)
+
+
+@final
+class _Counted(Communicator):
+    """Another communicator, and how often its messages were looked for."""
+
+    def __init__(self, inner: Communicator):
+        self.rank, self.size, self.looks, self._inner = inner.rank, inner.size, 0, inner
+
+    def split(self, color: int) -> NoReturn:
+        raise NotImplementedError
+
+    def abort(self, code: int) -> NoReturn:
+        self._inner.abort(code)
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        return _CountedTransfer(self, self._inner.post(sends, receives))
+
+
+@final
+class _CountedTransfer(Transfer):
+    def __init__(self, owner: _Counted, inner: Transfer):
+        self._owner, self._inner = owner, inner
+
+    def test(self) -> bool:
+        came = self._inner.test()
+        self._owner.looks += not came
+        return came
+
+    def wait(self) -> None:
+        self._inner.wait()

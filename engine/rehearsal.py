@@ -1,0 +1,219 @@
+"""Training steps of one rank with nobody to talk to: what each layer costs, in the order of a step.
+
+Kernels measured one by one find their data in caches that in a step other layers have used.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NoReturn, final
+
+import numpy as np
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommandQueue, Request
+from comm.communicator import Communicator, Message, Transfer
+from comm.grid import Grid
+from comm.steps import Steps
+from comm.tree import Tree
+from engine.arrays import blocks, touch
+from engine.assembly import assemble
+from engine.data.loader import Batch
+from engine.given_cores import run_anywhere
+from engine.graph import Node
+from engine.loss import Loss
+from engine.memory import Memory
+from engine.model import Model
+from engine.models import MODELS
+from engine.passes.trace import time_layers
+from engine.passes.wrapped import WrappedLayer
+from engine.planner.costs import load_problem, loss_problem, problem
+from engine.planner.design import Design
+from engine.recipe import Recipe
+from engine.step import train_step
+from engine.trace import BACKWARD_WEIGHTS, FORWARD, PASS, Recorder, Span
+from layers.kernels.threads import Threads
+from layers.layer import Array, Context, Layer
+from layers.linear import Linear
+
+WARM_STEPS, LEAST_STEPS = 2, 3
+
+CONVOLUTION, WEIGHT_GRADIENT, FULLY_CONNECTED = KINDS = (
+    "convolution",
+    "weight_gradient",
+    "fully_connected",
+)
+"""Of passes, as `engine.planner.cluster.Machine` has efficiencies for them."""
+
+Problem = tuple[str, int, int]
+"""Text of the layer and its inputs, samples, threads."""
+
+
+@dataclass
+class Times:
+    """What some steps have taken, in seconds."""
+
+    passes: dict[Problem, dict[str, list[float]]] = field(default_factory=dict)
+    """By pass."""
+    work: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """FLOP, and seconds of one thread, of all passes that multiply, by their kind."""
+    rest: list[float] = field(default_factory=list)
+    """What of a step belongs to no layer."""
+
+    def note(self, key: Problem, direction: str, *seconds: float) -> None:
+        """Add what a pass has taken."""
+        self.passes.setdefault(key, {}).setdefault(direction, []).extend(seconds)
+
+    def rate(self, kind: str) -> float | None:
+        """Return the FLOP/s of one thread in all passes of a kind; None where there was none."""
+        work = self.work.get(kind)
+        return sum(flop for flop, _ in work) / sum(seconds for _, seconds in work) if work else None
+
+
+class Rehearsal:
+    """One rank of a design point, ready to take steps.
+
+    Parameters
+    ----------
+    rank
+        Of the design's ranks.
+    cores
+        See `Threads`.
+    """
+
+    def __init__(self, design: Design, rank: int, cores: tuple[int, ...] | None = None):
+        self._design, self._cores = design, cores
+        self._recorder, queue = Recorder(keep=True), _Idle()
+        network = MODELS[design.model]()
+        design.plan.check(network, design.ranks)
+        parts = design.plan.parts
+        group, part = divmod(rank, parts)
+        world = Collectives(_Alone(rank, design.ranks), Tree.of(design.ranks, design.leaves))
+        grid = Grid.joined(world, _Alone(part, parts), _Alone(group, design.ranks // parts))
+        recipe = Recipe(conv=design.conv, fuse=design.fuse)
+        graph = time_layers(assemble(network, recipe, design.plan, grid, queue), self._recorder)
+        self._nodes = {node.name: node for node in graph}
+        self._model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
+        self._memory = Memory(self._model, design.batch, grid, design.threads)
+        self._loss = Loss(self._memory, design.batch, world, queue)
+
+    def problems(self) -> set[Problem]:
+        """Return what a step would measure."""
+        return {self._problem(node) for node in self._nodes.values()}
+
+    def measure(self, *, seconds: float) -> Times:
+        """Take steps for so long, a few at least, and return what they took."""
+        with closing(Threads(self._design.threads, self._cores)) as threads:
+            run, batch, times = Context(threads), self._batch(), Times()
+            self._initialise()
+            for _ in range(WARM_STEPS):
+                self._step(batch, run, Times())
+            deadline = time.perf_counter() + seconds
+            while len(times.rest) < LEAST_STEPS or time.perf_counter() < deadline:
+                self._step(batch, run, times)
+        return times
+
+    def _initialise(self) -> None:
+        """Draw weights, and touch the rest: memory that nobody has touched is one page of zeros."""
+        with ThreadPoolExecutor(self._design.threads, initializer=run_anywhere) as pool:
+            done = [pool.submit(draw) for draw in self._model.draws(seed=1)]
+            arrays = (*self._memory.arrays(), *self._model.arrays())
+            done += [pool.submit(touch, block) for block in blocks(arrays, 1 << 26)]
+            for each in done:
+                each.result()
+
+    def _batch(self) -> Batch:
+        samples = self._memory.mine.stop - self._memory.mine.start
+        graph = self._model.graph
+        x = np.random.default_rng(1).standard_normal((samples, *graph.input_shape), np.float32)
+        labels = np.arange(samples, dtype=np.int32) % graph.output_shape[0]
+        return Batch(x, labels, np.arange(samples), epoch=0)
+
+    def _step(self, batch: Batch, run: Context, times: Times) -> None:
+        self._recorder.spans.clear()
+        start = time.perf_counter()
+        train_step(self._model, self._memory, batch, self._loss, run, _leave)
+        self._loss.wait()
+        wall = time.perf_counter() - start
+        spans = self._recorder.spans
+        forward = [span for span in spans if span.attributes[PASS] == FORWARD]
+        loading = forward[0].start - start
+        losing = spans[len(forward)].start - forward[-1].end
+        for span in spans:
+            self._note(span, times)
+        graph, samples, threads = self._model.graph, len(batch.x), self._design.threads
+        times.note((load_problem(graph.input_shape), samples, threads), FORWARD, loading)
+        times.note((loss_problem(graph.output_shape[0]), samples, threads), FORWARD, losing)
+        times.rest.append(wall - loading - losing - sum(span.end - span.start for span in spans))
+
+    def _note(self, span: Span, times: Times) -> None:
+        node, direction = self._nodes[str(span.attributes["layer"])], str(span.attributes[PASS])
+        seconds, key = span.end - span.start, self._problem(node)
+        times.note(key, direction, seconds)
+        flop = node.layer.flops(*self._memory[node.name].shapes) * key[1]
+        if flop:
+            kind = CONVOLUTION
+            if isinstance(_inner(node), Linear):
+                kind = FULLY_CONNECTED
+            elif direction == BACKWARD_WEIGHTS:
+                kind = WEIGHT_GRADIENT
+            times.work.setdefault(kind, []).append((flop, seconds * key[2]))
+
+    def _problem(self, node: Node) -> Problem:
+        at = self._memory[node.name]
+        return problem(_inner(node), at.shapes), len(at.samples), self._design.threads
+
+
+def merged(many: Sequence[Times]) -> Times:
+    """Return the times of several ranks or design points as one."""
+    total = Times()
+    for each in many:
+        total.rest += each.rest
+        for kind, work in each.work.items():
+            total.work[kind] = total.work.get(kind, []) + work
+        for key, passes in each.passes.items():
+            for direction, seconds in passes.items():
+                total.note(key, direction, *seconds)
+    return total
+
+
+def _inner(node: Node) -> Layer:
+    return node.layer.layer if isinstance(node.layer, WrappedLayer) else node.layer
+
+
+def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:
+    """Update nothing."""
+
+
+@final
+class _Idle(CommandQueue):
+    """Takes jobs, and says at once that they have ended."""
+
+    def submit(
+        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
+    ) -> Request:
+        request = Request(self, name)
+        request.end(None)
+        return request
+
+    def close(self) -> None:
+        pass
+
+
+@final
+class _Alone(Communicator):
+    """A rank among others that are not there."""
+
+    def __init__(self, rank: int, size: int):
+        self.rank, self.size = rank, size
+
+    def split(self, color: int) -> NoReturn:
+        raise NotImplementedError
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        raise NotImplementedError
+
+    def abort(self, code: int) -> NoReturn:
+        raise SystemExit(code)
