@@ -1,12 +1,13 @@
 """Two-dimensional convolution."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from layers import layout
-from layers.kernels import conv_direct, conv_first, conv_winograd, conv_winograd_weights
+from layers.kernels import add, conv_direct, conv_first, conv_winograd, conv_winograd_weights
 from layers.kernels.conv_algorithm import (
     backward_weights_is_winograd,
+    feature_leaf,
     forward_is_winograd,
     winograd_outputs,
 )
@@ -14,7 +15,7 @@ from layers.kernels.epilogue import PLAIN, Epilogue
 from layers.kernels.leaves import stack_depth
 from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
-from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, wider
+from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, wider
 
 ALGORITHMS = ("auto", "direct")
 
@@ -32,6 +33,11 @@ class Conv2d(Layer):
         The initial weights have the variance gain / fan_in: 2 suits ReLU (He et al. 2015).
     algorithm : str
         "auto": for each pass Winograd where it gains, else direct; "direct": never Winograd.
+    feature_leaves : int
+        A power of two: into how many equal runs of output channels backward_data cuts its sum, where they
+        divide that far; the sums of these feature leaves are added as a tree.
+    parts : int
+        How many layers like this one, each with `out_channels` of its own, make the whole layer.
     """
 
     out_channels: int
@@ -40,6 +46,8 @@ class Conv2d(Layer):
     padding: int | tuple[int, int] = 0
     gain: float = 2.0
     algorithm: str = "auto"
+    feature_leaves: int = 1
+    parts: int = 1
 
     reads_x = True
 
@@ -48,6 +56,8 @@ class Conv2d(Layer):
             raise ValueError(f"algorithm: got {self.algorithm!r}; must be one of {', '.join(ALGORITHMS)}")
         if min(*self.kernel_size, self.stride, self.out_channels) < 1 or min(self._padding) < 0:
             raise ValueError(f"{self}: channels, kernel and stride must be at least 1, padding at least 0")
+        if self.feature_leaves < 1 or self.feature_leaves & (self.feature_leaves - 1):
+            raise ValueError(f"{self}: feature_leaves must be a power of two")
 
     @property
     def kernel_size(self) -> tuple[int, int]:
@@ -57,6 +67,31 @@ class Conv2d(Layer):
     @property
     def _padding(self) -> tuple[int, int]:
         return _pair(self.padding)
+
+    @property
+    def _whole_channels(self) -> int:
+        """Output channels of the whole layer: what follows from its shape must not depend on the parts."""
+        return self.parts * self.out_channels
+
+    @property
+    def _feature_leaf(self) -> int:
+        return feature_leaf(self._whole_channels, self.feature_leaves)
+
+    def shard(self, parts: int) -> tuple[Self, ...]:
+        """Return the layers of `parts` equal runs of feature leaves."""
+        channels = self.out_channels
+        most = channels // feature_leaf(channels, channels)
+        if most % parts:
+            raise ValueError(
+                f"out_channels={channels} has no {parts} runs of whole vectors of {LANES} channels; must be "
+                f"a power of two up to {most}"
+            )
+        if self.feature_leaves % parts:
+            raise ValueError(
+                f"conv_feature_leaves={self.feature_leaves} is less than the {parts} parts; must be at least "
+                f"{parts}"
+            )
+        return (replace(self, out_channels=channels // parts, parts=parts),) * parts
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (out_channels, OH, OW)."""
@@ -83,9 +118,14 @@ class Conv2d(Layer):
         """Return room for the weights transposed, for partial sums, and for what Winograd transforms."""
         ((channels, height, width),) = inputs
         _, rows, columns = self.output_shape(*inputs)
-        transposed = layout.conv_weight((channels, self.out_channels, *self.kernel_size), self.gain).blocked
+        transposed = layout.conv_weight((channels, self._feature_leaf, *self.kernel_size), self.gain).blocked
         k_blocks, c_blocks = layout.blocks(self.out_channels), layout.blocks(channels)
-        shapes = {"transposed": transposed, "bias_stack": (threads, stack_depth(leaves), LANES)}
+        partial_dxs = stack_depth(self.out_channels // self._feature_leaf) - 1  # beside dx itself
+        shapes = {
+            "transposed": transposed,
+            "bias_stack": (threads, stack_depth(leaves), LANES),
+            "data_stack": (partial_dxs, *layout.storage_shape(inputs[0], samples, NO_HALO)),
+        }
         outputs = winograd_outputs(self.kernel_size, self.stride)
         if self._forward_is_winograd(*inputs):
             total = _tiles(samples, rows, columns, outputs)
@@ -95,7 +135,10 @@ class Conv2d(Layer):
         if self._backward_data_is_winograd(*inputs):
             total = _tiles(samples, height, width, outputs)
             shapes |= _named(
-                BACKWARD, conv_winograd.scratch_shapes(k_blocks, c_blocks, total, threads, outputs)
+                BACKWARD,
+                conv_winograd.scratch_shapes(
+                    layout.blocks(self._feature_leaf), c_blocks, total, threads, outputs
+                ),
             )
         if self._backward_weights_is_winograd(samples // leaves, *inputs):
             shapes |= conv_winograd_weights.scratch_shapes(
@@ -112,7 +155,7 @@ class Conv2d(Layer):
 
     def _forward_is_winograd(self, *inputs: Shape) -> bool:
         _, rows, columns = self.output_shape(*inputs)
-        channels = inputs[0][0], self.out_channels
+        channels = inputs[0][0], self._whole_channels
         return self.algorithm == "auto" and forward_is_winograd(
             *channels, self.kernel_size, self.stride, rows, columns
         )
@@ -123,12 +166,14 @@ class Conv2d(Layer):
         return (
             self.algorithm == "auto"
             and reachable
-            and forward_is_winograd(self.out_channels, channels, self.kernel_size, self.stride, height, width)
+            and forward_is_winograd(
+                self._feature_leaf, channels, self.kernel_size, self.stride, height, width
+            )
         )
 
     def _backward_weights_is_winograd(self, samples_per_leaf: int, *inputs: Shape) -> bool:
         _, rows, columns = self.output_shape(*inputs)
-        channels = inputs[0][0], self.out_channels
+        channels = inputs[0][0], self._whole_channels
         return self.algorithm == "auto" and backward_weights_is_winograd(
             *channels, self.kernel_size, self.stride, rows, columns, samples_per_leaf
         )
@@ -231,9 +276,16 @@ class Conv2d(Layer):
 
     def data_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
         """Write dx from the gradient of the convolution's result, with `gradient_halo`."""
-        (dx,) = at.dx
+        partial_dxs = [at.dx[0], *at.scratch["data_stack"]]
+        blocks, top = layout.blocks(self._feature_leaf), 0
+        for leaf, first in enumerate(range(0, dy.shape[1], blocks)):
+            self._leaf_gradient(at, run, dy[:, first : first + blocks], first, partial_dxs[top])
+            top = add.tree_add(run.threads, partial_dxs, top, leaf)
+
+    def _leaf_gradient(self, at: Buffers, run: Context, dy: Array, first_block: int, dx: Array) -> None:
+        """Write what a feature leaf, which begins with a block of output channels, adds to dx."""
         transposed = at.scratch["transposed"]
-        conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed)
+        conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed, first_block)
         if self._backward_data_is_winograd(*at.shapes):
             outputs, scratch = winograd_outputs(self.kernel_size, self.stride), _of(BACKWARD, at.scratch)
             zeros = _cleared(at.scratch["zeros"])

@@ -4,7 +4,8 @@ They compute the same bits as the layers one by one, with fewer passes over memo
 nobody else reads. Models are written as plain layers; `engine.passes.fusion` puts these in their place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class _FusedConv2d(Layer):
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """Return those of the convolution."""
         return self.conv.parameters(*inputs)
+
+    def shard(self, parts: int) -> tuple[Self, ...]:
+        """Return those of the convolution, with the same behind them."""
+        return tuple(replace(self, conv=conv) for conv in self.conv.shard(parts))
 
     def halo(self, *inputs: Shape) -> Halo:
         """Return that of the convolution."""

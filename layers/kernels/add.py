@@ -22,6 +22,18 @@ def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
     threads.run(_add_all(len(sources)), tasks, work, sources, target)
 
 
+def tree_add(threads: Threads, slots: list[Any], top: int, leaf: int) -> int:
+    """Add what became complete with `leaf`, whose partial value lies in slot `top`; return the next's slot.
+
+    What `leaves.tree_add` is for a block, for values: `leaves.stack_depth` slots, the total in slot 0.
+    """
+    done = leaf + 1
+    while done % 2 == 0:
+        top, done = top - 1, done // 2
+        add_all(threads, (slots[top], slots[top + 1]), slots[top])
+    return top + 1
+
+
 @lru_cache
 def _add_all(COUNT):
     @kernel(int64, int64, int64, types.UniTuple(IMAGE, COUNT), IMAGE)

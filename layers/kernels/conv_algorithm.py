@@ -5,6 +5,7 @@ the order of sums, and so the bits. The unit of cost is one multiply-add of the 
 constants were calibrated on VGG-A's and OverFeat-FAST's layers on a Xeon with AVX-512.
 """
 
+from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
 
 POSITIONS = POINTS * POINTS
@@ -15,6 +16,17 @@ WEIGHT_TRANSFORM = 12  # one position of one weight, transformed back and added 
 
 OUTPUTS = {3: 4, 5: 2}
 """M of F(M x M, R x R) by R."""
+
+
+def feature_leaf(out_channels: int, most: int) -> int:
+    """Return the output channels of a feature leaf, over which backward_data sums in order.
+
+    The leaves, a power of two up to `most`, are equal and of whole vectors; fewer where there are no more.
+    """
+    leaves = 1
+    while 2 * leaves <= most and out_channels % (2 * leaves * LANES) == 0:
+        leaves *= 2
+    return out_channels // leaves
 
 
 def winograd_outputs(kernel: tuple[int, int], stride: int) -> int:

@@ -121,10 +121,13 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
     return conv_forward
 
 
-def transpose_weights(threads: Threads, weight, transposed) -> None:
-    """Write the weights with vectors along c: ``[C/(V*LANES), K/LANES, R, S, LANES, V*LANES]``."""
+def transpose_weights(threads: Threads, weight, transposed, first_block: int = 0) -> None:
+    """Write the weights with vectors along c: ``[C/(V*LANES), K/LANES, R, S, LANES, V*LANES]``.
+
+    Of the output channels from block `first_block` on, as many blocks as `transposed` holds.
+    """
     tasks = transposed.shape[1] * weight.shape[1]
-    threads.run(_transpose(), tasks, weight.size, weight, transposed)
+    threads.run(_transpose(), tasks, transposed.size, weight, transposed, first_block)
 
 
 def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tuple[int, int]) -> None:
@@ -195,13 +198,13 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
 
 @lru_cache
 def _transpose():
-    @kernel(int64, int64, int64, WEIGHT, WEIGHT)
-    def conv_transpose_weights(worker, first, last, weight, transposed):
+    @kernel(int64, int64, int64, WEIGHT, WEIGHT, int64)
+    def conv_transpose_weights(worker, first, last, weight, transposed, first_block):
         c_blocks, r, s = weight.shape[1], weight.shape[2], weight.shape[3]
         per_group, per_group_t = weight.shape[5] // LANES, transposed.shape[5] // LANES
         for task in range(first, last):  # one block of output channels and one of input channels
             kb, cb = divmod(task, c_blocks)
-            kg, kv = divmod(kb, per_group)
+            kg, kv = divmod(first_block + kb, per_group)
             cg, cv = divmod(cb, per_group_t)
             for u in range(r):
                 for v in range(s):

@@ -5,6 +5,8 @@ blocks and samples differs. Elementwise kernels copy a row to its target and cha
 it is in cache: one pointer leaves no doubt about overlap, and a kernel may run in place.
 """
 
+from typing import Any
+
 from llvmlite import ir
 from numba import float32, types
 from numba.extending import intrinsic
@@ -20,7 +22,7 @@ def as_rows(x):
     return x if x.ndim == 5 else x.reshape(x.shape[0], 1, 1, -1, LANES)
 
 
-def as_channels(x):
+def as_channels(x: Any) -> Any:
     """View ``[N, F]`` as images of one pixel, ``[N, F/LANES, 1, 1, LANES]``; images stay as they are."""
     return x if x.ndim == 5 else x.reshape(x.shape[0], -1, 1, 1, LANES)
 

@@ -55,8 +55,9 @@ def _conv(
     stride: int = 1,
     padding: int | tuple[int, int] = 0,
     samples: int = 3,
+    feature_leaves: int = 1,
 ) -> Case:
-    layer = Conv2d(out_channels, kernel, stride, padding)
+    layer = Conv2d(out_channels, kernel, stride, padding, feature_leaves=feature_leaves)
     edges = (padding, padding) if isinstance(padding, int) else padding
 
     def weights(p: Problem) -> dict[str, Array]:
@@ -214,6 +215,8 @@ CASES = [
     _conv((17, 1, 1), 31, 3, padding=1),
     _conv((17, 1, 1), 31, 1, stride=2),  # rows shorter than the stride
     _conv((2, 5, 2), 5, 3, stride=4, padding=1),
+    _conv((64, 9, 7), 96, 3, padding=1, feature_leaves=2),
+    _conv((17, 9, 6), 64, 3, stride=2, padding=1, feature_leaves=4),
     _conv_relu((3, 9, 7), 17, 3, padding=1),
     _conv_relu((64, 9, 10), 64, 3, padding=1),  # Winograd
     _conv_relu((3, 10, 135), 32, 3, padding=1, pool=True),  # a first layer, chunks of a row
