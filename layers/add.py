@@ -10,7 +10,7 @@ from layers.layer import Buffers, Context, Layer, Shape
 class Add(Layer):
     """y = x[0] + x[1] + ..., from left to right."""
 
-    elementwise = True
+    featurewise = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape that all inputs have."""

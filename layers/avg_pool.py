@@ -21,6 +21,8 @@ class AvgPool(Layer):
     window: int | tuple[int, int] | None = None
     stride: int = 1
 
+    featurewise = True
+
     def __post_init__(self) -> None:
         if min(*window_size(self.window, (1, 1, 1)), self.stride) < 1:
             raise ValueError(f"{self}: window and stride must be at least 1")

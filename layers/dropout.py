@@ -1,5 +1,6 @@
 """Dropout."""
 
+import math
 from dataclasses import dataclass
 
 from layers.kernels import add, dropout
@@ -22,7 +23,7 @@ class Dropout(Layer):
     probability: float
 
     in_place = True
-    elementwise = True
+    featurewise = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability < 1:
@@ -44,7 +45,8 @@ class Dropout(Layer):
     def _apply(self, source: Array, target: Array, at: Buffers, run: Context) -> None:
         if run.training:
             assert len(at.samples) == len(source)
-            words = run.seed, run.step, at.key, at.first
+            first = at.first * math.prod(at.shape[1:])  # the place of a channel's first pixel
+            words = run.seed, run.step, at.key, first
             dropout.apply(run.threads, source, target, at.samples, self.probability, *words)
         else:
             add.add_all(run.threads, (source,), target)

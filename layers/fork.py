@@ -15,7 +15,7 @@ class Fork(Layer):
 
     outputs: int = 2
 
-    elementwise = True
+    featurewise = True
 
     def __post_init__(self) -> None:
         if self.outputs < 2:

@@ -82,7 +82,7 @@ class Buffers:
     samples: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Index in the data set of each sample held here."""
     first: int = 0
-    """Feature of the whole value with which the features held here begin; 0 unless ranks share them."""
+    """Feature or channel of the whole value with which those held here begin; 0 unless ranks share them."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ class Layer(ABC):
     """backward_data or backward_weights reads y."""
     in_place = False
     """y may be stored over x, and dx over dy."""
-    elementwise = False
-    """Element i of y depends on the elements i of the inputs only; on i itself by way of `Buffers.first`."""
+    featurewise = False
+    """Feature (or channel) i of y depends on the features i of the inputs only; on i itself by way of
+    `Buffers.first`."""
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -26,6 +26,8 @@ class MaxPool(Layer):
     stride: int
     padding: int = 0
 
+    featurewise = True
+
     def __post_init__(self) -> None:
         r, s = window_size(self.window, (1, 1, 1))
         if min(r, s, self.stride) < 1 or not 0 <= self.padding < min(r, s):

@@ -12,7 +12,7 @@ class ReLU(Layer):
 
     reads_y = True
     in_place = True
-    elementwise = True
+    featurewise = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the input."""

@@ -19,7 +19,7 @@ _EXCHANGES: dict[tuple[Sharding, Sharding], type[Exchange]] = {
 def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Graph:
     """Return the graph with shards for the plan's nodes, and the exchanges that they need.
 
-    A split node reads whole values and makes its part of the features; elementwise layers go with what they
+    A split node reads whole values and makes its part of the features; featurewise layers go with what they
     read; everything else, and the loss, wants the own samples. Each reader of a value gets an exchange of its
     own, so forks have to be there already: the gradients of several readers are then added when they are
     whole, as without a plan.
@@ -51,7 +51,7 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
             shards = node.layer.shard(grid.parts)
             width = shards[0].output_shape(*graph.input_shapes(node))[0]
             needed, makes = Sharding.WHOLE, _Held(Sharding.FEATURE, width)
-        elif node.layer.elementwise and all(held[v].sharding is Sharding.FEATURE for v in node.inputs):
+        elif node.layer.featurewise and all(held[v].sharding is Sharding.FEATURE for v in node.inputs):
             needed, makes = Sharding.FEATURE, held[node.inputs[0]]
         many = len(node.inputs) > 1
         inputs = tuple(

@@ -21,10 +21,10 @@ class WrappedLayer(Layer):
     reads_x: bool = field(init=False)
     reads_y: bool = field(init=False)
     in_place: bool = field(init=False)
-    elementwise: bool = field(init=False)
+    featurewise: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("outputs", "reads_x", "reads_y", "in_place", "elementwise"):
+        for name in ("outputs", "reads_x", "reads_y", "in_place", "featurewise"):
             object.__setattr__(self, name, getattr(self.layer, name))
 
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -8,11 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from layers.add import Add
+from layers.avg_pool import AvgPool
 from layers.dropout import Dropout
 from layers.fork import Fork
 from layers.kernels import threads
 from layers.kernels.simd import LANES
-from layers.layer import Layer
+from layers.layer import Layer, Shape
+from layers.max_pool import MaxPool
 from layers.relu import ReLU
 from layers.sigmoid import Sigmoid
 from tests.layers import harness
@@ -169,10 +171,24 @@ def test_weight_gradients_add_their_leaves_as_a_balanced_tree(case: Case, leaves
         np.testing.assert_array_equal(gradient, partial[0][name])
 
 
-@pytest.mark.parametrize("layer", [ReLU(), Sigmoid(), Dropout(0.4), Add(), Fork(2)], ids=str)
-def test_an_elementwise_layer_makes_any_run_of_features_from_that_run_alone(layer: Layer) -> None:
-    assert layer.elementwise
-    shapes = ((5 * LANES,),) * (2 if isinstance(layer, Add) else 1)
+VECTOR, IMAGE = (5 * LANES,), (5 * LANES, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (layer, shape)
+        for layer in (ReLU(), Sigmoid(), Dropout(0.4), Add(), Fork(2))
+        for shape in (VECTOR, IMAGE)
+    ]
+    + [(layer, IMAGE) for layer in (MaxPool(2, 2), MaxPool(3, 2, 1), AvgPool(2, 2), AvgPool())],
+    ids=str,
+)
+def test_a_featurewise_layer_makes_any_run_of_features_from_that_run_alone(
+    layer: Layer, shape: Shape
+) -> None:
+    assert layer.featurewise
+    shapes = (shape,) * (2 if isinstance(layer, Add) else 1)
     given = harness.problem(layer, shapes, 3)
     whole = harness.run(layer, given)
     first, stop = 2 * LANES, 4 * LANES - 3
@@ -182,13 +198,15 @@ def test_an_elementwise_layer_makes_any_run_of_features_from_that_run_alone(laye
         np.testing.assert_array_equal(made.plain(), wanted.plain()[:, first:stop])
 
 
-def test_only_elementwise_layers_say_so() -> None:
-    assert {type(case.layer) for case in CASES if case.layer.elementwise} == {
+def test_only_featurewise_layers_say_so() -> None:
+    assert {type(case.layer) for case in CASES if case.layer.featurewise} == {
         ReLU,
         Sigmoid,
         Dropout,
         Add,
         Fork,
+        MaxPool,
+        AvgPool,
     }
 
 
