@@ -21,6 +21,6 @@ def assemble(graph: Graph, recipe: Recipe, plan: Plan, grid: Grid, queue: Comman
     queue
         Runs the exchanges of the plan.
     """
-    graph = set_convolutions(graph, recipe.conv)
+    graph = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
     graph = insert_forks(fuse(graph) if recipe.fuse else graph)
     return partition(graph, plan, grid, queue)

@@ -12,6 +12,7 @@ from engine.data.sources import open_data
 from engine.errors import UserError
 from engine.graph import Graph
 from engine.models import MODELS
+from engine.passes.convolution import set_convolutions
 from engine.planner.auto import resolve
 from engine.recipe import Recipe
 from engine.start import Start
@@ -49,7 +50,8 @@ def prepare(start: Start, ranks: int) -> Prepared:
     except ValueError as error:
         raise UserError(str(error)) from error
     graph = MODELS[recipe.model]()
-    resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
+    cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
+    resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch)
     data = open_data(recipe.data, graph.input_shape, graph.output_shape[0], recipe.seed)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)

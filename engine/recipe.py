@@ -9,6 +9,7 @@ from engine.fields import did_you_mean, one_of, parse, read_text, shipped_names,
 
 KINDS = ("constant", "step", "cosine")
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
+MOST_FEATURE_LEAVES = 1024
 MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
 _FOLDER = "recipes"
 _LARGE = 1e30  # a float32, with room for a factor or two
@@ -48,6 +49,7 @@ class Recipe:
     seed: int = 1
     plan: str = "data"
     conv: str = "auto"
+    conv_feature_leaves: int = 1
     fuse: bool = True
     overlap: bool = True
     threads: int = 0
@@ -118,6 +120,11 @@ class Recipe:
     def _check_minibatch(self) -> None:
         if self.leaves < 1 or self.leaves & (self.leaves - 1):
             raise UserError(f"leaves: got {self.leaves}; must be a power of two")
+        cut = self.conv_feature_leaves
+        if not 1 <= cut <= MOST_FEATURE_LEAVES or cut & (cut - 1):
+            raise UserError(
+                f"conv_feature_leaves: got {cut}; must be a power of two up to {MOST_FEATURE_LEAVES}"
+            )
         if self.batch < 1 or self.batch % self.leaves:
             raise UserError(f"batch: got {self.batch}; must be a multiple of leaves = {self.leaves}")
         if (self.epochs > 0) == (self.steps > 0):

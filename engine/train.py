@@ -41,6 +41,13 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ),
     ("conv", "conv", str, "NAME", "auto: Winograd convolution where it gains; direct: never"),
     (
+        "conv-feature-leaves",
+        "conv_feature_leaves",
+        int,
+        "N",
+        "parts into which a plan may split a convolution: a power of two; part of the bits",
+    ),
+    (
         "threads",
         "threads",
         int,

@@ -32,6 +32,7 @@ from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import BUCKET_FLOATS, Model
 from engine.optimizer import SGD
+from engine.passes.convolution import set_convolutions
 from engine.passes.trace import time_layers
 from engine.planner.auto import resolve
 from engine.recipe import Recipe
@@ -102,8 +103,9 @@ class Trainer:
         self.control, self.recorder = control or alone(), recorder or Recorder()
         self.recorder.watch(queue)
         self._parameters = graph.parameter_count()
+        cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
         ranks = collectives.communicator.size
-        self.plan = resolve(recipe.plan, graph, ranks=ranks, batch=recipe.batch)
+        self.plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch)
         grid = Grid.of(collectives, self.plan.parts)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""Say which algorithm the convolutions of a graph may use."""
+"""Say how the convolutions of a graph compute: which algorithm, and how far they cut a sum."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ from engine.graph import Graph
 from layers.conv2d import Conv2d
 
 
-def set_convolutions(graph: Graph, algorithm: str) -> Graph:
-    """Return the graph with all convolutions allowed Winograd ("auto") or not ("direct")."""
+def set_convolutions(graph: Graph, algorithm: str, feature_leaves: int) -> Graph:
+    """Return the graph with all convolutions allowed Winograd ("auto") or not ("direct"), and cut so far."""
     nodes = tuple(
-        replace(node, layer=replace(node.layer, algorithm=algorithm))
+        replace(node, layer=replace(node.layer, algorithm=algorithm, feature_leaves=feature_leaves))
         if isinstance(node.layer, Conv2d)
         else node
         for node in graph
