@@ -3,21 +3,26 @@
 The gradient of a WHOLE value is a partial sum on each rank, over the output features that the rank has of the
 layer which read the value. The sums of the ranks are added nearest first: those are the upper levels of the
 tree over that layer's feature leaves.
+
+Images and vectors go the same way: a vector is seen as an image of one pixel. Features are channels then, and
+parts of them are whole blocks.
 """
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from comm.steps import Steps
 from comm.tree import STRIP_FLOATS
+from layers.kernels import add
+from layers.kernels.rows import as_channels
 from layers.kernels.simd import LANES
+from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Context, Finish, Layer, Scratch, Shape
 from layers.layout import blocks
 
@@ -38,7 +43,7 @@ class Exchange(Layer):
     features
         Of the whole value.
     width
-        Features of each part but the last, which has what is left.
+        Features of each part but the last, which has what is left; whole blocks.
     group, queue
         The ranks that exchange, and who runs their jobs.
     """
@@ -59,15 +64,21 @@ class Exchange(Layer):
         """Place of this rank in the group."""
         return self.group.communicator.rank
 
+    @final
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the whole value."""
+        return (self.features, *inputs[0][1:])
+
     @abstractmethod
     def piece(self, samples: int) -> Shape:
-        """Return the samples and floats of a piece, given the samples of y."""
+        """Return the samples and features of a piece, given the samples of y."""
 
     @final
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return room for the pieces, each in whole cache lines."""
-        rows, floats = self.piece(samples)
-        pieces = Scratch((self.parts, -(-rows * floats // STRIP_FLOATS) * STRIP_FLOATS))
+        rows, features = self.piece(samples)
+        floats = rows * blocks(features) * LANES * math.prod(inputs[0][1:])
+        pieces = Scratch((self.parts, -(-floats // STRIP_FLOATS) * STRIP_FLOATS))
         return {_OUT: pieces, _IN: pieces}
 
     @abstractmethod
@@ -87,15 +98,24 @@ class Exchange(Layer):
     @final
     def columns(self, whole: Array) -> list[Array]:
         """Return each part's features of a value with all features."""
-        return [whole[:, part * self.width : (part + 1) * self.width] for part in range(self.parts)]
+        image, width = as_channels(whole), self.width // LANES
+        return [image[:, part * width : (part + 1) * width] for part in range(self.parts)]
 
     @final
     def rows(self, group: Array) -> list[Array]:
         """Return each rank's samples of a value with all samples of the group."""
-        return np.split(group, self.parts)
+        return np.split(as_channels(group), self.parts)
 
     @final
-    def reduce(self, at: Buffers, partials: list[Array], total: Array) -> Finish:
+    def gather(self, at: Buffers, run: Context, own: Array, parts: list[Array]) -> None:
+        """Spread this rank's value over the group; `parts` gets those of all ranks."""
+        pieces = at.scratch[_OUT]
+        _fill(run.threads, [pieces[self.part]], [own])
+        self.submit(self.group.all_gather_leaves(pieces)).wait()
+        _take(run.threads, pieces, parts)
+
+    @final
+    def reduce(self, at: Buffers, run: Context, partials: list[Array], total: Array) -> Finish:
         """Begin to sum one partial value for each rank over the group; this rank keeps its own.
 
         A strip of the tree belongs to each rank; they do not lie in the order of the ranks.
@@ -103,24 +123,24 @@ class Exchange(Layer):
         pieces: Array = at.scratch[_OUT].view(np.float32)
         tree = self.group.tree
         strips = [tree.strip(part, pieces.size).start // pieces.shape[1] for part in range(self.parts)]
-        _fill([pieces[strip] for strip in strips], partials)
+        _fill(run.threads, [pieces[strip] for strip in strips], partials)
         request = self.submit(self.group.part_reduce(pieces.reshape(-1)))
 
         def finish() -> None:
             request.wait()
-            _take([pieces[strips[self.part]]], [total])
+            _take(run.threads, [pieces[strips[self.part]]], [total])
 
         return finish
 
     @final
-    def swap(self, at: Buffers, outgoing: list[Array], incoming: list[Array]) -> Finish:
+    def swap(self, at: Buffers, run: Context, outgoing: list[Array], incoming: list[Array]) -> Finish:
         """Begin to send a value to each rank, and to get one from each."""
-        _fill(at.scratch[_OUT], outgoing)
+        _fill(run.threads, at.scratch[_OUT], outgoing)
         request = self.submit(self.group.all_to_all(at.scratch[_OUT], at.scratch[_IN]))
 
         def finish() -> None:
             request.wait()
-            _take(at.scratch[_IN], incoming)
+            _take(run.threads, at.scratch[_IN], incoming)
 
         return finish
 
@@ -129,34 +149,29 @@ class Exchange(Layer):
 class GatherSamples(Exchange):
     """From BATCH to WHOLE: all samples of the group; backward sums over its ranks, for the own samples."""
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of the input."""
-        return inputs[0]
-
     def piece(self, samples: int) -> Shape:
         """Return the samples of one rank, whole."""
-        return samples // self.parts, blocks(self.features) * LANES
+        return samples // self.parts, self.features
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,) = at.x, at.y
-        rows = y.reshape(self.parts, *x.shape)
-        rows[self.part] = x
-        self.submit(self.group.all_gather_leaves(rows)).wait()
+        if y.flags.c_contiguous:  # the pieces lie in y as they travel: a vector, or an image without a halo
+            rows = y.reshape(self.parts, *x.shape)
+            rows[self.part] = x
+            self.submit(self.group.all_gather_leaves(rows)).wait()
+        else:
+            self.gather(at, run, x, self.rows(y))
 
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
         """Start the sum over ranks, for the own samples."""
         (dy,), (dx,) = at.dy, at.dx
-        return self.reduce(at, self.rows(dy), dx)
+        return self.reduce(at, run, self.rows(dy), dx)
 
 
 @final
 class GatherFeatures(Exchange):
     """From FEATURE to WHOLE: all features; backward sums over its ranks, for the own features."""
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of the whole value."""
-        return (self.features,)
 
     def piece(self, samples: int) -> Shape:
         """Return one part of all samples."""
@@ -164,24 +179,18 @@ class GatherFeatures(Exchange):
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
-        (x,), (y,), pieces = at.x, at.y, at.scratch[_OUT]
-        _fill([pieces[self.part]], [x])
-        self.submit(self.group.all_gather_leaves(pieces)).wait()
-        _take(pieces, self.columns(y))
+        (x,), (y,) = at.x, at.y
+        self.gather(at, run, x, self.columns(y))
 
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
         """Start the sum over ranks, for the own features."""
         (dy,), (dx,) = at.dy, at.dx
-        return self.reduce(at, self.columns(dy), dx)
+        return self.reduce(at, run, self.columns(dy), dx)
 
 
 @final
 class SwapFeatures(Exchange):
     """From FEATURE to BATCH: all features of the own samples; backward is the way back."""
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of the whole value."""
-        return (self.features,)
 
     def piece(self, samples: int) -> Shape:
         """Return one part of one rank's samples."""
@@ -190,25 +199,24 @@ class SwapFeatures(Exchange):
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,) = at.x, at.y
-        self.swap(at, self.rows(x), self.columns(y))()
+        self.swap(at, run, self.rows(x), self.columns(y))()
 
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
         """Start the way back."""
         (dy,), (dx,) = at.dy, at.dx
-        return self.swap(at, self.columns(dy), self.rows(dx))
+        return self.swap(at, run, self.columns(dy), self.rows(dx))
 
 
-Pieces = Iterable[NDArray[np.generic]]
-
-
-def _fill(pieces: Pieces, values: list[Array]) -> None:
-    """Copy values [samples, features] into pieces; behind a shorter one come zeros."""
+def _fill(threads: Threads, pieces: Any, values: list[Array]) -> None:
+    """Copy values, images or vectors, into contiguous pieces; behind a shorter one come zeros."""
     for piece, value in zip(pieces, values, strict=True):
-        piece[: value.size] = value.reshape(-1)
+        image = as_channels(value)
+        add.add_all(threads, (image,), piece[: value.size].reshape(image.shape))
         piece[value.size :] = 0
 
 
-def _take(pieces: Pieces, values: list[Array]) -> None:
+def _take(threads: Threads, pieces: Any, values: list[Array]) -> None:
     """Copy pieces back into values."""
     for piece, value in zip(pieces, values, strict=True):
-        value[...] = piece[: value.size].reshape(value.shape)
+        image = as_channels(value)
+        add.add_all(threads, (piece[: value.size].reshape(image.shape),), image)

@@ -13,13 +13,17 @@ _VALUE, _GRADIENT = "exchanged", "exchanged_gradient"
 
 
 def hide_exchanges(graph: Graph) -> Graph:
-    """Put each exchange and the layer that reads it into one node, where that has weights; after wraps."""
+    """Put each exchange of a vector and the layer that reads it into one node, where that has weights.
+
+    After wraps. Exchanges of images stay nodes: `engine.memory` plans their halos.
+    """
     exchanges = {node.name: node for node in graph if isinstance(unwrapped(node.layer), Exchange)}
     hidden: dict[str, Node] = {}
     nodes: list[Node] = []
     for node in graph:
         before = exchanges.get(node.inputs[0])
-        if before is None or not node.layer.parameters(*graph.input_shapes(node)):
+        is_vector = before is not None and len(graph.shapes[before.name]) == 1
+        if before is None or not is_vector or not node.layer.parameters(*graph.input_shapes(node)):
             nodes.append(node)
         else:
             hidden[before.name] = before

@@ -38,7 +38,7 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
             return value
         name = f"exchange {reader}"
         kind = _EXCHANGES[held[value].sharding, needed]
-        (features,) = graph.shapes[value]
+        features, *_ = graph.shapes[value]
         layer = kind(name, features, held[value].width, grid.model, queue)
         nodes.append(Node(name, layer, (value,), held=needed))
         held[name] = _Held(needed)

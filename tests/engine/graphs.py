@@ -116,4 +116,27 @@ def mixed() -> Graph:
     return net.graph()
 
 
+def convolutional() -> Graph:
+    """Convolutions that a plan may split: Winograd and direct ones, odd maps, a shortcut, pools, dropout."""
+    net = GraphBuilder((3, 11, 9))
+    net.add("conv1", Conv2d(64, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(64, 3, padding=1))
+    net.add("relu2", ReLU())
+    trunk = net.add("pool2", MaxPool(2, 2))
+    net.add("conv3", Conv2d(64, 5, padding=2), trunk)
+    net.add("add3", Add(), "conv3", trunk)
+    net.add("relu3", ReLU())
+    net.add("drop3", Dropout(0.3))
+    net.add("conv4", Conv2d(96, (3, 2), stride=2, padding=(1, 0)))
+    net.add("relu4", ReLU())
+    net.add("conv5", Conv2d(128, 1))
+    net.add("pool5", AvgPool(2))
+    net.add("flatten", Flatten())
+    net.add("fc6", Linear(128))
+    net.add("relu6", ReLU())
+    net.add("fc7", Linear(10, gain=1.0))
+    return net.graph()
+
+
 GRAPHS = {"perceptron": perceptron, "chain": chain, "residual": residual, "branches": branches}
