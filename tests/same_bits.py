@@ -17,15 +17,18 @@ from engine.data.dataset import DataSource
 from engine.errors import UserError
 from engine.graph import Graph
 from engine.hybrid import Plan
+from engine.passes.convolution import set_convolutions
 from engine.recipe import Recipe, ScheduleFields
 from engine.trainer import Trainer
+from layers.conv2d import Conv2d
 from layers.linear import Linear
 from tests.engine.cluster import Samples
-from tests.engine.graphs import mixed, residual, wide, with_dropout
+from tests.engine.graphs import convolutional, mixed, residual, wide, with_dropout
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "mixed": mixed,
     "wide": wide,
+    "images": convolutional,
     "residual": residual,
     "dropout": with_dropout,
 }
@@ -38,9 +41,10 @@ RECIPE = Recipe(
 
 @dataclass(frozen=True)
 class Setting:
-    """How to run; none of it may change a bit."""
+    """What to train, by network and feature leaves of convolutions; and how, which may not change a bit."""
 
     network: str
+    feature_leaves: int = 1
     ranks: int = 1
     threads: int = 1
     plan: str = "data"
@@ -59,7 +63,8 @@ class Setting:
 
     def __str__(self) -> str:
         return (
-            f"{self.network:<9}{self.ranks:>2} ranks x {self.threads}  plan {self.plan:<22} "
+            f"{self.network:<9}/ {self.feature_leaves} {self.ranks:>2} ranks x {self.threads}  "
+            f"plan {self.plan:<22} "
             f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
             f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
             f"late {self.late:.2f}  shuffled {self.shuffled:d}"
@@ -68,13 +73,14 @@ class Setting:
 
 def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
-    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 1, 1))  # the first two can be split
-    ranks = rng.choice(RANKS)
+    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 1, 1))  # the first three can be split
+    ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
     return Setting(
         network=network,
+        feature_leaves=feature_leaves,
         ranks=ranks,
         threads=rng.choice((1, 1, 2, 3)),
-        plan=_draw_plan(rng, NETWORKS[network](), ranks),
+        plan=_draw_plan(rng, set_convolutions(NETWORKS[network](), "auto", feature_leaves), ranks),
         overlap=rng.random() < 0.8,
         fuse=rng.random() < 0.5,
         chunk_floats=rng.choice((100, 1000, 10_000, 1 << 18)),
@@ -92,7 +98,8 @@ def _draw_plan(rng: random.Random, graph: Graph, ranks: int) -> str:
     parts = [p for p in (2, 4, 8, 16) if ranks % p == 0]
     if not parts or rng.random() < 0.25:
         return "data"
-    chosen, names = rng.choice(parts), [node.name for node in graph if isinstance(node.layer, Linear)]
+    chosen = rng.choice(parts)
+    names = [node.name for node in graph if isinstance(node.layer, (Conv2d, Linear))]
     able = [name for name in names if _fits(f"{name}={chosen}", graph, ranks)]
     split = [name for name in able if rng.random() < 0.7] or able[:1]
     return ",".join(f"{name}={chosen}" for name in split) or "data"
@@ -122,7 +129,10 @@ def weights_sha256(setting: Setting) -> str:
 
 
 def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource) -> str:
-    recipe = replace(RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap)
+    recipe = replace(
+        RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap,
+        conv_feature_leaves=setting.feature_leaves,
+    )  # fmt: skip
     queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()
     collectives = Collectives(
         world.split(0),
@@ -155,9 +165,9 @@ class _Unsteady(CommThread):
 
 
 @lru_cache
-def reference(network: str) -> str:
+def reference(network: str, feature_leaves: int) -> str:
     """Return the hash of one rank with one thread, nothing overlapped, fused or split."""
-    return weights_sha256(Setting(network))
+    return weights_sha256(Setting(network, feature_leaves))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for index in range(1, options.runs + 1):
         setting = draw(rng)
         start = time.perf_counter()
-        same = weights_sha256(setting) == reference(setting.network)
+        same = weights_sha256(setting) == reference(setting.network, setting.feature_leaves)
         others += not same
         seconds = time.perf_counter() - start
         print(
