@@ -5,8 +5,9 @@ import pytest
 from engine.errors import UserError
 from engine.hybrid import Plan
 from engine.models import MODELS
+from engine.passes.convolution import set_convolutions
 from engine.planner.auto import resolve
-from tests.engine.graphs import mixed
+from tests.engine.graphs import convolutional, mixed
 
 
 def test_a_plan_names_nodes_and_their_parts():
@@ -40,7 +41,7 @@ def test_another_form_is_refused_and_said(text, message):
     ("plan", "ranks", "message"),
     [
         ("fc9=2", 2, r"^plan: no node fc9; this model can split fc4, fc5$"),
-        ("conv1=2", 2, r"^plan: conv1=2: Conv2d cannot be split by its output features$"),
+        ("pool3=2", 2, r"^plan: pool3=2: MaxPool cannot be split by its output features$"),
         ("relu4=2", 2, r"^plan: relu4=2: ReLU cannot be split"),
         ("fc4=3", 3, r"^plan: fc4=3: 3 parts; must be a power of two$"),
         ("fc4=4", 2, r"^plan: fc4=4: 4 parts need at least 4 ranks, got 2$"),
@@ -51,6 +52,30 @@ def test_another_form_is_refused_and_said(text, message):
 def test_a_plan_that_does_not_fit_graph_or_ranks_is_refused(plan, ranks, message):
     with pytest.raises(UserError, match=message):
         Plan.parse(plan).check(mixed(), ranks)
+
+
+@pytest.mark.parametrize(
+    ("plan", "feature_leaves", "message"),
+    [
+        (
+            "conv1=2",
+            1,
+            r"^plan: conv1=2: conv_feature_leaves=1 is less than the 2 parts; must be at least 2$",
+        ),
+        (
+            "conv5=4",
+            2,
+            r"^plan: conv5=4: conv_feature_leaves=2 is less than the 4 parts; must be at least 4$",
+        ),
+        ("conv2=32", 32, r"^plan: conv2=32: out_channels=64 has no 32 runs of whole vectors of \d+ channels"),
+        ("fc8=2", 4, r"^plan: no node fc8; this model can split conv1, conv2, conv3, conv4, conv5, fc6$"),
+        ("fc8=2", 1, r"^plan: no node fc8; this model can split fc6$"),
+    ],
+)
+def test_a_plan_that_does_not_fit_the_convolutions_is_refused(plan, feature_leaves, message):
+    graph = set_convolutions(convolutional(), "auto", feature_leaves)
+    with pytest.raises(UserError, match=message):
+        Plan.parse(plan).check(graph, 32)
 
 
 def test_auto_splits_what_sends_fewer_bytes_that_way():
@@ -65,6 +90,8 @@ def test_auto_splits_what_sends_fewer_bytes_that_way():
     assert auto(4, 32) == "fc6=4,fc7=4,fc8=4"  # ofm is greater than the minibatch: one group
     assert auto(16, 2048) == "fc6=4,fc7=4,fc8=4"  # 2.8 groups are best for fc6 and fc7, 5.7 for fc8
     assert str(resolve("auto", mixed(), ranks=2, batch=1 << 16)) == "data"
+    graph = set_convolutions(graph, "auto", 2)
+    assert auto(2, 32) == "fc6=2,fc7=2,fc8=2"
 
 
 def test_a_plan_that_fits_is_accepted():

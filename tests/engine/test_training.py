@@ -3,6 +3,7 @@
 import random
 import time
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,9 +40,9 @@ def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial):
     return losses, {".".join(name): array for name, array in trained.items()}
 
 
-def untrained(graph: Graph, ranks: int = 1, plan: str = "data"):
+def untrained(graph: Graph, ranks: int = 1, **fields: Any):
     """Return the initial weights: those after a step at rate zero."""
-    _, weights = train(ranks, graph, changed(steps=1, plan=plan, schedule=ScheduleFields(rate=0.0)))
+    _, weights = train(ranks, graph, changed(steps=1, schedule=ScheduleFields(rate=0.0), **fields))
     return weights
 
 

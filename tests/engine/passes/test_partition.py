@@ -14,13 +14,21 @@ from engine.hybrid import Plan
 from engine.memory import Memory
 from engine.model import Model
 from engine.passes.fork import insert_forks
+from engine.passes.fusion import fuse
 from engine.passes.partition import partition
+from layers.conv2d import Conv2d
 from layers.dropout import Dropout
+from layers.flatten import Flatten
+from layers.fused_conv2d import Conv2dReLUPool
+from layers.kernels.rows import as_channels
+from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
-from layers.layer import Context
+from layers.layer import Array, Context
 from layers.linear import Linear
+from layers.max_pool import MaxPool
 from layers.relu import ReLU
 from tests.engine.graphs import wide
+from tests.engine.test_memory import beside_rows
 
 BATCH, LEAVES = 16, 8
 
@@ -34,6 +42,22 @@ def chain() -> Graph:
     net.add("drop2", Dropout(0.5))
     net.add("fc3", Linear(200))
     net.add("fc4", Linear(10))
+    return net.graph()
+
+
+def images() -> Graph:
+    """Convolutions that 4 ranks may share, on odd maps, between others that they cannot."""
+    net = GraphBuilder((3, 7, 5))
+    net.add("conv1", Conv2d(LANES + 4, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(4 * LANES, 3, padding=1, feature_leaves=4))
+    net.add("relu2", ReLU())
+    net.add("pool2", MaxPool(2, 2))
+    net.add("conv3", Conv2d(12 * LANES, 3, padding=1, feature_leaves=4))
+    net.add("drop3", Dropout(0.5))
+    net.add("conv4", Conv2d(6, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc5", Linear(128))
     return net.graph()
 
 
@@ -75,6 +99,36 @@ def test_exchanges_stand_where_what_is_held_changes():
     }
 
 
+def test_pooling_and_dropout_go_with_a_part_of_the_channels_and_flatten_does_not():
+    made, *_ = on_ranks(2, images(), "conv2=2,conv3=2", lambda model, _: model.graph)
+    assert [(node.name, node.held) for node in made] == [
+        ("conv1", Sharding.BATCH),
+        ("relu1", Sharding.BATCH),
+        ("exchange conv2", Sharding.WHOLE),
+        ("conv2", Sharding.FEATURE),
+        ("relu2", Sharding.FEATURE),
+        ("pool2", Sharding.FEATURE),
+        ("exchange conv3", Sharding.WHOLE),
+        ("conv3", Sharding.FEATURE),
+        ("drop3", Sharding.FEATURE),
+        ("exchange conv4", Sharding.BATCH),
+        ("conv4", Sharding.BATCH),
+        ("flatten", Sharding.BATCH),
+        ("fc5", Sharding.BATCH),
+    ]
+    flat, *_ = on_ranks(2, images(), "conv3=2,fc5=2", lambda model, _: model.graph)
+    assert flat.shapes["exchange conv4"] == images().shapes["drop3"]
+
+
+def test_fused_convolutions_are_split_as_plain_ones():
+    made, *_ = on_ranks(2, fuse(images()), "conv2=2,conv3=2", lambda model, _: model.graph)
+    layers = {node.name: node.layer for node in made}
+    assert isinstance(layers["conv2"], Conv2dReLUPool)
+    assert layers["conv2"].conv.out_channels == 2 * LANES
+    assert isinstance(layers["exchange conv3"], GatherFeatures)
+    assert made.shapes["exchange conv3"] == images().shapes["pool2"]
+
+
 def test_the_loss_gets_the_own_samples():
     net = GraphBuilder((12,))
     net.add("fc1", Linear(128))
@@ -110,9 +164,37 @@ def test_a_rank_holds_its_share_of_a_split_nodes_parameters():
     assert on_ranks(8, chain(), "fc2=8", floats) == [pytest.approx(whole / 8, rel=0.1)] * 8
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_rank_holds_its_share_of_a_split_convolution(parts):
+    def held(model, _):
+        weights, buckets = model.parameters["conv3"].weights, model.arrays()
+        return sum(array.size for array in weights.values()), sum(array.nbytes for array in buckets)
+
+    ((whole, whole_buckets),) = on_ranks(1, images(), "data", held)
+    for floats, buckets in on_ranks(parts, images(), f"conv3={parts}", held):
+        assert floats == whole // parts
+        assert buckets < whole_buckets - 4 * whole * (1 - 1 / parts)  # gradients, and velocities besides
+
+
+def without_padding(value: Array, features: int) -> Array:
+    """Clear what stands behind the last feature of a value."""
+    image, (block, lane) = as_channels(value), divmod(features, LANES)
+    if lane:
+        image[:, block, :, :, lane:] = 0
+    image[:, block + (lane > 0) :] = 0
+    return value
+
+
 @pytest.mark.parametrize("ranks", [2, 4, 6])
-@pytest.mark.parametrize("name", ["exchange fc2", "exchange fc3", "exchange fc4"])
-def test_the_backward_of_an_exchange_is_its_adjoint(ranks, name):
+@pytest.mark.parametrize(
+    ("make", "plan", "name"),
+    [
+        *((chain, "fc2=2,fc3=2", f"exchange {node}") for node in ("fc2", "fc3", "fc4")),
+        *((images, "conv2=2,conv3=2", f"exchange {node}") for node in ("conv2", "conv3", "conv4")),
+        (images, "conv3=2,fc5=2", "exchange fc5"),
+    ],
+)
+def test_the_backward_of_an_exchange_is_its_adjoint(ranks, make, plan, name):
     """Over all ranks, <forward(x), dy> = <x, backward(dy)>; whole numbers, so that nothing is rounded."""
 
     def products(model, grid):
@@ -120,16 +202,19 @@ def test_the_backward_of_an_exchange_is_its_adjoint(ranks, name):
         (node,) = (node for node in model.graph if node.name == name)
         at, rng = memory[name], np.random.default_rng(grid.world.communicator.rank)
         used = tuple(model.graph.shapes[value][0] for value in (node.inputs[0], name))
-        x, dy = (rng.integers(-9, 9, value.shape).astype(np.float32) for value in (at.x[0], at.dy[0]))
-        for value, features in ((x, used[0]), (dy, used[1])):
-            value[:, features:] = 0
+        x, dy = (
+            without_padding(rng.integers(-9, 9, value.shape).astype(np.float32), features)
+            for value, features in zip((at.x[0], at.dy[0]), used, strict=True)
+        )
         at.x[0][...] = x
         node.layer.forward(at, run)
         forward = np.vdot(at.y[0], dy)
         at.dy[0][...] = dy
         node.layer.backward_data(at, run)
+        for value in (at.y[0], at.dx[0]):
+            assert value.ndim == 2 or not beside_rows(value).any()
         return forward, np.vdot(x, at.dx[0]), np.abs(at.dx[0]).sum()
 
-    forward, backward, size = np.sum(on_ranks(ranks, chain(), "fc2=2,fc3=2", products), axis=0)
+    forward, backward, size = np.sum(on_ranks(ranks, make(), plan, products), axis=0)
     assert forward == backward
     assert size > 0
