@@ -118,6 +118,7 @@ def measure(world: Communicator, designs: Sequence[Design], *, name: str, second
             add_bytes_per_s=rates.add,
             update_bytes_per_s=rates.update,
             poll_s=remote.poll_s if remote else 0.0,
+            polling=remote.polling if remote else 0.0,
             step_s=statistics.median(times.rest),
         ),
         kernels=_kernels(times),

@@ -41,6 +41,8 @@ class Pings:
     processor_s_per_byte: float
     poll_s: float
     """How much later than it came a message is noticed by a thread whom nobody waits for."""
+    polling: float
+    """Share of a core that such a thread takes while it waits for a message."""
 
 
 def ping(pair: Communicator, *, seconds: float) -> Pings:
@@ -55,7 +57,8 @@ def ping(pair: Communicator, *, seconds: float) -> Pings:
     counted = _Counted(pair)
     queue = CommThread()
     latency = _latency(pair)
-    looking = _idle_look(queue, counted)
+    idle = _idle(queue, counted)
+    looking = idle.processor_s / max(1, idle.looks)
     small = _run(queue, counted, _small(counted, _EXCHANGES, _BURST))
     message = max(0.0, small.processor_s - small.looks * looking) / _EXCHANGES
     one_by_one = _run(queue, counted, _small(counted, _PINGS, 0))
@@ -72,6 +75,7 @@ def ping(pair: Communicator, *, seconds: float) -> Pings:
         message,
         max(0.0, spent) / (2 * count * CHUNK_BYTES),
         max(0.0, late),
+        idle.processor_s / idle.wall_s,
     )
     return mean(pair.gather_objects(mine))
 
@@ -133,14 +137,13 @@ def _latency(pair: Communicator) -> float:
     return statistics.median(trips) / 2
 
 
-def _idle_look(queue: CommThread, counted: "_Counted") -> float:
-    """Return the processor time of one look for a message that has not come, naps included."""
-    found = 0.0
-    for late in (0, 1):
-        spent = _run(queue, counted, _small(counted, 1, 0), after_s=_LATE_S * (counted.rank == late))
-        if counted.rank != late:
-            found = spent.processor_s / max(1, spent.looks)
-    return found
+def _idle(queue: CommThread, counted: "_Counted") -> _Spent:
+    """Return what it costs to wait for one message that comes late, naps included."""
+    late_second, late_first = (
+        _run(queue, counted, _small(counted, 1, 0), after_s=_LATE_S * (counted.rank == late))
+        for late in (1, 0)
+    )
+    return late_second if counted.rank == 0 else late_first
 
 
 def _small(pair: Communicator, count: int, unfinished: int) -> Steps:

@@ -1,6 +1,7 @@
 """Training steps of one rank with nobody to talk to: what each layer costs, in the order of a step.
 
-Kernels measured one by one find their data in caches that in a step other layers have used.
+Kernels measured one by one find their data in caches that in a step other layers have used, and nobody beside
+them who reads the next minibatch.
 """
 
 import time
@@ -10,8 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NoReturn, final
 
-import numpy as np
-
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from comm.communicator import Communicator, Message, Transfer
@@ -20,7 +19,9 @@ from comm.steps import Steps
 from comm.tree import Tree
 from engine.arrays import blocks, touch
 from engine.assembly import assemble
-from engine.data.loader import Batch
+from engine.data.loader import Loader
+from engine.data.sampler import Sampler
+from engine.data.synthetic import Synthetic
 from engine.given_cores import run_anywhere
 from engine.graph import Node
 from engine.loss import Loss
@@ -39,6 +40,7 @@ from layers.layer import Array, Context, Layer
 from layers.linear import Linear
 
 WARM_STEPS, LEAST_STEPS = 2, 3
+_SEED, _EPOCH_STEPS = 1, 4
 
 CONVOLUTION, WEIGHT_GRADIENT, FULLY_CONNECTED = KINDS = (
     "convolution",
@@ -105,38 +107,41 @@ class Rehearsal:
 
     def measure(self, *, seconds: float) -> Times:
         """Take steps for so long, a few at least, and return what they took."""
-        with closing(Threads(self._design.threads, self._cores)) as threads:
-            run, batch, times = Context(threads), self._batch(), Times()
+        graph, times = self._model.graph, Times()
+        sampler = Sampler(_EPOCH_STEPS * self._design.batch, self._design.batch, _SEED)
+        (classes,) = graph.output_shape
+        data = Synthetic.make(graph.input_shape, classes=classes, length=sampler.length, seed=_SEED)
+        shares = (minibatch.rows(self._memory.mine) for minibatch in sampler.training(0))
+        with (
+            closing(Threads(self._design.threads, self._cores)) as threads,
+            Loader(data, shares) as batches,
+        ):
+            run = Context(threads)
             self._initialise()
             for _ in range(WARM_STEPS):
-                self._step(batch, run, Times())
+                self._step(batches, run, Times())
             deadline = time.perf_counter() + seconds
             while len(times.rest) < LEAST_STEPS or time.perf_counter() < deadline:
-                self._step(batch, run, times)
+                self._step(batches, run, times)
         return times
 
     def _initialise(self) -> None:
         """Draw weights, and touch the rest: memory that nobody has touched is one page of zeros."""
         with ThreadPoolExecutor(self._design.threads, initializer=run_anywhere) as pool:
-            done = [pool.submit(draw) for draw in self._model.draws(seed=1)]
+            done = [pool.submit(draw) for draw in self._model.draws(_SEED)]
             arrays = (*self._memory.arrays(), *self._model.arrays())
             done += [pool.submit(touch, block) for block in blocks(arrays, 1 << 26)]
             for each in done:
                 each.result()
 
-    def _batch(self) -> Batch:
-        samples = self._memory.mine.stop - self._memory.mine.start
-        graph = self._model.graph
-        x = np.random.default_rng(1).standard_normal((samples, *graph.input_shape), np.float32)
-        labels = np.arange(samples, dtype=np.int32) % graph.output_shape[0]
-        return Batch(x, labels, np.arange(samples), epoch=0)
-
-    def _step(self, batch: Batch, run: Context, times: Times) -> None:
+    def _step(self, batches: Loader, run: Context, times: Times) -> None:
         self._recorder.spans.clear()
+        begin = time.perf_counter()
+        batch = next(iter(batches))
         start = time.perf_counter()
         train_step(self._model, self._memory, batch, self._loss, run, _leave)
         self._loss.wait()
-        wall = time.perf_counter() - start
+        wall = time.perf_counter() - begin
         spans = self._recorder.spans
         forward = [span for span in spans if span.attributes[PASS] == FORWARD]
         loading = forward[0].start - start

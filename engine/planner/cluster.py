@@ -84,6 +84,8 @@ class Software:
     """Weights updated, on the communication thread: bytes of weights alone."""
     poll_s: float = 0.0
     """How much later than it came a message is noticed, while the main thread computes."""
+    polling: float = 0.0
+    """Share of a core that the communication thread takes meanwhile, looking for messages on their way."""
     step_s: float = 0.0
     """A step's time that belongs to no layer: the loop, the log."""
 

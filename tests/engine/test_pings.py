@@ -21,6 +21,7 @@ def test_both_ranks_get_the_same_costs_and_none_is_negative():
     assert one == other
     assert one.bytes_per_s > 0
     assert one.latency_s > 0
+    assert 0 < one.polling < 1
     assert min(one.message_s, one.processor_s_per_byte, one.poll_s) >= 0
 
 
@@ -33,5 +34,5 @@ def test_a_slow_network_shows_in_latency_and_bandwidth():
 
 
 def test_the_mean_of_two_is_taken_for_each_cost():
-    found = pings.mean([Pings(1, 2, 3, 4, 5), Pings(3, 2, 5, 0, 6)])
-    assert found == Pings(2, 2, 4, 2, 5.5)
+    found = pings.mean([Pings(1, 2, 3, 4, 5, 0.1), Pings(3, 2, 5, 0, 6, 0.1)])
+    assert found == Pings(2, 2, 4, 2, 5.5, 0.1)
