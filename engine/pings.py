@@ -14,20 +14,19 @@ from typing import NoReturn, final
 
 import numpy as np
 
+from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT
 from comm.comm_thread import CommThread
 from comm.communicator import CONTROL_TAG, Communicator, Message, Transfer
 from comm.steps import Exchange, Steps
 
-CHUNK_BYTES = 1 << 20
-IN_FLIGHT = 4
-"""Chunks on their way, as `comm.collectives` has them."""
+CHUNK_BYTES = 4 * CHUNK_FLOATS
 
 _TAG = CONTROL_TAG + 1
 _SMALL = 64  # bytes
 _PINGS, _EXCHANGES, _LATE_S = 50, 2000, 0.05
 _BURST = 256  # small exchanges on their way: so many that the thread never waits for the network
-_BUFFER_CHUNKS = 16  # more than a cache holds
-_MOST_CHUNKS = 1024
+_BUFFER_CHUNKS = 32  # more than a cache holds
+_MOST_CHUNKS = 2048
 _LOOK_S = 2e-3
 
 
@@ -63,9 +62,9 @@ def ping(pair: Communicator, *, seconds: float) -> Pings:
     message = max(0.0, small.processor_s - small.looks * looking) / _EXCHANGES
     one_by_one = _run(queue, counted, _small(counted, _PINGS, 0))
     late = one_by_one.wall_s / _PINGS - latency - message
-    few = _run(queue, counted, _chunks(counted, IN_FLIGHT))
-    least = max(pair.gather_objects(few.wall_s)) / IN_FLIGHT
-    count = max(2 * IN_FLIGHT, min(_MOST_CHUNKS, int(seconds / least)))
+    few = _run(queue, counted, _chunks(counted, CHUNKS_IN_FLIGHT))
+    least = max(pair.gather_objects(few.wall_s)) / CHUNKS_IN_FLIGHT
+    count = max(2 * CHUNKS_IN_FLIGHT, min(_MOST_CHUNKS, int(seconds / least)))
     bulk = _run(queue, counted, _chunks(counted, count))
     queue.close()
     spent = bulk.processor_s - bulk.looks * looking - count * message
@@ -156,12 +155,14 @@ def _small(pair: Communicator, count: int, unfinished: int) -> Steps:
 
 def _chunks(pair: Communicator, count: int) -> Steps:
     out = np.zeros((_BUFFER_CHUNKS, CHUNK_BYTES), np.uint8)
-    back = np.zeros((IN_FLIGHT, CHUNK_BYTES), np.uint8)
+    back = np.zeros((CHUNKS_IN_FLIGHT, CHUNK_BYTES), np.uint8)
     out[:], back[:] = 1, 2  # fresh zeros are all one page
     peer = 1 - pair.rank
     for index in range(count):
         sends = [Message(peer, _TAG, out[index % len(out)])]
-        yield Exchange(pair, sends, [Message(peer, _TAG, back[index % len(back)])], unfinished=IN_FLIGHT - 1)
+        yield Exchange(
+            pair, sends, [Message(peer, _TAG, back[index % len(back)])], unfinished=CHUNKS_IN_FLIGHT - 1
+        )
 
 
 @final

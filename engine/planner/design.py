@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
+from comm.collectives import CHUNK_FLOATS
 from comm.scheduler import BYTES_IN_FLIGHT
 from engine.hybrid import Plan
 from engine.model import BUCKET_FLOATS
-
-CHUNK_FLOATS = 1 << 18
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Events:
 @dataclass
 class _Work:
     left_s: float
-    threads: int
+    threads: float
     then: Callable[[], None]
 
 
@@ -57,7 +57,7 @@ class Cores:
         self._works: list[_Work] = []
         self._since, self._plans = 0.0, 0
 
-    def start(self, seconds: float, threads: int, then: Callable[[], None]) -> None:
+    def start(self, seconds: float, threads: float, then: Callable[[], None]) -> None:
         """Do work that takes so many seconds on cores of its own."""
         self._advance()
         self._works.append(_Work(seconds, threads, then))

@@ -35,7 +35,7 @@ class SimulatedRank:
         computes: bool,
     ):
         self.spans, self.bytes_sent, self.computing_seconds = list[Span](), 0, 0.0
-        self.has_ended = False
+        self.has_ended, self.ended_s = False, 0.0  # of the last step and the last job
         self._design, self._events, self._cores = design, medium.events, cores
         self._software, self._slower, self._computes = costs.cluster.software, slower, computes
         self._scheduler = Scheduler(
@@ -97,7 +97,9 @@ class SimulatedRank:
         seconds = operation.seconds * self._slower()
         self.computing_seconds += seconds
         self._computing = True
-        self._cores.start(seconds, self._design.threads, partial(self._computed, operation, self._events.now))
+        polls = self._design.overlap and self._scheduler.busy
+        threads = self._design.threads + (self._software.polling if polls else 0.0)
+        self._cores.start(seconds, threads, partial(self._computed, operation, self._events.now))
         return True
 
     def _computed(self, operation: Compute, start: float) -> None:
@@ -129,7 +131,7 @@ class SimulatedRank:
     def _end_step(self, number: int) -> None:
         now = self._events.now
         self.spans.append(Span(f"step {number}", COMPUTE, self._step_start, now, {STEP: number}))
-        self._step_start = now
+        self._step_start = self.ended_s = now
 
     # the communication thread
 
@@ -170,6 +172,7 @@ class SimulatedRank:
     def _end_job(self, ticket: Ticket, error: BaseException | None) -> None:
         assert error is None
         ticket.end(None)
+        self.ended_s = self._events.now
         self._released = self._released or ticket is self._waits_for
 
     def _release(self) -> None:

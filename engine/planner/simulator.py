@@ -137,7 +137,7 @@ class _Simulation:
             self.events.at(0.0, rank.go_on)
         self.events.run()
         assert all(rank.has_ended for rank in self.ranks), "ranks wait for each other"
-        return self.events.now
+        return max(rank.ended_s for rank in self.ranks)
 
 
 def _slower(noise: float, seed: int, rank: int) -> Callable[[], float]:
