@@ -13,7 +13,7 @@ from numba import float32, int64
 
 from layers.kernels import gemm, packing
 from layers.kernels.jit import kernel
-from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.leaves import merges, stack_depth
 from layers.kernels.simd import LANES, REGISTERS, TILE_ROWS
 from layers.kernels.simd_linear import finish_streaming, leaf_tiles, stream_tiles
 from layers.kernels.threads import Threads
@@ -62,8 +62,8 @@ def feature_leaf(outputs: int) -> int:
 
 
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
-DATA_TILES = 32  # tiles of input features that share them: 14 x 16 x OUTPUTS weights are 0.2 MB of L2
-DATA_PANELS = 4  # panels of samples whose unfinished dx, 0.5 MB, stays in L2
+DATA_TILES = 8  # tiles of input features that share them: 8 x 14 x OUTPUTS weights are 0.1 MB of L2
+DATA_PANELS = 4  # panels of samples whose unfinished dx, 57 KB for each level of the tree, stays in L2
 
 
 def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
@@ -136,13 +136,17 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
             block, top = panels * height * COLUMNS, 0
             for leaf in range(-(-groups // leaf_groups)):
                 begin, end = leaf * leaf_groups, min(groups, (leaf + 1) * leaf_groups)
+                ready = merges(leaf)
                 for group in range(begin, end, chunk):
                     n_groups = min(chunk, end - group)
                     a = weight.ctypes.data + group * weight.strides[0] + 4 * c0 * WIDTH
                     for panel in range(panels):
                         b = dy.ctypes.data + 4 * ((panel0 + panel) * outputs + group * WIDTH) * COLUMNS
-                        c = part.ctypes.data + 4 * (top * block + panel * height * COLUMNS)
-                        start, start_row = c, COLUMNS
+                        slot = part.ctypes.data + 4 * (top * block + panel * height * COLUMNS)
+                        c, sums = slot, 0
+                        start, start_row = slot, COLUMNS
+                        if group + chunk >= end:  # the leaf is done
+                            sums, c = ready, c - 4 * ready * block
                         if group == begin:
                             start, start_row = zeros.ctypes.data, 0
                         stream_tiles(  # and fetch the next group's weights, and those of the tile after next
@@ -151,8 +155,9 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
                             a + weight.strides[0], a + 8 * ROWS * WIDTH, (ROWS * WIDTH, ROWS * WIDTH),
                             (n_groups, features * WIDTH, WIDTH * COLUMNS, features * WIDTH, features * WIDTH),
                             (WIDTH, 1, COLUMNS, 16, 16),
+                            (sums, slot - 4 * block, 4 * block),
                         )  # fmt: skip
-                top = tree_add(part.ctypes.data, 4 * block, top, leaf, block // LANES)
+                top += 1 - ready
             for panel in range(panels):
                 n0, finished = (panel0 + panel) * COLUMNS, part[panel * height * COLUMNS :]
                 packing.unpack_columns(finished, dx, n0, c0, height, COLUMNS)

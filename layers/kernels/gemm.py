@@ -79,7 +79,7 @@ def _multiply(ROWS, TAIL, VECTORS):
                     stream_tiles(
                         ROWS, TAIL, VECTORS, 1, full, tails, a, b, begin, begin_row, to, width,
                         a + 4 * NEAR * PITCH, ahead, (depth * PITCH, chunk * step),
-                        (1, 0, 0, 0, 0), (chunk, PITCH, WIDTH, PITCH, step),
+                        (1, 0, 0, 0, 0), (chunk, PITCH, WIDTH, PITCH, step), (0, to, 0),
                     )  # fmt: skip
 
     return multiply_panels

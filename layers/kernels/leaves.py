@@ -14,6 +14,16 @@ def stack_depth(leaves: int) -> int:
 
 
 @inline
+def merges(leaf):
+    """Return how many of the partial blocks below take in the one of `leaf`, the uppermost first."""
+    done, number = leaf + 1, 0
+    while done % 2 == 0:
+        number += 1
+        done //= 2
+    return number
+
+
+@inline
 def tree_add(base, level, top, leaf, vectors):
     """Add what became complete with `leaf`, whose partial block lies in slot `top`.
 
@@ -29,9 +39,7 @@ def tree_add(base, level, top, leaf, vectors):
     int64
         The slot for the next leaf.
     """
-    done = leaf + 1
-    while done % 2 == 0:
+    for _ in range(merges(leaf)):
         add_vectors(base + (top - 1) * level, base + top * level, vectors)
         top -= 1
-        done //= 2
     return top + 1

@@ -74,9 +74,10 @@ class _Accumulators:
             total = self.builder.fadd(self.builder.load(other.slots[key]), self.builder.load(slot))
             self.builder.store(total, slot)
 
-    def add_memory(self, pointer: ir.Value) -> None:
+    def add_rows(self, pointer: ir.Value, distance: ir.Value) -> None:
+        """Add a tile in memory, its rows `distance` floats apart."""
         for (row, v), slot in self.slots.items():
-            partial = _load(self.builder, pointer, (row * self.vectors + v) * LANES)
+            partial = _load(self.builder, _at(self.builder, pointer, constant(row), distance), v * LANES)
             self.builder.store(self.builder.fadd(partial, self.builder.load(slot)), slot)
 
 
@@ -92,7 +93,7 @@ NEAR = 16  # steps of the inner loop, about 200 cycles: the latency of the secon
 @intrinsic(prefer_literal=True)
 def stream_tiles(
     typing_context, ROWS, TAIL, VECTORS, A_ROW, full, tails,
-    a, b, start, start_row, c, c_row, near, ahead, tile, outer, inner,
+    a, b, start, start_row, c, c_row, near, ahead, tile, outer, inner, sums,
 ):  # fmt: skip
     """Compute `full` tiles of ROWS rows, then `tails` of TAIL rows (0 or 1), one below the other in C.
 
@@ -102,7 +103,8 @@ def stream_tiles(
 
     Each inner step asks for one line of `near` and the line of B that is needed soon, into the first
     level of the caches, and for one line of `ahead`, which some later tile needs, into the second: so
-    the memory works while the tile is computed.
+    the memory works while the tile is computed. Each tile also asks for the C of the next one: rows of C may
+    lie a page apart each, where no hardware expects them.
 
     Parameters
     ----------
@@ -116,6 +118,9 @@ def stream_tiles(
     tile : (a step, ahead step)
         From one tile to the next, in floats; near moves with a.
     outer, inner : (length, a step, b step, near step, ahead step)
+    sums : (number, address, distance in bytes)
+        Finished sums like C, the first at the address and each `distance` before the last, that are added one
+        after the other before C is stored.
     """
     literals = _literals(ROWS, TAIL, VECTORS, A_ROW)
     if literals is None:
@@ -126,7 +131,8 @@ def stream_tiles(
         full, tails, a, b, start, start_row, c, c_row, near, ahead = arguments[4:14]
         a, b, start, c, near, ahead = (builder.inttoptr(i, _POINTER) for i in (a, b, start, c, near, ahead))
         a_tile, ahead_tile = (builder.extract_value(arguments[14], part) for part in range(2))
-        loops = [[builder.extract_value(loop, part) for part in range(5)] for loop in arguments[15:]]
+        loops = [[builder.extract_value(loop, part) for part in range(5)] for loop in arguments[15:17]]
+        number, sums, distance = (builder.extract_value(arguments[17], part) for part in range(3))
 
         def one(height, index):
             first = builder.mul(index, constant(rows))
@@ -137,6 +143,7 @@ def stream_tiles(
             _stream_tile(
                 builder, _Accumulators(builder, height, vectors), a_row, streams, loops,
                 (_at(builder, start, first, start_row), start_row), (_at(builder, c, first, c_row), c_row),
+                (number, builder.add(sums, builder.mul(builder.mul(first, c_row), constant(4))), distance),
             )  # fmt: skip
 
         with cgutils.for_range(builder, full) as loop:
@@ -145,17 +152,21 @@ def stream_tiles(
             with cgutils.for_range(builder, tails):
                 one(tail, full)
 
-    pair = types.UniTuple(types.int64, 2)
-    return types.void(ROWS, TAIL, VECTORS, A_ROW, *[types.int64] * 10, pair, _STEPS, _STEPS), codegen
+    pair, triple = types.UniTuple(types.int64, 2), types.UniTuple(types.int64, 3)
+    return types.void(ROWS, TAIL, VECTORS, A_ROW, *[types.int64] * 10, pair, _STEPS, _STEPS, triple), codegen
 
 
-def _stream_tile(builder, tile, a_row, streams, loops, start, c):
+def _stream_tile(builder, tile, a_row, streams, loops, start, c, sums):
     def advance(pointers, index, steps):
         return [_at(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
 
     for (row, v), slot in tile.slots.items():
         value = _load(builder, _at(builder, start[0], constant(row), start[1]), v * LANES)
         builder.store(value, slot)
+    for row in range(tile.rows, 2 * tile.rows):
+        following = _at(builder, c[0], constant(row), c[1])
+        for line in range(0, tile.vectors * LANES, _LINE):
+            prefetch(builder, builder.gep(following, [constant(line)]), level=2)
     (length1, *steps1), (length2, *steps2) = loops
     with cgutils.for_range(builder, length1) as i:
         outer = advance(streams, i.index, steps1)
@@ -165,6 +176,10 @@ def _stream_tile(builder, tile, a_row, streams, loops, start, c):
             prefetch(builder, near, level=1)
             tile.prefetch_vectors(b, NEAR)
             tile.multiply_add(a, a_row, b)
+    number, last, distance = sums
+    with cgutils.for_range(builder, number) as k:
+        source = builder.sub(last, builder.mul(k.index, distance))
+        tile.add_rows(builder.inttoptr(source, _POINTER), c[1])
     for row in range(tile.rows):
         to = _at(builder, c[0], constant(row), c[1])
         for v in range(tile.vectors):
@@ -243,7 +258,7 @@ def leaf_tiles(
                 slot_floats = height * width
                 with cgutils.for_range(builder, merges) as merge:
                     below = builder.sub(builder.sub(top, constant(1)), merge.index)
-                    tile.add_memory(_at(builder, stack, below, slot_floats))
+                    tile.add_rows(_at(builder, stack, below, slot_floats), constant(width))
                 finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
                 with builder.if_else(finished) as (last, other):
                     with last:
