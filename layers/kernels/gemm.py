@@ -12,8 +12,8 @@ from layers.kernels.simd_linear import NEAR, stream_tiles
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
-DEPTH = 512  # terms before the next tile: a panel of B (64 KB) passes through the L2 cache meanwhile
-BLOCK_TILES = 16  # tiles of A that share it: 16 x 16 x DEPTH floats are 0.5 MB of L2
+DEPTH = 2048  # terms before the next tile: each change of tiles costs as much as some ten terms
+BLOCK = 3 << 16  # floats of A, 0.75 MB of the L2 cache, that share a panel of B
 WIDTH = 2 * LANES  # columns of a panel of a plain B
 
 
@@ -26,7 +26,7 @@ def even_blocks(tiles: int, most: int) -> tuple[int, int]:
 def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
     """Write C = bias + A B from packed operands: one chain over k for each element, in order.
 
-    Each panel of B is read once for BLOCK_TILES tiles of A, and the next one fetched meanwhile.
+    Each panel of B is read once for a block of tiles of A, and the next one fetched meanwhile.
 
     Parameters
     ----------
@@ -39,11 +39,12 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
         Empty to begin with what C holds.
     c : float32 [M, N]
     """
-    groups, _, width = panels.shape
-    blocks, block_tiles = even_blocks(-(-len(c) // rows), BLOCK_TILES)
+    groups, depth, width = panels.shape
+    _, terms = even_blocks(depth, DEPTH)
+    blocks, block_tiles = even_blocks(-(-len(c) // rows), BLOCK // (terms * packing.pitch(rows)))
     run = _multiply(rows, len(c) % rows, width // LANES)
     work = 2 * len(c) * panels.size
-    threads.run(run, blocks * groups, work, tiles, panels, bias, c, block_tiles)
+    threads.run(run, blocks * groups, work, tiles, panels, bias, c, block_tiles, terms)
 
 
 @lru_cache
@@ -51,8 +52,10 @@ def _multiply(ROWS, TAIL, VECTORS):
     WIDTH = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
 
-    @kernel(int64, int64, int64, float32[::1], float32[:, :, ::1], float32[::1], float32[:, ::1], int64)
-    def multiply_panels(worker, first, last, tiles, panels, bias, c, block_tiles):
+    @kernel(
+        int64, int64, int64, float32[::1], float32[:, :, ::1], float32[::1], float32[:, ::1], int64, int64
+    )
+    def multiply_panels(worker, first, last, tiles, panels, bias, c, block_tiles, terms):
         height, width = c.shape
         groups, depth = panels.shape[0], panels.shape[1]
         while first < last:  # a block of tiles of A by some panels of B
@@ -63,8 +66,8 @@ def _multiply(ROWS, TAIL, VECTORS):
             full = min(block_tiles, height // ROWS - tile0)
             tails = int64(full < block_tiles and TAIL > 0)
             step = max(1, WIDTH // (full + tails))  # all tiles together fetch the next panel
-            for start in range(0, depth, DEPTH):
-                chunk = min(DEPTH, depth - start)
+            for start in range(0, depth, terms):
+                chunk = min(terms, depth - start)
                 a = tiles.ctypes.data + 4 * (tile0 * depth + start) * PITCH
                 for group in range(group0, group1):
                     b = panels.ctypes.data + group * panels.strides[0] + start * panels.strides[1]
