@@ -1,7 +1,7 @@
 """The trace of a run, in the JSON format that Perfetto and chrome://tracing read."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,37 @@ def write_trace(
     spans = recorder.spans
     moments = [alignment.to_root(span.start) for span in spans]
     first = min(moment for moment in control.gather_objects(min(moments, default=None)) if moment is not None)
-    events = ",\n".join(json.dumps(event) for event in _events(control.rank, spans, alignment, first))
+    text = _text(control.rank, spans, lambda moment: alignment.to_root(moment) - first)
     about = {
         "ranks": control.size,
         "communication_alone_seconds": communication_alone,
         "clock_error_seconds": max(control.gather_objects(alignment.error)),
         "complete": all(control.gather_objects(recorder.complete)),
     }
-    texts = _to_root(control, events.encode())
-    if path is None:
-        return
+    texts = _to_root(control, text)
+    if path is not None:
+        _write(path, about, texts)
+
+
+def write_spans(path: Path, ranks: Sequence[Sequence[Span]], *, communication_alone: float | None) -> None:
+    """Write the spans of all ranks, which have one clock that begins at 0: those of a simulation.
+
+    Raises
+    ------
+    UserError
+        It cannot be written.
+    """
+    about = {
+        "ranks": len(ranks),
+        "communication_alone_seconds": communication_alone,
+        "clock_error_seconds": 0.0,
+        "complete": True,
+    }
+    _write(path, about, [_text(rank, spans, lambda moment: moment) for rank, spans in enumerate(ranks)])
+
+
+def _write(path: Path, about: dict[str, Any], texts: Sequence[bytes]) -> None:
+    """Write the events of all ranks, whole or not at all."""
     try:
         with _unfinished(path).open("wb") as file:
             file.write(b'{"displayTimeUnit": "ms",\n"otherData": ')
@@ -167,10 +188,12 @@ def _unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.unfinished")
 
 
-def _events(
-    rank: int, spans: Sequence[Span], alignment: Alignment, first: float
-) -> Iterator[dict[str, object]]:
-    """Yield the metadata of a rank's rows, then its spans."""
+def _text(rank: int, spans: Sequence[Span], clock: Callable[[float], float]) -> bytes:
+    return ",\n".join(json.dumps(event) for event in _events(rank, spans, clock)).encode()
+
+
+def _events(rank: int, spans: Sequence[Span], clock: Callable[[float], float]) -> Iterator[dict[str, object]]:
+    """Yield the metadata of a rank's rows, then its spans; `clock` turns their times into the file's."""
     yield _named("process_name", rank, 0, f"rank {rank}")
     yield {"name": "process_sort_index", "ph": "M", "pid": rank, "tid": 0, "args": {"sort_index": rank}}
     for number, row in enumerate(ROWS):
@@ -182,9 +205,7 @@ def _events(
             }  # fmt: skip
             for span in inside:
                 # whole nanoseconds: what was nested, or side by side, remains so
-                start, end = (
-                    round((alignment.to_root(moment) - first) * 1e9) for moment in (span.start, span.end)
-                )
+                start, end = (round(clock(moment) * 1e9) for moment in (span.start, span.end))
                 yield {
                     "name": span.name,
                     "cat": row,

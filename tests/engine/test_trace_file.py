@@ -10,7 +10,7 @@ from comm.clock import Alignment, Reading
 from comm.threads import alone, run_ranks
 from engine.errors import UserError
 from engine.trace import COMMUNICATION, COMPUTE, DATA, WAITS, Recorder, Span
-from engine.trace_file import check_writable, lanes_of, read_trace, write_trace
+from engine.trace_file import check_writable, lanes_of, read_trace, write_spans, write_trace
 from tests.engine import json_schema
 
 SCHEMA = json.loads((Path(__file__).parent / "trace_schema.json").read_text())
@@ -55,6 +55,19 @@ def test_spans_come_back_as_they_were_with_times_from_the_first(tmp_path):
     for span, wanted in zip(trace.ranks[0], spans, strict=True):
         assert (span.name, span.row, span.attributes) == (wanted.name, wanted.row, wanted.attributes)
         assert (span.start, span.end) == pytest.approx((wanted.start - 9.0, wanted.end - 9.0), abs=1e-8)
+
+
+def test_spans_that_were_never_recorded_come_back_with_their_times(tmp_path):
+    ranks = [
+        [Span("conv1 forward", COMPUTE, 0.5, 1.0, {"layer": "conv1"})],
+        [Span("update conv1", WAITS, 0.25, 0.75)],
+    ]
+    write_spans(tmp_path / "trace.json", ranks, communication_alone=0.125)
+    trace = read_trace(tmp_path / "trace.json")
+    assert [list(spans) for spans in trace.ranks] == ranks
+    assert trace.communication_alone == 0.125
+    content = json.loads((tmp_path / "trace.json").read_text())
+    assert json_schema.errors(content, SCHEMA) == []
 
 
 def test_rank_0_writes_all_ranks_by_its_own_clock(tmp_path):
