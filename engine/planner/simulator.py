@@ -6,7 +6,7 @@ machine with the communication threads, and messages, which share links (`engine
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,12 +70,9 @@ def simulate(
     if design.ranks > 1:
         idle = _Simulation(design, cluster, steps=_ALONE_STEPS, computes=False)
         alone = idle.run() / _ALONE_STEPS
-    breakdown = combine([parts_of(spans) for spans in ranks], alone)
+    parts = [parts_of(spans) for spans in ranks]
+    breakdown = combine(parts * design.ranks if simulation.alike else parts, alone)
     assert breakdown is not None
-    if simulation.alike and design.ranks > 1:
-        breakdown = replace(
-            breakdown, compute_seconds_by_rank=breakdown.compute_seconds_by_rank * design.ranks
-        )
     return Prediction(
         breakdown.step_seconds,
         breakdown,
