@@ -16,7 +16,7 @@ from engine.breakdown import Breakdown
 from engine.errors import UserError
 from engine.log import to_json
 from engine.prepare import Prepared, common, prepare
-from engine.recipe import Recipe
+from engine.recipe import FLOATS_PER_KIB, Recipe
 from engine.run_folder import new_folder, rewind, writing
 from engine.start import Start
 from engine.trace import Recorder
@@ -97,7 +97,7 @@ def _train(
     _warn(world, seen, threads)
     recorder = Recorder(keep=bool(recipe.trace))
     queue = _queue(world, recipe, recorder, spare_core=seen.available >= (threads + 1) * seen.ranks)
-    collectives = Collectives(world.split(0), prepared.tree)
+    collectives = Collectives(world.split(0), prepared.tree, chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB)
     trainer = Trainer(
         recipe,
         prepared.graph,

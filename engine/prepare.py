@@ -11,6 +11,7 @@ from engine.data.sampler import Sampler
 from engine.data.sources import open_data
 from engine.errors import UserError
 from engine.graph import Graph
+from engine.hybrid import Plan
 from engine.models import MODELS
 from engine.passes.convolution import set_convolutions
 from engine.planner.auto import resolve
@@ -19,8 +20,9 @@ from engine.start import Start
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 
-_MAY_DIFFER = ("data", "out", "overlap", "threads")
-"""Fields of the recipe that may differ between ranks; of the data, the samples are compared."""
+_MAY_DIFFER = ("data", "out", "overlap", "threads", "cluster")
+"""Fields of the recipe that may differ between ranks; of the data the samples are compared, of a chosen plan
+the plan itself."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Prepared:
     graph: Graph
     data: DataSource
     tree: Tree
+    plan: Plan
     tensors: dict[str, Array]
     """Weights and velocities of the checkpoint; empty without one."""
 
@@ -51,14 +54,14 @@ def prepare(start: Start, ranks: int) -> Prepared:
         raise UserError(str(error)) from error
     graph = MODELS[recipe.model]()
     cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
-    resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch)
+    plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
     data = open_data(recipe.data, graph.input_shape, graph.output_shape[0], recipe.seed)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     if start.state is None or start.checkpoint is None:
-        return Prepared(start, graph, data, tree, {})
+        return Prepared(start, graph, data, tree, plan, {})
     _check_resumed(start.state, data, recipe, recipe.total_steps(sampler.steps_per_epoch))
-    return Prepared(start, graph, data, tree, read_tensors(start.checkpoint, graph))
+    return Prepared(start, graph, data, tree, plan, read_tensors(start.checkpoint, graph))
 
 
 def common(prepared: Prepared) -> dict[str, str]:
@@ -67,6 +70,7 @@ def common(prepared: Prepared) -> dict[str, str]:
     fields = {name: str(value) for name, value in vars(recipe).items() if name not in _MAY_DIFFER}
     return {
         **fields,
+        "plan": str(prepared.plan),
         "data": recipe.data_kind,
         "training samples": str(len(data.train)),
         "training set": data.train.fingerprint(),

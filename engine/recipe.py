@@ -12,6 +12,8 @@ ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or 
 MOST_FEATURE_LEAVES = 1024
 MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
 _FOLDER = "recipes"
+FLOATS_PER_KIB = 256
+_MOST_KIB = 1 << 20
 _LARGE = 1e30  # a float32, with room for a factor or two
 
 
@@ -48,6 +50,9 @@ class Recipe:
     steps: int = 0
     seed: int = 1
     plan: str = "data"
+    cluster: str = ""
+    bucket_kib: int = 256
+    chunk_kib: int = 1024
     conv: str = "auto"
     conv_feature_leaves: int = 1
     fuse: bool = True
@@ -71,6 +76,9 @@ class Recipe:
         "out",
         "trace",
         "plan",
+        "cluster",
+        "bucket_kib",
+        "chunk_kib",
     )
     """Fields that change no weight: a resumed run may change them."""
 
@@ -92,6 +100,8 @@ class Recipe:
             ("steps", self.steps, 2**40),
             ("seed", self.seed, 2**63),
             ("threads", self.threads, MOST_THREADS + 1),
+            ("bucket_kib", self.bucket_kib, _MOST_KIB + 1),
+            ("chunk_kib", self.chunk_kib, _MOST_KIB + 1),
             ("evaluate_every", self.evaluate_every, 2**31),
             ("checkpoint_every", self.checkpoint_every, 2**31),
             ("checkpoint_steps", self.checkpoint_steps, 2**40),
@@ -105,6 +115,8 @@ class Recipe:
             if not 0 <= value < below:  # also refuses NaN
                 limit = f"at most {below - 1}" if isinstance(below, int) else f"below {below:g}"
                 raise UserError(f"{name}: got {value}; must be at least 0 and {limit}")
+        if self.chunk_kib == 0:
+            raise UserError("chunk_kib: got 0; must be at least 1")
 
     def _check_choices(self, models: Mapping[str, object]) -> None:
         if self.model not in models:

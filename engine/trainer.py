@@ -30,12 +30,12 @@ from engine.hidden_exchange import hide_exchanges
 from engine.log import RunLog
 from engine.loss import Loss
 from engine.memory import Memory
-from engine.model import BUCKET_FLOATS, Model
+from engine.model import Model
 from engine.optimizer import SGD
 from engine.passes.convolution import set_convolutions
 from engine.passes.trace import time_layers
 from engine.planner.auto import resolve
-from engine.recipe import Recipe
+from engine.recipe import FLOATS_PER_KIB, Recipe
 from engine.run_folder import writing
 from engine.schedule import Schedule
 from engine.step import train_step
@@ -80,7 +80,7 @@ class Trainer:
     recorder
         Where this rank's time goes.
     bucket_floats
-        See `Model`.
+        See `Model`; None: what the recipe says.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Trainer:
         folder: Path | None = None,
         control: Communicator | None = None,
         recorder: Recorder | None = None,
-        bucket_floats: int = BUCKET_FLOATS,
+        bucket_floats: int | None = None,
     ):
         self.recipe, self.data, self.folder = recipe, data, folder
         self.collectives, self.queue = collectives, queue
@@ -105,12 +105,14 @@ class Trainer:
         self._parameters = graph.parameter_count()
         cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
         ranks = collectives.communicator.size
-        self.plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch)
+        self.plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
         grid = Grid.of(collectives, self.plan.parts)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         graph = time_layers(assemble(graph, recipe, self.plan, grid, queue), self.recorder)
         graph = hide_exchanges(graph)
+        if bucket_floats is None:
+            bucket_floats = recipe.bucket_kib * FLOATS_PER_KIB
         self.model = Model(graph, grid, queue, bucket_floats=bucket_floats)
         self.memory = Memory(self.model, recipe.batch, grid, threads)
         self.loss = Loss(self.memory, recipe.batch, collectives, queue)

@@ -1,44 +1,36 @@
 """The plan that a recipe means: written down, or chosen."""
 
-import math
-
 from engine.graph import Graph
-from engine.hybrid import AUTO, Plan, is_able
-from engine.planner.balance import extents, hybrid
+from engine.hybrid import AUTO, Plan
+from engine.passes.fusion import fuse
+from engine.planner.cluster import read_cluster
+from engine.planner.costs import Costs
+from engine.planner.plans import default_threads, ranked
+
+DEFAULT_CLUSTER = "aws_c4_8xlarge"
+"""Of those that come along, the one whose network is slowest beside its cores: there a plan matters most."""
 
 
-def resolve(text: str, graph: Graph, *, ranks: int, batch: int) -> Plan:
+def resolve(text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "") -> Plan:
     """Return the plan that a recipe means, for this graph, number of ranks and global minibatch.
+
+    "auto" is the plan with the shortest step on a cluster by the equations alone, which takes milliseconds;
+    `engine.planner.search` simulates the best of them. All ranks find the same.
+
+    Parameters
+    ----------
+    cluster
+        For "auto": the name of a shipped one, or a file; empty: `DEFAULT_CLUSTER`.
 
     Raises
     ------
     UserError
-        A plan that cannot be read, or does not fit.
+        A plan or cluster that cannot be read, or a plan that does not fit.
     """
     if text == AUTO:
-        return _least_bytes(graph, ranks, batch)
+        described = read_cluster(cluster or DEFAULT_CLUSTER)
+        costs = Costs(described, threads=default_threads(described, ranks))
+        return ranked(fuse(graph), ranks, batch, costs)[0]
     plan = Plan.parse(text)
     plan.check(graph, ranks)
     return plan
-
-
-def _least_bytes(graph: Graph, ranks: int, batch: int) -> Plan:
-    """Split what the equations of `balance` say, with the one number of parts that is best in all."""
-    best, least = Plan(), math.inf
-    parts = 1
-    while ranks % parts == 0:
-        split, total = dict[str, int](), 0.0
-        for node in graph:
-            if not is_able(node.layer):
-                continue
-            layer = extents(node.layer, graph.input_shapes(node))
-            if layer is None:
-                continue
-            alone, shared = (hybrid(layer, batch, ranks, groups) for groups in (ranks, ranks // parts))
-            if shared < alone and is_able(node.layer, parts):
-                split[node.name] = parts
-            total += shared if node.name in split else alone
-        if total < least:
-            best, least = Plan(split), total
-        parts *= 2
-    return best

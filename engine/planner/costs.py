@@ -47,7 +47,7 @@ class Costs:
     """
 
     def __init__(self, cluster: Cluster, *, threads: int):
-        self.cluster, self._threads = cluster, threads
+        self.cluster, self.threads = cluster, threads
         self._rows: dict[str, list[Kernel]] = {}
         for kernel in sorted(cluster.kernels, key=lambda kernel: kernel.samples):
             self._rows.setdefault(kernel.layer, []).append(kernel)
@@ -87,17 +87,17 @@ class Costs:
     def _measured(self, key: str, samples: int, nominal: "Nominal") -> Passes:
         """Interpolate between measured rows; beyond them, the nearest times the ratio of nominal ones."""
         rows = self._rows.get(key, [])
-        wanted = nominal(samples, self._threads)
+        wanted = nominal(samples, self.threads)
         if not rows:
             return wanted
-        nearest = min((row.threads for row in rows), key=lambda count: abs(count - self._threads))
+        nearest = min((row.threads for row in rows), key=lambda count: abs(count - self.threads))
         rows = [row for row in rows if row.threads == nearest]
         below = max((row for row in rows if row.samples <= samples), key=_samples, default=rows[0])
         above = min((row for row in rows if row.samples >= samples), key=_samples, default=rows[-1])
         if below.samples <= samples <= above.samples:
             part = (samples - below.samples) / max(1, above.samples - below.samples)
             found = _each(lambda low, high: low + part * (high - low), below, above)
-            if nearest == self._threads:
+            if nearest == self.threads:
                 return found
             return _scaled(found, wanted, nominal(samples, nearest))
         end = above if samples < below.samples else below
@@ -107,7 +107,7 @@ class Costs:
     def _memory(self) -> float:
         """Bytes/s of the memory for this rank."""
         machine = self.cluster.machine
-        with_cores = max(1, machine.cores // self._cores(self._threads))
+        with_cores = max(1, machine.cores // self._cores(self.threads))
         return machine.memory_bytes_per_s / min(machine.ranks * machine.hosts, with_cores)
 
     def _cores(self, threads: int) -> int:

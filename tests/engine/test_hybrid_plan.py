@@ -1,5 +1,7 @@
 """Plans: how they are written, and what is wrong with those that cannot be."""
 
+from dataclasses import replace
+
 import pytest
 
 from engine.errors import UserError
@@ -7,6 +9,7 @@ from engine.hybrid import Plan
 from engine.models import MODELS
 from engine.passes.convolution import set_convolutions
 from engine.planner.auto import resolve
+from engine.planner.cluster import read_cluster
 from tests.engine.graphs import convolutional, mixed
 
 
@@ -78,20 +81,33 @@ def test_a_plan_that_does_not_fit_the_convolutions_is_refused(plan, feature_leav
         Plan.parse(plan).check(graph, 32)
 
 
-def test_auto_splits_what_sends_fewer_bytes_that_way():
-    graph = MODELS["vgg_a"]()
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("model", MODELS)
+def test_auto_is_a_plan_that_fits(model, ranks):
+    graph = MODELS[model]()
+    plan = resolve("auto", graph, ranks=ranks, batch=256)
+    plan.check(graph, ranks)
+    assert plan == resolve("auto", graph, ranks=ranks, batch=256), "the same on all ranks"
+    assert ranks > 1 or plan == Plan()
 
-    def auto(ranks, batch):
-        return str(resolve("auto", graph, ranks=ranks, batch=batch))
 
-    assert auto(1, 32) == "data"
-    assert auto(3, 32) == "data"
-    assert auto(2, 32) == "fc6=2,fc7=2,fc8=2"
-    assert auto(4, 32) == "fc6=4,fc7=4,fc8=4"  # ofm is greater than the minibatch: one group
-    assert auto(16, 2048) == "fc6=4,fc7=4,fc8=4"  # 2.8 groups are best for fc6 and fc7, 5.7 for fc8
-    assert str(resolve("auto", mixed(), ranks=2, batch=1 << 16)) == "data"
-    graph = set_convolutions(graph, "auto", 2)
-    assert auto(2, 32) == "fc6=2,fc7=2,fc8=2"
+def test_auto_splits_where_the_network_of_the_cluster_wants_it(tmp_path):
+    shipped = read_cluster("aws_c4_8xlarge")
+
+    def auto(bytes_per_s, batch):
+        channel = replace(shipped.network.channel, bytes_per_s=bytes_per_s, processor_s_per_byte=0.0)
+        network = replace(shipped.network, channel=channel)
+        path = tmp_path / "mine.toml"
+        path.write_text(replace(shipped, network=network).to_toml())
+        return str(resolve("auto", MODELS["vgg_a"](), ranks=4, batch=batch, cluster=str(path)))
+
+    assert auto(1e15, 1024) == "data"
+    assert auto(1e7, 32) == "fc6=4,fc7=4,fc8=4"
+
+
+def test_auto_refuses_a_cluster_that_is_not_there():
+    with pytest.raises(UserError, match=r'^cluster: got "cori_phase2" \(did you mean "cori_phase1"\?\)'):
+        resolve("auto", mixed(), ranks=2, batch=32, cluster="cori_phase2")
 
 
 def test_a_plan_that_fits_is_accepted():

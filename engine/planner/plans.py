@@ -1,0 +1,155 @@
+"""Which plans are worth a simulation, and how long a step takes with them, by the balance equations."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from engine.affinity import MANY
+from engine.graph import Graph, Node
+from engine.hybrid import Plan, is_able
+from engine.planner import balance
+from engine.planner.cluster import Cluster
+from engine.planner.costs import Costs
+from layers.layer import Layer, Shape
+
+
+def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
+    """Return data parallelism and, for each number of parts M, two sets of nodes to split in so many.
+
+    They are the nodes for which the equations count fewer bytes that way, and all that can be split.
+    """
+    found = [Plan()]
+    parts = 2
+    while ranks % parts == 0:
+        able = [node for node in graph if is_able(node.layer, parts)]
+        fewer = [node for node in able if _saves_bytes(graph, node, batch, ranks, parts)]
+        for nodes in (fewer, able):
+            plan = Plan({node.name: parts for node in nodes})
+            if plan not in found:
+                found.append(plan)
+        parts *= 2
+    return found
+
+
+def least_bytes(graph: Graph, ranks: int, batch: int) -> Plan:
+    """Return the plan that the equations choose alone, as in the paper: a rank moves the fewest bytes."""
+    return min(plans(graph, ranks, batch), key=lambda plan: bytes_moved(graph, plan, ranks, batch))
+
+
+def bytes_moved(graph: Graph, plan: Plan, ranks: int, batch: int) -> float:
+    """Return the bytes that a rank sends and receives in a step by the equations, without overlap."""
+    total = 0.0
+    for node in graph:
+        layer = balance.extents(node.layer, graph.input_shapes(node))
+        if layer is not None and ranks > 1:
+            total += balance.hybrid(layer, batch, ranks, ranks // plan.split.get(node.name, 1))
+    return total
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A step by the balance equations, in seconds."""
+
+    compute: float
+    inside: float
+    """Activations between the ranks of a group, for which the main thread waits."""
+    bubble: float
+    """Gradients and weights that no computation hides."""
+
+    @property
+    def step(self) -> float:
+        """All of the step."""
+        return self.compute + self.inside + self.bubble
+
+
+def estimate(graph: Graph, plan: Plan, ranks: int, batch: int, costs: Costs) -> Estimate:
+    """Return what the equations say of a plan, for the rank with most samples.
+
+    The equations are the paper's; what a message costs is that of the engine's recursive halving, whose first
+    levels lie inside a host. Where the communication thread has no core of its own, its work is computation.
+    """
+    software, compute, between, inside, thread = (
+        costs.cluster.software,
+        list[float](),
+        list[float](),
+        0.0,
+        0.0,
+    )
+    for node in graph:
+        parts = plan.split.get(node.name, 1)
+        layer, inputs = node.layer if parts == 1 else node.layer.shard(parts)[0], graph.input_shapes(node)
+        samples = parts * most_samples(ranks, batch)
+        passes = costs.passes(layer, inputs, samples)
+        compute.append(passes.forward + passes.backward_weights + passes.backward_data)
+        weights = balance.FLOAT * _floats(layer, inputs)
+        reduced = _halving(costs.cluster, weights, ranks // parts, parts)
+        between.append(2 * reduced.seconds)
+        thread += 2 * reduced.thread + weights * parts / ranks / software.update_bytes_per_s
+        if parts > 1:
+            spread = _halving(costs.cluster, balance.FLOAT * samples * prod(inputs[0]), parts, 1)
+            inside += 2 * spread.seconds
+            thread += 2 * spread.thread
+    if _fills_cores(costs.cluster, costs.threads):
+        compute.append(thread / costs.threads)
+        between.append(0.0)
+    bubble = balance.exposed(compute, between, flops_per_s=1.0, bytes_per_s=1.0)
+    return Estimate(sum(compute), inside, bubble)
+
+
+def ranked(graph: Graph, ranks: int, batch: int, costs: Costs) -> list[Plan]:
+    """Return all plans by the length of their steps, the shortest first; of equal ones, fewest parts."""
+    return sorted(
+        plans(graph, ranks, batch),
+        key=lambda plan: (estimate(graph, plan, ranks, batch, costs).step, plan.parts),
+    )
+
+
+def default_threads(cluster: Cluster, ranks: int) -> int:
+    """Return the kernel threads of a rank as the engine chooses them."""
+    machine = cluster.machine
+    share = max(1, machine.cores // (machine.ranks * machine.hosts))
+    return share - 1 if ranks > 1 and share > MANY else share
+
+
+def most_samples(ranks: int, batch: int) -> int:
+    """Return the samples of the first rank: where ranks are no power of two, it has two blocks of leaves."""
+    blocks = 1 << (ranks - 1).bit_length()
+    return batch // blocks * (1 if blocks == ranks else 2)
+
+
+class _Halving(NamedTuple):
+    seconds: float
+    thread: float
+    """Of them, those in which the communication thread works."""
+
+
+def _halving(cluster: Cluster, count: float, ranks: int, stride: int) -> _Halving:
+    """Return how long so many bytes take to be halved, or doubled, over ranks that lie `stride` apart."""
+    here, seconds, thread, distance = cluster.machine.ranks, 0.0, 0.0, stride
+    for _ in range((ranks - 1).bit_length()):
+        count /= 2
+        near = distance < here
+        channel = cluster.shared_memory if near else cluster.network.channel
+        link = count / channel.bytes_per_s * (1 if near else min(here, ranks * stride))
+        adding = 0.5 / cluster.software.add_bytes_per_s  # only one of the two ways adds
+        work = channel.message_s + count * (2 * channel.processor_s_per_byte + adding)
+        seconds += channel.latency_s + max(link, work)
+        thread += work
+        distance *= 2
+    return _Halving(seconds, thread)
+
+
+def _fills_cores(cluster: Cluster, threads: int) -> bool:
+    machine = cluster.machine
+    return (threads + 1) * machine.ranks * machine.hosts > machine.cores
+
+
+def _floats(layer: Layer, inputs: tuple[Shape, ...]) -> int:
+    return sum(prod(parameter.shape) for parameter in layer.parameters(*inputs).values())
+
+
+def _saves_bytes(graph: Graph, node: Node, batch: int, ranks: int, parts: int) -> bool:
+    layer = balance.extents(node.layer, graph.input_shapes(node))
+    if layer is None:
+        return False
+    return balance.hybrid(layer, batch, ranks, ranks // parts) < balance.hybrid(layer, batch, ranks, ranks)
