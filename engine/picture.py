@@ -1,10 +1,11 @@
-"""A picture of one training step: what each rank's threads did, side by side."""
+"""Pictures: what each rank's threads did in one step, and how a network scales."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.planner.sweep import Sweep
 from engine.trace import (
     BACKWARD_DATA,
     BACKWARD_WEIGHTS,
@@ -51,20 +52,16 @@ def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
     UserError
         matplotlib is missing, or the file has another ending or cannot be written.
     """
-    if path.suffix not in KINDS:
-        raise UserError(f"out: got {path}; must end in {' or '.join(KINDS)}")
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 -- an extra
-        from matplotlib.patches import Patch  # noqa: PLC0415 -- as above
-    except ImportError as error:
-        raise UserError("out: pictures need the extra plot: pip install 'lockstep-sgd[plot]'") from error
+    figure_of = _figure_class(path)
+    from matplotlib.patches import Patch  # noqa: PLC0415 -- an extra
+
     rows = [
         (f"rank {rank} {name}", spans)
         for rank in range(len(ranks))
         for row in ROWS
         for name, spans in lanes_of(row, _drawn(ranks[rank], step))
     ]
-    figure = Figure(figsize=(14, 1.2 + 0.42 * len(rows)), layout="constrained")
+    figure = figure_of(figsize=(14, 1.2 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     seen = set[str]()
     for place, (name, spans) in enumerate(rows):
@@ -78,6 +75,52 @@ def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
     axes.set_title(f"step {step.attributes[STEP]}: {(step.end - step.start) * 1e3:.2f} ms")
     patches = [Patch(color=color, label=kind) for kind, color in COLORS.items() if kind in seen]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(COLORS), fontsize=8, frameon=False)
+    _save(figure, path)
+
+
+def draw_curve(sweep: Sweep, path: Path) -> None:
+    """Draw speed-ups over nodes, predicted, ideal and of the paper where known, into a .png or .svg file.
+
+    Raises
+    ------
+    UserError
+        As `draw_step`.
+    """
+    figure = _figure_class(path)(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    reports = [row.report for row in sweep.rows if row.report]
+    nodes, speed_ups = [each.nodes for each in reports], [each.speed_up(each.best) for each in reports]
+    axes.plot(nodes, nodes, color="#9d9d9d", linestyle="--", linewidth=1, label="ideal")
+    axes.plot(nodes, speed_ups, color="#4e79a7", marker="o", markersize=4, label="predicted")
+    for place in zip(nodes, speed_ups, strict=True):
+        axes.annotate(f"{place[1]:.3g}", place, xytext=(4, -10), textcoords="offset points", fontsize=7)
+    if sweep.paper:
+        points = list(sweep.paper), list(sweep.paper.values())
+        axes.scatter(*points, color="#e15759", marker="*", s=90, zorder=3, label="paper")
+    for scale, ticks in ((axes.set_xscale, axes.set_xticks), (axes.set_yscale, axes.set_yticks)):
+        scale("log", base=2)
+        ticks(nodes, [str(count) for count in nodes])
+    axes.minorticks_off()
+    axes.set_xlabel("nodes")
+    axes.set_ylabel("speed-up over one node")
+    axes.set_title(f"{sweep.model}, minibatch {sweep.batch}, {sweep.cluster.name}")
+    axes.grid(visible=True, linewidth=0.3)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _figure_class(path: Path) -> Any:
+    """Return matplotlib's figure, for a file whose ending has been checked."""
+    if path.suffix not in KINDS:
+        raise UserError(f"out: got {path}; must end in {' or '.join(KINDS)}")
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise UserError("out: pictures need the extra plot: pip install 'lockstep-sgd[plot]'") from error
+    return Figure
+
+
+def _save(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:

@@ -1,0 +1,205 @@
+"""The command ``python -m engine.plan``: how fast a network will train on some nodes, and how best."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from comm import failure
+from engine.errors import UserError
+from engine.fields import did_you_mean, one_of
+from engine.hybrid import AUTO, Plan
+from engine.models import MODELS
+from engine.paths import expand
+from engine.picture import draw_curve
+from engine.planner.auto import DEFAULT_CLUSTER
+from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
+from engine.planner.report import Report
+from engine.planner.search import Point, search, starting_point
+from engine.planner.sweep import Sweep, read_nodes
+from engine.recipe import read_recipe, shipped
+from engine.trace_file import check_writable, write_spans
+
+_SHOWN_RANKS = 2  # in a trace of ranks that all do the same
+
+_EPILOG = f"""\
+examples:
+  python -m engine.plan --model vgg_a --nodes 128 --batch 512 --cluster cori_phase1
+  python -m engine.plan --model cd_dnn --nodes 16 --cluster endeavor_fdr --plan data    what one plan would do
+  python -m engine.plan --model vgg_a --batch 512 --cluster cori_phase1 --sweep nodes=1..256 --out curve.png
+  python -m engine.plan --model overfeat_fast --nodes 3 --cluster my.toml --json
+  python -m engine.plan --model vgg_a --nodes 16 --batch 256 --cluster aws_c4_8xlarge --trace step.json
+
+Nothing is trained and no cluster is needed: steps are simulated, with the engine's own schedule, on the
+description of a cluster: {", ".join(shipped_clusters())}, or a TOML file
+of your own.
+
+The search: the balance equations of Das et al. 2016 rule plans out; the promising ones are simulated, and for
+the best of them other schedules and sizes of buckets (small layers that share a message) and chunks (into
+which large ones are cut). "speed-up" is over one node that does the whole minibatch. "bound by" names what
+would shorten the step most, were it twice as good. docs/planning.md walks through an example.
+
+Exit codes: 0 done; 2 a mistake in what was given, such as a minibatch too small for the nodes.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        failure.say_error(f"{message}; --help lists all options")
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m engine.plan",
+        description="Predict how fast a network trains on some nodes of a cluster, and find the best plan.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", default="vgg_a", help=f"{', '.join(MODELS)}; default vgg_a"
+    )
+    parser.add_argument("--nodes", type=int, metavar="N", help="how many; default 1")
+    parser.add_argument("--batch", type=int, metavar="N", help="global minibatch; default the recipe's")
+    parser.add_argument(
+        "--cluster",
+        metavar="NAME_OR_FILE",
+        default=DEFAULT_CLUSTER,
+        help=f"default {DEFAULT_CLUSTER}",
+    )
+    parser.add_argument("--ranks-per-node", type=int, metavar="N", help="default what the cluster says")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="of a rank's kernels; default as in training"
+    )
+    parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
+    parser.add_argument(
+        "--plan", metavar="PLAN", default=AUTO, help="data, fc6=2,fc7=2, or auto: search (default)"
+    )
+    parser.add_argument(
+        "--sweep", metavar="nodes=A..B", help="all powers of two from A to B, or nodes=1,2,3,8"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="with --sweep: draw the scaling curve, .png or .svg (extra: plot)"
+    )
+    parser.add_argument(
+        "--trace", metavar="FILE", help="write the steps of the best design point for engine.explain"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _plan(options)
+    except UserError as error:
+        failure.say_error(str(error))
+        return 2
+    except KeyboardInterrupt:
+        failure.say_interrupted()
+        return failure.INTERRUPTED
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> None:
+    _check(options)
+    cluster = _cluster(options)
+    batch = options.batch if options.batch is not None else _usual_batch(options.model)
+    if options.sweep is not None:
+        _sweep(options, cluster, batch)
+        return
+    traced = None if options.trace is None else check_writable(options.trace)
+    nodes = 1 if options.nodes is None else options.nodes
+    points = _search(options, cluster, batch, nodes, plan=options.plan)
+    report = Report.of(cluster, points, _single(options, cluster, batch))
+    print(json.dumps(report.to_json(), indent=2) if options.json else "\n".join(report.lines()))
+    if traced is not None:
+        _trace(report.best, traced)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.model not in MODELS:
+        raise UserError(
+            f'model: got "{options.model}"{did_you_mean(options.model, MODELS)}; {one_of(MODELS)}'
+        )
+    for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name.replace('_', '-')}: got {value}; must be at least 1")
+    if options.sweep is not None and (options.nodes is not None or options.trace is not None):
+        raise UserError(
+            "sweep: goes with neither --nodes nor --trace, which are for a single number of nodes"
+        )
+    if options.sweep is None and options.out is not None:
+        raise UserError("out: a curve is drawn of a sweep: add --sweep nodes=1..256")
+
+
+def _cluster(options: argparse.Namespace) -> Cluster:
+    cluster = read_cluster(options.cluster)
+    if options.ranks_per_node is None:
+        return cluster
+    return replace(cluster, machine=replace(cluster.machine, ranks=options.ranks_per_node))
+
+
+def _usual_batch(model: str) -> int:
+    if model in shipped():
+        return read_recipe(model).batch
+    raise UserError(f"batch: {model} has no recipe that says the minibatch; give --batch")
+
+
+def _search(
+    options: argparse.Namespace,
+    cluster: Cluster,
+    batch: int,
+    nodes: int,
+    *,
+    plan: str,
+    thorough: bool = True,
+) -> list[Point]:
+    design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
+    if options.threads is not None:
+        design = replace(design, threads=options.threads)
+    allowed = None
+    if plan != AUTO:
+        allowed = [Plan.parse(plan)]
+        allowed[0].check(MODELS[options.model](), design.ranks)
+    return search(design, cluster, allowed=allowed, thorough=thorough)
+
+
+def _single(options: argparse.Namespace, cluster: Cluster, batch: int) -> Point:
+    return _search(options, cluster, batch, 1, plan=AUTO, thorough=False)[0]
+
+
+def _sweep(options: argparse.Namespace, cluster: Cluster, batch: int) -> None:
+    nodes = read_nodes(options.sweep)
+    sweep = Sweep.of(
+        cluster,
+        nodes,
+        lambda count: _search(options, cluster, batch, count, plan=options.plan, thorough=False),
+        model=options.model,
+        batch=batch,
+        single=_single(options, cluster, batch),
+    )
+    print(json.dumps(sweep.to_json(), indent=2) if options.json else "\n".join(sweep.lines()))
+    if options.out is not None:
+        draw_curve(sweep, expand(options.out, "out"))
+
+
+def _trace(best: Point, path: Path) -> None:
+    """Write the spans of a simulation; where one rank stood for all, twice: it waits for somebody."""
+    ranks = best.prediction.ranks
+    if len(ranks) < best.design.ranks:
+        ranks *= _SHOWN_RANKS
+    write_spans(path, ranks, communication_alone=best.prediction.communication_alone_seconds)
+    print(f"trace in {path}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

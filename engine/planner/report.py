@@ -1,0 +1,206 @@
+"""What a search has found, as people and programs read it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.model import BUCKET_FLOATS
+from engine.planner.cluster import Cluster
+from engine.planner.design import CHUNK_FLOATS, Design
+from engine.planner.plans import most_samples
+from engine.planner.search import Point, bound, gains, starved
+from engine.recipe import FLOATS_PER_KIB
+from engine.words import counted
+
+_STARVED = 1.25  # times the computation of one node, over all nodes
+_FEW_SAMPLES = 2  # of a rank: kernels have little to share among threads
+_SHOWN = 8  # design points
+
+
+@dataclass(frozen=True)
+class Report:
+    """The best design points of a network on some nodes, beside one node."""
+
+    cluster: Cluster
+    nodes: int
+    points: tuple[Point, ...]
+    """The best one first."""
+    single: Point
+    """On one node."""
+    gains: dict[str, float]
+    """See `engine.planner.search.gains`."""
+
+    @classmethod
+    def of(cls, cluster: Cluster, points: Sequence[Point], single: Point) -> "Report":
+        """Make the report; asks for the gains, which takes three more simulations."""
+        nodes = points[0].design.ranks // cluster.machine.ranks
+        return cls(cluster, nodes, tuple(points), single, gains(points[0], cluster))
+
+    @property
+    def best(self) -> Point:
+        """The best design point."""
+        return self.points[0]
+
+    @property
+    def bound(self) -> str:
+        """What bounds its step: see `engine.planner.search.bound`."""
+        return bound(self.best, self.gains)
+
+    def speed_up(self, point: Point) -> float:
+        """Return the speed-up of a design point over one node."""
+        return self.single.step_seconds / point.step_seconds
+
+    def efficiency(self, point: Point) -> float:
+        """Return the speed-up as a share of the nodes."""
+        return self.speed_up(point) / self.nodes
+
+    def warnings(self) -> list[str]:
+        """Return what a reader must know before booking these nodes."""
+        found, design, machines = (
+            list[str](),
+            self.best.design,
+            self.cluster.machines * self.cluster.machine.hosts,
+        )
+        if self.nodes > machines:
+            found.append(f"{self.cluster.name} has {machines} nodes, not {self.nodes}")
+        slower = starved(self.best, self.single)
+        samples = most_samples(design.ranks, design.batch)
+        if slower > _STARVED:
+            found.append(
+                f"{counted(samples, 'sample')} a rank: kernels starve, a sample takes "
+                f"{slower:.2f} x the processor time that it takes on one node"
+            )
+        elif samples < _FEW_SAMPLES and design.ranks > 1:
+            found.append(
+                f"{counted(samples, 'sample')} a rank: little for {counted(design.threads, 'thread')} to "
+                "share"
+            )
+        if design.ranks & (design.ranks - 1):
+            below = 1 << (design.ranks.bit_length() - 1)
+            found.append(
+                f"{design.ranks} ranks are no power of two: some have twice the samples of others, so that "
+                f"computation takes as long as on {below}"
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it."""
+        machine = self.cluster.machine
+        return {
+            "model": self.best.design.model,
+            "cluster": self.cluster.name,
+            "nodes": self.nodes,
+            "ranks_per_node": machine.ranks,
+            "batch": self.best.design.batch,
+            "leaves": self.best.design.leaves,
+            "threads": self.best.design.threads,
+            "one_node_samples_per_second": self.single.samples_per_second,
+            "bound": self.bound,
+            "saved_if_twice_as_good": self.gains,
+            "warnings": self.warnings(),
+            "command": command(self.best.design),
+            "points": [self._row(point) for point in self.points],
+        }
+
+    def _row(self, point: Point) -> dict[str, Any]:
+        design, prediction = point.design, point.prediction
+        return {
+            "plan": str(design.plan),
+            "prioritised": design.prioritised,
+            "bucket_floats": design.bucket_floats,
+            "chunk_floats": design.chunk_floats,
+            "step_seconds": point.step_seconds,
+            "samples_per_second": point.samples_per_second,
+            "speed_up": self.speed_up(point),
+            "efficiency": self.efficiency(point),
+            "compute_seconds": prediction.compute_seconds,
+            "communication_alone_seconds": prediction.communication_alone_seconds,
+            "bytes_sent_per_rank": prediction.bytes_sent_per_rank,
+            "where_the_time_went": prediction.breakdown.to_json(),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the report as people read it."""
+        design, prediction, machine = self.best.design, self.best.prediction, self.cluster.machine
+        ranks = f" of {machine.ranks} ranks" * (machine.ranks > 1)
+        lines = [
+            f"{design.model}, minibatch {design.batch}, on {counted(self.nodes, 'node')}{ranks} of "
+            f"{self.cluster.name}: {self.cluster.description}",
+            f"{counted(most_samples(design.ranks, design.batch), 'sample')} a rank, "
+            f"{counted(design.threads, 'thread')} a rank, {design.leaves} leaves",
+            "",
+            f"best      {settings(design)}",
+            f"step      {_ms(self.best.step_seconds)}, {rate(self.best)} samples/s",
+            f"speed-up  {self.speed_up(self.best):.1f} over one node "
+            f"({rate(self.single)} samples/s), efficiency {self.efficiency(self.best):.0%}",
+            f"bound by  {self.bound}: {_explained(self.gains)}",
+        ]
+        alone = prediction.communication_alone_seconds
+        if alone is not None:
+            exposed = self.best.step_seconds - prediction.compute_seconds
+            lines.append(
+                f"sends     {prediction.bytes_sent_per_rank / 1e6:,.1f} MB a rank and step: {_ms(alone)} "
+                f"alone; the step has {_ms(prediction.compute_seconds)} of computation and "
+                f"{_ms(max(0.0, exposed))} more"
+            )
+        lines += ["", *table(self)]
+        lines += [f"warning: {warning}" for warning in self.warnings()]
+        return [*lines, "", "run it with", f"  {command(design)}"]
+
+
+def table(report: Report) -> list[str]:
+    """Return a row for each design point."""
+    shown = report.points[:_SHOWN]
+    width = max(len("plan"), *(len(str(point.design.plan)) for point in shown))
+    rows = [
+        f"   {'plan':<{width}}  {'threads':>7}  {'first':<6}  {'bucket':>8}  {'chunk':>8}  {'step':>12}  "
+        f"{'samples/s':>9}  {'speed-up':>8}  {'eff.':>5}"
+    ]
+    for place, point in enumerate(shown, start=1):
+        design = point.design
+        rows.append(
+            f"{place:>2} {design.plan!s:<{width}}  {design.threads:>7}  "
+            f"{'needed' if design.prioritised else 'come':<6}  {_kib(design.bucket_floats):>8}  "
+            f"{_kib(design.chunk_floats):>8}  {_ms(point.step_seconds):>12}  {rate(point):>9}  "
+            f"{report.speed_up(point):>8.1f}  {report.efficiency(point):>5.0%}"
+        )
+    return rows
+
+
+def settings(design: Design) -> str:
+    """Return what a search chooses of a design point."""
+    order = "what is needed first goes first" if design.prioritised else "first come, first served"
+    buckets = f"buckets up to {_kib(design.bucket_floats)}" if design.bucket_floats else "no buckets"
+    return f"plan {design.plan}; {order}; {buckets}, chunks of {_kib(design.chunk_floats)}"
+
+
+def rate(point: Point) -> str:
+    """Return samples/s in digits that mean something."""
+    value = point.samples_per_second
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+
+
+def command(design: Design) -> str:
+    """Return how such a run is started; the engine has no other order than "what is needed first"."""
+    words = [
+        f"mpirun -n {design.ranks} python -m engine.train {design.model} --batch {design.batch}",
+        f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
+    ]
+    if design.bucket_floats != BUCKET_FLOATS:
+        words.append(f"--bucket-kib {design.bucket_floats // FLOATS_PER_KIB}")
+    if design.chunk_floats != CHUNK_FLOATS:
+        words.append(f"--chunk-kib {design.chunk_floats // FLOATS_PER_KIB}")
+    return " ".join(words)
+
+
+def _explained(gained: dict[str, float]) -> str:
+    parts = [f"{saved:.1%} from {name}" for name, saved in sorted(gained.items(), key=lambda item: -item[1])]
+    return f"twice as good, the step would be shorter by {', '.join(parts)}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms"
+
+
+def _kib(floats: int) -> str:
+    return f"{floats // FLOATS_PER_KIB} KiB" if floats else "none"

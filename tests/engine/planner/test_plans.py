@@ -1,0 +1,116 @@
+"""Plans worth a simulation, and what the equations say of them."""
+
+from itertools import pairwise
+
+import pytest
+
+from engine.models import MODELS
+from engine.passes.fusion import fuse
+from engine.planner.cluster import Channel, read_cluster
+from engine.planner.costs import Costs
+from engine.planner.plans import default_threads, estimate, least_bytes, most_samples, plans, ranked
+from engine.planner.search import starting_point
+from engine.planner.simulator import simulate
+from tests.engine.graphs import mixed
+from tests.engine.planner.clusters import cluster
+
+SLOW = Channel(latency_s=1e-3, bytes_per_s=1e7)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 6, 16, 128])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_plan_fits_graph_and_ranks_and_none_comes_twice(model, ranks):
+    graph = MODELS[model]()
+    found = plans(graph, ranks, 512)
+    assert len({str(plan) for plan in found}) == len(found)
+    assert str(found[0]) == "data"
+    assert len(found) > 1 or ranks == 1 or model == "cifar10"
+    for plan in found:
+        plan.check(graph, ranks)
+
+
+def test_the_plan_of_least_bytes_is_that_of_the_equations():
+    graph = MODELS["vgg_a"]()
+
+    def chosen(ranks, batch):
+        return str(least_bytes(graph, ranks, batch))
+
+    assert chosen(1, 32) == chosen(3, 32) == "data"
+    assert chosen(2, 32) == "fc6=2,fc7=2,fc8=2"
+    assert chosen(4, 32) == "fc6=4,fc7=4,fc8=4"  # ofm is greater than the minibatch: one group
+    assert chosen(16, 2048) == "fc6=4,fc7=4,fc8=4"  # 2.8 groups are best for fc6 and fc7, 5.7 for fc8
+    assert str(least_bytes(mixed(), 2, 1 << 16)) == "data"
+
+
+def test_without_communication_a_step_is_its_computation():
+    graph, costs = MODELS["vgg_a"](), Costs(cluster(cores=4), threads=1)
+    alone = estimate(graph, plans(graph, 1, 64)[0], 1, 64, costs)
+    assert alone.step == alone.compute > 0
+    shared = [estimate(graph, plan, 4, 64, costs) for plan in plans(graph, 4, 64)]
+    assert [each.step for each in shared] == pytest.approx([alone.step / 4] * len(shared), rel=1e-3)
+
+
+def test_a_slow_network_makes_bubbles_and_splitting_layers_makes_them_smaller():
+    graph, costs = MODELS["vgg_a"](), Costs(cluster(network=SLOW), threads=1)
+    data, *others = (estimate(graph, plan, 4, 64, costs) for plan in plans(graph, 4, 64))
+    assert data.inside == 0
+    assert data.bubble > 10.0, "0.8 GB at 10 MB/s"
+    assert all(other.inside > 0 and other.bubble < data.bubble for other in others)
+
+
+def test_what_lies_inside_a_host_does_not_cross_its_link():
+    graph, far, near = MODELS["cd_dnn"](), cluster(network=SLOW), cluster(network=SLOW, ranks=4)
+    plan = plans(graph, 4, 64)[-1]
+    assert estimate(graph, plan, 4, 64, Costs(far, threads=1)).inside > 0.1
+    assert estimate(graph, plan, 4, 64, Costs(near, threads=1)).inside < 1e-9
+
+
+def test_the_communication_thread_takes_from_kernels_that_fill_all_cores():
+    graph, busy = MODELS["cd_dnn"](), Channel(0.0, 1e30, processor_s_per_byte=1e-9)
+    plan = plans(graph, 2, 64)[0]
+    spare, full = (
+        estimate(graph, plan, 2, 64, Costs(where, threads=1)).compute
+        for where in (cluster(network=busy, cores=cores, flops_per_s=cores * 1e12) for cores in (2, 1))
+    )
+    sent = 2 * 4 * graph.parameter_count() / 2
+    assert full - spare == pytest.approx(2 * sent * 1e-9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "nodes", "batch"),
+    [
+        ("aws_c4_8xlarge", "vgg_a", 16, 256),
+        ("aws_c4_8xlarge", "cd_dnn", 4, 1024),
+        ("endeavor_fdr", "cd_dnn", 16, 1024),
+        ("epyc_hdr", "overfeat_fast", 8, 256),
+    ],
+)
+def test_the_equations_rank_plans_much_as_simulations_do(name, model, nodes, batch):
+    where = read_cluster(name)
+    design = starting_point(model, nodes, batch, where)
+    costs = Costs(where, threads=design.threads)
+    order = ranked(fuse(MODELS[model]()), design.ranks, batch, costs)
+    steps = [
+        simulate(starting_point(model, nodes, batch, where, plan=plan), where).step_seconds for plan in order
+    ]
+    assert steps[0] <= 1.1 * min(steps)
+    assert min(steps[:4]) == min(steps)
+
+
+def test_the_first_rank_has_two_blocks_unless_ranks_are_a_power_of_two():
+    assert [most_samples(ranks, 64) for ranks in (1, 2, 3, 4, 5, 8, 12)] == [64, 32, 32, 16, 16, 8, 8]
+
+
+def test_one_of_many_cores_is_left_to_communication():
+    assert default_threads(cluster(cores=32), 2) == 31
+    assert default_threads(cluster(cores=32), 1) == 32
+    assert default_threads(cluster(cores=32, ranks=4), 4) == 8
+    assert default_threads(cluster(cores=2, hosts=4), 4) == 1
+
+
+def test_more_ranks_never_compute_more_each():
+    graph, costs = MODELS["overfeat_fast"](), Costs(cluster(), threads=1)
+    computed = [
+        estimate(graph, plans(graph, ranks, 64)[0], ranks, 64, costs).compute for ranks in (1, 2, 3, 4, 5, 8)
+    ]
+    assert all(more >= fewer for more, fewer in pairwise(computed))

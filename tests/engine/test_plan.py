@@ -1,0 +1,137 @@
+"""The plan command: its tables, its JSON, its pictures, and what it says to a mistake."""
+
+import builtins
+import json
+
+import pytest
+
+from engine.explain import explain_trace
+from engine.plan import main
+from engine.trace_file import read_trace
+
+
+def printed(capsys, *arguments):
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.strip().splitlines()
+    return line
+
+
+def test_help_teaches_by_example(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "  python -m engine.plan --model vgg_a --nodes 128" in shown.split("examples:")[1]
+    assert "cori_phase1" in shown
+
+
+def test_the_table_and_the_json_say_the_same(capsys):
+    given = ("--model", "digits", "--nodes", "4", "--batch", "64")
+    text, table = printed(capsys, *given), json.loads(printed(capsys, *given, "--json"))
+    best = table["points"][0]
+    assert f"plan {best['plan']}" in text
+    assert f"{best['step_seconds'] * 1e3:,.1f} ms" in text
+    assert f"bound by  {table['bound']}" in text
+    assert table["command"] in text
+    assert (table["nodes"], table["batch"], table["cluster"]) == (4, 64, "aws_c4_8xlarge")
+    assert best["step_seconds"] <= 1.011 * min(point["step_seconds"] for point in table["points"])
+
+
+def test_a_given_plan_is_not_searched_for(capsys):
+    given = ("--model", "digits", "--nodes", "4", "--json", "--plan")
+    assert {point["plan"] for point in json.loads(printed(capsys, *given, "fc4=2"))["points"]} == {"fc4=2"}
+    assert {point["plan"] for point in json.loads(printed(capsys, *given, "data"))["points"]} == {"data"}
+
+
+def test_threads_leaves_and_ranks_of_a_node_are_taken(capsys):
+    given = ("--model", "digits", "--nodes", "2", "--batch", "64", "--threads", "3", "--leaves", "32")
+    table = json.loads(printed(capsys, *given, "--ranks-per-node", "4", "--json"))
+    assert (table["threads"], table["leaves"], table["ranks_per_node"]) == (3, 32, 4)
+    assert table["command"].startswith("mpirun -n 8 ")
+
+
+def test_the_minibatch_is_the_recipes_unless_given(capsys):
+    assert json.loads(printed(capsys, "--model", "cd_dnn", "--json"))["batch"] == 1024
+
+
+def test_a_sweep_is_a_table_and_a_picture(capsys, tmp_path):
+    given = ("--model", "digits", "--batch", "64", "--sweep", "nodes=1..4")
+    for name, first in (("curve.png", b"\x89PNG"), ("curve.svg", b"<?xml")):
+        text = printed(capsys, *given, "--out", str(tmp_path / name))
+        assert (tmp_path / name).read_bytes().startswith(first)
+    assert [line.split()[0] for line in text.splitlines()[3:6]] == ["1", "2", "4"]
+    rows = json.loads(printed(capsys, *given, "--json"))["rows"]
+    assert [row["nodes"] for row in rows] == [1, 2, 4]
+
+
+def test_the_picture_shows_the_papers_point(capsys, tmp_path):
+    given = ("--model", "vgg_a", "--batch", "512", "--cluster", "cori_phase1", "--sweep", "nodes=1,128")
+    text = printed(capsys, *given, "--out", str(tmp_path / "curve.svg"))
+    assert text.splitlines()[2].endswith("paper")
+    assert text.splitlines()[4].endswith("90.0")
+    svg = (tmp_path / "curve.svg").read_text()
+    assert "<!-- paper -->" in svg
+    assert "<!-- ideal -->" in svg
+
+
+@pytest.mark.parametrize("nodes", ["1", "3", "4"])
+def test_the_trace_is_explained_as_predicted(capsys, tmp_path, nodes):
+    path = tmp_path / "trace.json"
+    given = ("--model", "digits", "--nodes", nodes, "--json", "--trace", str(path))
+    predicted = json.loads(printed(capsys, *given))["points"][0]["where_the_time_went"]
+    explained = explain_trace(read_trace(path), path).to_json()
+    assert (explained["hidden_share"] is None) == (nodes == "1")
+    for name in ("step_seconds", "forward_seconds", "exposed_communication_seconds", "hidden_share"):
+        if predicted[name] is None:
+            continue
+        assert explained[name] == pytest.approx(predicted[name], rel=1e-3, abs=1e-7), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vgg"], 'error: model: got "vgg" (did you mean "vgg_a"?)'),
+        (["--nodes", "0"], "error: nodes: got 0; must be at least 1"),
+        (["--nodes", "512", "--batch", "256"], "error: batch: 256 samples are too few for 512 ranks"),
+        (["--nodes", "8", "--batch", "100"], "error: batch: 100 does not divide into 16 leaves"),
+        (["--cluster", "cori_phase2"], 'error: cluster: got "cori_phase2" (did you mean "cori_phase1"?)'),
+        (["--nodes", "4", "--plan", "fc6=3"], "error: plan: fc6=3: 3 parts; must be a power of two"),
+        (["--plan", "magic"], 'error: plan: got "magic"'),
+        (["--sweep", "nodes=x"], 'error: sweep: got "nodes=x"'),
+        (["--sweep", "nodes=1..4", "--nodes", "4"], "error: sweep: goes with neither --nodes nor --trace"),
+        (["--out", "curve.png"], "error: out: a curve is drawn of a sweep"),
+        (["--trace", "/nowhere/at/all"], "error: trace: /nowhere/at/all: cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, arguments, message):
+    assert refused(capsys, *arguments).startswith(message)
+
+
+def test_an_unknown_option_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--nodse", "4"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == ("error: unrecognized arguments: --nodse 4; --help lists all options\n")
+
+
+def test_a_picture_of_another_kind_or_without_matplotlib_is_refused(capsys, tmp_path, monkeypatch):
+    given = ("--model", "digits", "--sweep", "nodes=1", "--out")
+    assert main([*given, str(tmp_path / "curve.gif")]) == 2
+    assert "must end in .png or .svg" in capsys.readouterr().err
+    really = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError
+        return really(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main([*given, str(tmp_path / "curve.png")]) == 2
+    assert "pip install 'lockstep-sgd[plot]'" in capsys.readouterr().err
