@@ -16,6 +16,7 @@ from bench import (
     kernels,
     leaves,
     machine,
+    paper,
     peak,
     scaling,
     startup,
@@ -28,6 +29,7 @@ COMMANDS = {
     "hosts": hosts.main,
     "kernels": kernels.main,
     "leaves": leaves.main,
+    "paper": paper.main,
     "scaling": scaling.main,
     "startup": startup.main,
 }
