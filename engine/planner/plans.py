@@ -11,19 +11,22 @@ from engine.planner import balance
 from engine.planner.cluster import Cluster
 from engine.planner.costs import Costs
 from layers.layer import Layer, Shape
+from layers.linear import Linear
 
 
 def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
-    """Return data parallelism and, for each number of parts M, two sets of nodes to split in so many.
+    """Return data parallelism and, for each number of parts M, some sets of nodes to split in so many.
 
-    They are the nodes for which the equations count fewer bytes that way, and all that can be split.
+    They are the nodes for which the equations count fewer bytes that way, all fully connected ones, and all
+    that can be split.
     """
     found = [Plan()]
     parts = 2
     while ranks % parts == 0:
         able = [node for node in graph if is_able(node.layer, parts)]
         fewer = [node for node in able if _saves_bytes(graph, node, batch, ranks, parts)]
-        for nodes in (fewer, able):
+        connected = [node for node in able if isinstance(node.layer, Linear)]
+        for nodes in (fewer, connected, able):
             plan = Plan({node.name: parts for node in nodes})
             if plan not in found:
                 found.append(plan)

@@ -108,7 +108,7 @@ def promising(design: Design, cluster: Cluster, *, most: int = PROMISING) -> lis
 
 def assembled(design: Design) -> Graph:
     """Return the network as its kernels see it, before nodes are handed to ranks."""
-    graph = set_convolutions(MODELS[design.model](), design.conv)
+    graph = set_convolutions(MODELS[design.model](), design.conv, feature_leaves=1)
     return fuse(graph) if design.fuse else graph
 
 

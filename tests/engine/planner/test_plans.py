@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from engine.models import MODELS
+from engine.passes.convolution import set_convolutions
 from engine.passes.fusion import fuse
 from engine.planner.cluster import Channel, read_cluster
 from engine.planner.costs import Costs
@@ -27,6 +28,14 @@ def test_every_plan_fits_graph_and_ranks_and_none_comes_twice(model, ranks):
     assert len(found) > 1 or ranks == 1 or model == "cifar10"
     for plan in found:
         plan.check(graph, ranks)
+
+
+def test_convolutions_are_split_where_the_equations_say_so_and_the_sums_are_cut():
+    graph = fuse(set_convolutions(MODELS["vgg_a"](), "auto", 4))
+    found = {str(plan) for plan in plans(graph, 16, 64)}
+    fully_connected = "fc6=4,fc7=4,fc8=4"
+    assert {fully_connected, f"conv5_1=4,conv5_2=4,{fully_connected}"} < found
+    assert not any("conv" in str(plan) for plan in plans(fuse(MODELS["vgg_a"]()), 16, 64))
 
 
 def test_the_plan_of_least_bytes_is_that_of_the_equations():
