@@ -165,7 +165,7 @@ def _filled(line: str) -> list[str]:
     """Break a line of prose."""
     if len(line) <= _WIDTH or not line.startswith("  "):
         return [line]
-    return textwrap.wrap(line, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return textwrap.wrap(line.strip(), _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _name(row: Row) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from comm import failure
+from comm.communicator import Communicator
+from comm.threads import alone
+from engine.affinity import cores
 from engine.errors import UserError
 from engine.fields import did_you_mean, one_of
 from engine.hybrid import AUTO, Plan
@@ -17,8 +20,10 @@ from engine.paths import expand
 from engine.picture import draw_curve
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
+from engine.planner.design import Design
+from engine.planner.plans import plans
 from engine.planner.report import Report
-from engine.planner.search import Point, search, starting_point
+from engine.planner.search import Point, check_minibatch, default_leaves, search, starting_point
 from engine.planner.sweep import Sweep, read_nodes
 from engine.recipe import read_recipe, shipped
 from engine.trace_file import check_writable, write_spans
@@ -32,6 +37,8 @@ examples:
   python -m engine.plan --model vgg_a --batch 512 --cluster cori_phase1 --sweep nodes=1..256 --out curve.png
   python -m engine.plan --model overfeat_fast --nodes 3 --cluster my.toml --json
   python -m engine.plan --model vgg_a --nodes 16 --batch 256 --cluster aws_c4_8xlarge --trace step.json
+  mpirun -n 2 python -m engine.plan --measure --model vgg_a --nodes 16 --batch 256 --out mine.toml
+  python -m engine.plan --model vgg_a --nodes 16 --batch 256 --cluster mine.toml
 
 Nothing is trained and no cluster is needed: steps are simulated, with the engine's own schedule, on the
 description of a cluster: {", ".join(shipped_clusters())}, or a TOML file
@@ -91,21 +98,72 @@ def _parser() -> argparse.ArgumentParser:
         "--trace", metavar="FILE", help="write the steps of the best design point for engine.explain"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="under mpirun: measure the machines at hand, kernels and messages, and write a cluster to --out",
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
+    world = _world() if options.measure else alone()
+    if world is None:
+        return 2
     try:
-        _plan(options)
+        if options.measure:
+            _measure(world, options)
+        else:
+            _plan(options)
     except UserError as error:
-        failure.say_error(str(error))
+        if world.rank == 0:
+            failure.say_error(str(error))
         return 2
     except KeyboardInterrupt:
         failure.say_interrupted()
         return failure.INTERRUPTED
     return 0
+
+
+def _world() -> Communicator | None:
+    """Start MPI, and see to it that all ranks end when one does; None where that fails."""
+    from comm import mpi  # noqa: PLC0415 -- only to measure
+
+    try:
+        world = mpi.world()
+    except mpi.LaunchError as error:
+        failure.say_error(str(error))
+        return None
+    failure.install(world)
+    return world
+
+
+def _measure(world: Communicator, options: argparse.Namespace) -> None:
+    """Measure what the network would need on so many nodes, data parallel and split; rank 0 writes it."""
+    from engine.measure import measure  # noqa: PLC0415 -- imports the kernels
+
+    _check(options)
+    if options.out is None or options.sweep is not None:
+        raise UserError("measure: writes a cluster: give --out FILE.toml, and no --sweep")
+    path = expand(options.out, "out")
+    ranks = world.size if options.nodes is None else options.nodes * (options.ranks_per_node or 1)
+    leaves = options.leaves or default_leaves(ranks)
+    batch = options.batch if options.batch is not None else _usual_batch(options.model)
+    check_minibatch(ranks, batch, leaves)
+    threads = options.threads or cores(world).threads(beside=world.size > 1)
+    designs = [
+        Design(options.model, ranks, batch, leaves, plan, threads)
+        for plan in plans(MODELS[options.model](), ranks, batch)
+    ]
+    found = measure(world, designs, name=path.stem)
+    if world.rank == 0:
+        try:
+            path.write_text(found.to_toml(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"out: {path}: cannot be written: {error.strerror}") from error
+        print(f"{found.description}: {path}")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -137,7 +195,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(
             "sweep: goes with neither --nodes nor --trace, which are for a single number of nodes"
         )
-    if options.sweep is None and options.out is not None:
+    if options.sweep is None and options.out is not None and not options.measure:
         raise UserError("out: a curve is drawn of a sweep: add --sweep nodes=1..256")
 
 

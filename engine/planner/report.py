@@ -194,7 +194,10 @@ def command(design: Design) -> str:
 
 
 def _explained(gained: dict[str, float]) -> str:
-    parts = [f"{saved:.1%} from {name}" for name, saved in sorted(gained.items(), key=lambda item: -item[1])]
+    parts = [
+        f"{max(saved, 0.0):.1%} from {name}"
+        for name, saved in sorted(gained.items(), key=lambda item: -item[1])
+    ]
     return f"twice as good, the step would be shorter by {', '.join(parts)}"
 
 

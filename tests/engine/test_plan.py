@@ -2,11 +2,15 @@
 
 import builtins
 import json
+from functools import partial
 
 import pytest
 
+from comm.threads import alone
+from engine import measure, plan
 from engine.explain import explain_trace
 from engine.plan import main
+from engine.planner.cluster import read_cluster
 from engine.trace_file import read_trace
 
 
@@ -79,6 +83,20 @@ def test_the_picture_shows_the_papers_point(capsys, tmp_path):
     svg = (tmp_path / "curve.svg").read_text()
     assert "<!-- paper -->" in svg
     assert "<!-- ideal -->" in svg
+
+
+def test_what_is_measured_is_a_cluster_to_plan_with(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_world", alone)
+    monkeypatch.setattr(measure, "measure", partial(measure.measure, seconds=0.01))
+    path = tmp_path / "mine.toml"
+    given = ("--model", "digits", "--nodes", "2", "--batch", "64")
+    printed(capsys, *given, "--measure", "--out", str(path))
+    described = read_cluster(str(path))
+    assert described.name == "mine"
+    assert {kernel.samples for kernel in described.kernels} >= {32, 64}, "data parallel, and split over two"
+    assert json.loads(printed(capsys, *given, "--cluster", str(path), "--json"))["cluster"] == "mine"
+    assert main([*given, "--measure"]) == 2
+    assert "give --out FILE.toml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("nodes", ["1", "3", "4"])
