@@ -29,7 +29,8 @@ _ASSUMPTIONS = (
     "The paper's schedule: convolutions data parallel; fully connected layers in groups of the size for "
     "which the equations count the fewest bytes, of those that this engine can form (one size for all "
     "layers, up to 16 ranks for 4,096 outputs, 8 for 1,000); messages first come, first served, beside the "
-    "computation, in this engine's chunks; one rank a node, one core of it left to communication.",
+    "computation, in this engine's chunks; the way back of activations goes beside the gradient of the "
+    "weights, as in this engine; one rank a node, one core of it left to communication.",
     "Ours: the plan, and the sizes of buckets and chunks, that engine.plan finds; what is needed first "
     "goes first.",
     "Speed-up is over one node that does the whole minibatch. On Ethernet the paper's minibatch is not "
