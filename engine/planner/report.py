@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from comm.collectives import CHUNK_FLOATS
 from engine.model import BUCKET_FLOATS
 from engine.planner.cluster import Cluster
-from engine.planner.design import CHUNK_FLOATS, Design
+from engine.planner.design import Design
 from engine.planner.plans import most_samples
 from engine.planner.search import Point, bound, gains, starved
 from engine.recipe import FLOATS_PER_KIB

@@ -122,6 +122,6 @@ def test_the_command_trains_what_was_found():
         words = command(design).split()
         assert words[:7] == ["mpirun", "-n", "4", "python", "-m", "engine.train", "cd_dnn"]
         changes = _overrides(_parser().parse_args(words[6:]))
-        assert changes.pop("chunk_kib", 1024) * 256 == design.chunk_floats
+        assert changes.pop("chunk_kib", 512) * 256 == design.chunk_floats
         assert changes.pop("bucket_kib", 256) * 256 == design.bucket_floats
         assert changes == {"batch": 1024, "leaves": 16, "threads": 17, "plan": str(best.plan)}
