@@ -290,3 +290,15 @@ def test_a_cold_cache_is_said_before_the_wait(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(trainer, "cache_is_cold", lambda cold=cold: cold)
         trained(tmp_path / str(cold))
         assert ("compiling kernels (first run on this machine)" in capsys.readouterr().err) == cold
+
+
+def test_sizes_of_messages_and_the_plan_of_a_cluster_change_no_bit(tmp_path):
+    def trained(name, **changes):
+        changes = {"epochs": 0, "steps": 3, "threads": 1, "out": str(tmp_path / name), **changes}
+        results, *_ = run_ranks(2, lambda world: run(world, lambda: new_run("digits", changes)))
+        return results
+
+    usual = trained("usual")
+    other = trained("other", bucket_kib=0, chunk_kib=1, plan="auto", cluster="aws_c4_8xlarge")
+    assert other["plan"] == "fc4=2"
+    assert other["weights_sha256"] == usual["weights_sha256"]

@@ -129,3 +129,17 @@ def test_a_binary_recipe_file_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UserError, match="is not a text file"):
         read_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chunk_kib": 0}, r"^chunk_kib: got 0; must be at least 1$"),
+        ({"chunk_kib": -1}, r"^chunk_kib: got -1; must be at least 0 and at most 1048576$"),
+        ({"bucket_kib": 1 << 21}, r"^bucket_kib: got 2097152; must be at least 0 and at most 1048576$"),
+    ],
+)
+def test_sizes_of_messages_out_of_range_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        Recipe(epochs=1, **change).check(MODELS)
+    assert set(change) <= set(Recipe.NOT_IN_THE_BITS)
