@@ -23,6 +23,7 @@ from engine.planner.search import (
     starved,
 )
 from engine.planner.simulator import simulate
+from engine.recipe import FLOATS_PER_KIB, Recipe
 from tests.engine.planner.clusters import cluster
 
 
@@ -145,3 +146,9 @@ def test_few_samples_starve_the_kernels():
     assert starved(single, single) == 1.0
     assert starved(some, single) < 1.25
     assert starved(few, single) > 2.0, "all weights are read for one sample"
+
+
+def test_a_recipe_has_the_sizes_of_messages_that_a_design_has_unasked():
+    design = starting_point("digits", 2, 64, cluster())
+    assert Recipe().chunk_kib * FLOATS_PER_KIB == design.chunk_floats
+    assert Recipe().bucket_kib * FLOATS_PER_KIB == design.bucket_floats

@@ -10,6 +10,7 @@ from engine.planner.cluster import read_cluster
 from engine.planner.report import Report, command
 from engine.planner.search import Point, search, starting_point
 from engine.planner.sweep import Sweep, read_nodes
+from engine.recipe import FLOATS_PER_KIB, Recipe
 from engine.train import _overrides, _parser
 
 AWS = read_cluster("aws_c4_8xlarge")
@@ -122,6 +123,6 @@ def test_the_command_trains_what_was_found():
         words = command(design).split()
         assert words[:7] == ["mpirun", "-n", "4", "python", "-m", "engine.train", "cd_dnn"]
         changes = _overrides(_parser().parse_args(words[6:]))
-        assert changes.pop("chunk_kib", 512) * 256 == design.chunk_floats
-        assert changes.pop("bucket_kib", 256) * 256 == design.bucket_floats
+        assert changes.pop("chunk_kib", Recipe().chunk_kib) * FLOATS_PER_KIB == design.chunk_floats
+        assert changes.pop("bucket_kib", Recipe().bucket_kib) * FLOATS_PER_KIB == design.bucket_floats
         assert changes == {"batch": 1024, "leaves": 16, "threads": 17, "plan": str(best.plan)}
