@@ -84,7 +84,7 @@ def test_one_rank_that_stands_for_all_takes_the_time_of_all(plan, machines):
 
 
 def test_a_simulation_is_deterministic():
-    point, place = design(ranks=3, batch=48), cluster(network=GIGABIT)
+    point, place = design("cifar10", ranks=3, batch=48), cluster(network=GIGABIT)
     assert simulate(point, place) == simulate(point, place)
     noisy = [simulate(point, place, noise=0.1, seed=seed).step_seconds for seed in (1, 1, 2)]
     assert noisy[0] == noisy[1] != noisy[2]
