@@ -12,6 +12,7 @@ from bench.peak import Gauge, Timing
 from bench.setup import Setup, prepare
 from bench.shapes import PASSES, Problem, select
 from bench.work import executed_flops, is_winograd
+from engine.recipe import ALGORITHMS
 from layers.kernels.threads import Threads
 
 DEFAULT_LEAVES = 16  # of a recipe
@@ -21,6 +22,7 @@ examples:
   python -m bench.kernels vgg_a:conv3             all layers whose name contains it
   python -m bench.kernels 'vgg_a:conv*' 'gemm:*'  patterns
   python -m bench.kernels overfeat --pass backward_weights --leaves 16
+  python -m bench.kernels overfeat_fast:conv --conv direct   beside the same with Winograd
   python -m bench.kernels fc --minibatch 1        weights once through memory
   python -m bench.kernels --list                  the names, and nothing else
 
@@ -63,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         help="leaves of the weight gradient's sum; default 16, or fewer",
     )
     parser.add_argument("--samples", type=int, default=5, metavar="N", help="samples of each pass; default 5")
+    parser.add_argument(
+        "--conv", choices=ALGORITHMS, default="auto", help="direct: no Winograd; default auto, as in recipes"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     parser.add_argument("--list", action="store_true", help="print the problems that would run")
     return parser
@@ -121,7 +126,7 @@ def _measure(
     chosen: Sequence[Problem], gauge: Gauge, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     for original in chosen:
-        problem = original.at(options.minibatch or original.minibatch)
+        problem = original.at(options.minibatch or original.minibatch).with_convolution(options.conv)
         setup = prepare(problem, gauge.threads, leaves=_leaves(problem.minibatch, options.leaves))
         for direction in problem.passes():
             setup.run(direction)  # also the passes left out: a later one may read what this one writes

@@ -42,6 +42,12 @@ class Problem:
         """Return the problem at another minibatch."""
         return replace(self, minibatch=minibatch)
 
+    def with_convolution(self, algorithm: str) -> "Problem":
+        """Return the problem with a convolution of this algorithm, "auto" or "direct"; others as they are."""
+        if not isinstance(self.layer, Conv2d):
+            return self
+        return replace(self, layer=replace(self.layer, algorithm=algorithm))
+
     def passes(self) -> tuple[str, ...]:
         """Return the passes that a training step runs."""
         trains = bool(self.layer.parameters(*self.inputs))

@@ -95,6 +95,18 @@ def test_a_description_tells_only_of_rates_that_were_measured_beside_the_results
     assert plain["threads"] == 1
 
 
+def test_kernels_leaves_winograd_out_where_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {}
+    for algorithm in ("auto", "direct"):
+        arguments = ["vgg_a:conv5_2", "--minibatch", "16", "--pass", "forward", "--samples", "1", "--json"]
+        assert kernels.main([*arguments, "--conv", algorithm]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        found[algorithm] = row["winograd"]
+        direct = row["gflops_executed"] == pytest.approx(row["gflops_effective"])
+        assert direct == (algorithm == "direct")
+    assert found == {"auto": True, "direct": False}
+
+
 def test_kernels_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert kernels.main([TINY, "--pass", "forward", "--samples", "1"]) == 0
     _, head, row = capsys.readouterr().out.splitlines()
