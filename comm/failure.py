@@ -82,6 +82,11 @@ def say_interrupted() -> None:
     _say("interrupted")
 
 
+def leave_output() -> None:
+    """Write to nobody from now on: who read the output has gone, and Python would try again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def agree(communicator: "Communicator", error: str | None) -> str | None:
     """Give this rank's error, if any; get that of the first rank that has one (collective)."""
     return next((each for each in communicator.gather_objects(error) if each is not None), None)

@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _explain(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        failure.leave_output()
     except UserError as error:
         failure.say_error(str(error))
         return 2

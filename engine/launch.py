@@ -1,6 +1,5 @@
 """From a start to a finished run: check everything on all ranks, agree, then train."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -149,8 +148,8 @@ def _say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> 
     shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
     try:
         print(to_json({name: results[name] for name in shown}), flush=True)
-    except BrokenPipeError:  # nobody reads; Python tries once more when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        failure.leave_output()
     if traced is not None:
         print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
     end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"

@@ -117,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _measure(world, options)
         else:
             _plan(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        failure.leave_output()
     except UserError as error:
         if world.rank == 0:
             failure.say_error(str(error))

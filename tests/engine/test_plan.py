@@ -2,6 +2,8 @@
 
 import builtins
 import json
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -34,6 +36,15 @@ def test_help_teaches_by_example(capsys):
     shown = capsys.readouterr().out
     assert "  python -m engine.plan --model vgg_a --nodes 128" in shown.split("examples:")[1]
     assert "cori_phase1" in shown
+
+
+def test_a_reader_that_closes_its_end_is_no_error():
+    command = f"{sys.executable} -m engine.plan --model digits --nodes 2 --batch 64 | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
 
 
 def test_the_table_and_the_json_say_the_same(capsys):
