@@ -16,7 +16,7 @@ from bench.hosts import cluster, leave_on_signals
 from bench.link import LinkFigures
 from bench.namespaces import parse_rate
 from comm import mpi
-from comm.collectives import Collectives, run_alone
+from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives, run_alone
 from comm.communicator import Communicator
 from comm.tree import Tree
 from tests.mpi.launch import REPOSITORY, mpirun
@@ -72,8 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--floats", type=int, action="append", metavar="N", help="only this size; repeatable")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each; default 9")
-    parser.add_argument("--chunk-floats", type=int, default=1 << 18, metavar="N", help="of our messages")
-    parser.add_argument("--chunks-in-flight", type=int, default=4, metavar="N", help="of ours; default 4")
+    parser.add_argument(
+        "--chunk-floats", type=int, default=CHUNK_FLOATS, metavar="N",
+        help=f"of our messages; default {CHUNK_FLOATS}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--chunks-in-flight", type=int, default=CHUNKS_IN_FLIGHT, metavar="N",
+        help=f"of ours; default {CHUNKS_IN_FLIGHT}",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     return parser
 
