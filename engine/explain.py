@@ -5,10 +5,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from comm import failure
 from engine.breakdown import Breakdown, combine
+from engine.command import Parser
 from engine.errors import UserError
 from engine.paths import expand
 from engine.run_folder import RESULTS
@@ -29,16 +30,8 @@ The whole trace opens in https://ui.perfetto.dev. Exit codes: 0 done, 2 a mistak
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        failure.say_error(f"{message}; --help lists all options")
-        sys.exit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m engine.explain",
         description="Say where the time of a run went, from its folder or its trace.",
         epilog=_EPILOG,

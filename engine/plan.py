@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from comm import failure
 from comm.communicator import Communicator
 from comm.threads import alone
 from engine.affinity import cores
+from engine.command import Parser, start_ranks
 from engine.errors import UserError
 from engine.fields import did_you_mean, one_of
 from engine.hybrid import AUTO, Plan
@@ -53,16 +53,8 @@ Exit codes: 0 done; 2 a mistake in what was given, such as a minibatch too small
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        failure.say_error(f"{message}; --help lists all options")
-        sys.exit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m engine.plan",
         description="Predict how fast a network trains on some nodes of a cluster, and find the best plan.",
         epilog=_EPILOG,
@@ -109,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    world = _world() if options.measure else alone()
+    world = start_ranks() if options.measure else alone()
     if world is None:
         return 2
     try:
@@ -128,19 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failure.say_interrupted()
         return failure.INTERRUPTED
     return 0
-
-
-def _world() -> Communicator | None:
-    """Start MPI, and see to it that all ranks end when one does; None where that fails."""
-    from comm import mpi  # noqa: PLC0415 -- only to measure
-
-    try:
-        world = mpi.world()
-    except mpi.LaunchError as error:
-        failure.say_error(str(error))
-        return None
-    failure.install(world)
-    return world
 
 
 def _measure(world: Communicator, options: argparse.Namespace) -> None:

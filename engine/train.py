@@ -1,13 +1,12 @@
 """The command ``python -m engine.train``: train a network, alone or under mpirun or srun."""
 
 import argparse
-import os
 import sys
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from comm import failure
+from engine.command import Parser, start_ranks
 from engine.errors import UserError
 from engine.recipe import shipped
 
@@ -93,24 +92,8 @@ run.json (the results) and checkpoints/. Exit codes: 0 done, 2 a mistake in what
 """
 
 
-_SILENCE_S = 1.0  # the first rank to leave makes mpirun end all: rank 0 must have spoken by then
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, and only once for all ranks."""
-
-    def error(self, message: str) -> NoReturn:
-        from comm import mpi  # noqa: PLC0415 -- as in `_world`
-
-        if mpi.launched_rank(os.environ) == 0:
-            failure.say_error(f"{message}; --help lists all options")
-        else:
-            time.sleep(_SILENCE_S)
-        sys.exit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m engine.train",
         description="Train a network by synchronous SGD. The weights are the same, bit for bit, on any "
         "number of ranks and threads.",
@@ -150,24 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     try:
         options = _parser().parse_args(arguments)
-        world = _world()
-    except KeyboardInterrupt:  # later ones are answered by what `_world` has installed
+        world = start_ranks()
+    except KeyboardInterrupt:  # later ones are answered by what `start_ranks` has installed
         failure.say_interrupted()
         return failure.INTERRUPTED
     return 2 if world is None else _train(world, options)
-
-
-def _world() -> "Communicator | None":
-    """Start MPI, and see to it that all ranks end when one does; None where that fails."""
-    from comm import mpi  # noqa: PLC0415 -- after --help, which must be quick
-
-    try:
-        world = mpi.world()
-    except mpi.LaunchError as error:
-        failure.say_error(str(error))
-        return None
-    failure.install(world)
-    return world
 
 
 def _train(world: "Communicator", options: argparse.Namespace) -> int:
