@@ -5,7 +5,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,9 @@ def _say(options: argparse.Namespace, text: str) -> None:
 def designs(model: str, place: Place) -> list[Design]:
     """Return what is compared of a model at a place."""
     data = Design(model, place.ranks, BATCHES[model], LEAVES, Plan(), place.threads)
-    found = [data, Design(**{**vars(data), "overlap": False})]
+    found = [data, replace(data, overlap=False)]
     if model in _SPLIT:
-        found.append(Design(**{**vars(data), "plan": Plan(dict.fromkeys(_SPLIT[model], 2))}))
+        found.append(replace(data, plan=Plan(dict.fromkeys(_SPLIT[model], 2))))
     return found
 
 

@@ -11,14 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NoReturn, final
 
-from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from comm.communicator import Communicator, Message, Transfer
-from comm.grid import Grid
 from comm.steps import Steps
-from comm.tree import Tree
 from engine.arrays import blocks, touch
-from engine.assembly import assemble
 from engine.data.loader import Loader
 from engine.data.sampler import Sampler
 from engine.data.synthetic import Synthetic
@@ -27,16 +23,15 @@ from engine.graph import Node
 from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
-from engine.models import MODELS
 from engine.passes.trace import time_layers
-from engine.passes.wrapped import WrappedLayer
+from engine.passes.wrapped import unwrapped
 from engine.planner.costs import load_problem, loss_problem, problem
 from engine.planner.design import Design
-from engine.recipe import Recipe
+from engine.planner.program import Members, assemble_rank
 from engine.step import train_step
 from engine.trace import BACKWARD_WEIGHTS, FORWARD, PASS, Recorder, Span
 from layers.kernels.threads import Threads
-from layers.layer import Array, Context, Layer
+from layers.layer import Array, Context
 from layers.linear import Linear
 
 WARM_STEPS, LEAST_STEPS = 2, 3
@@ -88,18 +83,17 @@ class Rehearsal:
     def __init__(self, design: Design, rank: int, cores: tuple[int, ...] | None = None):
         self._design, self._cores = design, cores
         self._recorder, queue = Recorder(keep=True), _Idle()
-        network = MODELS[design.model]()
-        design.plan.check(network, design.ranks)
         parts = design.plan.parts
         group, part = divmod(rank, parts)
-        world = Collectives(_Alone(rank, design.ranks), Tree.of(design.ranks, design.leaves))
-        grid = Grid.joined(world, _Alone(part, parts), _Alone(group, design.ranks // parts))
-        recipe = Recipe(conv=design.conv, fuse=design.fuse)
-        graph = time_layers(assemble(network, recipe, design.plan, grid, queue), self._recorder)
+        members = Members(
+            _Alone(rank, design.ranks), _Alone(part, parts), _Alone(group, design.ranks // parts)
+        )
+        graph, grid = assemble_rank(design, members, queue)
+        graph = time_layers(graph, self._recorder)
         self._nodes = {node.name: node for node in graph}
         self._model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
         self._memory = Memory(self._model, design.batch, grid, design.threads)
-        self._loss = Loss(self._memory, design.batch, world, queue)
+        self._loss = Loss(self._memory, design.batch, grid.world, queue)
 
     def problems(self) -> set[Problem]:
         """Return what a step would measure."""
@@ -160,7 +154,7 @@ class Rehearsal:
         flop = node.layer.flops(*self._memory[node.name].shapes) * key[1]
         if flop:
             kind = CONVOLUTION
-            if isinstance(_inner(node), Linear):
+            if isinstance(unwrapped(node.layer), Linear):
                 kind = FULLY_CONNECTED
             elif direction == BACKWARD_WEIGHTS:
                 kind = WEIGHT_GRADIENT
@@ -168,7 +162,7 @@ class Rehearsal:
 
     def _problem(self, node: Node) -> Problem:
         at = self._memory[node.name]
-        return problem(_inner(node), at.shapes), len(at.samples), self._design.threads
+        return problem(unwrapped(node.layer), at.shapes), len(at.samples), self._design.threads
 
 
 def merged(many: Sequence[Times]) -> Times:
@@ -182,10 +176,6 @@ def merged(many: Sequence[Times]) -> Times:
             for direction, seconds in passes.items():
                 total.note(key, direction, *seconds)
     return total
-
-
-def _inner(node: Node) -> Layer:
-    return node.layer.layer if isinstance(node.layer, WrappedLayer) else node.layer
 
 
 def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from engine.exchange import Exchange
-from engine.passes.wrapped import WrappedLayer
+from engine.passes.wrapped import unwrapped
 from engine.planner.balance import FLOAT, Extents, extents
 from engine.planner.cluster import Cluster, Kernel
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
@@ -63,7 +63,7 @@ class Costs:
         samples
             That its output has on this rank.
         """
-        return self._passes(_unwrapped(layer), inputs, samples)
+        return self._passes(unwrapped(layer), inputs, samples)
 
     def load(self, samples: int, shape: Shape) -> float:
         """Return the seconds that the samples take into the blocked layout."""
@@ -154,7 +154,7 @@ Nominal = Callable[[int, int], Passes]
 
 def problem(layer: Layer, inputs: tuple[Shape, ...]) -> str:
     """Return what a layer is to its kernels: one text for all that cost the same, whatever their names."""
-    layer = _unwrapped(layer)
+    layer = unwrapped(layer)
     parts = f" x{layer.parts}" if isinstance(layer, Exchange) else ""
     return f"{_described(layer)}{parts} of {' '.join(str(list(shape)) for shape in inputs)}"
 
@@ -167,12 +167,6 @@ def load_problem(shape: Shape) -> str:
 def loss_problem(classes: int) -> str:
     """Return the same of the loss."""
     return f"loss of [{classes}]"
-
-
-def _unwrapped(layer: Layer) -> Layer:
-    while isinstance(layer, WrappedLayer):
-        layer = layer.layer
-    return layer
 
 
 def _described(layer: Any) -> str:

@@ -89,6 +89,23 @@ class Members:
     data: Communicator
 
 
+def assemble_rank(design: Design, members: Members, queue: CommandQueue) -> tuple[Graph, Grid]:
+    """Return the graph that a rank of a design point runs, and its place among the others.
+
+    Raises
+    ------
+    UserError, ValueError
+        See `record`.
+    """
+    network = MODELS[design.model]()
+    design.plan.check(network, design.ranks)
+    tree = Tree.of(design.ranks, design.leaves)
+    world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
+    grid = Grid.joined(world, members.model, members.data)
+    recipe = Recipe(conv=design.conv, fuse=design.fuse)
+    return assemble(network, recipe, design.plan, grid, queue), grid
+
+
 def record(design: Design, costs: Costs, members: Members, update: Update, *, steps: int) -> list[Operation]:
     """Return what a rank of a design point does in so many steps.
 
@@ -103,20 +120,15 @@ def record(design: Design, costs: Costs, members: Members, update: Update, *, st
         A plan that the network or the number of ranks does not allow, or more ranks than leaves.
     """
     operations: list[Operation] = []
-    network = MODELS[design.model]()
-    design.plan.check(network, design.ranks)
     queue = _Notes(operations)
-    tree = Tree.of(design.ranks, design.leaves)
-    world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
-    grid = Grid.joined(world, members.model, members.data)
-    recipe = Recipe(conv=design.conv, fuse=design.fuse)
-    graph = hide_exchanges(_price(assemble(network, recipe, design.plan, grid, queue), costs, operations))
+    graph, grid = assemble_rank(design, members, queue)
+    graph = hide_exchanges(_price(graph, costs, operations))
     model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
     memory = _PricedMemory(model, design.batch, grid, design.threads)
     memory.price = lambda samples: operations.append(
         Compute(costs.load(samples, graph.input_shape), INPUT_NODE)
     )
-    loss = _PricedLoss(memory, design.batch, world, queue)
+    loss = _PricedLoss(memory, design.batch, grid.world, queue)
     loss.price = lambda samples: operations.append(
         Compute(costs.loss(samples, graph.output_shape[0]), LOSS_NODE)
     )
