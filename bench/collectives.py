@@ -17,7 +17,7 @@ from bench.link import LinkFigures
 from bench.namespaces import parse_rate
 from comm import mpi
 from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives, run_alone
-from comm.communicator import Communicator
+from comm.communicator import Communicator, Window
 from comm.tree import Tree
 from tests.mpi.launch import REPOSITORY, mpirun
 
@@ -52,6 +52,9 @@ examples:
 Both sides work on the same buffers in turns, in one job; a sample is the time of the slowest rank from a
 barrier to its end, and what is shown are medians over the rounds. The ratio is MPI's time over ours.
 
+In shared memory ours read each other's buffers, as in training; over TCP, and with --shared-memory off, they
+send messages. MPI moves its own buffers as it sees fit.
+
 With --rate each rank has a host of its own. "of TCP" is the bandwidth that our messages get, over that of
 plain TCP streams between two of these hosts, both ways at once, just before.
 """
@@ -79,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--chunks-in-flight", type=int, default=CHUNKS_IN_FLIGHT, metavar="N",
         help=f"of ours; default {CHUNKS_IN_FLIGHT}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shared-memory", choices=("on", "off"), default="on",
+        help="off: ours send messages within a host too; default on, but not over TCP",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     return parser
@@ -112,7 +119,8 @@ def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dic
     given = [f"--floats={floats}" for floats in options.floats or ()]
     for name in LIMITS:
         given.append(f"--{name.replace('_', '-')}={getattr(options, name)}")
-    command, link = ("-m", "bench.collectives", *given, "--json"), None
+    shared = "off" if transport == "tcp" else options.shared_memory
+    command, link = ("-m", "bench.collectives", *given, f"--shared-memory={shared}", "--json"), None
     if transport in TRANSPORTS:
         done = mpirun(ranks, *command, timeout=_TIMEOUT_S, env=TRANSPORTS[transport])
     else:
@@ -144,10 +152,15 @@ def _finish(options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
 def _measure_here(options: argparse.Namespace) -> int:
     """Measure on the ranks that a launcher has started."""
     world = mpi.world()
-    limits = {"chunk_floats": options.chunk_floats, "chunks_in_flight": options.chunks_in_flight}
-    rows = [
-        row for floats in options.floats or SIZES for row in measure(world, floats, options.rounds, **limits)
-    ]
+    tree = Tree.of(world.size, _LEAVES)
+    ours = Collectives(
+        world.split(0),
+        tree,
+        chunk_floats=options.chunk_floats,
+        chunks_in_flight=options.chunks_in_flight,
+        shared_memory=options.shared_memory == "on",
+    )
+    rows = [row for floats in options.floats or SIZES for row in measure(ours, world, floats, options.rounds)]
     if world.rank == 0:
         if options.json:
             print(json.dumps({"benchmark": "collectives", "rows": rows}))
@@ -156,25 +169,31 @@ def _measure_here(options: argparse.Namespace) -> int:
     return 0 if all(row["right"] for row in rows) else 1
 
 
-def measure(world: Communicator, floats: int, rounds: int, **limits: int) -> list[dict[str, Any]]:
+def measure(ours: Collectives, world: Communicator, floats: int, rounds: int) -> list[dict[str, Any]]:
     """Time one size on all ranks in turns (collective); one row for each of PAIRS, the same on all ranks."""
     from mpi4py import MPI  # noqa: PLC0415 -- as in comm.mpi
 
     theirs = MPI.COMM_WORLD
-    ours = Collectives(world.split(0), Tree.of(world.size, _LEAVES), **limits)
     padded = ours.tree.padded(floats)
-    buffer = np.zeros(padded, np.float32)
+    window = ours.share(padded) or Window(np.zeros(padded, np.float32), {})
+    buffer, peers = window.own, window.peers
     part = np.empty(-(-floats // world.size), np.float32)
     whole, other = (np.zeros(part.size * world.size, np.float32) for _ in range(2))
 
+    def reduce() -> None:
+        run_alone(ours.part_reduce(buffer, peers))
+
+    def broadcast() -> None:
+        run_alone(ours.part_broadcast(buffer, peers))
+
     def both() -> None:
-        run_alone(ours.part_reduce(buffer))
-        run_alone(ours.part_broadcast(buffer))
+        reduce()
+        broadcast()
 
     sides: dict[str, Callable[[], Any]] = {
-        "part_reduce": lambda: run_alone(ours.part_reduce(buffer)),
+        "part_reduce": reduce,
         "Reduce_scatter_block": lambda: theirs.Reduce_scatter_block(whole, part),
-        "part_broadcast": lambda: run_alone(ours.part_broadcast(buffer)),
+        "part_broadcast": broadcast,
         "Allgather": lambda: theirs.Allgather(part, whole),
         "part_reduce + part_broadcast": both,
         "Allreduce": lambda: theirs.Allreduce(whole, other),

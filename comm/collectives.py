@@ -1,20 +1,27 @@
 """Collectives in the order of the fixed tree, over any communicator."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from comm.communicator import CONTROL_TAG, Communicator, Message
+from comm.communicator import CONTROL_TAG, Communicator, Message, Window
 from comm.scheduler import Patience, Scheduler, run
 from comm.steps import Exchange, Steps
 from comm.tree import Tree
 
 CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 17, 8
 """512 KB, eight times: between hosts at 1 Gb/s half as many chunks of 1 MB leave a fifth of the link idle."""
+
+Peers = Mapping[int, npt.NDArray[np.float32]]
+"""The buffers of ranks whose memory this rank can read, by rank."""
+
+_NOBODY: Peers = {}
+_NEAR_CHUNKS = 16  # as long is what is read in another rank's memory: nothing is on the wire meanwhile
+_READY = np.empty(0, np.float32)  # the content of a message that only says so
 
 _TAGS = 1 << 15  # what every MPI has
 
@@ -32,6 +39,8 @@ class Collectives:
         Length of the messages into which buffers are cut; any value gives the same bits.
     chunks_in_flight
         How many chunks of one job travel at most, while an earlier one is added.
+    shared_memory
+        Whether ranks of one host read each other's buffers instead of sending them; the same bits either way.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class Collectives:
         *,
         chunk_floats: int = CHUNK_FLOATS,
         chunks_in_flight: int = CHUNKS_IN_FLIGHT,
+        shared_memory: bool = True,
     ):
         assert communicator.size == tree.ranks
         if chunk_floats < 1 or chunks_in_flight < 1:
@@ -48,15 +58,25 @@ class Collectives:
                 f"chunk_floats={chunk_floats} and chunks_in_flight={chunks_in_flight} must be at least 1"
             )
         self.communicator, self.tree = communicator, tree
-        self._chunk, self._window = chunk_floats, chunks_in_flight
+        self._chunk, self._flying, self._shares = chunk_floats, chunks_in_flight, shared_memory
         self._calls = 0
         self._scratch: list[npt.NDArray[np.float32]] = []  # chunks that no exchange uses
 
     def with_others(self, communicator: Communicator, tree: Tree) -> "Collectives":
         """Return the collectives of another communicator, with the same chunks."""
-        return Collectives(communicator, tree, chunk_floats=self._chunk, chunks_in_flight=self._window)
+        return Collectives(
+            communicator,
+            tree,
+            chunk_floats=self._chunk,
+            chunks_in_flight=self._flying,
+            shared_memory=self._shares,
+        )
 
-    def part_reduce(self, buffer: npt.NDArray[np.float32]) -> Steps:
+    def share(self, floats: int) -> Window | None:
+        """Allocate buffers for `part_reduce` and `part_broadcast`; see `Communicator.share`."""
+        return self.communicator.share(floats) if self._shares else None
+
+    def part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Steps:
         """Sum a buffer over all ranks, each rank keeping its own strips.
 
         Recursive halving, nearest blocks first, so that the pairing is the tree. A rank with a pair of blocks
@@ -68,26 +88,37 @@ class Collectives:
         buffer
             float32 [tree.padded(n)]. At entry: the tree sum over the rank's own leaves. At return: the sum
             over all leaves in `tree.strips_of(rank)`, garbage elsewhere.
+        peers
+            The same buffer of other ranks, see `share`; none of them changes its own before this rank has
+            read there what it needs.
         """
         self._check(buffer)
-        return self._part_reduce(buffer, self._tag())
+        return self._part_reduce(buffer, peers, self._tag())
 
-    def _part_reduce(self, buffer: npt.NDArray[np.float32], tag: int) -> Steps:
-        written: deque[slice] = deque(maxlen=self._window - 1)  # newest first
+    def _part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers, tag: int) -> Steps:
+        written: deque[slice] = deque(maxlen=self._flying - 1)  # newest first
         for level in range(self.tree.levels):
-            for block, partner, kept, given in self._chunks(level, buffer.size, own_first=False):
-                received = self._take_scratch(kept.stop - kept.start)
-                peer = self.tree.owner(partner)
+            for block, partner, kept, given in self._chunks(level, buffer.size, peers, own_first=False):
+                peer, mine = self.tree.owner(partner), buffer[kept]
+                add: Callable[[], object]
+                if peer in peers:
+                    sent, received = _READY, _READY
+                    add = partial(np.add, mine, peers[peer][kept], out=mine)
+                else:
+                    sent, received = buffer[given], self._take_scratch(mine.size)
+                    add = partial(self._add, mine, received)
                 yield Exchange(
                     self.communicator,
-                    [Message(peer, tag + partner % 2, buffer[given])],
+                    [Message(peer, tag + partner % 2, sent)],
                     [Message(peer, tag + block % 2, received)],
-                    partial(self._add, buffer[kept], received),
+                    add,
                     _newer_than(written, given),
+                    bytes_read=mine.nbytes if peer in peers else 0,
                 )
                 written.appendleft(kept)
+        yield from self._until_read(peers, tag)
 
-    def part_broadcast(self, buffer: npt.NDArray[np.float32]) -> Steps:
+    def part_broadcast(self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Steps:
         """Spread each rank's strips to all ranks: recursive doubling, furthest blocks first.
 
         What a rank has had for longest goes first, so that a level begins before the one before has ended.
@@ -96,22 +127,40 @@ class Collectives:
         ----------
         buffer
             float32 [tree.padded(n)]. At entry only the rank's own strips matter; all are filled at return.
+        peers
+            As of `part_reduce`.
         """
         self._check(buffer)
-        return self._part_broadcast(buffer, self._tag())
+        return self._part_broadcast(buffer, peers, self._tag())
 
-    def _part_broadcast(self, buffer: npt.NDArray[np.float32], tag: int) -> Steps:
-        written: deque[slice] = deque(maxlen=self._window - 1)
+    def _part_broadcast(self, buffer: npt.NDArray[np.float32], peers: Peers, tag: int) -> Steps:
+        written: deque[slice] = deque(maxlen=self._flying - 1)
         for level in reversed(range(self.tree.levels)):
-            for block, partner, mine, theirs in self._chunks(level, buffer.size, own_first=True):
-                peer = self.tree.owner(partner)
+            for block, partner, mine, theirs in self._chunks(level, buffer.size, peers, own_first=True):
+                peer, copy = self.tree.owner(partner), None
+                sent, received = buffer[mine], buffer[theirs]
+                if peer in peers:
+                    copy = partial(np.copyto, received, peers[peer][theirs])
+                    sent = received = _READY
                 yield Exchange(
                     self.communicator,
-                    [Message(peer, tag + partner % 2, buffer[mine])],
-                    [Message(peer, tag + block % 2, buffer[theirs])],
-                    unfinished=_newer_than(written, mine),
+                    [Message(peer, tag + partner % 2, sent)],
+                    [Message(peer, tag + block % 2, received)],
+                    copy,
+                    _newer_than(written, mine),
+                    bytes_read=buffer[theirs].nbytes if peer in peers else 0,
                 )
                 written.appendleft(theirs)
+        yield from self._until_read(peers, tag)
+
+    def _until_read(self, peers: Peers, tag: int) -> Steps:
+        """Wait until the others have read what they need in this rank's buffer."""
+        blocks = self.tree.blocks_of(self.communicator.rank)
+        met = {self.tree.owner(block ^ 1 << level) for block in blocks for level in range(self.tree.levels)}
+        near = [rank for rank in sorted(met) if rank in peers]
+        if near:
+            messages = [Message(rank, tag, _READY) for rank in near]
+            yield Exchange(self.communicator, messages, messages)
 
     def all_gather_leaves(self, values: npt.NDArray[Any]) -> Steps:
         """Fill the rows of all leaves.
@@ -166,31 +215,35 @@ class Collectives:
                 self.communicator,
                 [Message(to, tag, send[to])],
                 [Message(source, tag, recv[source])],
-                unfinished=self._window - 1,
+                unfinished=self._flying - 1,
             )
         recv[rank] = send[rank]
 
-    def _chunks(self, level: int, floats: int, *, own_first: bool) -> Iterator[tuple[int, int, slice, slice]]:
+    def _chunks(
+        self, level: int, floats: int, peers: Peers, *, own_first: bool
+    ) -> Iterator[tuple[int, int, slice, slice]]:
         """Yield (block, partner, the block's chunk, the partner's chunk) of a level, blocks in turn.
 
         A block's region at the next level is a half of its region here; that half comes first or last. All
         ranks walk in the same order, level then chunk then block, so that no two wait for each other: the
         first chunk in this order that has not been exchanged waits for none behind it, on either rank.
         """
-        pairs = [
-            (block, partner)
-            for block in self.tree.blocks_of(self.communicator.rank)
-            if self.tree.owner(partner := block ^ 1 << level) != self.communicator.rank
-        ]
         length = floats >> (level + 1)
-        starts = range(0, length, self._chunk)
-        for index in range(len(starts)):
-            for block, partner in pairs:
-                keeps_upper = bool(block >> (level + 1) & 1)  # the partner's bit is the same
-                start = starts[index if keeps_upper != own_first else -1 - index]
-                stop = min(start + self._chunk, length)
-                own, other = (self.tree.region(b, level + 1, floats).start for b in (block, partner))
-                yield block, partner, slice(own + start, own + stop), slice(other + start, other + stop)
+        pairs = []
+        for block in self.tree.blocks_of(self.communicator.rank):
+            partner = block ^ 1 << level
+            peer = self.tree.owner(partner)
+            if peer != self.communicator.rank:
+                chunk = self._chunk * (_NEAR_CHUNKS if peer in peers else 1)
+                pairs.append((block, partner, range(0, length, chunk)))
+        for index in range(max((len(starts) for *_, starts in pairs), default=0)):
+            for block, partner, starts in pairs:
+                if index < len(starts):
+                    keeps_upper = bool(block >> (level + 1) & 1)  # the partner's bit is the same
+                    start = starts[index if keeps_upper != own_first else -1 - index]
+                    stop = min(start + starts.step, length)
+                    own, other = (self.tree.region(b, level + 1, floats).start for b in (block, partner))
+                    yield block, partner, slice(own + start, own + stop), slice(other + start, other + stop)
 
     def _rows(self, last: int, count: int) -> list[slice]:
         """Return the rows of `count` ranks that end with rank `last`, counted around the circle."""

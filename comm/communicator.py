@@ -2,7 +2,7 @@
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
@@ -19,6 +19,15 @@ class Message:
     peer: int
     tag: int
     array: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Buffers of equal length, one a rank, as those that share a host with their owners see them."""
+
+    own: npt.NDArray[np.float32]
+    peers: Mapping[int, npt.NDArray[np.float32]]
+    """Of other ranks of the communicator, to be read only; a rank that I see here sees me too."""
 
 
 class Transfer(ABC):
@@ -51,6 +60,13 @@ class Communicator(ABC):
     @abstractmethod
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
         """Start messages and return at once. Matching messages have the same number of bytes."""
+
+    def share(self, floats: int) -> Window | None:
+        """Allocate zeros, float32 [floats], that ranks on the same host can read (collective).
+
+        None where no other rank could: then any memory will do.
+        """
+        return None
 
     @abstractmethod
     def abort(self, code: int) -> NoReturn:

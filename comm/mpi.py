@@ -4,12 +4,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from comm.communicator import Communicator, Message, Transfer
+from comm import host_memory
+from comm.communicator import Communicator, Message, Transfer, Window
 from comm.threads import alone
 
 _POLL_S = 100e-6  # so long a wait only polls: a small message comes within it
@@ -82,10 +84,49 @@ class MpiCommunicator(Communicator):
     def __init__(self, comm: Any):
         self.rank, self.size = comm.rank, comm.size
         self._comm = comm
+        self._host: MpiCommunicator | None = None  # the ranks of this machine; made when first needed
+        self._near = [self.rank]  # the same by their ranks here, if they can share memory
 
     def split(self, color: int) -> "MpiCommunicator":
         """Make a communicator by MPI_Comm_split."""
         return MpiCommunicator(self._comm.Split(color, self.rank))
+
+    def share(self, floats: int) -> Window | None:
+        """Map the memory of the others into this process, see `comm.host_memory`."""
+        if self._host is None:
+            here = host_memory.place()
+            places = self.gather_objects(here)
+            near = [rank for rank in range(self.size) if here is not None and places[rank] == here]
+            self._near = near or [self.rank]
+            self._host = self.split(self._near[0])
+        if len(self._near) == 1:
+            return None
+        with ExitStack() as stack:
+            offered = None
+            with suppress(OSError):
+                offered = stack.enter_context(host_memory.offer(floats))
+            handles = self._host.gather_objects(offered and offered[1])
+            peers = self._attach(handles)
+            if all(self._host.gather_objects(peers is not None)):
+                assert offered is not None and peers is not None
+                return Window(offered[0], peers)
+        self._near = [self.rank]  # somebody could not, nor would it the next time
+        return None
+
+    def _attach(
+        self, handles: Sequence[host_memory.Handle | None]
+    ) -> dict[int, npt.NDArray[np.float32]] | None:
+        """Map what the others of this host offer; None if that does not work."""
+        peers = {}
+        for rank, handle in zip(self._near, handles, strict=True):
+            if handle is None:
+                return None
+            if rank != self.rank:
+                try:
+                    peers[rank] = host_memory.attach(handle)
+                except OSError:
+                    return None
+        return peers
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
         """Start messages as bytes, the receives first."""
@@ -126,7 +167,8 @@ def _pieces(array: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
     """See an array as bytes, in pieces that MPI can count."""
     assert array.flags.c_contiguous
     content = array.reshape(-1).view(np.uint8)
-    return [content[start : start + _PIECE_BYTES] for start in range(0, content.size, _PIECE_BYTES)]
+    starts = range(0, max(content.size, 1), _PIECE_BYTES)  # what is empty is a message too
+    return [content[start : start + _PIECE_BYTES] for start in starts]
 
 
 def _mpirun_ends_the_job(environment: Mapping[str, str]) -> bool:

@@ -129,14 +129,14 @@ class Scheduler:
                 return False
             if step is None:
                 return True
-        size, flying = step.bytes, ahead + job.flying_bytes
+        size, flying = step.wire_bytes, ahead + job.flying_bytes
         if len(job.flying) > step.unfinished or (flying and flying + size > self._limit):
             return False
         transfer = step.communicator.post(step.sends, step.receives)
         job.flying.append((step, transfer, self._clock()))
         job.upcoming = None
         job.flying_bytes += size
-        job.bytes += size
+        job.bytes += step.bytes
         return True
 
     def _complete(self, job: "_Job") -> bool:
@@ -144,7 +144,7 @@ class Scheduler:
         if not job.flying or not job.flying[0][1].test():
             return False
         step, _, posted = job.flying.popleft()
-        job.flying_bytes -= step.bytes
+        job.flying_bytes -= step.wire_bytes
         if self._on_span is not None:
             about = {
                 "kind": "exchange",

@@ -17,15 +17,23 @@ class Exchange:
     communicator: Communicator
     sends: Sequence[Message] = ()
     receives: Sequence[Message] = ()
-    then: Callable[[], None] | None = None
+    then: Callable[[], object] | None = None
     """Called when all messages have completed, after the `then` of the exchanges before."""
     unfinished: int = 0
     """How many of the job's exchanges before this one may still be on their way when it is posted."""
 
+    bytes_read: int = 0
+    """What `then` reads in the memory of another rank."""
+
     @cached_property
-    def bytes(self) -> int:
-        """What goes out or what comes in, whichever is more."""
+    def wire_bytes(self) -> int:
+        """What goes out or what comes in as messages, whichever is more."""
         return max(sum(m.array.nbytes for m in side) for side in (self.sends, self.receives))
+
+    @property
+    def bytes(self) -> int:
+        """What goes out or what comes in, in whatever way."""
+        return self.wire_bytes + self.bytes_read
 
     @property
     def partner(self) -> int:

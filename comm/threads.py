@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from comm.communicator import Communicator, Message, Transfer
+from comm.communicator import Communicator, Message, Transfer, Window
 
 T = TypeVar("T")
 Channel = tuple[Any, int, int, int]  # communicator's name, sender, receiver, tag
@@ -23,9 +23,9 @@ class PeerError(RuntimeError):
 class ThreadCommunicator(Communicator):
     """One rank of a cluster; made by `alone`, `run_ranks` and `split`."""
 
-    def __init__(self, cluster: "_Cluster", name: Any, rank: int, size: int):
-        self.rank, self.size = rank, size
-        self._cluster, self._name, self._splits = cluster, name, 0
+    def __init__(self, cluster: "_Cluster", name: Any, rank: int, hosts: Sequence[int]):
+        self.rank, self.size = rank, len(hosts)
+        self._cluster, self._name, self._hosts, self._splits, self._windows = cluster, name, hosts, 0, 0
 
     def split(self, color: int) -> "ThreadCommunicator":
         """Make a communicator of the same threads."""
@@ -33,7 +33,21 @@ class ThreadCommunicator(Communicator):
         members = [rank for rank in range(self.size) if colors[rank] == color]
         self._splits += 1
         name = (self._name, self._splits, color)
-        return ThreadCommunicator(self._cluster, name, members.index(self.rank), len(members))
+        hosts = [self._hosts[member] for member in members]
+        return ThreadCommunicator(self._cluster, name, members.index(self.rank), hosts)
+
+    def share(self, floats: int) -> Window | None:
+        """Let the threads of a host see each other's arrays."""
+        self._windows += 1
+        name, own = (self._name, self._windows), np.zeros(floats, np.float32)
+        self._cluster.shown[name, self.rank] = own
+        self.gather_objects(None)  # all have shown theirs
+        peers = {}
+        for rank, host in enumerate(self._hosts):
+            if host == self._hosts[self.rank] and rank != self.rank:
+                peers[rank] = self._cluster.shown[name, rank].view()
+                peers[rank].flags.writeable = False
+        return Window(own, peers) if peers else None
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
         """Copy what is sent into the receivers' mail."""
@@ -54,23 +68,28 @@ class ThreadCommunicator(Communicator):
 
 def alone() -> ThreadCommunicator:
     """Make a communicator of size 1."""
-    return ThreadCommunicator(_Cluster(None), "world", rank=0, size=1)
+    return ThreadCommunicator(_Cluster(None), "world", rank=0, hosts=[0])
 
 
 def run_ranks(
-    size: int, work: Callable[[ThreadCommunicator], T], delays: Callable[[], None] | None = None
+    size: int,
+    work: Callable[[ThreadCommunicator], T],
+    delays: Callable[[], None] | None = None,
+    *,
+    ranks_per_host: int = 1,
 ) -> list[T]:
     """Run `work(communicator)` on `size` threads and return its results in rank order.
 
     When one rank raises, the others raise PeerError where they wait, and the first error is raised here.
-    `delays` is called before every message; it may sleep, so that ranks meet in another order.
+    `delays` is called before every message; it may sleep, so that ranks meet in another order. Ranks of one
+    host can `share` memory.
     """
-    cluster = _Cluster(delays)
+    cluster, hosts = _Cluster(delays), [rank // ranks_per_host for rank in range(size)]
     results: dict[int, T] = {}
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(ThreadCommunicator(cluster, "world", rank, size))
+            results[rank] = work(ThreadCommunicator(cluster, "world", rank, hosts))
         except BaseException as error:  # raised again below, in the caller's thread
             cluster.fail(error)
 
@@ -89,6 +108,7 @@ class _Cluster:
 
     def __init__(self, delays: Callable[[], None] | None):
         self.error: BaseException | None = None
+        self.shown: dict[tuple[Any, int], npt.NDArray[np.float32]] = {}  # by window and rank
         self._delays = delays
         self._changed = threading.Condition()
         self._mail: dict[tuple[Channel, int], npt.NDArray[Any]] = {}

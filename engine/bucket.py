@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from comm.collectives import Collectives
+from comm.collectives import Collectives, Peers
 from comm.comm_thread import CommandQueue, Request
 from comm.steps import Steps
 from engine.arrays import aligned_zeros
@@ -40,23 +40,31 @@ class Bucket:
         self._name, self._members, self._priority = name, members, priority
         self._collectives, self._queue = collectives, queue
         padded = collectives.tree.padded(floats)
-        self.weights, self.gradients = aligned_zeros((padded,)), aligned_zeros((padded,))
+        self.weights, self._weights_of = self._allocate(padded)
+        self.gradients, self._gradients_of = self._allocate(padded)
         self._strips = collectives.tree.strips_of(collectives.communicator.rank, padded)
         self._velocities = tuple(aligned_zeros((strip.stop - strip.start,)) for strip in self._strips)
         self._reduced = self._updated = 0  # members that have called so far
         self._pending: Request | None = None
 
+    def _allocate(self, floats: int) -> tuple[Array, Peers]:
+        """Return zeros, and those of the ranks whose memory this one can read."""
+        window = self._collectives.share(floats)
+        return (aligned_zeros((floats,)), {}) if window is None else (window.own, window.peers)
+
     def submit_reduce(self) -> None:
         """Start summing the gradients over the ranks into the owned strips, when all members have theirs."""
         self._reduced = (self._reduced + 1) % self._members
         if self._reduced == 0:
-            self._pending = self._submit("reduce", self._collectives.part_reduce(self.gradients))
+            self._pending = self._submit(
+                "reduce", self._collectives.part_reduce(self.gradients, self._gradients_of)
+            )
 
     def submit_update(self, update: Update) -> None:
         """Start the update of the owned strips and their broadcast, when no member reads its weights more."""
         self._updated = (self._updated + 1) % self._members
         if self._updated == 0:
-            broadcast = self._collectives.part_broadcast(self.weights)
+            broadcast = self._collectives.part_broadcast(self.weights, self._weights_of)
             self._pending = self._submit("update", self._update(update, broadcast), after=self._pending)
 
     def _update(self, update: Update, broadcast: Steps) -> Steps:

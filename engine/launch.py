@@ -96,7 +96,12 @@ def _train(
     _warn(world, seen, threads)
     recorder = Recorder(keep=bool(recipe.trace))
     queue = _queue(world, recipe, recorder, spare_core=seen.available >= (threads + 1) * seen.ranks)
-    collectives = Collectives(world.split(0), prepared.tree, chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB)
+    collectives = Collectives(
+        world.split(0),
+        prepared.tree,
+        chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,
+        shared_memory=recipe.shared_memory,
+    )
     trainer = Trainer(
         recipe,
         prepared.graph,

@@ -53,6 +53,7 @@ class Recipe:
     cluster: str = ""
     bucket_kib: int = 256
     chunk_kib: int = 512
+    shared_memory: bool = True
     conv: str = "auto"
     conv_feature_leaves: int = 1
     fuse: bool = True
@@ -79,6 +80,7 @@ class Recipe:
         "cluster",
         "bucket_kib",
         "chunk_kib",
+        "shared_memory",
     )
     """Fields that change no weight: a resumed run may change them."""
 

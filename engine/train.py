@@ -72,6 +72,10 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
 
 _SWITCHES = (
     ("overlap", "communicate beside the backward pass, or after each layer"),
+    (
+        "shared-memory",
+        "ranks of one host read each other's gradients and weights, or send them; the bits are the same",
+    ),
     ("fuse", "convolution, ReLU and pooling in one pass over memory; the bits are the same"),
 )
 """Option and field of the recipe, help."""
@@ -120,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given = vars(options)
     changes = {path: given[name.replace("-", "_")] for name, path, *_ in _OPTIONS}
-    changes |= {name: None if given[name] is None else given[name] == "on" for name, _ in _SWITCHES}
+    for name in (switch.replace("-", "_") for switch, _ in _SWITCHES):
+        changes[name] = None if given[name] is None else given[name] == "on"
     changes = {path: value for path, value in changes.items() if value is not None}
     if options.epochs is not None and options.steps is None:
         changes["steps"] = 0

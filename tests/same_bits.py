@@ -46,6 +46,7 @@ class Setting:
     network: str
     feature_leaves: int = 1
     ranks: int = 1
+    ranks_per_host: int = 1
     threads: int = 1
     plan: str = "data"
     overlap: bool = False
@@ -64,7 +65,7 @@ class Setting:
     def __str__(self) -> str:
         return (
             f"{self.network:<9}/ {self.feature_leaves} {self.ranks:>2} ranks x {self.threads}  "
-            f"plan {self.plan:<22} "
+            f"{self.ranks_per_host:>2} a host  plan {self.plan:<22} "
             f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
             f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
             f"late {self.late:.2f}  shuffled {self.shuffled:d}"
@@ -79,6 +80,7 @@ def draw(rng: random.Random) -> Setting:
         network=network,
         feature_leaves=feature_leaves,
         ranks=ranks,
+        ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
         plan=_draw_plan(rng, set_convolutions(NETWORKS[network](), "auto", feature_leaves), ranks),
         overlap=rng.random() < 0.8,
@@ -123,7 +125,10 @@ def weights_sha256(setting: Setting) -> str:
         if rng.random() < setting.late:
             time.sleep(rng.random() * 1e-3)
 
-    hashes = set(run_ranks(setting.ranks, lambda world: _train(world, setting, graph, data), hold_up))
+    def work(world: Communicator) -> str:
+        return _train(world, setting, graph, data)
+
+    hashes = set(run_ranks(setting.ranks, work, hold_up, ranks_per_host=setting.ranks_per_host))
     assert len(hashes) == 1, f"{setting}: the ranks ended with other weights"
     return hashes.pop()
 

@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol, final
 
-from comm.communicator import Communicator, Message, Transfer
+import numpy as np
+
+from comm.communicator import Communicator, Message, Transfer, Window
 from engine.planner.events import Events
 from engine.planner.network import Wires
 
@@ -58,6 +60,14 @@ class SimulatedCommunicator(Communicator):
     def abort(self, code: int) -> NoReturn:
         """Fail: nothing can go wrong."""
         raise NotImplementedError
+
+    def share(self, floats: int) -> Window | None:
+        """Return memory that nobody touches, as that of the ranks of a host."""
+        own, members = np.zeros(floats, np.float32), self._members
+        near = self._medium.wires.are_near
+        others = (rank for rank in range(self.size) if rank != self.rank)
+        peers = [rank for rank in others if near(members[rank], members[self.rank])]
+        return Window(own, dict.fromkeys(peers, own)) if peers else None
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
         """Start messages; see `Communicator`."""

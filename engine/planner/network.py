@@ -42,8 +42,12 @@ class Wires:
 
     def channel(self, one: int, other: int) -> Channel:
         """Return how two ranks reach each other."""
-        near = self._host(one) == self._host(other)
+        near = self.are_near(one, other)
         return self._cluster.shared_memory if near else self._cluster.network.channel
+
+    def are_near(self, one: int, other: int) -> bool:
+        """Say whether two ranks are on one host."""
+        return self._host(one) == self._host(other)
 
     def arrival(self, source: int, to: int, count: int, now: float) -> float:
         """Send so many bytes and return when the last arrives."""

@@ -192,8 +192,9 @@ class SimulatedRank:
             if step is None or step.then is None:
                 yield step
             else:
-                added = sum(message.array.nbytes for message in step.receives)
-                seconds = added / self._software.add_bytes_per_s
+                received = sum(message.array.nbytes for message in step.receives)
+                seconds = (received + step.bytes_read) / self._software.add_bytes_per_s
+                self.bytes_sent += step.bytes_read  # to this rank, and as much from it
                 yield replace(step, then=partial(self.charge, seconds))
 
     def _update(self, weights: Array, _gradients: Array, _velocity: Array) -> None:

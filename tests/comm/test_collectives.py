@@ -9,13 +9,17 @@ import numpy.typing as npt
 import pytest
 
 from comm.collectives import Collectives, run_alone
-from comm.communicator import Communicator
+from comm.communicator import Communicator, Window
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
 
+Array = npt.NDArray[np.float32]
+
 LEAVES, FLOATS = 16, 3000
 every_size = pytest.mark.parametrize("size", [*range(1, 10), 16])
+every_host = pytest.mark.parametrize("ranks_per_host", [1, 2, 3, 16])
+"""Those of one host read each other's memory."""
 
 
 def random_delays(seed: int = 0) -> Callable[[], None]:
@@ -30,27 +34,33 @@ def collectives(
     return Collectives(communicator, tree, chunk_floats=chunk_floats, chunks_in_flight=chunks_in_flight)
 
 
-def own_sum(collective: Collectives, leaves: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the rank's padded buffer, as backward leaves it."""
-    tree, floats = collective.tree, leaves.shape[1]
-    buffer = np.zeros(tree.padded(floats), np.float32)
-    held = tree.leaves_of(collective.communicator.rank)
-    buffer[:floats] = tree_sum(leaves[held.start : held.stop])
-    return buffer
+def zeros(collective: Collectives, floats: int) -> Window:
+    """Return a padded buffer, shared with the ranks of the host if there are any."""
+    floats = collective.tree.padded(floats)
+    return collective.share(floats) or Window(np.zeros(floats, np.float32), {})
+
+
+def fill(collective: Collectives, buffer: Array, leaves: Array) -> None:
+    """Leave in a buffer what backward leaves: the sum of the rank's own leaves."""
+    held = collective.tree.leaves_of(collective.communicator.rank)
+    buffer[: leaves.shape[1]] = tree_sum(leaves[held.start : held.stop])
 
 
 @every_size
-def test_part_reduce_leaves_the_tree_sum_in_every_strip(size: int) -> None:
+@every_host
+def test_part_reduce_leaves_the_tree_sum_in_every_strip(size: int, ranks_per_host: int) -> None:
     leaves = leaf_gradients(LEAVES, FLOATS)
 
-    def work(communicator: Communicator) -> list[tuple[slice, npt.NDArray[np.float32]]]:
+    def work(communicator: Communicator) -> list[tuple[slice, Array]]:
         collective = collectives(communicator)
-        buffer = own_sum(collective, leaves)
-        run_alone(collective.part_reduce(buffer))
+        window = zeros(collective, FLOATS)
+        buffer = window.own
+        fill(collective, buffer, leaves)
+        run_alone(collective.part_reduce(buffer, window.peers))
         return [(strip, buffer[strip]) for strip in collective.tree.strips_of(communicator.rank, buffer.size)]
 
     summed = np.full(Tree.of(size, LEAVES).padded(FLOATS), np.nan, np.float32)
-    for strips in run_ranks(size, work, random_delays()):
+    for strips in run_ranks(size, work, random_delays(), ranks_per_host=ranks_per_host):
         for strip, content in strips:
             summed[strip] = content
     assert summed[:FLOATS].tobytes() == naive_tree(leaves).tobytes()
@@ -58,33 +68,79 @@ def test_part_reduce_leaves_the_tree_sum_in_every_strip(size: int) -> None:
 
 
 @every_size
+@every_host
 @pytest.mark.parametrize(("chunk_floats", "chunks_in_flight"), [(1, 8), (64, 1), (77, 2), (1 << 18, 4)])
-def test_no_bit_depends_on_ranks_or_chunks(size: int, chunk_floats: int, chunks_in_flight: int) -> None:
+def test_no_bit_depends_on_ranks_or_chunks(
+    size: int, ranks_per_host: int, chunk_floats: int, chunks_in_flight: int
+) -> None:
     leaves = leaf_gradients(LEAVES, 300, seed=1)
 
     def work(communicator: Communicator) -> bytes:
         collective = collectives(communicator, chunk_floats, chunks_in_flight)
-        buffer = own_sum(collective, leaves)
-        run_alone(collective.part_reduce(buffer))
-        run_alone(collective.part_broadcast(buffer))
-        return buffer[: leaves.shape[1]].tobytes()
+        window = zeros(collective, 300)
+        fill(collective, window.own, leaves)
+        run_alone(collective.part_reduce(window.own, window.peers))
+        run_alone(collective.part_broadcast(window.own, window.peers))
+        return window.own[: leaves.shape[1]].tobytes()
 
-    assert run_ranks(size, work) == [naive_tree(leaves).tobytes()] * size
+    assert run_ranks(size, work, ranks_per_host=ranks_per_host) == [naive_tree(leaves).tobytes()] * size
 
 
 @every_size
-def test_part_broadcast_brings_every_strip_to_every_rank(size: int) -> None:
+@every_host
+def test_part_broadcast_brings_every_strip_to_every_rank(size: int, ranks_per_host: int) -> None:
     whole = np.arange(Tree.of(size, LEAVES).padded(FLOATS), dtype=np.float32)
 
     def work(communicator: Communicator) -> bool:
         collective = collectives(communicator)
-        buffer = np.full(whole.size, np.nan, np.float32)
+        window = zeros(collective, FLOATS)
+        buffer = window.own
+        buffer[:] = np.nan
         for strip in collective.tree.strips_of(communicator.rank, whole.size):
             buffer[strip] = whole[strip]
-        run_alone(collective.part_broadcast(buffer))
+        run_alone(collective.part_broadcast(buffer, window.peers))
         return bool((buffer == whole).all())
 
-    assert all(run_ranks(size, work, random_delays()))
+    assert all(run_ranks(size, work, random_delays(), ranks_per_host=ranks_per_host))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 6, 8])
+def test_a_buffer_that_others_read_is_theirs_until_the_job_ends(size: int) -> None:
+    """Each rank writes the next step's gradients as soon as its own job has ended, at all kinds of times."""
+    steps = [leaf_gradients(LEAVES, FLOATS, seed) for seed in range(6)]
+
+    def work(communicator: Communicator) -> list[bytes]:
+        collective = collectives(communicator, chunk_floats=20)
+        window, sums = zeros(collective, FLOATS), []
+        for leaves in steps:
+            fill(collective, window.own, leaves)
+            run_alone(collective.part_reduce(window.own, window.peers))
+            run_alone(collective.part_broadcast(window.own, window.peers))
+            sums.append(window.own[:FLOATS].tobytes())
+        return sums
+
+    expected = [naive_tree(leaves).tobytes() for leaves in steps]
+    assert run_ranks(size, work, random_delays(size), ranks_per_host=size) == [expected] * size
+
+
+def test_ranks_share_memory_with_those_of_their_host_only() -> None:
+    def work(communicator: Communicator) -> list[int]:
+        half = communicator.split(communicator.rank % 2)
+        window = Collectives(half, Tree.of(half.size, LEAVES)).share(8)
+        assert window is not None and not any(peer.flags.writeable for peer in window.peers.values())
+        window.own[:] = communicator.rank
+        half.gather_objects(None)
+        return [int(peer[0]) for peer in window.peers.values()]
+
+    assert run_ranks(8, work, ranks_per_host=4) == [[2], [3], [0], [1], [6], [7], [4], [5]]
+
+
+def test_without_shared_memory_there_is_no_window() -> None:
+    def work(communicator: Communicator) -> bool:
+        tree = Tree.of(communicator.size, LEAVES)
+        return Collectives(communicator, tree, shared_memory=False).share(8) is None
+
+    assert run_ranks(2, work, ranks_per_host=2) == [True, True]
 
 
 @every_size

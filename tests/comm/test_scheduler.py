@@ -11,7 +11,7 @@ import pytest
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread, Request
-from comm.communicator import Communicator, Message, Transfer
+from comm.communicator import Communicator, Message, Transfer, Window
 from comm.scheduler import STALL_S, Patience, Scheduler
 from comm.steps import Exchange, Steps
 from comm.threads import run_ranks
@@ -64,7 +64,14 @@ class Program:
 class Rank:
     """One rank with a main thread and a communication thread, both advanced by the test."""
 
-    def __init__(self, inner: Communicator, program: Program, rng: random.Random, clock: Callable[[], float]):
+    def __init__(
+        self,
+        inner: Communicator,
+        windows: Sequence[Window],
+        program: Program,
+        rng: random.Random,
+        clock: Callable[[], float],
+    ):
         arrives = rng.choice([0.1, 0.5, 0.9])
         tree = Tree.of(inner.size, LEAVES)
         communicator = Late(inner, lambda: rng.random() < arrives)
@@ -72,17 +79,19 @@ class Rank:
             communicator, tree, chunk_floats=program.chunk_floats, chunks_in_flight=rng.randint(1, 4)
         )
         self.scheduler = Scheduler(bytes_in_flight=rng.choice([1, 1, 150, 600]), clock=clock)
-        self.buffers = [own_sum(self.collectives, leaves) for leaves in GRADIENTS[: program.count]]
+        self.windows = windows[: program.count]
+        for window, leaves in zip(windows, GRADIENTS, strict=True):
+            fill(self.collectives, window.own, leaves)
         self.ended: set[tuple[str, int]] = set()
         self.main = self._run_main(program)
         self.is_done = False
 
     def _run_main(self, program: Program) -> Iterator[None]:
         for number in range(program.count):
-            buffer, priority = self.buffers[number], program.priorities[number]
-            self._add(("reduce", number), self.collectives.part_reduce(buffer), priority)
+            window, priority = self.windows[number], program.priorities[number]
+            self._add(("reduce", number), self.collectives.part_reduce(window.own, window.peers), priority)
             yield
-            broadcast = self.collectives.part_broadcast(buffer)
+            broadcast = self.collectives.part_broadcast(window.own, window.peers)
             self._add(
                 ("update", number),
                 broadcast,
@@ -107,12 +116,16 @@ class Rank:
         self.scheduler.add(job, end, priority=priority, may_start=may_start)
 
 
-def own_sum(collectives: Collectives, leaves: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    tree = collectives.tree
-    buffer = np.zeros(tree.padded(FLOATS), np.float32)
-    held = tree.leaves_of(collectives.communicator.rank)
+def make_windows(communicator: Communicator) -> list[Window]:
+    """Return a buffer for each of GRADIENTS, which ranks of the same host can read."""
+    floats = Tree.of(communicator.size, LEAVES).padded(FLOATS)
+    return [communicator.share(floats) or Window(np.zeros(floats, np.float32), {}) for _ in GRADIENTS]
+
+
+def fill(collectives: Collectives, buffer: npt.NDArray[np.float32], leaves: npt.NDArray[np.float32]) -> None:
+    """Leave in a buffer what backward leaves: the sum of the rank's own leaves."""
+    held = collectives.tree.leaves_of(collectives.communicator.rank)
     buffer[:FLOATS] = tree_sum(leaves[held.start : held.stop])
-    return buffer
 
 
 def simulate(seed: int) -> None:
@@ -120,8 +133,10 @@ def simulate(seed: int) -> None:
     rng = random.Random(seed)
     now, events = 0.0, 0
     program = Program(rng)
-    communicators = run_ranks(rng.randint(2, 5), lambda communicator: communicator)
-    ranks = [Rank(inner, program, rng, lambda: now) for inner in communicators]
+    made = run_ranks(
+        rng.randint(2, 5), lambda inner: (inner, make_windows(inner)), ranks_per_host=rng.choice([1, 2, 5])
+    )
+    ranks = [Rank(inner, windows, program, rng, lambda: now) for inner, windows in made]
     turns = [(rank, is_main) for rank in ranks for is_main in (True, False)]
     weights = [rng.choice([1, 1, 1, 8]) for _ in turns]
     while not all(rank.is_done for rank in ranks):
@@ -136,7 +151,7 @@ def simulate(seed: int) -> None:
             events += 1
         assert events < 50_000, f"seed {seed}: the ranks wait for each other"
     for rank in ranks:
-        assert [buffer[:FLOATS].tobytes() for buffer in rank.buffers] == SUMS[: program.count]
+        assert [window.own[:FLOATS].tobytes() for window in rank.windows] == SUMS[: program.count]
 
 
 @pytest.mark.parametrize("part", range(10))
@@ -145,8 +160,9 @@ def test_no_order_makes_a_deadlock_or_changes_a_bit(part: int) -> None:
         simulate(seed)
 
 
+@pytest.mark.parametrize("ranks_per_host", [1, 2, 4])
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_threads_with_random_delays_end_with_the_right_bits(size: int) -> None:
+def test_threads_with_random_delays_end_with_the_right_bits(size: int, ranks_per_host: int) -> None:
     rng = random.Random(size)
 
     def delay() -> None:
@@ -155,25 +171,25 @@ def test_threads_with_random_delays_end_with_the_right_bits(size: int) -> None:
     def work(communicator: Communicator) -> list[bytes]:
         collectives = Collectives(communicator, Tree.of(size, LEAVES), chunk_floats=64)
         queue = CommThread(bytes_in_flight=500, spare_core=communicator.rank == 1)
-        got = []
+        windows, got = make_windows(communicator), []
         for repetition in range(8):
-            buffers = [own_sum(collectives, leaves) for leaves in GRADIENTS]
             updates: list[Request] = []
-            for number, buffer in enumerate(buffers):
+            for number, window in enumerate(windows):
+                fill(collectives, window.own, GRADIENTS[number])
                 delay()
                 priority = (number * 5 + repetition) % 4
-                reduce = queue.submit(collectives.part_reduce(buffer), priority=priority)
+                reduce = collectives.part_reduce(window.own, window.peers)
+                reduced = queue.submit(reduce, priority=priority)
                 delay()
-                updates.append(
-                    queue.submit(collectives.part_broadcast(buffer), priority=priority, after=reduce)
-                )
+                broadcast = collectives.part_broadcast(window.own, window.peers)
+                updates.append(queue.submit(broadcast, priority=priority, after=reduced))
             for update in updates:
                 update.wait()
-            got += [buffer[:FLOATS].tobytes() for buffer in buffers]
+            got += [window.own[:FLOATS].tobytes() for window in windows]
         queue.close()
         return got
 
-    assert run_ranks(size, work, delay) == [SUMS * 8] * size
+    assert run_ranks(size, work, delay, ranks_per_host=ranks_per_host) == [SUMS * 8] * size
 
 
 class Wire(Communicator):

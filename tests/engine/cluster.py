@@ -56,6 +56,7 @@ def train(
     folder: Path | None = None,
     restore: Any = None,
     delays: Any = None,
+    ranks_per_host: int = 1,
     **sizes: int,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return what run.json would hold, and the final weights; checks that all ranks agree on them.
@@ -72,7 +73,7 @@ def train(
             world, graph, recipe, source, threads=threads, folder=own_folder, restore=restore, **sizes
         )
 
-    everyone = run_ranks(ranks, work, delays)
+    everyone = run_ranks(ranks, work, delays, ranks_per_host=ranks_per_host)
     hashes = {results["weights_sha256"] for results, _ in everyone}
     assert len(hashes) == 1, "the ranks ended with other weights"
     return everyone[0]

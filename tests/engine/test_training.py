@@ -135,8 +135,10 @@ def test_the_bits_do_not_depend_on_when_messages_arrive():
     graph = late(GRAPHS["residual"]())
     reference, _ = train(1, graph, changed(overlap=False))
     draw = random.Random(3)
-    for _ in range(3):
-        results, _ = train(4, graph, delays=lambda: time.sleep(draw.random() * 2e-3))
+    for ranks_per_host in (1, 2, 4):
+        results, _ = train(
+            4, graph, delays=lambda: time.sleep(draw.random() * 2e-3), ranks_per_host=ranks_per_host
+        )
         assert results["weights_sha256"] == reference["weights_sha256"]
 
 

@@ -10,6 +10,7 @@ from tests.comm.sums import leaf_gradients, naive_tree
 from tests.mpi.launch import mpirun, run
 
 WORKER = ("-m", "tests.mpi.workers.collectives")
+SHARE = ("-m", "tests.mpi.workers.share")
 
 
 def check(ranks: int, output: str) -> None:
@@ -30,6 +31,16 @@ def test_every_collective_gives_the_bits_of_the_threads(ranks: int) -> None:
     done = mpirun(ranks, *WORKER)
     assert done.returncode == 0, done.stderr
     check(ranks, done.stdout)
+
+
+def test_ranks_of_one_host_read_each_other_s_memory() -> None:
+    done = mpirun(3, *SHARE)
+    assert json.loads(done.stdout) == [[[1, 2]] * 2, [[0, 2]] * 2, [[0, 1]] * 2], done.stderr
+
+
+def test_where_one_rank_cannot_share_memory_none_does() -> None:
+    done = mpirun(3, *SHARE, "1")
+    assert json.loads(done.stdout) == [[None, None]] * 3, done.stderr
 
 
 def test_python_without_mpirun_is_a_world_of_one_rank() -> None:

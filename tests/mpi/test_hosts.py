@@ -59,6 +59,13 @@ def test_ranks_are_spread_over_hosts_in_order(hosts: Cluster) -> None:
     assert sorted(done.stdout.splitlines()) == [f"0 {first}", f"1 {first}", f"2 {second}", f"3 {second}"]
 
 
+def test_memory_is_shared_within_a_host_and_not_between(hosts: Cluster) -> None:
+    command = [sys.executable, "-m", "tests.mpi.workers.share"]
+    for ranks_per_host, seen in ((1, [None, None]), (2, [[1], [0], [3], [2]])):
+        done = hosts.mpirun(command, ranks_per_host=ranks_per_host, cwd=REPOSITORY, timeout_s=60)
+        assert json.loads(done.stdout) == [[peers] * 2 for peers in seen], done.stderr
+
+
 def test_a_link_carries_no_more_than_its_rate(hosts: Cluster) -> None:
     figures = hosts.measure(seconds=0.5)
     allowed = 1.1 * RATE_BITS  # the bucket is full at first: 4 % of half a second

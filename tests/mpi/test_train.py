@@ -53,7 +53,14 @@ def reference(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("ranks", "options"),
-    [(1, ["--threads", 2]), (2, []), (2, ["--overlap", "off"]), (3, []), (4, ["--threads", 1])],
+    [
+        (1, ["--threads", 2]),
+        (2, []),
+        (2, ["--overlap", "off"]),
+        (2, ["--shared-memory", "off"]),
+        (3, []),
+        (4, ["--threads", 1]),
+    ],
 )
 def test_the_weights_are_the_same_bits_on_any_number_of_ranks(tmp_path, reference, ranks, options):
     results = trained(tmp_path / "run", ranks, *STEPS, *options)

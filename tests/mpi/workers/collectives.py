@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from comm import mpi
-from comm.collectives import Collectives, run_alone
+from comm.collectives import Collectives, Peers, run_alone
 from comm.comm_thread import CommThread, Request
-from comm.communicator import Message
+from comm.communicator import Communicator, Message
 from comm.steps import Exchange, Steps
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients
@@ -27,6 +27,14 @@ def main() -> None:
     buffer = np.zeros(tree.padded(FLOATS), np.float32)
     buffer[:FLOATS] = tree_sum(leaves[held.start : held.stop])
     run_alone(reduce_and_broadcast(collective, buffer))
+
+    if world.size > 1:
+        window = collective.share(tree.padded(FLOATS))
+        assert window is not None
+        assert set(window.peers) == {rank for rank in range(world.size) if rank != world.rank}
+        window.own[:FLOATS] = tree_sum(leaves[held.start : held.stop])
+        run_alone(reduce_and_broadcast(collective, window.own, window.peers))
+        assert window.own.tobytes() == buffer.tobytes()
 
     rows = np.full((LEAVES, 2), np.nan)
     for leaf in held:
@@ -55,15 +63,9 @@ def main() -> None:
     comm_thread.close()
     assert (twice == 2.0 * world.size**5).all()
 
-    odd = world.split(world.rank % 2)
-    ring = np.empty(3, np.int32)
     if world.size > 1:
-        to, source = (world.rank + 1) % world.size, (world.rank - 1) % world.size
-        transfer = world.post([Message(to, 9, np.full(3, world.rank, np.int32))], [Message(source, 9, ring)])
-        while not transfer.test():
-            pass
-        assert (ring == source).all()
-
+        pass_on(world)
+    odd = world.split(world.rank % 2)
     result = {
         "rank": world.rank,
         "sum": hashlib.sha256(buffer[:FLOATS].tobytes()).hexdigest(),
@@ -77,8 +79,21 @@ def main() -> None:
         print(json.dumps(results))
 
 
-def reduce_and_broadcast(collective: Collectives, buffer: npt.NDArray[np.float32]) -> Steps:
-    reduce, broadcast = collective.part_reduce(buffer), collective.part_broadcast(buffer)
+def pass_on(world: Communicator) -> None:
+    """Test a message until it has come."""
+    ring = np.empty(3, np.int32)
+    to, source = (world.rank + 1) % world.size, (world.rank - 1) % world.size
+    transfer = world.post([Message(to, 9, np.full(3, world.rank, np.int32))], [Message(source, 9, ring)])
+    while not transfer.test():
+        pass
+    assert (ring == source).all()
+
+
+def reduce_and_broadcast(
+    collective: Collectives, buffer: npt.NDArray[np.float32], peers: Peers | None = None
+) -> Steps:
+    reduce = collective.part_reduce(buffer, peers or {})
+    broadcast = collective.part_broadcast(buffer, peers or {})
 
     def steps() -> Steps:
         yield from reduce
