@@ -2,8 +2,8 @@
 
 One more namespace holds the bridge that is the switch, so nothing shows in the machine's own network, and
 the addresses clash with nobody's. A link is shaped at both ends: what the host sends leaves through a token
-bucket on its own interface, what it is sent through one on the switch's port, where latency is added too.
-Needs root and iproute2.
+bucket on its own interface, what it is sent through one on the switch's port, where latency is added too: by
+netem, or by a delay line (bench.delay_line) instead of the bridge. Needs root and iproute2.
 """
 
 import json
@@ -101,8 +101,24 @@ def address(host: int) -> str:
     return f"10.77.0.{host + 1}"
 
 
-def make(names: Sequence[str], link: Link) -> None:
+def has_netem() -> bool:
+    """Say whether this kernel can add a latency, by trying."""
+    command = ["unshare", "--net", *["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def ports(hosts: int) -> tuple[str, ...]:
+    """Return the names of the switch's ports."""
+    return tuple(f"port{number}" for number in range(1, hosts + 1))
+
+
+def make(names: Sequence[str], link: Link, *, bridge: bool = True) -> None:
     """Make a switch and hosts of these names.
+
+    Parameters
+    ----------
+    bridge
+        Join the switch's ports, and add the latency; else both are left to a delay line.
 
     Raises
     ------
@@ -113,7 +129,7 @@ def make(names: Sequence[str], link: Link) -> None:
         _write_hosts_files(names[1:])
     except OSError as error:
         raise ClusterError(f"{error.filename}: cannot be written: {error.strerror}") from error
-    for command in make_commands(names, link):
+    for command in make_commands(names, link, bridge=bridge):
         run(command)
 
 
@@ -126,29 +142,30 @@ def _write_hosts_files(hosts: Sequence[str]) -> None:
         (folder / "hosts").write_text(f"127.0.0.1 localhost\n{known}")
 
 
-def make_commands(names: Sequence[str], link: Link) -> list[list[str]]:
-    """Return the commands that make the namespaces and the links."""
+def make_commands(names: Sequence[str], link: Link, *, bridge: bool = True) -> list[list[str]]:
+    """Return the commands that make the namespaces and the links; see `make`."""
     switch, *hosts = names
-    lines = [f"ip netns add {switch}", f"ip -n {switch} link add br0 type bridge"]
-    lines.append(f"ip -n {switch} link set br0 up")
-    for host, name in enumerate(hosts):
-        port = f"port{host + 1}"
+    lines = [f"ip netns add {switch}"]
+    if bridge:
+        lines += [f"ip -n {switch} link add br0 type bridge", f"ip -n {switch} link set br0 up"]
+    for host, (name, port) in enumerate(zip(hosts, ports(len(hosts)), strict=True)):
         lines += [
             f"ip netns add {name}",
             f"ip -n {switch} link add {port} type veth peer name {INTERFACE} netns {name}",
-            f"ip -n {switch} link set {port} master br0 up",
+            f"ip -n {switch} link set {port}{' master br0' if bridge else ''} up",
             f"ip -n {name} addr add {address(host)}/{SUBNET.partition('/')[2]} dev {INTERFACE}",
             f"ip -n {name} link set {INTERFACE} up",
             f"ip -n {name} link set lo up",
         ]
-        if link.latency_s:
+        netem = bridge and link.latency_s > 0
+        if netem:
             lines.append(
                 f"tc -n {switch} qdisc add dev {port} root handle 1: "
                 f"netem delay {1e6 * link.latency_s:.0f}us limit 100000"
             )
         if link.rate_bits is not None:
             lines.append(f"tc -n {name} qdisc add dev {INTERFACE} root {_bucket(link.rate_bits)}")
-            place = "parent 1:1" if link.latency_s else "root"
+            place = "parent 1:1" if netem else "root"
             lines.append(f"tc -n {switch} qdisc add dev {port} {place} {_bucket(link.rate_bits)}")
     return [line.split() for line in lines]
 
@@ -237,8 +254,5 @@ def run(command: Sequence[str]) -> None:
     if done.returncode == 0:
         return
     said = " ".join(done.stderr.split())
-    hint = ""
-    if "qdisc kind is unknown" in said:
-        kind = "netem, which latency needs" if "netem" in command else "tbf, which a rate needs"
-        hint = f"; this kernel has no {kind}"
+    hint = "; this kernel has no tbf, which a rate needs" if "qdisc kind is unknown" in said else ""
     raise ClusterError(f"{' '.join(command)}: {said}{hint}")

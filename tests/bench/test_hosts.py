@@ -47,6 +47,15 @@ def test_latency_is_added_once_on_the_way_to_each_host() -> None:
     assert "tc -n lockstep-7-1-switch qdisc add dev port1 parent 1:1 tbf" in "\n".join(lines(1e9, 0.0015))
 
 
+def test_without_a_bridge_ports_keep_their_rate_and_latency_is_left_to_the_delay_line() -> None:
+    made = [" ".join(each) for each in namespaces.make_commands(NAMES, Link(1e9, 0.0015), bridge=False)]
+    assert "ip -n lockstep-7-1-switch link set port2 up" in made
+    assert not any("br0" in line or "netem" in line for line in made)
+    assert [line for line in made if line.startswith("tc")] == [
+        line for line in lines(1e9, 0.0) if line.startswith("tc")
+    ]
+
+
 def test_two_clusters_of_one_process_have_different_names() -> None:
     first, second = namespaces.new_names(3), namespaces.new_names(3)
     assert len({*first, *second}) == 8
@@ -122,8 +131,8 @@ def test_without_iproute2_one_line_says_so(
 def test_what_the_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     said = subprocess.CompletedProcess([], 2, "", "Error: Specified qdisc kind is unknown.\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
-    with pytest.raises(ClusterError, match="this kernel has no netem, which latency needs"):
-        namespaces.run(["tc", "qdisc", "add", "dev", "port1", "root", "netem", "delay", "1ms"])
+    with pytest.raises(ClusterError, match="this kernel has no tbf, which a rate needs"):
+        namespaces.run(["tc", "qdisc", "add", "dev", "port1", "root", "tbf", "rate", "1gbit"])
 
 
 def test_a_stream_is_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from bench import namespaces
 from bench.hosts import Cluster, cluster
 from bench.namespaces import ClusterError
 from tests.mpi.launch import REPOSITORY, run
 
 TRAIN = (sys.executable, "-m", "engine.train", "digits", "--steps", "10", "--threads", "1")
 RATE_BITS = 1e8
+LATENCY_S = 5e-3
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,19 @@ def hosts() -> Iterator[Cluster]:
             yield made
     except ClusterError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def far_hosts() -> Iterator[Cluster]:
+    """Return hosts with a delay line between them, netem or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(namespaces, "has_netem", lambda: False)
+        try:
+            with cluster(hosts=2, rate_bits=RATE_BITS, latency_s=LATENCY_S) as made:
+                made.mpirun_arguments()
+                yield made
+        except ClusterError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +88,20 @@ def test_a_link_carries_no_more_than_its_rate(hosts: Cluster) -> None:
     assert figures.both_ways_bits_per_s < allowed
 
 
+def test_a_delay_line_adds_its_latency_each_way_and_leaves_the_rate(far_hosts: Cluster) -> None:
+    figures = far_hosts.measure(seconds=0.5)
+    assert figures.round_trip_s >= 2 * LATENCY_S
+    allowed = 1.1 * RATE_BITS
+    assert figures.one_way_bits_per_s < allowed
+    assert figures.both_ways_bits_per_s < allowed
+
+
+def test_latency_changes_no_bit(far_hosts: Cluster, one_process: str, tmp_path: Path) -> None:
+    done = far_hosts.mpirun([*TRAIN, "--out", str(tmp_path / "run")], cwd=REPOSITORY, timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "run") == one_process
+
+
 def test_a_command_that_takes_too_long_is_ended_on_all_hosts(hosts: Cluster) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         hosts.mpirun(["sleep", "1000"], timeout_s=2)
@@ -82,9 +111,9 @@ def test_a_command_that_takes_too_long_is_ended_on_all_hosts(hosts: Cluster) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_of_a_command_that_is_ended(hosts: Cluster, tmp_path: Path, number: int) -> None:
+def test_nothing_is_left_of_a_command_that_is_ended(far_hosts: Cluster, tmp_path: Path, number: int) -> None:
     work = ["sh", "-c", f"touch {tmp_path}/started; sleep 1000"]
-    command = [sys.executable, "-m", "bench.hosts", "--", *work]
+    command = [sys.executable, "-m", "bench.hosts", "--latency", "1ms", "--", *work]
     process = subprocess.Popen(
         command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
@@ -100,4 +129,4 @@ def test_nothing_is_left_of_a_command_that_is_ended(hosts: Cluster, tmp_path: Pa
     assert (f"lockstep-{process.pid}-" in cleaned.stdout) == (number == signal.SIGKILL)
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert f"lockstep-{process.pid}-" not in listed
-    assert hosts.names[0] in listed
+    assert far_hosts.names[0] in listed
