@@ -14,7 +14,7 @@ import numpy as np
 from bench import machine
 from bench.hosts import cluster, leave_on_signals
 from bench.link import LinkFigures
-from bench.namespaces import parse_rate
+from bench.namespaces import Link
 from comm import mpi
 from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives, run_alone
 from comm.communicator import Communicator, Window
@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ranks", type=int, action="append", metavar="N", help="repeatable; default 2 and 4")
     parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this; default both")
     parser.add_argument(
-        "--rate", action="append", metavar="RATE", help="on hosts with such links instead: 1gbit; repeatable"
+        "--rate",
+        action="append",
+        metavar="LINK",
+        help="on hosts with such links instead: 1gbit, 1gbit+2ms; repeatable",
     )
     parser.add_argument("--floats", type=int, action="append", metavar="N", help="only this size; repeatable")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="samples of each; default 9")
@@ -124,7 +127,8 @@ def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dic
     if transport in TRANSPORTS:
         done = mpirun(ranks, *command, timeout=_TIMEOUT_S, env=TRANSPORTS[transport])
     else:
-        with cluster(hosts=ranks, rate_bits=parse_rate(transport)) as hosts:
+        asked = Link.parse(transport)
+        with cluster(hosts=ranks, rate_bits=asked.rate_bits, latency_s=asked.latency_s) as hosts:
             link = hosts.measure()
             done = hosts.mpirun([sys.executable, *command], cwd=REPOSITORY, timeout_s=_TIMEOUT_S)
     if done.returncode not in (0, 1):

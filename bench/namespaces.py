@@ -58,6 +58,12 @@ class Link:
         if not 0 <= self.latency_s <= 10:
             raise ValueError(f"latency: got {self.latency_s:g} s; must be 0 to 10 s")
 
+    @classmethod
+    def parse(cls, text: str) -> "Link":
+        """Read "1gbit", "10gbit+0.1ms", "none+2ms"; ValueError says what is allowed."""
+        rate, plus, latency = text.partition("+")
+        return cls(parse_rate(rate), parse_latency(latency) if plus else 0.0)
+
     def __str__(self) -> str:
         rate = "unshaped" if self.rate_bits is None else f"{self.rate_bits / 1e9:g} Gbit/s"
         return f"{rate}, latency {1e3 * self.latency_s:g} ms"

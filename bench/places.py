@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.hosts import cluster
 from bench.launch import AS_ROOT, launcher
 from bench.link import LinkFigures
-from bench.namespaces import INTERFACE, Link, address, parse_latency, parse_rate
+from bench.namespaces import INTERFACE, Link, address
 
 REPOSITORY = Path(__file__).parent.parent
 TIMEOUT_S = 1800.0
@@ -35,10 +35,10 @@ class Place:
     @classmethod
     def parse(cls, text: str) -> "Place":
         """Read "1x2", "2x1@1gbit", "4x1@10gbit+0.1ms"; ValueError says what is allowed."""
-        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@([^+]+)(?:\+(.+))?)?", text)
+        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@(.+))?", text)
         if match is None:
             raise ValueError(f"place: got {text!r}; must be RANKSxTHREADS or RANKSxTHREADS@RATE: 2x1@1gbit")
-        link = Link(parse_rate(match[3]), parse_latency(match[4] or "0s")) if match[3] else None
+        link = Link.parse(match[3]) if match[3] else None
         return cls(int(match[1]), int(match[2]), link, text)
 
     @property

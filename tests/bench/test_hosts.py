@@ -85,6 +85,19 @@ def test_latencies_are_read(text: str, seconds: float) -> None:
     assert namespaces.parse_latency(text) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [("1gbit", Link(1e9)), ("10gbit+0.1ms", Link(1e10, 1e-4)), ("none+2ms", Link(None, 2e-3))],
+)
+def test_links_are_read(text: str, link: Link) -> None:
+    assert Link.parse(text) == link
+
+
+def test_a_link_without_the_latency_it_announces_is_refused() -> None:
+    with pytest.raises(ValueError, match="latency: got ''; must be like 200us"):
+        Link.parse("1gbit+")
+
+
 def test_mpirun_comes_first_or_where_the_placeholder_stands() -> None:
     mpirun = ["mpirun", "-n", "2"]
     assert hosts.expand(["python", "x.py"], mpirun) == ["mpirun", "-n", "2", "python", "x.py"]
