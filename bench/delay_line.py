@@ -18,9 +18,10 @@ import struct
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from heapq import heappop, heappush
+from itertools import count
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -33,6 +34,9 @@ _FRAME_BYTES = _HEADER_BYTES + 14 + 4 + (1 << 16)
 _RECEIVE_BYTES = 64 << 20  # a port's queue: what comes within the longest nap, at 10 Gbit/s and more
 _SEND_BYTES = 256 << 20  # more than any token bucket queues: the bucket decides what is dropped
 _LONGEST_NAP_NS = 5_000_000
+_SHORT_NAP_NS = (
+    1_000_000  # before a longer one all that has come is taken: a port's queue is not for the latency
+)
 _GONE_S = 5.0
 _FULL = (errno.ENOBUFS, errno.EAGAIN)
 
@@ -48,25 +52,31 @@ T = TypeVar("T")
 
 
 class DelayLine(Generic[T]):
-    """Things that come out in the order in which they were put in, each a fixed time after it came."""
+    """Things that come out a fixed time after they came, in the order in which they came."""
 
     def __init__(self, latency_ns: int):
         self._latency_ns = latency_ns
-        self._held: deque[tuple[int, T]] = deque()
+        self._held: list[tuple[int, int, T]] = []  # a heap
+        self._order = count()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is held."""
+        return not self._held
 
     def put(self, thing: T, came_ns: int) -> None:
-        """Take something that came at that time."""
-        self._held.append((came_ns + self._latency_ns, thing))
+        """Take something that came at that time; of the same time, what is put first is first."""
+        heappush(self._held, (came_ns + self._latency_ns, next(self._order), thing))
 
-    def nap_ns(self, now_ns: int) -> int | None:
-        """Return how long to wait for the first; 0: it is due. None: nothing is held."""
-        return max(0, self._held[0][0] - now_ns) if self._held else None
+    def nap_ns(self, now_ns: int) -> int:
+        """Return how long to wait for the first; 0: it is due, or nothing is held."""
+        return max(0, self._held[0][0] - now_ns) if self._held else 0
 
     def due(self, now_ns: int) -> Iterator[T]:
         """Take out what is due."""
         held = self._held
         while held and held[0][0] <= now_ns:
-            yield held.popleft()[1]
+            yield heappop(held)[2]
 
 
 class Forwarding:
@@ -90,26 +100,25 @@ def forward(latency_ns: int, ports: Sequence[socket.socket], owner: int) -> None
     """Hold and pass on what comes to these ports until the file `owner` is closed at its other end.
 
     While something is held, nobody waits for arrivals: whatever comes meanwhile is due later, and has its
-    time of arrival from the kernel. So each frame costs one wake-up, not two.
+    time of arrival from the kernel. Nor are all taken that are there: of a port, which keeps its order, one
+    that is held is enough to be awake when the next is due. So a frame costs one wake-up.
     """
     line = DelayLine[tuple[bytes, int]](latency_ns)
     by_file = {port.fileno(): port for port in ports}
     forwarding = Forwarding([*by_file])
+    files: list[int] = []
     with select.epoll() as arrivals:
         for file in (owner, *by_file):
             arrivals.register(file, select.EPOLLIN)
-        while True:
+        while owner not in files:
+            _receive(line, [by_file[file] for file in files])
             nap_ns = line.nap_ns(time.monotonic_ns())
-            files = [file for file, _ in arrivals.poll(None if nap_ns is None else 0)]
-            if owner in files:
-                return
-            if files:
-                _receive(line, [by_file[file] for file in files])
-            elif nap_ns:
+            if nap_ns and (nap_ns < _SHORT_NAP_NS or not files):
                 time.sleep(1e-9 * min(nap_ns, _LONGEST_NAP_NS))
             for frame, file in line.due(time.monotonic_ns()):
                 for target in forwarding.targets(frame, file):
                     _send(by_file[target], frame)
+            files = [file for file, _ in arrivals.poll(None if line.is_empty else 0)]
 
 
 def _receive(line: DelayLine[tuple[bytes, int]], ports: Sequence[socket.socket]) -> None:

@@ -32,19 +32,22 @@ def test_nothing_comes_out_before_its_time_and_all_in_order() -> None:
 
 def test_the_nap_is_until_the_first_is_due() -> None:
     line = DelayLine[str](100)
-    assert line.nap_ns(0) is None
+    assert line.is_empty
+    assert line.nap_ns(0) == 0
     line.put("a", 10)
     line.put("b", 20)
+    assert not line.is_empty
     assert line.nap_ns(50) == 60
     assert line.nap_ns(500) == 0
 
 
-def test_what_came_earlier_by_another_port_overtakes_nothing() -> None:
+def test_what_came_first_is_first_however_late_it_is_put() -> None:
     line = DelayLine[str](100)
-    line.put("read first", 20)
-    line.put("came first", 10)
-    assert list(line.due(115)) == []
-    assert list(line.due(120)) == ["read first", "came first"]
+    line.put("by a busy port", 20)
+    line.put("earlier by another", 10)
+    line.put("at once with it", 10)
+    assert list(line.due(110)) == ["earlier by another", "at once with it"]
+    assert list(line.due(120)) == ["by a busy port"]
 
 
 def test_frames_go_to_all_until_their_destination_has_been_heard() -> None:
