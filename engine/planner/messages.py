@@ -133,11 +133,11 @@ class _Mail:
 
     def __init__(self, medium: Medium, source: int, to: int):
         self._medium, self._source, self._to = medium, source, to
-        self._sent, self._expected = deque[_Piece](), deque[_Piece]()
+        self._sent, self._expected = deque[tuple[_Piece, float]](), deque[_Piece]()
 
     def send(self, piece: _Piece) -> None:
         """Post a message."""
-        self._sent.append(piece)
+        self._sent.append((piece, self._medium.events.now))
         self._meet()
 
     def receive(self, piece: _Piece) -> None:
@@ -147,8 +147,8 @@ class _Mail:
 
     def _meet(self) -> None:
         if self._sent and self._expected:
-            pieces = self._sent.popleft(), self._expected.popleft()
+            (piece, posted), other = self._sent.popleft(), self._expected.popleft()
             wires, now = self._medium.wires, self._medium.events.now
-            moment = wires.arrival(self._source, self._to, pieces[0].bytes, now)
-            for piece in pieces:
-                piece.arrive(moment)
+            moment = wires.arrival(self._source, self._to, piece.bytes, now, waited_s=now - posted)
+            for each in (piece, other):
+                each.arrive(moment)

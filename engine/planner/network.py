@@ -5,8 +5,9 @@ from typing import final
 
 from engine.planner.cluster import SWITCH, Channel, Cluster
 
-RENDEZVOUS_BYTES = 1 << 12
-"""A longer message leaves only when the receiver has said that it waits for it."""
+EAGER_BYTES, EAGER_NEAR_BYTES = 1 << 16, 1 << 12
+"""A longer message announces itself and leaves only when the receiver has answered: three ways over a
+network. In shared memory (near) the receiver fetches it: two. The limits are Open MPI's, of TCP and sm."""
 
 
 @dataclass
@@ -49,13 +50,21 @@ class Wires:
         """Say whether two ranks are on one host."""
         return self._host(one) == self._host(other)
 
-    def arrival(self, source: int, to: int, count: int, now: float) -> float:
-        """Send so many bytes and return when the last arrives."""
+    def arrival(self, source: int, to: int, count: int, now: float, *, waited_s: float = 0.0) -> float:
+        """Send so many bytes and return when the last arrives.
+
+        Parameters
+        ----------
+        waited_s
+            How long ago it was posted, if the receiver is only ready now: its first way may be behind it.
+        """
         channel, network = self.channel(source, to), self._cluster.network
-        latency = channel.latency_s * (2 if count > RENDEZVOUS_BYTES else 1)
+        way = channel.latency_s
         if channel is self._cluster.shared_memory:
+            ways = 2 if count > EAGER_NEAR_BYTES else 1
             path = [self._link("memory", source, channel.bytes_per_s, 1)]
         else:
+            ways = 3 if count > EAGER_BYTES else 1
             hosts = self._host(source), self._host(to)
             ranks = self._cluster.machine.ranks
             path = [
@@ -64,7 +73,7 @@ class Wires:
             ]
             groups = self._group(hosts[0]), self._group(hosts[1])
             if groups[0] != groups[1]:
-                latency += network.far_latency_s
+                way += network.far_latency_s
                 shared = channel.bytes_per_s * network.group_machines / network.oversubscription
                 sharing = network.group_machines * ranks
                 path.insert(1, self._link("up", groups[0], shared, sharing))
@@ -73,7 +82,7 @@ class Wires:
         for link in path:
             head, through = link.carry(count, head)
             tail = max(tail, through)
-        return tail + latency
+        return tail + ways * way - min(way, waited_s)
 
     def _link(self, kind: str, place: int, bytes_per_s: float, sharing: int) -> _Link:
         key = (kind, 0 if self._alike else place)
