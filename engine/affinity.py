@@ -1,34 +1,40 @@
-"""The cores that this rank may use, how many ranks share them, and which its threads stay on."""
+"""The cores that this rank may use, how many ranks share them, and which its threads stay on.
+
+Cores belong to a machine, which may seem to be several hosts: containers or network namespaces.
+"""
 
 import os
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from comm.communicator import Communicator
 from comm.mpi import LAUNCHED_RANKS
 from engine.cpu_quota import cpu_quota
 from engine.words import counted
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # one text for all hosts that are namespaces of one Linux
+
 MANY = 8  # cores of a rank; of more, one is left to the communication thread
 
 
 @dataclass(frozen=True)
 class Cores:
-    """What one rank sees of its host."""
+    """What one rank sees of its machine."""
 
     mask: tuple[int, ...]
     """Cores in this process's affinity mask."""
     available: int
-    """Their number, or fewer where a container's quota allows less time."""
+    """Their number, or fewer where the quotas of containers allow less time."""
     ranks: int
-    """Ranks on this host whose masks overlap with this one."""
+    """Ranks on this machine whose masks overlap with this one."""
     place: int
     """Of this rank among those."""
     alike: bool
     """Those ranks have all the same mask."""
     idle: int
-    """Cores of the host that the launcher had, and that none of its ranks may use."""
+    """Cores of the machine that the launcher had, and that none of its ranks may use."""
 
     def threads(self, *, beside: bool) -> int:
         """Return the kernel threads of a rank that shares its cores fairly.
@@ -74,18 +80,24 @@ class Cores:
 def cores(world: Communicator) -> Cores:
     """Look at the affinity masks of all ranks (collective)."""
     mask, around = _masks()
-    host = socket.gethostname()
-    everyone = world.gather_objects((host, mask))
-    here = {rank: theirs for rank, (name, theirs) in enumerate(everyone) if name == host}
-    sharing = [rank for rank, theirs in here.items() if theirs & mask]
+    machine, host = machine_name(), socket.gethostname()
+    everyone = world.gather_objects((machine, host, mask))
+    here = {rank: (name, theirs) for rank, (place, name, theirs) in enumerate(everyone) if place == machine}
+    sharing = [rank for rank, (_, theirs) in here.items() if theirs & mask]
+    containers = len({here[rank][0] for rank in sharing})  # a quota is one container's; others have the like
     return Cores(
         mask=tuple(sorted(mask)),
-        available=max(1, int(min(len(mask), cpu_quota()))),
+        available=max(1, int(min(len(mask), cpu_quota() * containers))),
         ranks=len(sharing),
         place=sharing.index(world.rank),
-        alike=all(here[rank] == mask for rank in sharing),
-        idle=len(around.difference(*here.values())),
+        alike=all(here[rank][1] == mask for rank in sharing),
+        idle=len(around.difference(*(theirs for _, theirs in here.values()))),
     )
+
+
+def machine_name() -> str:
+    """Return what ranks whose hosts share cores have in common; a host's name if the system does not tell."""
+    return _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname()
 
 
 def _masks() -> tuple[set[int], set[int]]:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from comm.communicator import CONTROL_TAG, Communicator, Message
-from engine.affinity import cores
+from engine.affinity import cores, machine_name
 from engine.arrays import aligned_zeros
 from engine.optimizer import SGD
 from engine.pings import Pings, ping
@@ -26,9 +25,6 @@ from layers.kernels import relu
 from layers.kernels.threads import Threads
 
 T = TypeVar("T")
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""One text for all hosts that are namespaces of one Linux system."""
 
 _QUIET_S = 5e-3  # between two looks of a rank that waits while others measure
 _PIECE = 1 << 18  # floats that are added or updated at a time, as by `comm.collectives` and `engine.bucket`
@@ -126,8 +122,7 @@ def measure(world: Communicator, designs: Sequence[Design], *, name: str, second
 
 
 def _seats(world: Communicator) -> Seats:
-    machine = _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname()
-    everyone = world.gather_objects((machine, socket.gethostname(), cores(world)))
+    everyone = world.gather_objects((machine_name(), socket.gethostname(), cores(world)))
     machines, hosts, seen = zip(*everyone, strict=True)
     own: dict[str, set[int]] = {}
     for place, each in zip(machines, seen, strict=True):

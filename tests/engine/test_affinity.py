@@ -1,6 +1,7 @@
 """Cores, ranks and threads of simulated hosts."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -10,12 +11,24 @@ from engine import affinity
 from engine.affinity import Cores
 
 
-def look(monkeypatch, masks: list[set[int]], *, quota=math.inf, launcher: set[int] | None = None) -> list:
-    """Return what ranks with these masks see, on one host."""
+def look(
+    monkeypatch,
+    masks: list[set[int]],
+    *,
+    quota=math.inf,
+    launcher: set[int] | None = None,
+    machines: str = "",
+    hosts: str = "",
+) -> list[Cores]:
+    """Return what ranks with these masks see; a letter each for their machines and hosts, by default one."""
     around = launcher or set().union(*masks)
     monkeypatch.setattr(affinity, "cpu_quota", lambda: quota)
-    turn = iter(masks)
-    monkeypatch.setattr(affinity, "_masks", lambda: (next(turn), around))
+    for name, values in (
+        ("_masks", [(mask, around) for mask in masks]),
+        ("machine_name", machines or "m" * len(masks)),
+        ("socket.gethostname", hosts or "h" * len(masks)),
+    ):
+        monkeypatch.setattr(f"engine.affinity.{name}", partial(next, iter(values)))
     return sorted(run_ranks(len(masks), affinity.cores), key=lambda seen: (seen.mask, seen.place))
 
 
@@ -29,6 +42,21 @@ def pins(seen: list[Cores], threads: int) -> list[tuple[int, ...] | None]:
 def test_ranks_share_what_the_quota_leaves_of_the_mask(monkeypatch, limit, ranks, threads):
     seen = look(monkeypatch, [set(range(8))] * ranks, quota=limit)
     assert [cores.threads(beside=True) for cores in seen] == [threads] * ranks
+
+
+def test_hosts_that_are_containers_of_one_machine_share_its_cores(monkeypatch):
+    for seen in look(monkeypatch, [{0, 1}] * 2, hosts="ab"):
+        assert (seen.ranks, seen.threads(beside=True)) == (2, 1)
+    assert pins(look(monkeypatch, [{0, 1}] * 2, hosts="ab"), 1) == [(0,), (1,)]
+    for seen in look(monkeypatch, [{0, 1}] * 2, hosts="ab", machines="mn"):
+        assert (seen.ranks, seen.threads(beside=True)) == (1, 2)
+
+
+def test_containers_have_a_quota_each(monkeypatch):
+    for hosts, available in (("ab", 6), ("aa", 3)):
+        assert {
+            seen.available for seen in look(monkeypatch, [set(range(8))] * 2, quota=3.0, hosts=hosts)
+        } == {available}
 
 
 def test_a_core_is_left_for_the_communication_thread_where_there_are_many(monkeypatch):
