@@ -19,6 +19,9 @@ CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 17, 8
 Peers = Mapping[int, npt.NDArray[np.float32]]
 """The buffers of ranks whose memory this rank can read, by rank."""
 
+Prepare = Callable[[slice], Steps]
+"""Computes a part of a buffer, with a yield of None here and there."""
+
 _NOBODY: Peers = {}
 _NEAR_CHUNKS = 16  # as long is what is read in another rank's memory: nothing is on the wire meanwhile
 _READY = np.empty(0, np.float32)  # the content of a message that only says so
@@ -118,7 +121,9 @@ class Collectives:
                 written.appendleft(kept)
         yield from self._until_read(peers, tag)
 
-    def part_broadcast(self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Steps:
+    def part_broadcast(
+        self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY, prepare: Prepare | None = None
+    ) -> Steps:
         """Spread each rank's strips to all ranks: recursive doubling, furthest blocks first.
 
         What a rank has had for longest goes first, so that a level begins before the one before has ended.
@@ -129,14 +134,23 @@ class Collectives:
             float32 [tree.padded(n)]. At entry only the rank's own strips matter; all are filled at return.
         peers
             As of `part_reduce`.
+        prepare
+            Computes the rank's own strips part by part, each just before it leaves, while those before are on
+            their way.
         """
         self._check(buffer)
-        return self._part_broadcast(buffer, peers, self._tag())
+        return self._part_broadcast(buffer, peers, prepare or _as_it_is, self._tag())
 
-    def _part_broadcast(self, buffer: npt.NDArray[np.float32], peers: Peers, tag: int) -> Steps:
+    def _part_broadcast(
+        self, buffer: npt.NDArray[np.float32], peers: Peers, prepare: Prepare, tag: int
+    ) -> Steps:
         written: deque[slice] = deque(maxlen=self._flying - 1)
+        if self.tree.levels == 0:
+            yield from prepare(slice(0, buffer.size))
         for level in reversed(range(self.tree.levels)):
             for block, partner, mine, theirs in self._chunks(level, buffer.size, peers, own_first=True):
+                if level == self.tree.levels - 1:  # all own strips leave here, whole
+                    yield from prepare(mine)
                 peer, copy = self.tree.owner(partner), None
                 sent, received = buffer[mine], buffer[theirs]
                 if peer in peers:
@@ -273,6 +287,11 @@ class Collectives:
     def _check(self, buffer: npt.NDArray[np.float32]) -> None:
         assert buffer.dtype == np.float32 and buffer.ndim == 1 and buffer.flags.c_contiguous
         assert buffer.size == self.tree.padded(buffer.size)
+
+
+def _as_it_is(_: slice) -> Steps:
+    """Compute nothing."""
+    return iter(())
 
 
 def run_alone(steps: Steps) -> None:

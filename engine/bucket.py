@@ -1,6 +1,7 @@
 """Flat parameters of one or several nodes, which are summed, updated and spread together."""
 
 from collections.abc import Callable
+from functools import partial
 
 from comm.collectives import Collectives, Peers
 from comm.comm_thread import CommandQueue, Request
@@ -64,17 +65,20 @@ class Bucket:
         """Start the update of the owned strips and their broadcast, when no member reads its weights more."""
         self._updated = (self._updated + 1) % self._members
         if self._updated == 0:
-            broadcast = self._collectives.part_broadcast(self.weights, self._weights_of)
-            self._pending = self._submit("update", self._update(update, broadcast), after=self._pending)
+            job = self._collectives.part_broadcast(
+                self.weights, self._weights_of, partial(self._update, update)
+            )
+            self._pending = self._submit("update", job, after=self._pending)
 
-    def _update(self, update: Update, broadcast: Steps) -> Steps:
-        for strip, velocity in zip(self._strips, self._velocities, strict=True):
-            weights, gradients = self.weights[strip], self.gradients[strip]
-            for start in range(0, velocity.size, _UPDATED_FLOATS):
-                piece = slice(start, start + _UPDATED_FLOATS)
-                update(weights[piece], gradients[piece], velocity[piece])
-                yield None
-        yield from broadcast
+    def _update(self, update: Update, part: slice) -> Steps:
+        """Update a part of an owned strip."""
+        strips = zip(self._strips, self._velocities, strict=True)
+        first, velocity = next((s.start, v) for s, v in strips if s.start <= part.start < s.stop)
+        for start in range(part.start, part.stop, _UPDATED_FLOATS):
+            piece = slice(start, min(start + _UPDATED_FLOATS, part.stop))
+            own = velocity[piece.start - first : piece.stop - first]
+            update(self.weights[piece], self.gradients[piece], own)
+            yield None
 
     def wait(self) -> None:
         """Return when the weights are those of the last submitted step."""

@@ -10,6 +10,7 @@ import pytest
 
 from comm.collectives import Collectives, run_alone
 from comm.communicator import Communicator, Window
+from comm.steps import Steps
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
@@ -141,6 +142,30 @@ def test_without_shared_memory_there_is_no_window() -> None:
         return Collectives(communicator, tree, shared_memory=False).share(8) is None
 
     assert run_ranks(2, work, ranks_per_host=2) == [True, True]
+
+
+@every_size
+@every_host
+def test_part_broadcast_prepares_each_own_part_once_before_it_leaves(size: int, ranks_per_host: int) -> None:
+    whole = np.arange(Tree.of(size, LEAVES).padded(FLOATS), dtype=np.float32)
+
+    def work(communicator: Communicator) -> list[int]:
+        collective = collectives(communicator)
+        window, prepared = zeros(collective, FLOATS), list[int]()
+        buffer = window.own
+        buffer[:] = np.nan
+
+        def prepare(part: slice) -> Steps:
+            buffer[part] = whole[part]
+            prepared.extend(range(part.start, part.stop))
+            yield None
+
+        run_alone(collective.part_broadcast(buffer, window.peers, prepare))
+        assert (buffer == whole).all()
+        return prepared
+
+    found = run_ranks(size, work, random_delays(), ranks_per_host=ranks_per_host)
+    assert sorted(place for each in found for place in each) == [*range(whole.size)]
 
 
 @every_size
