@@ -155,7 +155,7 @@ def _finish(options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
 
 def _measure_here(options: argparse.Namespace) -> int:
     """Measure on the ranks that a launcher has started."""
-    world = mpi.world()
+    world = mpi.world(gives_way=True)  # MPI's own collectives wait without a nap
     tree = Tree.of(world.size, _LEAVES)
     ours = Collectives(
         world.split(0),

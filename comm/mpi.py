@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
@@ -19,6 +19,15 @@ _NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core fr
 _TESTS = 8  # at a time: Open MPI looks at its sockets in every eighth only
 _PIECE_BYTES = 1 << 30  # MPI counts are 32 bits wide
 
+_EAGER_BYTES = str(1 << 20)
+_OPEN_MPI = {
+    "OMPI_MCA_btl_tcp_eager_limit": _EAGER_BYTES,
+    "OMPI_MCA_btl_tcp_rndv_eager_limit": _EAGER_BYTES,
+    "OMPI_MCA_btl_tcp_max_send_size": _EAGER_BYTES,
+}
+"""Over TCP a message of up to so much leaves at once. By default it is announced first, and the answer waits
+in line behind all that goes the other way: a tenth of a link that is busy both ways stays idle."""
+
 LAUNCHED_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 """Variables in which a launcher tells each process how many it started; the first one set holds."""
 
@@ -27,10 +36,17 @@ class LaunchError(RuntimeError):
     """The launcher and the MPI library do not fit together, or MPI is missing."""
 
 
-def world() -> Communicator:
+def world(*, gives_way: bool = False) -> Communicator:
     """Initialise MPI and return the communicator of all ranks.
 
     A process that no launcher started is a communicator of size 1, even where there is no MPI.
+
+    Parameters
+    ----------
+    gives_way
+        Whether Open MPI yields the core each time it finds nothing, if the launcher says so. A thread that
+        naps between polls, as those of `comm` do, must not: Linux lets one that has yielded wait for a whole
+        slice of each other thread of the core, some ms, and a message as long.
 
     Raises
     ------
@@ -38,6 +54,7 @@ def world() -> Communicator:
         If a launcher started several processes that MPI does not see.
     """
     launched = launched_ranks(os.environ)
+    set_up(os.environ, gives_way=gives_way)
     try:
         from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
@@ -55,6 +72,14 @@ def world() -> Communicator:
     if MPI.COMM_WORLD.size > 1 and MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise LaunchError("this MPI library does not support MPI_THREAD_MULTIPLE, which overlap needs")
     return MpiCommunicator(MPI.COMM_WORLD)
+
+
+def set_up(environment: MutableMapping[str, str], *, gives_way: bool) -> None:
+    """Write Open MPI's parameters into the environment, for when it starts; those that the user set stay."""
+    for name, value in _OPEN_MPI.items():
+        environment.setdefault(name, value)
+    if not gives_way:
+        environment["OMPI_MCA_mpi_yield_when_idle"] = "0"
 
 
 def launched_ranks(environment: Mapping[str, str]) -> int:

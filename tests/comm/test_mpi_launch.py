@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from comm.mpi import launched_rank, launched_ranks
+from comm.mpi import launched_rank, launched_ranks, set_up
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,22 @@ def test_launched_ranks_reads_the_launcher(environment: dict[str, str], ranks: i
 )
 def test_launched_rank_reads_the_launcher(environment: dict[str, str], rank: int) -> None:
     assert launched_rank(environment) == rank
+
+
+def test_what_the_user_says_to_open_mpi_stays() -> None:
+    eager, idle = "OMPI_MCA_btl_tcp_eager_limit", "OMPI_MCA_mpi_yield_when_idle"
+    cases: list[tuple[dict[str, str], str]] = [({eager: "4096", idle: "1"}, "4096"), ({}, str(1 << 20))]
+    for given, found in cases:
+        environment = dict(given)
+        set_up(environment, gives_way=True)
+        assert environment[eager] == found
+        assert environment.get(idle) == given.get(idle)
+
+
+def test_open_mpi_yields_only_where_its_own_waits_are_long() -> None:
+    environment = {"OMPI_MCA_mpi_yield_when_idle": "1"}
+    set_up(environment, gives_way=False)
+    assert environment["OMPI_MCA_mpi_yield_when_idle"] == "0"
 
 
 def test_importing_comm_does_not_import_mpi4py() -> None:

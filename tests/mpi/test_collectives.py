@@ -3,14 +3,17 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
+from bench.collectives import TRANSPORTS
 from tests.comm.sums import leaf_gradients, naive_tree
 from tests.mpi.launch import mpirun, run
 
 WORKER = ("-m", "tests.mpi.workers.collectives")
 SHARE = ("-m", "tests.mpi.workers.share")
+EAGER = ("-m", "tests.mpi.workers.eager")
 
 
 def check(ranks: int, output: str) -> None:
@@ -41,6 +44,11 @@ def test_ranks_of_one_host_read_each_other_s_memory() -> None:
 def test_where_one_rank_cannot_share_memory_none_does() -> None:
     done = mpirun(3, *SHARE, "1")
     assert json.loads(done.stdout) == [[None, None]] * 3, done.stderr
+
+
+def test_a_chunk_leaves_over_tcp_before_the_receiver_asks_for_it(tmp_path: Path) -> None:
+    done = mpirun(2, *EAGER, str(tmp_path / "left"), env=TRANSPORTS["tcp"])
+    assert done.stdout.split() == ["left"], done.stderr
 
 
 def test_python_without_mpirun_is_a_world_of_one_rank() -> None:
