@@ -19,14 +19,14 @@ _NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core fr
 _TESTS = 8  # at a time: Open MPI looks at its sockets in every eighth only
 _PIECE_BYTES = 1 << 30  # MPI counts are 32 bits wide
 
-_EAGER_BYTES = str(1 << 20)
-_OPEN_MPI = {
-    "OMPI_MCA_btl_tcp_eager_limit": _EAGER_BYTES,
-    "OMPI_MCA_btl_tcp_rndv_eager_limit": _EAGER_BYTES,
-    "OMPI_MCA_btl_tcp_max_send_size": _EAGER_BYTES,
-}
+EAGER_BYTES = 1 << 20
 """Over TCP a message of up to so much leaves at once. By default it is announced first, and the answer waits
 in line behind all that goes the other way: a tenth of a link that is busy both ways stays idle."""
+
+_OPEN_MPI = {
+    f"OMPI_MCA_btl_tcp_{limit}": str(EAGER_BYTES)
+    for limit in ("eager_limit", "rndv_eager_limit", "max_send_size")
+}
 
 LAUNCHED_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 """Variables in which a launcher tells each process how many it started; the first one set holds."""

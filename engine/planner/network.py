@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import final
 
+from comm.mpi import EAGER_BYTES
 from engine.planner.cluster import SWITCH, Channel, Cluster
 
-EAGER_BYTES, EAGER_NEAR_BYTES = 1 << 16, 1 << 12
-"""A longer message announces itself and leaves only when the receiver has answered: three ways over a
-network. In shared memory (near) the receiver fetches it: two. The limits are Open MPI's, of TCP and sm."""
+EAGER_NEAR_BYTES = 1 << 12
+"""A longer message is fetched by a receiver in shared memory: two ways. One of more than EAGER_BYTES over a
+network announces itself and leaves only when the receiver has answered: three. (Open MPI, sm and TCP.)"""
 
 
 @dataclass
