@@ -23,7 +23,7 @@ from layers.kernels.conv_winograd import (
 )
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import ADD, LANES, ONCE, ZERO, prefetch_pixels, tiles
+from layers.kernels.simd import ADD, LANES, ONCE, REGISTERS, ZERO, prefetch_pixels, tiles
 from layers.kernels.threads import Threads
 from layers.kernels.winograd_transforms import (
     OUTPUT_GRADIENT,
@@ -33,16 +33,18 @@ from layers.kernels.winograd_transforms import (
     transform_rows,
 )
 
-CHUNK_TILES = 56  # summed on their own (shorter sums round less); with 64 + 64 channels they fit the L1 cache
-CHANNEL_BLOCKS = 4  # of the input in one task
+CHUNK_TILES = 56 if LANES == 16 else 28  # summed on their own (shorter sums round less); they stay in L1
+BLOCK = 64 // LANES  # blocks of input channels, and vectors of output channels, in one task at most
+LEAST_TASKS = 4
 TILE_CHANNELS = 4  # input channels of a register tile
+TILE_VECTORS = 4 if REGISTERS == 32 else 2  # and its vectors of output channels at most
 
 
 def block_shape(c_blocks: int, k_blocks: int) -> tuple[int, int]:
     """Return the blocks of input channels and the vectors of output channels of one task."""
-    vectors = next(v for v in (4, 2, 1) if k_blocks % v == 0)
-    blocks = min(CHANNEL_BLOCKS, c_blocks)
-    while blocks > 1 and -(-c_blocks // blocks) * (k_blocks // vectors) < CHANNEL_BLOCKS:
+    vectors = next(v for v in (16, 8, 4, 2, 1) if v <= BLOCK and k_blocks % v == 0)
+    blocks = min(BLOCK, c_blocks)
+    while blocks > 1 and -(-c_blocks // blocks) * (k_blocks // vectors) < LEAST_TASKS:
         blocks //= 2  # enough tasks for a few workers
     return blocks, vectors
 
@@ -97,6 +99,7 @@ def backward_weights(
 @lru_cache
 def _backward_weights(VECTORS, OUTPUTS):
     WIDTH = VECTORS * LANES
+    COLUMNS = min(VECTORS, TILE_VECTORS)
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, WEIGHTS, SCRATCH, SCRATCH, SCRATCH, float32[:, :, :, :, ::1],
@@ -165,18 +168,21 @@ def _backward_weights(VECTORS, OUTPUTS):
                                 if turn == present + VECTORS:
                                     turn = 0
                                     next_n, next_i, next_j = next_tile(next_n, next_i, next_j, down, along)
-                            if chunk == 0:
-                                tiles(
-                                    TILE_CHANNELS, 0, VECTORS, 1, ZERO, 1, 0, a + 4 * lane, 0, b, LANES,
-                                    c + 4 * lane * WIDTH, WIDTH, LANES, 0,
-                                    ONCE, ONCE, ONCE, (count, step, WIDTH),
-                                )  # fmt: skip
-                            else:
-                                tiles(
-                                    TILE_CHANNELS, 0, VECTORS, 1, ADD, 1, 0, a + 4 * lane, 0, b, LANES,
-                                    c + 4 * lane * WIDTH, WIDTH, LANES, 0,
-                                    ONCE, ONCE, ONCE, (count, step, WIDTH),
-                                )  # fmt: skip
+                            for vector in range(0, VECTORS, COLUMNS):
+                                z_from = b + 4 * vector * LANES
+                                u_to = c + 4 * (lane * WIDTH + vector * LANES)
+                                if chunk == 0:
+                                    tiles(
+                                        TILE_CHANNELS, 0, COLUMNS, 1, ZERO, 1, 0, a + 4 * lane, 0,
+                                        z_from, LANES, u_to, WIDTH, LANES, 0,
+                                        ONCE, ONCE, ONCE, (count, step, WIDTH),
+                                    )  # fmt: skip
+                                else:
+                                    tiles(
+                                        TILE_CHANNELS, 0, COLUMNS, 1, ADD, 1, 0, a + 4 * lane, 0,
+                                        z_from, LANES, u_to, WIDTH, LANES, 0,
+                                        ONCE, ONCE, ONCE, (count, step, WIDTH),
+                                    )  # fmt: skip
                 partial = stack_at + slot * level
                 for vector in range(channels * VECTORS):
                     transform(

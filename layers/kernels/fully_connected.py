@@ -167,8 +167,8 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
 
 WEIGHT_BLOCK = 1 << 18  # floats of x, 1 MB of L2, that stay while dy passes by
 SHORT_LEAF = 8  # samples; adding shorter leaves up costs as much as computing them
-SHORT_ROWS = 4 if REGISTERS == 32 else 2  # tiles so small that four leaves are added in registers
-SHORT_SUBTREE = 4
+SHORT_ROWS = 4
+SHORT_SUBTREE = 4 if REGISTERS == 32 else 2  # leaves that fit the registers with tiles of so few rows
 STREAM_BYTES = 1 << 25  # gradients beyond 32 MB leave the caches before anybody reads them
 ONE = np.ones(1, np.float32)
 
