@@ -14,9 +14,11 @@ def model_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default the model's own, or 32")
 
 
-def models_option(parser: argparse.ArgumentParser) -> None:
+def models_option(parser: argparse.ArgumentParser, *, default: str = "all") -> None:
     """Add any number of ``MODEL``."""
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"{', '.join(NETWORKS)}; default all")
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help=f"{', '.join(NETWORKS)}; default {default}"
+    )
 
 
 def minibatch(model: str, given: int | None) -> int:

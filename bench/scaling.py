@@ -14,33 +14,40 @@ from typing import Any
 from bench import machine
 from bench.hosts import leave_on_signals
 from bench.link import LinkFigures
+from bench.mpi_reductions import WAYS
 from bench.namespaces import ClusterError
 from bench.options import minibatch, models_option
 from bench.places import Place, RunError
 from bench.scaling_cases import SIDES, Case, Size, sample
-from bench.shapes import NETWORKS
 from engine.models import MODELS
+
+_MODELS = ("vgg_a", "cd_dnn")
+_PLANS = ("data", "auto")
 
 _EPILOG = """\
 examples:
-  python -m bench.scaling                                 VGG-A, OverFeat-FAST and CD-DNN at all places
-  python -m bench.scaling vgg_a --place 1x2 --place 2x1 --rounds 1
+  python -m bench.scaling                                 VGG-A and CD-DNN, half an hour and more
+  python -m bench.scaling vgg_a --place 1x2 --place 2x1 --plan data --rounds 3
   python -m bench.scaling cd_dnn --place 2x1@1gbit --overlap on --side ours --steps 4
   python -m bench.scaling vgg_a --place 4x1@10gbit+0.1ms --plan data --plan fc6=2,fc7=2
 
 A place is RANKSxTHREADS on this machine, where ranks meet in shared memory, or RANKSxTHREADS@RATE on so many
 hosts, which are network namespaces with shaped links (see bench.hosts: root and iproute2). "ours" is
-python -m engine.train on synthetic data; "ddp" PyTorch's DistributedDataParallel over Gloo, channels_last for
-images, fused SGD, memory kept between steps and huge pages, on the same minibatch, ranks, threads and links;
-"alone" our compute alone: as many processes that do not know each other, each on its part of the minibatch.
+python -m engine.train on synthetic data; "mpi" the same with MPI's own collectives instead of ours, in both
+ways of bench.mpi_reductions, on a power of two of ranks; "ddp" PyTorch's DistributedDataParallel over Gloo,
+channels_last for images, fused SGD, memory kept between steps and huge pages, on the same minibatch, ranks,
+threads and links; "alone" our compute alone: as many processes that do not know each other, each on its part
+of the minibatch.
 
-Each round runs everything once, in turn; shown are medians over the steady steps of all rounds. "compute" is
-that of "alone", else (~) what run.json says of the run itself, where communication shares the cores. "comm"
-is what a step's communication takes alone, as run.json says, else (~) the time of its bytes at the measured
-TCP bandwidth. "exposed" held the step up; "hidden" is the share of the communication alone that did not.
-"x bound" is the step over the larger of compute and communication alone, "eff." the
-throughput over that of the same side at the first place with one rank, "x ddp" over that of DDP at the same
-place. All runs of ours must end with the same weights, bit for bit; the exit code is 1 otherwise.
+With --plan auto the ranks take the plan of the balance equations. Each round runs everything once, in turn;
+shown are medians over the steady steps of all rounds. "compute" is that of "alone", else (~) what run.json
+says of the run itself, where communication shares the cores. "comm" is what a step's communication takes
+alone, as run.json says, else (~) the time of its bytes at the measured TCP bandwidth. "exposed" held the step
+up; "hidden" is the share of the communication alone that did not. "x bound" is the step over the larger of
+compute and communication alone, "eff." the throughput over that of the same side (of ours for "mpi") at the
+first place with one rank, "x mpi" and "x ddp" over that of the fastest MPI and of DDP at the same place.
+All runs of ours must end with the same weights, bit for bit; the
+exit code is 1 otherwise.
 """
 
 
@@ -52,29 +59,31 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    models_option(parser)
+    models_option(parser, default=" ".join(_MODELS))
     parser.add_argument("--place", action="append", metavar="PLACE", help=f"default {' '.join(_places())}")
     parser.add_argument("--side", action="append", choices=SIDES, help="only this; default all")
     parser.add_argument("--overlap", action="append", choices=("on", "off"), help="of ours; default both")
-    parser.add_argument("--plan", action="append", metavar="PLAN", help="of ours; default data")
+    parser.add_argument(
+        "--plan", action="append", metavar="PLAN", help=f"of ours; default {' and '.join(_PLANS)}"
+    )
     parser.add_argument("--minibatch", type=int, metavar="N", help="global; default each model's own")
     parser.add_argument("--leaves", type=int, default=16, metavar="N", help="of our sums; default 16")
     parser.add_argument("--steps", type=int, default=6, metavar="N", help="of each run; default 6")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each; default 3")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="runs of each; default 1")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     return parser
 
 
 def _places() -> list[str]:
     cores = machine.cores()
-    return [f"1x{cores}", "2x1", "2x1@1gbit", "2x1@10gbit", "4x1@1gbit", "4x1@10gbit"]
+    return [f"1x{cores}", "2x1", "2x1@1gbit", "4x1@1gbit"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
     options.sides = options.side or SIDES
-    options.overlaps, options.plans = options.overlap or ["on", "off"], options.plan or ["data"]
+    options.overlaps, options.plans = options.overlap or ["on", "off"], options.plan or [*_PLANS]
     try:
         places = [Place.parse(text) for text in options.place or _places()]
         models = _models(options, places)
@@ -93,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _models(options: argparse.Namespace, places: Sequence[Place]) -> list[str]:
     if "ddp" in options.sides and find_spec("torch") is None:
         raise ValueError("PyTorch is not installed: pip install -e '.[bench]', or --side ours --side alone")
-    models = options.models or list(NETWORKS)
+    models = options.models or [*_MODELS]
     for model in models:
         samples = _size(model, options).batch
         for place in places:
@@ -124,6 +133,9 @@ def _cases(model: str, places: Sequence[Place], options: argparse.Namespace) -> 
                 for plan in (options.plans if several else ["data"])
                 for overlap in (options.overlaps if several else ["on"])
             ]
+        if "mpi" in options.sides and place.ranks > 1 and place.ranks & (place.ranks - 1) == 0:
+            overlaps = [overlap == "on" for overlap in options.overlaps]
+            found += [Case(model, "mpi", place, on, way=way) for on in overlaps for way in WAYS]
         if "ddp" in options.sides:
             found.append(Case(model, "ddp", place))
     apart = {place.alone for place in places if place.ranks > 1}
@@ -141,8 +153,11 @@ def _compare(
     with tempfile.TemporaryDirectory() as folder:
         for round_ in range(options.rounds):
             first = round_ % len(cases)
-            for case in cases[first:] + cases[:first]:
+            for number, case in enumerate(cases[first:] + cases[:first], start=1):
+                about = f"{model}, round {round_ + 1}/{options.rounds}, {number}/{len(cases)}: {case.name}"
+                print(about, end=" ", file=sys.stderr, flush=True)
                 sample(case, size, Path(folder))
+                print(f"{case.step_seconds:.3f} s", file=sys.stderr, flush=True)
     weights = {sha256 for case in cases for sha256 in case.weights}
     rows = [row(case, cases, size, links) for case in cases]
     for line in table(rows):
@@ -155,11 +170,15 @@ def _compare(
 
 def row(case: Case, cases: Sequence[Case], size: Size, links: dict[str, LinkFigures]) -> dict[str, Any]:
     """Return the figures of a case; None where something was not measured."""
-    ours, link = case.side == "ours", case.place.link
+    ours, link = case.side in ("ours", "mpi"), case.place.link
     step, figures = case.step_seconds, links.get(case.place.name)
     apart = _step_of(cases, "alone", lambda other: other.place == case.place.alone) if ours else None
-    single = _step_of(cases, case.side, lambda other: other.place.ranks == 1)
-    ddp = _step_of(cases, "ddp", lambda other: other.place == case.place) if ours else None
+    base = "ours" if ours else case.side
+    single = next((each for each in cases if each.side == base and each.place.ranks == 1), None)
+    ddp, mpi = (
+        _step_of(cases, side, lambda other: other.place == case.place) if ours else None
+        for side in ("ddp", "mpi")
+    )
     computing = _median([sum(table.compute_seconds_by_rank) / case.place.ranks for table in case.breakdowns])
     told = _median([table.communication_alone_seconds for table in case.breakdowns])
     wire = None
@@ -189,7 +208,8 @@ def row(case: Case, cases: Sequence[Case], size: Size, links: dict[str, LinkFigu
         "communication_alone_seconds": told,
         "wire_seconds": wire,
         "step_over_bound": None if bound is None else step / bound,
-        "efficiency": None if single is None or case.side == "alone" else single / step,
+        "efficiency": None if single is None or case.side == "alone" else single.step_seconds / step,
+        "ratio_to_mpi": None if mpi is None else mpi / step,
         "ratio_to_ddp": None if ddp is None else ddp / step,
     }
 
@@ -201,7 +221,8 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def _step_of(cases: Sequence[Case], side: str, wanted: Callable[[Case], bool]) -> float | None:
-    return next((case.step_seconds for case in cases if case.side == side and wanted(case)), None)
+    """Return the step of the fastest case of a side."""
+    return min((case.step_seconds for case in cases if case.side == side and wanted(case)), default=None)
 
 
 def wire_seconds(parameters: int, ranks: int, bits_per_s: float) -> float:
@@ -212,7 +233,18 @@ def wire_seconds(parameters: int, ranks: int, bits_per_s: float) -> float:
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the rows as text."""
     width = max(len(row["case"]) for row in rows)
-    head = ("step s", "samples/s", "compute", "comm", "exposed", "hidden", "x bound", "eff.", "x ddp")
+    head = (
+        "step s",
+        "samples/s",
+        "compute",
+        "comm",
+        "exposed",
+        "hidden",
+        "x bound",
+        "eff.",
+        "x mpi",
+        "x ddp",
+    )
     lines = [f"  {'':{width}} " + " ".join(f"{name:>10}" for name in head)]
     for row in rows:
         cells = (
@@ -224,6 +256,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
             _cell(row["hidden_share"], 2),
             _cell(row["step_over_bound"], 2),
             _cell(row["efficiency"], 2),
+            _cell(row["ratio_to_mpi"], 2),
             _cell(row["ratio_to_ddp"], 2),
         )
         lines.append(f"  {row['case']:{width}} " + " ".join(f"{cell:>10}" for cell in cells))

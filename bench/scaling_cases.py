@@ -16,7 +16,7 @@ from engine.explain import read_results
 from engine.models import MODELS
 from engine.trace import warm_steps
 
-SIDES = ("ours", "ddp", "alone")
+SIDES = ("ours", "mpi", "ddp", "alone")
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Case:
     place: Place
     overlap: bool = True
     plan: str = "data"
+    way: str = ""
     seconds: list[float] = field(default_factory=list)
     breakdowns: list[Breakdown] = field(default_factory=list)
     weights: set[str] = field(default_factory=set)
@@ -35,11 +36,12 @@ class Case:
     @property
     def name(self) -> str:
         """What tells it from the other cases of the model."""
-        if self.side != "ours":
+        if self.side not in ("ours", "mpi"):
             return f"{self.side} {self.place.name}"
+        way = f", {self.way}" if self.way else ""
         plan = f", plan {self.plan}" if self.plan != "data" else ""
         overlap = "" if self.place.ranks == 1 else f", overlap {'on' if self.overlap else 'off'}"
-        return f"ours {self.place.name}{overlap}{plan}"
+        return f"{self.side} {self.place.name}{overlap}{way}{plan}"
 
     @property
     def step_seconds(self) -> float:
@@ -62,9 +64,10 @@ def steady(seconds: Sequence[float]) -> list[float]:
 
 
 def train_command(case: Case, size: Size, out: Path) -> list[str]:
-    """Return the command of a run of ours."""
+    """Return the command of a run of ours, or of ours with MPI's own collectives."""
+    program = ["bench.mpi_reductions", "--way", case.way] if case.side == "mpi" else ["engine.train"]
     return [
-        sys.executable, "-m", "engine.train", case.model, "--data", "synthetic", "--augment", "none",
+        sys.executable, "-m", *program, case.model, "--data", "synthetic", "--augment", "none",
         "--batch", str(size.batch), "--leaves", str(size.leaves), "--steps", str(size.steps), "--lr", "1e-3",
         "--threads", str(case.place.threads), "--overlap", "on" if case.overlap else "off",
         "--plan", case.plan, "--evaluate-every", "0", "--checkpoint-every", "0", "--out", str(out),
@@ -93,7 +96,8 @@ def sample(case: Case, size: Size, folder: Path) -> None:
         out = Path(tempfile.mkdtemp(dir=folder)) / "run"
         case.place.run(train_command(case, size, out))
         case.seconds += steady(step_seconds(out))
-        case.weights.add(json.loads((out / "run.json").read_text())["weights_sha256"])
+        if case.side == "ours":
+            case.weights.add(json.loads((out / "run.json").read_text())["weights_sha256"])
         case.breakdowns.append(read_results(out / "run.json"))
 
 

@@ -25,7 +25,13 @@ from engine.trainer import Trainer
 T = TypeVar("T")
 
 
-def run(world: Communicator, resolve: Callable[[], Start]) -> dict[str, Any]:
+MakeCollectives = Callable[..., Collectives]
+"""What a benchmark puts in place of the class `Collectives`."""
+
+
+def run(
+    world: Communicator, resolve: Callable[[], Start], *, collectives: MakeCollectives | None = None
+) -> dict[str, Any]:
     """Train what `resolve` returns and return the results (collective).
 
     Raises
@@ -39,7 +45,7 @@ def run(world: Communicator, resolve: Callable[[], Start]) -> dict[str, Any]:
     folder = _agreed(world, lambda: _make_folder(prepared.start) if world.rank == 0 else None)
     traced = _agreed(world, lambda: _trace_path(prepared.start.recipe) if world.rank == 0 else None)
     try:
-        results = _train(world, prepared, seen, folder, traced)
+        results = _train(world, prepared, seen, folder, traced, collectives or Collectives)
     except UserError as error:  # found by this rank alone, in the middle of the run
         failure.fail(world, str(error))
     except MemoryError as error:
@@ -89,14 +95,19 @@ def _trace_path(recipe: Recipe) -> Path | None:
 
 
 def _train(
-    world: Communicator, prepared: Prepared, seen: Cores, folder: Path | None, traced: Path | None
+    world: Communicator,
+    prepared: Prepared,
+    seen: Cores,
+    folder: Path | None,
+    traced: Path | None,
+    make_collectives: MakeCollectives,
 ) -> dict[str, Any]:
     recipe = prepared.start.recipe
     threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
     _warn(world, seen, threads)
     recorder = Recorder(keep=bool(recipe.trace))
     queue = _queue(world, recipe, recorder, spare_core=seen.available >= (threads + 1) * seen.ranks)
-    collectives = Collectives(
+    collectives = make_collectives(
         world.split(0),
         prepared.tree,
         chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,

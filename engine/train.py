@@ -12,6 +12,7 @@ from engine.recipe import shipped
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
+    from engine.launch import MakeCollectives
     from engine.start import Start
 
 _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
@@ -134,22 +135,25 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     return changes
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code."""
+def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollectives | None" = None) -> int:
+    """Run the command; return the exit code.
+
+    Benchmarks put other collectives in place of the engine's.
+    """
     try:
         options = _parser().parse_args(arguments)
         world = start_ranks()
     except KeyboardInterrupt:  # later ones are answered by what `start_ranks` has installed
         failure.say_interrupted()
         return failure.INTERRUPTED
-    return 2 if world is None else _train(world, options)
+    return 2 if world is None else _train(world, options, collectives)
 
 
-def _train(world: "Communicator", options: argparse.Namespace) -> int:
+def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:
     from engine import launch  # noqa: PLC0415 -- imports numba: only where it is needed
 
     try:
-        results = launch.run(world, lambda: _resolve(options))
+        results = launch.run(world, lambda: _resolve(options), collectives=collectives)
     except UserError as error:
         if world.rank == 0:
             failure.say_error(str(error))

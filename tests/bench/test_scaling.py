@@ -8,6 +8,7 @@ import pytest
 
 from bench import peak, scaling
 from bench.link import LinkFigures
+from bench.mpi_reductions import WAYS
 from bench.namespaces import Link
 from bench.places import Place, RunError
 from bench.scaling_cases import Case, Size, sample, steady, train_command
@@ -54,6 +55,29 @@ def test_a_run_is_the_command_that_a_user_would_type() -> None:
         assert part in peer
     assert "--layout contiguous" in " ".join(ddp(Case("cd_dnn", "ddp", case.place), SIZE))
     assert "--layout channels_last" in " ".join(ddp(Case("vgg_a", "ddp", case.place), SIZE))
+
+
+def test_mpi_is_run_in_both_ways_where_it_can() -> None:
+    options = scaling._parser().parse_args(["--side", "mpi"])
+    options.sides, options.overlaps, options.plans = options.side, ["on", "off"], ["data"]
+    found = scaling._cases("digits", [Place.parse(text) for text in ("1x2", "2x1", "3x1")], options)
+    assert {case.place.name for case in found} == {"2x1"}
+    assert {(case.way, case.overlap) for case in found} == {(way, on) for way in WAYS for on in (True, False)}
+    command = " ".join(train_command(found[0], SIZE, Path("out")))
+    assert f"-m bench.mpi_reductions --way {found[0].way} digits" in command
+
+
+def test_the_fastest_way_of_mpi_is_the_peer() -> None:
+    place = Place.parse("2x1")
+    _, ours, *_ = figures(
+        Case("digits", "ours", Place.parse("1x1"), seconds=[1.5]),
+        Case("digits", "ours", place, seconds=[1.0]),
+        Case("digits", "mpi", place, way=WAYS[0], seconds=[1.5]),
+        Case("digits", "mpi", place, way=WAYS[1], seconds=[1.2]),
+        Case("digits", "ours", Place.parse("1x2"), seconds=[0.6]),
+    )
+    assert ours["ratio_to_mpi"] == pytest.approx(1.2)
+    assert ours["efficiency"] == pytest.approx(1.5), "against the first place with one rank"
 
 
 def test_the_first_steps_do_not_count() -> None:
@@ -121,7 +145,7 @@ def test_all_sides_run_on_one_machine(
     sides = ["ours", "alone", *(["ddp"] if find_spec("torch") else [])]
     chosen = [word for side in sides for word in ("--side", side)]
     places = ["--place", "1x1", "--place", "2x1"]
-    run = ["digits", *places, *chosen, "--overlap", "on", "--steps", "4", "--rounds", "1", "--json"]
+    run = ["digits", *places, *chosen, "--overlap", "on", "--plan", "data", "--steps", "4", "--json"]
     assert scaling.main(run) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["benchmark"] == "scaling"
@@ -153,7 +177,7 @@ def test_different_weights_are_told(
         (["digits", "--place", "2"], "place: got '2'; must be RANKSxTHREADS"),
         (["digits", "--place", "2x1@fast"], "rate: got 'fast'; must be like 100mbit"),
         (["digits", "--place", "3x1"], "minibatch: got 32; must divide by the 3 ranks"),
-        (["digits", "--place", "1x1", "--steps", "1"], "got 1 steps, 3 rounds; must be 2 and 1 at least"),
+        (["digits", "--place", "1x1", "--steps", "1"], "got 1 steps, 1 rounds; must be 2 and 1 at least"),
     ],
 )
 def test_mistakes_are_one_line(
