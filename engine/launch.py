@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,8 +43,7 @@ def run(
     prepared = _agreed(world, lambda: prepare(resolve(), world.size))
     seen = cores(world)
     _agreed(world, lambda: _check_equal(world, prepared))
-    folder = _agreed(world, lambda: _make_folder(prepared.start) if world.rank == 0 else None)
-    traced = _agreed(world, lambda: _trace_path(prepared.start.recipe) if world.rank == 0 else None)
+    folder, traced = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else (None, None))
     try:
         results = _train(world, prepared, seen, folder, traced, collectives or Collectives)
     except UserError as error:  # found by this rank alone, in the middle of the run
@@ -78,16 +78,25 @@ def _check_equal(world: Communicator, prepared: Prepared) -> None:
                 )
 
 
-def _make_folder(start: Start) -> Path:
-    """Make or rewind the run's folder, and write the resolved recipe into it."""
+def _paths(start: Start) -> tuple[Path, Path | None]:
+    """Make or rewind the run's folder, with the resolved recipe in it; return it and the file of the trace.
+
+    A trace that cannot be written leaves everything as it was; it may lie in a folder that is made here.
+    """
     if start.run is None or start.state is None:
         folder = new_folder(start.recipe.out, start.name)
+        try:
+            traced = _trace_path(start.recipe)
+        except UserError:
+            with suppress(OSError):  # somebody has put something into it
+                folder.rmdir()
+            raise
     else:
-        folder = start.run
+        folder, traced = start.run, _trace_path(start.recipe)
         rewind(folder, start.state.step)
     with writing(folder):
         (folder / "recipe.toml").write_text(start.recipe.to_toml(), encoding="utf-8")
-    return folder
+    return folder, traced
 
 
 def _trace_path(recipe: Recipe) -> Path | None:
