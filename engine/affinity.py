@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from comm.communicator import Communicator
@@ -15,6 +16,8 @@ from engine.cpu_quota import cpu_quota
 from engine.words import counted
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # one text for all hosts that are namespaces of one Linux
+
+_LAUNCHERS = {"mpirun", "mpiexec", "prterun", "prted", "orterun", "orted", "hydra_pmi_proxy", "slurmstepd"}
 
 MANY = 8  # cores of a rank; of more, one is left to the communication thread
 
@@ -35,6 +38,8 @@ class Cores:
     """Those ranks have all the same mask."""
     idle: int
     """Cores of the machine that the launcher had, and that none of its ranks may use."""
+    scattered: bool
+    """Some host has ranks that are not consecutive."""
 
     def threads(self, *, beside: bool) -> int:
         """Return the kernel threads of a rank that shares its cores fairly.
@@ -59,6 +64,11 @@ class Cores:
     def complaints(self, threads: int) -> list[str]:
         """Return what is wrong with the cores that the launcher gave, each with what mends it."""
         found = []
+        if self.scattered:
+            found.append(
+                "the ranks of a host are not consecutive, so that more crosses the network than must; "
+                "use mpirun --map-by slot, or srun --distribution=block"
+            )
         if self.idle:
             found.append(
                 f"the launcher bound {counted(self.ranks, 'rank')} to {counted(len(self.mask), 'core')} and "
@@ -83,6 +93,7 @@ def cores(world: Communicator) -> Cores:
     machine, host = machine_name(), socket.gethostname()
     everyone = world.gather_objects((machine, host, mask))
     here = {rank: (name, theirs) for rank, (place, name, theirs) in enumerate(everyone) if place == machine}
+    hosts = [everyone[rank][:2] for rank in range(world.size)]
     sharing = [rank for rank, (_, theirs) in here.items() if theirs & mask]
     containers = len({here[rank][0] for rank in sharing})  # a quota is one container's; others have the like
     return Cores(
@@ -92,6 +103,7 @@ def cores(world: Communicator) -> Cores:
         place=sharing.index(world.rank),
         alike=all(here[rank][1] == mask for rank in sharing),
         idle=len(around.difference(*(theirs for _, theirs in here.values()))),
+        scattered=len(list(groupby(hosts))) > len(set(hosts)),
     )
 
 
@@ -110,4 +122,19 @@ def _masks() -> tuple[set[int], set[int]]:
         return everything, everything
     mask = os.sched_getaffinity(0)
     launched = any(name in os.environ for name in LAUNCHED_RANKS)
-    return mask, os.sched_getaffinity(os.getppid()) if launched else mask
+    return mask, os.sched_getaffinity(_launcher()) if launched else mask
+
+
+def _launcher() -> int:
+    """Return the process that started this one as a rank: the parent, or further up behind scripts."""
+    process = os.getppid()
+    while process > 1:
+        try:
+            status = Path(f"/proc/{process}/status").read_text("utf-8", "replace")
+        except OSError:  # not for us to see
+            break
+        about = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        if about["Name"] in _LAUNCHERS:
+            return process
+        process = int(about["PPid"])
+    return os.getppid()

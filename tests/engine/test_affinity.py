@@ -1,7 +1,11 @@
 """Cores, ranks and threads of simulated hosts."""
 
 import math
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +134,24 @@ def test_without_a_launcher_only_the_mask_counts(monkeypatch):
     assert affinity._masks() == ({0}, {0})
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "1")
     assert affinity._masks() == ({0}, {0, 1})
+
+
+def test_hosts_whose_ranks_are_not_neighbours_are_told(monkeypatch):
+    masks = [{0}, {1}, {2}, {3}]
+    for hosts, told in (("aabb", False), ("abab", True), ("abcd", False), ("abba", True)):
+        for seen in look(monkeypatch, masks, hosts=hosts, machines=hosts):
+            assert any("--map-by slot" in each for each in seen.complaints(1)) == told, hosts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_launcher_is_found_behind_a_script(tmp_path):
+    """A process called mpirun starts a shell, which starts the rank."""
+    launcher, seen = tmp_path / "mpirun", tmp_path / "seen"
+    launcher.symlink_to(sys.executable)
+    rank = f"from engine.affinity import _launcher; open({str(seen)!r}, 'w').write(str(_launcher()))"
+    start = f"import subprocess; subprocess.run(['sh', '-c', '{sys.executable} -c \"$RANK\"; true'])"
+    process = subprocess.Popen(
+        [launcher, "-c", start], env={**os.environ, "RANK": rank}, cwd=Path(__file__).parents[2]
+    )
+    assert process.wait(60) == 0
+    assert int(seen.read_text()) == process.pid
