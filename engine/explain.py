@@ -17,6 +17,8 @@ from engine.spans import parts_of, steady_steps
 from engine.trace import STEP, Span
 from engine.trace_file import Trace, note, read_trace
 
+DRAWN_RANKS = 16
+
 _EPILOG = """\
 examples:
   mpirun -n 2 python -m engine.train vgg_a --data synthetic --steps 10 --trace trace.json --out runs/vgg
@@ -25,7 +27,8 @@ examples:
   python -m engine.explain trace.json --out step.png      and one step as a picture: a row per thread
 
 The table: means over all steps but the first few, and over ranks. Exposed communication is what held the
-training up, by layer; hidden is what ran beside the compute. On one rank there is no communication.
+training up, by layer; hidden is what ran beside the compute. On one rank there is no communication. Of more
+than 16 ranks the slowest and those around it are drawn.
 The whole trace opens in https://ui.perfetto.dev. Exit codes: 0 done, 2 a mistake in what was given.
 """
 
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(options: argparse.Namespace) -> None:
+    if options.step is not None and options.out is None:
+        raise UserError("step: says which step to draw; give --out FILE too")
     path = expand(options.path, "path")
     if path.is_dir():
         path /= RESULTS
@@ -73,7 +78,17 @@ def _explain(options: argparse.Namespace) -> None:
         raise UserError("out: a picture is drawn from a trace: run with --trace FILE, then explain FILE")
     from engine.picture import draw_step  # noqa: PLC0415 -- matplotlib is an extra
 
-    draw_step(trace.ranks, _one_step(trace, options.step), expand(options.out, "out"))
+    shown = _shown(len(trace.ranks), breakdown.slowest_rank)
+    if len(shown) < len(trace.ranks):
+        print(f"drawn: ranks {shown.start} to {shown.stop - 1}, around the slowest", file=sys.stderr)
+    spans = {rank: trace.ranks[rank] for rank in shown}
+    draw_step(spans, _one_step(trace, options.step), expand(options.out, "out"))
+
+
+def _shown(ranks: int, slowest: int) -> range:
+    """Return the ranks to draw: all, or as many as one can see, with the slowest in their middle."""
+    first = min(max(0, slowest - DRAWN_RANKS // 2), max(0, ranks - DRAWN_RANKS))
+    return range(first, min(ranks, first + DRAWN_RANKS))
 
 
 def read_results(path: Path) -> Breakdown:

@@ -1,6 +1,6 @@
 """Pictures: what each rank's threads did in one step, and how a network scales."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ _PASSES = {
 _LETTER = 0.0045  # share of the picture's width that a letter takes
 
 
-def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
-    """Draw what all ranks did in the time of one step (of rank 0) into a .png or .svg file.
+def draw_step(ranks: Mapping[int, Sequence[Span]], step: Span, path: Path) -> None:
+    """Draw what ranks, given by their numbers, did in the time of a step into a .png or .svg file.
 
     Raises
     ------
@@ -57,9 +57,9 @@ def draw_step(ranks: Sequence[Sequence[Span]], step: Span, path: Path) -> None:
 
     rows = [
         (f"rank {rank} {name}", spans)
-        for rank in range(len(ranks))
+        for rank, its in ranks.items()
         for row in ROWS
-        for name, spans in lanes_of(row, _drawn(ranks[rank], step))
+        for name, spans in lanes_of(row, _drawn(its, step))
     ]
     figure = figure_of(figsize=(14, 1.2 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()

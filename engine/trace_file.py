@@ -12,7 +12,7 @@ from comm.clock import Alignment
 from comm.communicator import CONTROL_TAG, Communicator, Message
 from engine.errors import UserError
 from engine.paths import expand
-from engine.trace import COMMUNICATION, EXCHANGE, KIND, MOST_SPANS, PASS, ROWS, Recorder, Span
+from engine.trace import COMMUNICATION, EXCHANGE, KIND, MOST_SPANS, PASS, ROWS, STEP, Recorder, Span
 
 ABOUT = "lockstep"  # what the file holds for engine.explain, among `otherData`
 _LANES = 10_000  # thread numbers that a row has, more than a network has jobs
@@ -125,11 +125,15 @@ def read_trace(path: Path) -> Trace:
     try:
         content = json.loads(path.read_bytes())
         about = content["otherData"][ABOUT]
-        ranks: list[list[Span]] = [[] for _ in range(about["ranks"])]
+        processes = {event["pid"] for event in content["traceEvents"]}
+        if not processes or processes != set(range(about["ranks"])):
+            raise ValueError(processes)
+        ranks: list[list[Span]] = [[] for _ in processes]
         for event in content["traceEvents"]:
             if event["ph"] == "X":
                 ranks[event["pid"]].append(_span(event))
-        alone, complete = about["communication_alone_seconds"], about["complete"]
+        alone, complete = about["communication_alone_seconds"], bool(about["complete"])
+        alone = None if alone is None else float(alone)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
@@ -238,4 +242,7 @@ def _to_root(control: Communicator, text: bytes) -> list[bytes]:
 
 def _span(event: dict[str, Any]) -> Span:
     start, duration = float(event["ts"]) / 1e6, float(event["dur"]) / 1e6
-    return Span(str(event["name"]), str(event["cat"]), start, start + duration, dict(event["args"]))
+    attributes = dict(event["args"])
+    if STEP in attributes:
+        attributes[STEP] = int(attributes[STEP])
+    return Span(str(event["name"]), str(event["cat"]), start, start + duration, attributes)

@@ -136,6 +136,16 @@ def test_the_step_to_draw_is_of_median_length(traced):
     assert step.end - step.start == lengths[len(lengths) // 2]
 
 
+def test_of_many_ranks_the_slowest_is_drawn_with_those_around_it():
+    assert explain._shown(3, 1) == range(3)
+    assert explain._shown(16, 15) == range(16)
+    for slowest in (0, 7, 150, 299):
+        shown = explain._shown(300, slowest)
+        assert slowest in shown
+        assert len(shown) == 16
+        assert 0 <= shown.start < shown.stop <= 300
+
+
 MISTAKES = {
     "no such path": (["{tmp}/none"], r"none: cannot be read: No such file"),
     "a folder that is no run": (["{tmp}"], r"run\.json: cannot be read: No such file"),
@@ -145,6 +155,7 @@ MISTAKES = {
     "a picture of another kind": (["{path}", "--out", "a.gif"], r"out: got a\.gif; must end in \.png or"),
     "a missing folder": (["{path}", "--out", "{tmp}/none/a.png"], r"out: .*a\.png: cannot be written: No"),
     "a missing step": (["{path}", "--out", "a.png", "--step", "9"], r"step: got 9; the trace has 1 to 8"),
+    "a step without a picture": (["{path}", "--step", "2"], r"step: says which step to draw; give --out"),
     "an unknown home": (["~nosuchuser/x"], r"path: got .*; there is no such home folder"),
 }  # fmt: skip
 

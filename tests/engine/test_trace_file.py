@@ -9,7 +9,7 @@ import pytest
 from comm.clock import Alignment, Reading
 from comm.threads import alone, run_ranks
 from engine.errors import UserError
-from engine.trace import COMMUNICATION, COMPUTE, DATA, WAITS, Recorder, Span
+from engine.trace import COMMUNICATION, COMPUTE, DATA, STEP, WAITS, Recorder, Span
 from engine.trace_file import check_writable, lanes_of, read_trace, write_spans, write_trace
 from tests.engine import json_schema
 
@@ -194,8 +194,35 @@ def test_a_folder_that_has_gone_is_one_clear_error(tmp_path):
 
 OTHERS = (
     "", "no JSON", "[]", "{}", '{"traceEvents": []}', '{"otherData": {"lockstep": {"ranks": "x"}}}',
-    "[" * 99999,
+    "[" * 99999, '{"otherData": {"lockstep": {"ranks": 0}}, "traceEvents": []}',
 )  # fmt: skip
+DAMAGES = (
+    ('"ranks": 2', '"ranks": 1000000000'),
+    ('"ranks": 2', '"ranks": 1'),
+    ('"communication_alone_seconds": null', '"communication_alone_seconds": "x"'),
+    ('"step": 1', '"step": "first"'),
+)
+"""What a trace says, and what a damaged one does."""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_trace_is_refused(tmp_path, damage):
+    path = tmp_path / "damaged.json"
+    recorders = [Recorder(keep=True) for _ in range(2)]
+    for recorder in recorders:
+        recorder.spans.append(Span("step 1", COMPUTE, 0.0, 1.0, {STEP: 1}))
+
+    def write(world):
+        own = path if world.rank == 0 else None
+        write_trace(own, world, recorders[world.rank], UNSHIFTED, communication_alone=None)
+
+    run_ranks(2, write)
+    text = path.read_text()
+    assert damage[0] in text
+    assert len(read_trace(path).ranks) == 2
+    path.write_text(text.replace(*damage))
+    with pytest.raises(UserError, match=r"damaged\.json: is not a trace written by engine\.train --trace"):
+        read_trace(path)
 
 
 @pytest.mark.parametrize("text", OTHERS)
