@@ -18,6 +18,8 @@ class Plan:
     """Number of parts M by the name of each split node: the same for all, as the ranks form groups of M."""
 
     split: dict[str, int] = field(default_factory=dict)
+    whole: tuple[str, ...] = field(default=(), compare=False)
+    """Nodes that were named with 1 part."""
 
     @property
     def parts(self) -> int:
@@ -46,21 +48,23 @@ class Plan:
             if name in split:
                 raise UserError(f'plan: got "{text}", which names {name} twice; must name each node once')
             split[name] = int(parts)
+        whole = tuple(name for name, parts in split.items() if parts == 1)
         split = {name: parts for name, parts in split.items() if parts > 1}
         if len(set(split.values())) > 1:
             raise UserError(
                 f'plan: got "{text}"; all split nodes must have the same number of parts, as the ranks form '
                 "groups of that size"
             )
-        return cls(split)
+        return cls(split, whole)
 
     def check(self, graph: Graph, ranks: int) -> None:
         """Raise UserError where the plan does not fit the graph or the number of ranks."""
         layers = {node.name: node.layer for node in graph}
         able = [name for name, layer in layers.items() if is_able(layer)]
-        for name, parts in self.split.items():
+        for name in (*self.split, *self.whole):
             if name not in layers:
                 raise UserError(f"plan: no node {name}; this model can split {', '.join(able) or 'none'}")
+        for name, parts in self.split.items():
             try:
                 check_parts(ranks, parts)
                 layers[name].shard(parts)

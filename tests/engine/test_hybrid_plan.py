@@ -44,6 +44,7 @@ def test_another_form_is_refused_and_said(text, message):
     ("plan", "ranks", "message"),
     [
         ("fc9=2", 2, r"^plan: no node fc9; this model can split fc4, fc5$"),
+        ("fc9=1", 2, r"^plan: no node fc9; this model can split fc4, fc5$"),
         ("pool3=2", 2, r"^plan: pool3=2: MaxPool cannot be split by its output features$"),
         ("relu4=2", 2, r"^plan: relu4=2: ReLU cannot be split"),
         ("fc4=3", 3, r"^plan: fc4=3: 3 parts; must be a power of two$"),
