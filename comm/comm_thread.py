@@ -91,7 +91,7 @@ class CommThread(CommandQueue):
     Parameters
     ----------
     spare_core
-        Whether that thread may keep a core busy while it waits for messages.
+        Whether that thread may keep a core busy while the main thread waits for messages; see `Patience`.
     bytes_in_flight
         See `Scheduler`; any value gives the same bits.
     on_failure

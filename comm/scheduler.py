@@ -207,7 +207,8 @@ class Patience:
     Parameters
     ----------
     spare_core
-        Whether the thread has a core of its own and may poll all the time.
+        Whether the thread has a core of its own: it polls all the time while the main thread waits, and naps
+        as briefly as it can while that computes.
     """
 
     def __init__(self, *, spare_core: bool = False):
@@ -223,9 +224,11 @@ class Patience:
         awaited
             Whether the main thread waits.
         """
-        if moved or self._spare_core:
+        if moved:
             self._since = 0.0
             return 0.0
+        if self._spare_core:
+            return 0.0 if awaited else _NAPS_S[0]
         now = time.perf_counter()
         self._since = self._since or now
         waited = now - self._since

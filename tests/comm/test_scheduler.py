@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,6 +22,8 @@ from tests.comm.sums import leaf_gradients, naive_tree
 LEAVES, FLOATS = 8, 200
 GRADIENTS = [leaf_gradients(LEAVES, FLOATS, seed) for seed in range(4)]
 SUMS = [naive_tree(leaves).tobytes() for leaves in GRADIENTS]
+UPDATED = [(2 * naive_tree(leaves)).tobytes() for leaves in GRADIENTS]
+"""What `prepare` makes of the sums."""
 
 
 class Late(Communicator):
@@ -52,12 +55,16 @@ class LateTransfer(Transfer):
 
 
 class Program:
-    """What the main threads of all ranks do: submit jobs of random priorities, and wait for random ones."""
+    """What the main threads of all ranks do: submit jobs of random priorities, and wait for random ones.
+
+    Some are exchanges between layers, as a plan has them: they go first, and the main thread waits at once.
+    """
 
     def __init__(self, rng: random.Random):
         self.count = rng.randint(2, len(GRADIENTS))
         self.priorities = [rng.randint(0, 2) for _ in range(self.count)]
         self.waits = [rng.randint(0, number) if rng.random() < 0.6 else None for number in range(self.count)]
+        self.exchanges = [rng.choice([None, None, "gather", "swap"]) for _ in range(self.count)]
         self.chunk_floats = rng.choice([32, 40, 64, FLOATS])
 
 
@@ -91,7 +98,9 @@ class Rank:
             window, priority = self.windows[number], program.priorities[number]
             self._add(("reduce", number), self.collectives.part_reduce(window.own, window.peers), priority)
             yield
-            broadcast = self.collectives.part_broadcast(window.own, window.peers)
+            if program.exchanges[number] is not None:
+                yield from self._exchange(program.exchanges[number], number)
+            broadcast = self.collectives.part_broadcast(window.own, window.peers, partial(double, window.own))
             self._add(
                 ("update", number),
                 broadcast,
@@ -100,10 +109,27 @@ class Rank:
             )
             while program.waits[number] is not None and ("update", program.waits[number]) not in self.ended:
                 yield
-        while len(self.ended) < 2 * program.count:
-            yield
+        for number in range(program.count):
+            while ("update", number) not in self.ended:
+                yield
         self.is_done = True
         yield
+
+    def _exchange(self, kind: str, number: int) -> Iterator[None]:
+        """Let every rank know what all others have, or have for it."""
+        rank, size = self.collectives.communicator.rank, self.collectives.communicator.size
+        if kind == "gather":
+            own = self.collectives.tree.leaves_of(rank)
+            got = np.where(np.isin(np.arange(LEAVES), own), np.arange(LEAVES), -1)
+            job, expected = self.collectives.all_gather_leaves(got), np.arange(LEAVES)
+        else:
+            got = np.full((size, 1), -1)
+            job = self.collectives.all_to_all(10 * rank + np.arange(size).reshape(size, 1), got)
+            expected = 10 * np.arange(size).reshape(size, 1) + rank
+        self._add((kind, number), job, -2)
+        while (kind, number) not in self.ended:
+            yield
+        np.testing.assert_array_equal(got, expected)
 
     def _add(
         self, key: tuple[str, int], job: Steps, priority: int, may_start: Callable[[], bool] | None = None
@@ -120,6 +146,14 @@ def make_windows(communicator: Communicator) -> list[Window]:
     """Return a buffer for each of GRADIENTS, which ranks of the same host can read."""
     floats = Tree.of(communicator.size, LEAVES).padded(FLOATS)
     return [communicator.share(floats) or Window(np.zeros(floats, np.float32), {}) for _ in GRADIENTS]
+
+
+def double(buffer: npt.NDArray[np.float32], part: slice) -> Steps:
+    """Update a part of a strip bit by bit."""
+    middle = (part.start + part.stop) // 2
+    for piece in (slice(part.start, middle), slice(middle, part.stop)):
+        buffer[piece] *= 2
+        yield None
 
 
 def fill(collectives: Collectives, buffer: npt.NDArray[np.float32], leaves: npt.NDArray[np.float32]) -> None:
@@ -151,12 +185,12 @@ def simulate(seed: int) -> None:
             events += 1
         assert events < 50_000, f"seed {seed}: the ranks wait for each other"
     for rank in ranks:
-        assert [window.own[:FLOATS].tobytes() for window in rank.windows] == SUMS[: program.count]
+        assert [window.own[:FLOATS].tobytes() for window in rank.windows] == UPDATED[: program.count]
 
 
 @pytest.mark.parametrize("part", range(10))
 def test_no_order_makes_a_deadlock_or_changes_a_bit(part: int) -> None:
-    for seed in range(80 * part, 80 * (part + 1)):
+    for seed in range(100 * part, 100 * (part + 1)):
         simulate(seed)
 
 
@@ -330,14 +364,15 @@ def test_naps_grow_unless_a_core_is_to_spare_and_begin_later_while_somebody_wait
 ) -> None:
     now = [5.0]
     monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
-    patience, awaited, spinning = Patience(), Patience(), Patience(spare_core=True)
+    patience, awaited, spare = Patience(), Patience(), Patience(spare_core=True)
     first = patience.nap_s(moved=False, awaited=False)
-    assert awaited.nap_s(moved=False, awaited=True) == spinning.nap_s(moved=False, awaited=False) == 0
+    assert awaited.nap_s(moved=False, awaited=True) == spare.nap_s(moved=False, awaited=True) == 0
     now[0] += 0.01
     later = patience.nap_s(moved=False, awaited=False)
     assert 0 < first < later < 0.001
     assert awaited.nap_s(moved=False, awaited=True) == later
-    assert spinning.nap_s(moved=False, awaited=False) == 0
+    assert spare.nap_s(moved=False, awaited=True) == 0
+    assert spare.nap_s(moved=False, awaited=False) == first, "the interpreter's lock is the main thread's"
     for each in (patience, awaited):
         assert each.nap_s(moved=True, awaited=False) == 0
         assert each.nap_s(moved=False, awaited=True) == 0
