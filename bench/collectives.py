@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,10 +38,10 @@ PAIRS = {
 """Our operation, and MPI's that does the same."""
 
 LIMITS = ("rounds", "chunk_floats", "chunks_in_flight")  # options that must be at least 1
+MOST_RANKS = 64
 
-_LEAVES = 64
 _SAMPLE_FLOATS = 1 << 22  # small problems are repeated until a sample moves so much
-_TIMEOUT_S = 600
+_TIMEOUT_S = 600  # on one machine, or at 1 Gb/s; slower links take longer
 
 _EPILOG = """\
 examples:
@@ -97,10 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code: 1 if a result is wrong."""
     options = _parser().parse_args(arguments)
-    for name in LIMITS:
-        if getattr(options, name) < 1:
-            print(f"error: {name}: got {getattr(options, name)}; must be at least 1", file=sys.stderr)
-            return 2
+    mistake = _mistake(options)
+    if mistake is not None:
+        if mpi.launched_rank(os.environ) == 0:
+            print(f"error: {mistake}", file=sys.stderr)
+        return 2
     if mpi.launched_ranks(os.environ) > 1:
         return _measure_here(options)
     rows = []
@@ -108,13 +110,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for transport in [*(options.transport or ()), *(options.rate or ())] or TRANSPORTS:
             try:
                 found = _launch(ranks, transport, options)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, FileNotFoundError) as error:
                 print(f"error: mpirun -n {ranks}, {transport}: {error}", file=sys.stderr)
                 return 2
             rows += found
             if not options.json:
                 print(f"{ranks} ranks, {transport}\n{table(found)}\n", flush=True)
     return _finish(options, rows)
+
+
+def _mistake(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with the options."""
+    for name in LIMITS:
+        if getattr(options, name) < 1:
+            return f"{name}: got {getattr(options, name)}; must be at least 1"
+    launched = mpi.launched_ranks(os.environ)
+    for ranks in options.ranks or ([launched] if launched > 1 else []):
+        if not 2 <= ranks <= MOST_RANKS:
+            return f"ranks: got {ranks}; must be 2 to {MOST_RANKS}"
+    smallest = min(options.floats or SIZES)
+    return f"floats: got {smallest}; must be at least 1" if smallest < 1 else None
 
 
 def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -124,15 +139,20 @@ def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dic
         given.append(f"--{name.replace('_', '-')}={getattr(options, name)}")
     shared = "off" if transport == "tcp" else options.shared_memory
     command, link = ("-m", "bench.collectives", *given, f"--shared-memory={shared}", "--json"), None
-    if transport in TRANSPORTS:
-        done = mpirun(ranks, *command, timeout=_TIMEOUT_S, env=TRANSPORTS[transport])
-    else:
-        asked = Link.parse(transport)
-        with cluster(hosts=ranks, rate_bits=asked.rate_bits, latency_s=asked.latency_s) as hosts:
-            link = hosts.measure()
-            done = hosts.mpirun([sys.executable, *command], cwd=REPOSITORY, timeout_s=_TIMEOUT_S)
-    if done.returncode not in (0, 1):
-        raise RuntimeError(done.stderr.strip())
+    limit_s: float = _TIMEOUT_S
+    try:
+        if transport in TRANSPORTS:
+            done = mpirun(ranks, *command, timeout=limit_s, env=TRANSPORTS[transport])
+        else:
+            asked = Link.parse(transport)
+            limit_s *= max(1.0, 1e9 / (asked.rate_bits or 1e9))
+            with cluster(hosts=ranks, rate_bits=asked.rate_bits, latency_s=asked.latency_s) as hosts:
+                link = hosts.measure()
+                done = hosts.mpirun([sys.executable, *command], cwd=REPOSITORY, timeout_s=limit_s)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"no end within {limit_s:g} s; fewer --rounds or --floats take less") from error
+    if done.returncode not in (0, 1) or not done.stdout.strip():  # 1: a result is wrong, or a rank has died
+        raise RuntimeError("\n".join(done.stderr.strip().splitlines()[-15:]))
     rows = json.loads(done.stdout)["rows"]
     return [{"transport": transport, **row, "of_tcp": of_tcp(row, link)} for row in rows]
 
@@ -156,7 +176,7 @@ def _finish(options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
 def _measure_here(options: argparse.Namespace) -> int:
     """Measure on the ranks that a launcher has started."""
     world = mpi.world(gives_way=True)  # MPI's own collectives wait without a nap
-    tree = Tree.of(world.size, _LEAVES)
+    tree = Tree.of(world.size, MOST_RANKS)
     ours = Collectives(
         world.split(0),
         tree,

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 PORT = 5201
 ROUND_TRIPS = 200
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
 _PATIENCE_S = 20.0
 
 

@@ -53,8 +53,8 @@ class Link:
     latency_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rate_bits is not None and not 1e5 <= self.rate_bits <= 1e12:
-            raise ValueError(f"rate: got {self.rate_bits:g} bit/s; must be 100 kbit/s to 1 Tbit/s")
+        if self.rate_bits is not None and not 1e7 <= self.rate_bits <= 1e12:
+            raise ValueError(f"rate: got {self.rate_bits:g} bit/s; must be 10 Mbit/s to 1 Tbit/s")
         if not 0 <= self.latency_s <= 10:
             raise ValueError(f"latency: got {self.latency_s:g} s; must be 0 to 10 s")
 

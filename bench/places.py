@@ -62,11 +62,16 @@ class Place:
         Raises
         ------
         RunError
-            If it fails.
+            If it fails, or does not end in time.
         ClusterError
             If hosts cannot be made.
         """
-        done = self._run(command, {"OMP_NUM_THREADS": str(self.threads), **(environment or {})})
+        try:
+            done = self._run(command, {"OMP_NUM_THREADS": str(self.threads), **(environment or {})})
+        except subprocess.TimeoutExpired as error:
+            raise RunError(f"{' '.join(command)} at {self.name}: no end within {TIMEOUT_S:g} s") from error
+        except FileNotFoundError as error:  # no mpirun
+            raise RunError(str(error)) from error
         if done.returncode:
             words = "\n".join(done.stderr.splitlines()[-15:])
             raise RunError(f"{' '.join(command)} at {self.name}: exit code {done.returncode}\n{words}")

@@ -19,7 +19,9 @@ from bench.namespaces import ClusterError
 from bench.options import minibatch, models_option
 from bench.places import Place, RunError
 from bench.scaling_cases import SIDES, Case, Size, sample
+from engine.errors import UserError
 from engine.models import MODELS
+from engine.planner.auto import resolve
 
 _MODELS = ("vgg_a", "cd_dnn")
 _PLANS = ("data", "auto")
@@ -108,9 +110,20 @@ def _models(options: argparse.Namespace, places: Sequence[Place]) -> list[str]:
         for place in places:
             if samples % place.ranks:
                 raise ValueError(f"minibatch: got {samples}; must divide by the {place.ranks} ranks")
+            _check_plans(model, place, options)
     if options.steps < 2 or options.rounds < 1:
         raise ValueError(f"got {options.steps} steps, {options.rounds} rounds; must be 2 and 1 at least")
     return models
+
+
+def _check_plans(model: str, place: Place, options: argparse.Namespace) -> None:
+    """Raise ValueError where a plan does not fit: now, not when its turn comes."""
+    if "ours" in options.sides and place.ranks > 1:
+        for plan in options.plans:
+            try:
+                resolve(plan, MODELS[model](), ranks=place.ranks, batch=_size(model, options).batch)
+            except UserError as error:
+                raise ValueError(f"{model} at {place.name}: {error}") from error
 
 
 def _size(model: str, options: argparse.Namespace) -> Size:

@@ -68,6 +68,42 @@ def test_a_mistaken_rate_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
     assert "rate: got 'fast'; must be like 100mbit" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--floats", "0"], "floats: got 0; must be at least 1"),
+        (["--ranks", "1"], "ranks: got 1; must be 2 to 64"),
+        (["--ranks", "65"], "ranks: got 65; must be 2 to 64"),
+        (["--rounds", "0"], "rounds: got 0; must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert collectives.main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_job_that_does_not_end_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mpirun(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired((), 600)
+
+    monkeypatch.setattr(collectives, "mpirun", mpirun)
+    assert collectives.main(["--ranks", "2", "--transport", "tcp", "--floats", "100"]) == 2
+    assert "mpirun -n 2, tcp: no end within 600 s" in capsys.readouterr().err
+
+
+def test_a_rank_that_dies_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = subprocess.CompletedProcess((), 1, "", "Traceback\nMemoryError\n")
+    monkeypatch.setattr(collectives, "mpirun", lambda *_, **__: ended)
+    assert collectives.main(["--ranks", "2", "--transport", "tcp", "--floats", "100"]) == 2
+    assert capsys.readouterr().err == "error: mpirun -n 2, tcp: Traceback\nMemoryError\n"
+
+
 def test_the_verdict_counts_large_sizes_only() -> None:
     small, slow, fast = row(100_000, 0.3), row(4_194_304, 0.9), row(16_777_217, 1.5)
     verdict = collectives.verdict([small, slow, fast])

@@ -109,7 +109,8 @@ def test_mpirun_comes_first_or_where_the_placeholder_stands() -> None:
     ("arguments", "message"),
     [
         (["--rate", "5"], "rate: got '5'; must be like 100mbit, 1gbit"),
-        (["--rate", "1kbit"], "rate: got 1000 bit/s; must be 100 kbit/s to 1 Tbit/s"),
+        (["--rate", "100kbit"], "rate: got 100000 bit/s; must be 10 Mbit/s to 1 Tbit/s"),
+        (["--ranks-per-host", "0"], "ranks_per_host: got 0; must be at least 1"),
         (["--latency", "1"], "latency: got '1'; must be like 200us"),
         (["--latency", "11s"], "latency: got 11 s; must be 0 to 10 s"),
         (["--hosts", "0"], "hosts: got 0; must be 1 to 64"),

@@ -176,6 +176,7 @@ def test_different_weights_are_told(
         (["vgg_b"], "model: got 'vgg_b'; must be one of"),
         (["digits", "--place", "2"], "place: got '2'; must be RANKSxTHREADS"),
         (["digits", "--place", "2x1@fast"], "rate: got 'fast'; must be like 100mbit"),
+        (["digits", "--place", "2x1", "--plan", "fc9=2"], "digits at 2x1: plan: no node fc9"),
         (["digits", "--place", "3x1"], "minibatch: got 32; must divide by the 3 ranks"),
         (["digits", "--place", "1x1", "--steps", "1"], "got 1 steps, 1 rounds; must be 2 and 1 at least"),
     ],
