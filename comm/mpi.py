@@ -75,7 +75,10 @@ def world(*, gives_way: bool = False) -> Communicator:
 
 
 def set_up(environment: MutableMapping[str, str], *, gives_way: bool) -> None:
-    """Write Open MPI's parameters into the environment, for when it starts; those that the user set stay."""
+    """Write Open MPI's parameters into the environment, for when it starts.
+
+    Sizes of messages that the user has set stay; whether it yields does not, unless it `gives_way`.
+    """
     for name, value in _OPEN_MPI.items():
         environment.setdefault(name, value)
     if not gives_way:
