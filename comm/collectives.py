@@ -13,8 +13,8 @@ from comm.scheduler import Patience, Scheduler, run
 from comm.steps import Exchange, Steps
 from comm.tree import Tree
 
-CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 17, 8
-"""512 KB, eight times: between hosts at 1 Gb/s half as many chunks of 1 MB leave a fifth of the link idle."""
+CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 18, 8
+"""1 MB: chunks of half that cost the cores a seventh more. It must not exceed `comm.mpi.EAGER_BYTES`."""
 
 Peers = Mapping[int, npt.NDArray[np.float32]]
 """The buffers of ranks whose memory this rank can read, by rank."""
@@ -23,7 +23,7 @@ Prepare = Callable[[slice], Steps]
 """Computes a part of a buffer, with a yield of None here and there."""
 
 _NOBODY: Peers = {}
-_NEAR_CHUNKS = 16  # as long is what is read in another rank's memory: nothing is on the wire meanwhile
+_NEAR_CHUNKS = 8  # as long is what is read in another rank's memory: nothing is on the wire meanwhile
 _READY = np.empty(0, np.float32)  # the content of a message that only says so
 
 _TAGS = 1 << 15  # what every MPI has

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ _NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core fr
 _TESTS = 8  # at a time: Open MPI looks at its sockets in every eighth only
 _PIECE_BYTES = 1 << 30  # MPI counts are 32 bits wide
 
-EAGER_BYTES = 1 << 20
+EAGER_BYTES = 1 << 21
 """Over TCP a message of up to so much leaves at once. By default it is announced first, and the answer waits
 in line behind all that goes the other way: a tenth of a link that is busy both ways stays idle."""
 
@@ -112,6 +112,9 @@ class MpiCommunicator(Communicator):
     def __init__(self, comm: Any):
         self.rank, self.size = comm.rank, comm.size
         self._comm = comm
+        from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
+
+        self._test_all: Callable[[Any], bool] = MPI.Request.Testall
         self._host: MpiCommunicator | None = None  # the ranks of this machine; made when first needed
         self._near = [self.rank]  # the same by their ranks here, if they can share memory
 
@@ -160,9 +163,10 @@ class MpiCommunicator(Communicator):
         """Start messages as bytes, the receives first."""
         for message in (*sends, *receives):
             assert message.peer != self.rank
-        started = [self._comm.Irecv(piece, m.peer, m.tag) for m in receives for piece in _pieces(m.array)]
-        started += [self._comm.Isend(piece, m.peer, m.tag) for m in sends for piece in _pieces(m.array)]
-        return _MpiTransfer(started)
+        receive, send = self._comm.Irecv, self._comm.Isend
+        started = [receive(piece, m.peer, m.tag) for m in receives for piece in _pieces(m.array)]
+        started += [send(piece, m.peer, m.tag) for m in sends for piece in _pieces(m.array)]
+        return _MpiTransfer(started, self._test_all)
 
     def abort(self, code: int) -> NoReturn:
         """End all ranks; standard output and error are written first."""
@@ -176,13 +180,14 @@ class MpiCommunicator(Communicator):
 
 
 class _MpiTransfer(Transfer):
-    def __init__(self, requests: list[Any]):
-        self._requests = requests
+    def __init__(self, requests: list[Any], test_all: Callable[[Any], bool]):
+        self._requests, self._test_all = requests, test_all
 
     def test(self) -> bool:
-        from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
-
-        return any(MPI.Request.Testall(self._requests) for _ in range(_TESTS))
+        for _ in range(_TESTS):  # noqa: SIM110 -- no generator: this is all that a poll does
+            if self._test_all(self._requests):
+                return True
+        return False
 
     def wait(self) -> None:
         polled_until = time.perf_counter() + _POLL_S
@@ -195,6 +200,8 @@ def _pieces(array: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
     """See an array as bytes, in pieces that MPI can count."""
     assert array.flags.c_contiguous
     content = array.reshape(-1).view(np.uint8)
+    if 0 < content.size <= _PIECE_BYTES:
+        return [content]
     starts = range(0, max(content.size, 1), _PIECE_BYTES)  # what is empty is a message too
     return [content[start : start + _PIECE_BYTES] for start in starts]
 

@@ -24,7 +24,8 @@ STALL_S = 0.02
 """A job that has not moved for so long holds up no other: longer than a chunk takes on all but slow links."""
 
 _POLL_S = 1e-3  # so long a wait only polls while the main thread waits too: nobody needs the core
-_NAPS_S = (50e-6, 400e-6)  # else it sleeps between polls; longer naps cost bandwidth
+_NAPS_S = (50e-6, 1e-3)  # else it sleeps between polls: the briefest, and the longest
+_POLLS = 4  # in the time that messages usually take: longer naps cost bandwidth, and each poll some 50 us
 
 
 class Scheduler:
@@ -199,7 +200,7 @@ class _Job:
 
 
 class Patience:
-    """How a thread that polls waits: it naps between polls, longer and longer.
+    """How a thread that polls waits: it naps between polls, as long as past waits suggest, longer and longer.
 
     While the main thread waits for a job, it only polls at first. While that computes, it must not: it would
     take the core from the kernels, and the interpreter's lock from the main thread between two of them.
@@ -212,7 +213,8 @@ class Patience:
     """
 
     def __init__(self, *, spare_core: bool = False):
-        self._spare_core, self._since = spare_core, 0.0
+        self._spare_core = spare_core
+        self._since = self._usual = 0.0  # when this wait began (0: none), how long the last ones took
 
     def nap_s(self, *, moved: bool, awaited: bool) -> float:
         """Return how long to sleep now.
@@ -224,18 +226,21 @@ class Patience:
         awaited
             Whether the main thread waits.
         """
+        if moved and not self._since:
+            return 0.0
+        now = time.perf_counter()
+        waited = now - (self._since or now)
         if moved:
+            self._usual += (waited - self._usual) / _POLLS
             self._since = 0.0
             return 0.0
+        self._since = self._since or now
         if self._spare_core:
             return 0.0 if awaited else _NAPS_S[0]
-        now = time.perf_counter()
-        self._since = self._since or now
-        waited = now - self._since
         if awaited and waited < _POLL_S:
             os.sched_yield()  # perhaps to the rank that is waited for
             return 0.0
-        return min(max(_NAPS_S[0], waited / 4), _NAPS_S[1])
+        return min(max(_NAPS_S[0], max(waited, self._usual) / _POLLS), _NAPS_S[1])
 
 
 def run(scheduler: Scheduler, patience: Patience) -> None:

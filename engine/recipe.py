@@ -52,7 +52,7 @@ class Recipe:
     plan: str = "data"
     cluster: str = ""
     bucket_kib: int = 256
-    chunk_kib: int = 512
+    chunk_kib: int = 1024
     shared_memory: bool = True
     conv: str = "auto"
     conv_feature_leaves: int = 1

@@ -41,7 +41,7 @@ _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ),
     ("cluster", "cluster", str, "NAME_OR_FILE", "for --plan auto: see python -m engine.plan --help"),
     ("bucket-kib", "bucket_kib", int, "N", "small layers share a message of at most so much; default 256"),
-    ("chunk-kib", "chunk_kib", int, "N", "messages are cut into pieces of so much; default 512"),
+    ("chunk-kib", "chunk_kib", int, "N", "messages are cut into pieces of so much; default 1024"),
     ("conv", "conv", str, "NAME", "auto: Winograd convolution where it gains; direct: never"),
     (
         "conv-feature-leaves",

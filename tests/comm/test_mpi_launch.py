@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from comm.mpi import launched_rank, launched_ranks, set_up
+from comm.mpi import EAGER_BYTES, launched_rank, launched_ranks, set_up
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_launched_rank_reads_the_launcher(environment: dict[str, str], rank: int
 
 def test_what_the_user_says_to_open_mpi_stays() -> None:
     eager, idle = "OMPI_MCA_btl_tcp_eager_limit", "OMPI_MCA_mpi_yield_when_idle"
-    cases: list[tuple[dict[str, str], str]] = [({eager: "4096", idle: "1"}, "4096"), ({}, str(1 << 20))]
+    cases: list[tuple[dict[str, str], str]] = [({eager: "4096", idle: "1"}, "4096"), ({}, str(EAGER_BYTES))]
     for given, found in cases:
         environment = dict(given)
         set_up(environment, gives_way=True)

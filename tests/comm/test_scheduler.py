@@ -367,12 +367,33 @@ def test_naps_grow_unless_a_core_is_to_spare_and_begin_later_while_somebody_wait
     patience, awaited, spare = Patience(), Patience(), Patience(spare_core=True)
     first = patience.nap_s(moved=False, awaited=False)
     assert awaited.nap_s(moved=False, awaited=True) == spare.nap_s(moved=False, awaited=True) == 0
-    now[0] += 0.01
+    now[0] += 0.003
     later = patience.nap_s(moved=False, awaited=False)
     assert 0 < first < later < 0.001
     assert awaited.nap_s(moved=False, awaited=True) == later
     assert spare.nap_s(moved=False, awaited=True) == 0
     assert spare.nap_s(moved=False, awaited=False) == first, "the interpreter's lock is the main thread's"
+    now[0] += 1.0
+    assert patience.nap_s(moved=False, awaited=False) <= 0.001
     for each in (patience, awaited):
         assert each.nap_s(moved=True, awaited=False) == 0
         assert each.nap_s(moved=False, awaited=True) == 0
+
+
+def test_naps_are_as_long_as_messages_usually_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, patience = [5.0], Patience()
+    monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
+
+    def first_nap_after(wait_s: float) -> float:
+        for _ in range(40):
+            patience.nap_s(moved=False, awaited=False)
+            now[0] += wait_s
+            assert patience.nap_s(moved=True, awaited=False) == 0
+            assert patience.nap_s(moved=True, awaited=False) == 0, "nobody waits between two that move"
+        nap = patience.nap_s(moved=False, awaited=False)
+        patience.nap_s(moved=True, awaited=False)
+        return nap
+
+    assert first_nap_after(0.002) == pytest.approx(0.0005, rel=0.01)
+    assert first_nap_after(0.0001) == pytest.approx(0.00005, rel=0.01)
+    assert first_nap_after(1.0) == pytest.approx(0.001)

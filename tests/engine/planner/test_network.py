@@ -9,19 +9,19 @@ from engine.planner.cluster import FAT_TREE, Channel, Network
 from engine.planner.network import EAGER_NEAR_BYTES, Wires
 from tests.engine.planner.clusters import cluster
 
-LONG = 2_000_000  # bytes: a second on a slow channel
-SLOW = Channel(latency_s=0.001, bytes_per_s=2e6)
+LONG = 4_000_000  # bytes: a second on a slow channel
+SLOW = Channel(latency_s=0.001, bytes_per_s=4e6)
 
 
 def test_a_long_message_goes_three_ways_and_a_short_one_goes_at_once():
     wires = Wires(cluster(network=SLOW), alike=False)
-    assert wires.arrival(0, 1, EAGER_BYTES, 5.0) == pytest.approx(5.001 + EAGER_BYTES / 2e6)
+    assert wires.arrival(0, 1, EAGER_BYTES, 5.0) == pytest.approx(5.001 + EAGER_BYTES / 4e6)
     assert wires.arrival(2, 3, LONG, 5.0) == pytest.approx(5.003 + 1.0)
 
 
 def test_in_shared_memory_a_long_message_is_fetched():
     wires = Wires(cluster(shared_memory=SLOW, ranks=4), alike=False)
-    assert wires.arrival(0, 1, EAGER_NEAR_BYTES, 5.0) == pytest.approx(5.001 + EAGER_NEAR_BYTES / 2e6)
+    assert wires.arrival(0, 1, EAGER_NEAR_BYTES, 5.0) == pytest.approx(5.001 + EAGER_NEAR_BYTES / 4e6)
     assert wires.arrival(2, 3, LONG, 5.0) == pytest.approx(5.002 + 1.0)
 
 
@@ -41,7 +41,7 @@ def test_a_link_carries_one_message_after_the_other_in_each_direction():
 
 
 def test_ranks_of_a_host_share_its_link_but_not_their_memory():
-    fast = Channel(latency_s=0.0, bytes_per_s=2e9)
+    fast = Channel(latency_s=0.0, bytes_per_s=4e9)
     wires = Wires(cluster(network=SLOW, shared_memory=fast, ranks=2), alike=False)
     assert wires.channel(0, 1) is fast
     assert wires.channel(1, 2) is SLOW
