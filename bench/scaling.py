@@ -36,10 +36,10 @@ examples:
 A place is RANKSxTHREADS on this machine, where ranks meet in shared memory, or RANKSxTHREADS@RATE on so many
 hosts, which are network namespaces with shaped links (see bench.hosts: root and iproute2). "ours" is
 python -m engine.train on synthetic data; "mpi" the same with MPI's own collectives instead of ours, in both
-ways of bench.mpi_reductions, on a power of two of ranks, with the first --overlap; "ddp" PyTorch's DistributedDataParallel over Gloo,
-channels_last for images, fused SGD, memory kept between steps and huge pages, on the same minibatch, ranks,
-threads and links; "alone" our compute alone: as many processes that do not know each other, each on its part
-of the minibatch.
+ways of bench.mpi_reductions, on a power of two of ranks, with the first --overlap; "ddp" PyTorch's
+DistributedDataParallel over Gloo, channels_last for images, fused SGD, memory kept between steps and huge
+pages, on the same minibatch, ranks, threads and links; "alone" our compute alone: as many processes that do
+not know each other, each on its part of the minibatch.
 
 With --plan auto the ranks take the plan of the balance equations. Each round runs everything once, in turn;
 shown are medians over the steady steps of all rounds. "compute" is that of "alone", else (~) what run.json
@@ -48,8 +48,7 @@ alone, as run.json says, else (~) the time of its bytes at the measured TCP band
 up; "hidden" is the share of the communication alone that did not. "x bound" is the step over the larger of
 compute and communication alone, "eff." the throughput over that of the same side (of ours for "mpi") at the
 first place with one rank, "x mpi" and "x ddp" over that of the fastest MPI and of DDP at the same place.
-All runs of ours must end with the same weights, bit for bit; the
-exit code is 1 otherwise.
+All runs of ours must end with the same weights, bit for bit; the exit code is 1 otherwise.
 """
 
 

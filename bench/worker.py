@@ -8,7 +8,6 @@ OpenMP threads fall asleep a few milliseconds after a step; nothing is set to ch
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ours import Ours
+from engine.peak_memory import peak_resident_bytes
 
 TUNED = {
     "MALLOC_MMAP_MAX_": "0",
@@ -81,7 +81,7 @@ def main() -> int:
         if do == "start":
             side, answer = _make(**command), None
         elif do == "peak_bytes":
-            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            answer = peak_resident_bytes()
         elif do == "layers":
             answer = side.layers()
         else:

@@ -90,6 +90,11 @@ class Bucket:
         """Return all memory held here but that of the weights."""
         return [self.gradients, *self._velocities]
 
+    @property
+    def bytes(self) -> int:
+        """Weights, gradients and velocities held here."""
+        return sum(array.nbytes for array in (self.weights, *self.arrays()))
+
     def gather_velocities(self) -> Array:
         """Return the velocities of all ranks, flat like the weights (collective)."""
         flat = aligned_zeros((self.weights.size,))

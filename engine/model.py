@@ -69,6 +69,11 @@ class Model:
         """Return the memory of all gradients and velocities."""
         return [array for bucket in self._buckets for array in bucket.arrays()]
 
+    @property
+    def parameter_bytes(self) -> int:
+        """Weights, gradients and velocities that this rank holds."""
+        return sum(bucket.bytes for bucket in self._buckets)
+
     def standard(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of all weights in standard layout by name (collective), on ranks that `keep` them."""
         return {

@@ -34,6 +34,7 @@ from engine.model import Model
 from engine.optimizer import SGD
 from engine.passes.convolution import set_convolutions
 from engine.passes.trace import time_layers
+from engine.peak_memory import peak_resident_bytes
 from engine.planner.auto import resolve
 from engine.recipe import FLOATS_PER_KIB, Recipe
 from engine.run_folder import writing
@@ -291,6 +292,7 @@ class Trainer:
     def _describe(self, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:
         recipe, progress = self.recipe, self.progress
         timing = median(progress.timings)
+        held = self.control.gather_objects((self.model.parameter_bytes, peak_resident_bytes()))
         return {
             "model": recipe.model,
             "data": recipe.data,
@@ -312,6 +314,8 @@ class Trainer:
             "exposed_communication_seconds_median": timing.exposed_communication if timing else None,
             "data_wait_seconds_median": timing.data_wait if timing else None,
             "seconds_total": seconds,
+            "parameter_bytes_by_rank": [parameters for parameters, _ in held],
+            "peak_resident_bytes_by_rank": [peak for _, peak in held],
             "where_the_time_went": breakdown.to_json() if breakdown else None,
         }
 

@@ -40,6 +40,23 @@ def test_no_plan_changes_a_bit(ranks, plan):
         np.testing.assert_array_equal(got[name], array, err_msg=name)
 
 
+def test_every_rank_holds_its_part_of_a_split_layer():
+    """Of weights and gradients 1/M; velocities are in strips of all ranks anyway."""
+    graph = wide()
+    whole, split = (
+        train(4, graph, changed(steps=1, plan=plan))[0]["parameter_bytes_by_rank"]
+        for plan in ("data", "fc1=4,fc2=4")
+    )
+    floats = sum(
+        int(np.prod(parameter.blocked))
+        for node in graph
+        if node.name in {"fc1", "fc2"}
+        for parameter in node.layer.parameters(*graph.input_shapes(node)).values()
+    )
+    for before, after in zip(whole, split, strict=True):
+        assert before - after == pytest.approx(2 * 4 * floats * 3 / 4, rel=0.01)
+
+
 CONVOLUTION_PLANS = [
     (2, 2, "conv1=2"),
     (2, 2, "conv2=2,conv3=2"),
