@@ -14,7 +14,7 @@ from comm.steps import Exchange, Steps
 from comm.tree import Tree
 
 CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 18, 8
-"""1 MB: chunks of half that cost the cores a seventh more. It must not exceed `comm.mpi.EAGER_BYTES`."""
+"""1 MB: half as much costs the thread a seventh more. It must not exceed `comm.mpi.EAGER_BYTES`."""
 
 Peers = Mapping[int, npt.NDArray[np.float32]]
 """The buffers of ranks whose memory this rank can read, by rank."""

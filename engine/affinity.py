@@ -93,7 +93,7 @@ def cores(world: Communicator) -> Cores:
     machine, host = machine_name(), socket.gethostname()
     everyone = world.gather_objects((machine, host, mask))
     here = {rank: (name, theirs) for rank, (place, name, theirs) in enumerate(everyone) if place == machine}
-    hosts = [everyone[rank][:2] for rank in range(world.size)]
+    hosts = [(place, name) for place, name, _ in everyone]
     sharing = [rank for rank, (_, theirs) in here.items() if theirs & mask]
     containers = len({here[rank][0] for rank in sharing})  # a quota is one container's; others have the like
     return Cores(

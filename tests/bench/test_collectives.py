@@ -95,15 +95,6 @@ def test_a_job_that_does_not_end_is_told_of(
     assert "mpirun -n 2, tcp: no end within 600 s" in capsys.readouterr().err
 
 
-def test_a_rank_that_dies_says_why(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ended = subprocess.CompletedProcess((), 1, "", "Traceback\nMemoryError\n")
-    monkeypatch.setattr(collectives, "mpirun", lambda *_, **__: ended)
-    assert collectives.main(["--ranks", "2", "--transport", "tcp", "--floats", "100"]) == 2
-    assert capsys.readouterr().err == "error: mpirun -n 2, tcp: Traceback\nMemoryError\n"
-
-
 def test_the_verdict_counts_large_sizes_only() -> None:
     small, slow, fast = row(100_000, 0.3), row(4_194_304, 0.9), row(16_777_217, 1.5)
     verdict = collectives.verdict([small, slow, fast])
@@ -112,10 +103,13 @@ def test_the_verdict_counts_large_sizes_only() -> None:
     assert collectives.verdict([small]) == "no size above 1 MB"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"), [(213, "There are not enough slots"), (1, "Traceback\nMemoryError")]
+)
 def test_a_job_that_fails_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = subprocess.CompletedProcess((), 213, "", "There are not enough slots\n")
+    ended = subprocess.CompletedProcess((), code, "", f"{said}\n")
     monkeypatch.setattr(collectives, "mpirun", lambda *_, **__: ended)
     assert collectives.main(["--ranks", "2", "--transport", "tcp", "--floats", "100"]) == 2
-    assert capsys.readouterr().err == "error: mpirun -n 2, tcp: There are not enough slots\n"
+    assert capsys.readouterr().err == f"error: mpirun -n 2, tcp: {said}\n"
