@@ -126,8 +126,8 @@ def read_trace(path: Path) -> Trace:
         content = json.loads(path.read_bytes())
         about = content["otherData"][ABOUT]
         processes = {event["pid"] for event in content["traceEvents"]}
-        if not processes or processes != set(range(about["ranks"])):
-            raise ValueError(processes)
+        if not processes or len(processes) != about["ranks"] or processes != set(range(len(processes))):
+            raise ValueError(f"processes {processes} of {about['ranks']} ranks")
         ranks: list[list[Span]] = [[] for _ in processes]
         for event in content["traceEvents"]:
             if event["ph"] == "X":
