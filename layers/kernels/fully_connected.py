@@ -62,8 +62,9 @@ def feature_leaf(outputs: int) -> int:
 
 
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
-DATA_TILES = 8  # tiles of input features that share them: 8 x 14 x OUTPUTS weights are 0.1 MB of L2
-DATA_PANELS = 4  # panels of samples whose unfinished dx, 57 KB for each level of the tree, stays in L2
+DATA_TILES = 8 if REGISTERS == 32 else 16  # tiles of input features that share them: 0.1 MB of weights in L2
+DATA_PANELS = 4 if REGISTERS == 32 else 6
+"""Panels of samples whose unfinished dx, at most 57 KB for each level of the tree, stays in L2."""
 
 
 def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
@@ -154,7 +155,7 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
                             a, b, start, start_row, c, COLUMNS,
                             a + weight.strides[0], a + 8 * ROWS * WIDTH, (ROWS * WIDTH, ROWS * WIDTH),
                             (n_groups, features * WIDTH, WIDTH * COLUMNS, features * WIDTH, features * WIDTH),
-                            (WIDTH, 1, COLUMNS, 16, 16),
+                            (WIDTH, 1, COLUMNS, ROWS, ROWS),
                             (sums, slot - 4 * block, 4 * block),
                         )  # fmt: skip
                 top += 1 - ready
