@@ -6,24 +6,20 @@ from typing import final
 from engine.exchange import Exchange
 from engine.graph import Graph, Node
 from engine.passes.wrapped import unwrapped
-from layers.layer import NO_HALO, Array, Buffers, Context, Finish, Layer, Parameter, Scratch, Shape
-from layers.layout import storage_shape
+from layers.layer import NO_HALO, Array, Buffers, Context, Finish, Halo, Layer, Parameter, Scratch, Shape
+from layers.layout import interior, storage_shape
 
 _VALUE, _GRADIENT = "exchanged", "exchanged_gradient"
 
 
 def hide_exchanges(graph: Graph) -> Graph:
-    """Put each exchange of a vector and the layer that reads it into one node, where that has weights.
-
-    After wraps. Exchanges of images stay nodes: `engine.memory` plans their halos.
-    """
+    """Put each exchange and the layer that reads it into one node, where that has weights; after wraps."""
     exchanges = {node.name: node for node in graph if isinstance(unwrapped(node.layer), Exchange)}
     hidden: dict[str, Node] = {}
     nodes: list[Node] = []
     for node in graph:
         before = exchanges.get(node.inputs[0])
-        is_vector = before is not None and len(graph.shapes[before.name]) == 1
-        if before is None or not is_vector or not node.layer.parameters(*graph.input_shapes(node)):
+        if before is None or not node.layer.parameters(*graph.input_shapes(node)):
             nodes.append(node)
         else:
             hidden[before.name] = before
@@ -52,7 +48,11 @@ class BehindExchange(Layer):
 
     exchange: Layer
     layer: Layer
+    reads_y: bool = field(init=False)
     _begun: list[Finish] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads_y", self.layer.reads_y)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the layer's."""
@@ -65,13 +65,16 @@ class BehindExchange(Layer):
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return what both want, and the value between them with its gradient."""
         between = self.exchange.output_shape(*inputs)
-        stored = storage_shape(between, samples, NO_HALO)
         return {
-            _VALUE: Scratch(stored, kept=True),
-            _GRADIENT: Scratch(stored),
+            _VALUE: Scratch(storage_shape(between, samples, self.layer.halo(between)), kept=True),
+            _GRADIENT: Scratch(storage_shape(between, samples, NO_HALO)),
             **self.exchange.scratch(samples, leaves, threads, *inputs),
             **self.layer.scratch(samples, leaves, threads, between),
         }
+
+    def gradient_halo(self, *inputs: Shape) -> Halo:
+        """Return the layer's."""
+        return self.layer.gradient_halo(self.exchange.output_shape(*inputs))
 
     def flops(self, *inputs: Shape) -> int:
         """Return the layer's."""
@@ -86,7 +89,7 @@ class BehindExchange(Layer):
         """Write the gradients, and start what `backward_data` waits for."""
         behind = self._behind(at)
         if at.dx:
-            self.layer.backward_data(behind, run)
+            self.layer.backward_data_first(behind, run)
             self._begun.append(self.exchange.begin_backward_data(self.before(at), run))
         self.layer.backward_weights(behind, run)
 
@@ -102,10 +105,14 @@ class BehindExchange(Layer):
     def _behind(self, at: Buffers) -> Buffers:
         """Return what the layer reads and writes."""
         value, gradient = self._between(at)
-        shapes = (self.exchange.output_shape(*at.shapes),)
+        shapes = (self._shape(at),)
         return replace(at, shapes=shapes, x=(value,), dx=(gradient,) if at.dx else ())
 
     def _between(self, at: Buffers) -> tuple[Array, Array]:
+        shape = self._shape(at)
         value: Array = at.scratch[_VALUE].view("float32")
         gradient: Array = at.scratch[_GRADIENT].view("float32")
-        return value, gradient
+        return interior(value, shape, self.layer.halo(shape)), gradient
+
+    def _shape(self, at: Buffers) -> Shape:
+        return self.exchange.output_shape(*at.shapes)

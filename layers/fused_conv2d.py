@@ -4,6 +4,7 @@ They compute the same bits as the layers one by one, with fewer passes over memo
 nobody else reads. Models are written as plain layers; `engine.passes.fusion` puts these in their place.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -53,6 +54,14 @@ class _FusedConv2d(Layer):
         """Write dx, after backward_weights."""
         self.conv.data_gradient(at, run, self._whole_dy(at))
 
+    def backward_data_first(self, at: Buffers, run: Context) -> None:
+        """Write dx, before backward_weights."""
+        self.conv.data_gradient(at, run, self._make_whole_dy(at, run))
+
+    @abstractmethod
+    def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
+        """Write the gradient of the convolution's own result, and return it."""
+
     def _whole_dy(self, at: Buffers) -> Array:
         shape, halo = self.conv.output_shape(*at.shapes), self.conv.gradient_halo(*at.shapes)
         return interior(at.scratch[WHOLE], shape, halo)  # type: ignore[arg-type]
@@ -81,10 +90,14 @@ class Conv2dReLU(_FusedConv2d):
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
-        whole = self._cleared_whole_dy(at)
-        relu.backward_data(run.threads, at.y[0], at.dy[0], whole)
+        whole = self._make_whole_dy(at, run)
         self.conv.weight_gradient(at, run, whole)
         self.conv.bias_gradient(at, run, whole)
+
+    def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
+        whole = self._cleared_whole_dy(at)
+        relu.backward_data(run.threads, at.y[0], at.dy[0], whole)
+        return whole
 
 
 @dataclass(frozen=True)
@@ -126,18 +139,18 @@ class Conv2dReLUPool(_FusedConv2d):
         if self._unpools_by_row(at, run):
             self.conv.first_weight_gradient(at, run, dy, pooled(argmax))
         else:
-            self.conv.weight_gradient(at, run, self._unpool(at, run))
+            self.conv.weight_gradient(at, run, self._make_whole_dy(at, run))
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx, after backward_weights."""
         if self._unpools_by_row(at, run):
-            self._unpool(at, run)
+            self._make_whole_dy(at, run)
         super().backward_data(at, run)
 
     def _unpools_by_row(self, at: Buffers, run: Context) -> bool:
         return self.conv.unpools_by_row(len(at.x[0]) // at.leaves, *at.shapes)
 
-    def _unpool(self, at: Buffers, run: Context) -> Array:
+    def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
         whole = self._cleared_whole_dy(at)
         epilogue.unpool(run.threads, at.dy[0], at.scratch["argmax"], whole)
         return whole

@@ -154,6 +154,10 @@ class Layer(ABC):
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
 
+    def backward_data_first(self, at: Buffers, run: Context) -> None:
+        """Write dx where backward_weights comes only after it: the other order is the usual one."""
+        self.backward_data(at, run)
+
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
         """Begin to write dx, from a dy that is free again; for a layer that waits for somebody meanwhile."""
         self.backward_data(at, run)

@@ -41,6 +41,12 @@ class TimedLayer(WrappedLayer):
         self.layer.backward_data(at, run)
         self.recorder.leave(self.node, BACKWARD_DATA, start)
 
+    def backward_data_first(self, at: Buffers, run: Context) -> None:
+        """Run the layer's, timed."""
+        start = self.recorder.enter()
+        self.layer.backward_data_first(at, run)
+        self.recorder.leave(self.node, BACKWARD_DATA, start)
+
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
         """Run the layer's, timed; what comes back finishes it."""
         start = self.recorder.enter()

@@ -232,6 +232,9 @@ class _PricedLayer(WrappedLayer):
     def backward_data(self, at: Buffers, run: Context) -> None:
         self._note(BACKWARD_DATA, at)
 
+    def backward_data_first(self, at: Buffers, run: Context) -> None:
+        self._note(BACKWARD_DATA, at)
+
     def _note(self, direction: str, at: Buffers) -> None:
         passes = self.costs.passes(self.layer, at.shapes, len(at.samples))
         self.operations.append(Compute(getattr(passes, direction), self.node, direction))

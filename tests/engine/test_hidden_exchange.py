@@ -17,13 +17,15 @@ from engine.hybrid import Plan
 from engine.loss import Loss
 from engine.memory import Memory
 from engine.model import Model
+from engine.passes.convolution import set_convolutions
 from engine.passes.fork import insert_forks
+from engine.passes.fusion import fuse
 from engine.passes.partition import partition
 from engine.passes.wrapped import WrappedLayer
 from engine.step import train_step
 from layers.kernels.threads import Threads
 from layers.layer import Context
-from tests.engine.graphs import wide
+from tests.engine.graphs import convolutional, wide
 
 BATCH, LEAVES = 16, 8
 
@@ -45,6 +47,10 @@ class Noted(WrappedLayer):
     def backward_data(self, at, run):
         self.events.append(f"data of {self.node}")
         self.layer.backward_data(at, run)
+
+    def backward_data_first(self, at, run):
+        self.events.append(f"data of {self.node}")
+        self.layer.backward_data_first(at, run)
 
     def begin_backward_data(self, at, run):
         finish = self.layer.begin_backward_data(at, run)
@@ -106,6 +112,16 @@ def test_the_way_back_is_under_way_while_the_gradient_of_the_weights_is_computed
         "update fc4",
     ]
     assert events.index("data of fc2") < events.index("exchange fc2") < events.index("weights of fc2")
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_images_too_go_back_beside_the_gradient_of_the_weights(fused):
+    graph = set_convolutions(convolutional(), "auto", 2)
+    events = backward(2, fuse(graph) if fused else graph, "conv2=2,conv3=2,conv4=2")
+    for name in ("conv2", "conv3", "conv4"):  # fused: one that pools too, a plain one, one that rectifies
+        start = events.index(f"data of {name}")
+        assert events[start : start + 3] == [f"data of {name}", f"exchange {name}", f"weights of {name}"]
+    assert events.index("weights of fc6") < events.index("data of fc6")
 
 
 def test_what_reads_no_exchange_computes_the_gradient_of_its_weights_first():
