@@ -37,8 +37,9 @@ train: $(VENV)/.installed
 	export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; \
 	set -x; exec $$mpirun -n $(RANKS) $$flags $(BIN)/python -m engine.train $(ARGS)
 
+# Two at a time: most tests compile kernels or start programs, which keeps one core busy.
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
