@@ -136,7 +136,7 @@ def read_trace(path: Path) -> Trace:
         alone = None if alone is None else float(alone)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: is not a trace written by engine.train --trace") from error
     return Trace(tuple(map(tuple, ranks)), alone, complete)
 
@@ -241,8 +241,8 @@ def _to_root(control: Communicator, text: bytes) -> list[bytes]:
 
 
 def _span(event: dict[str, Any]) -> Span:
-    start, duration = float(event["ts"]) / 1e6, float(event["dur"]) / 1e6
+    start, duration = (round(float(event[name]) * 1e3) for name in ("ts", "dur"))  # nanoseconds, as written
     attributes = dict(event["args"])
     if STEP in attributes:
         attributes[STEP] = int(attributes[STEP])
-    return Span(str(event["name"]), str(event["cat"]), start, start + duration, attributes)
+    return Span(str(event["name"]), str(event["cat"]), start / 1e9, (start + duration) / 1e9, attributes)

@@ -164,6 +164,17 @@ def test_events_of_one_thread_never_partly_overlap(tmp_path):
     assert crossings([event | {"tid": 0} for event in events])
 
 
+def test_what_lies_side_by_side_in_another_span_still_does_when_read(tmp_path):
+    ends = np.cumsum(np.random.default_rng(6).random(300) * 1e-3) + 7e4
+    passes = [Span(f"pass {i}", COMPUTE, *ends[i : i + 2]) for i in range(299)]
+    write_trace(
+        tmp_path / "trace.json", alone(), recorder_of(*passes, Span("step 1", COMPUTE, ends[0], ends[-1])),
+        UNSHIFTED, communication_alone=None,
+    )  # fmt: skip
+    (spans,) = read_trace(tmp_path / "trace.json").ranks
+    assert [name for name, _ in lanes_of(COMPUTE, spans)] == ["compute"]
+
+
 def test_a_trace_that_cannot_be_written_is_refused_before_the_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert check_writable("trace.json") == tmp_path / "trace.json"
@@ -201,6 +212,8 @@ DAMAGES = (
     ('"ranks": 2', '"ranks": 1'),
     ('"communication_alone_seconds": null', '"communication_alone_seconds": "x"'),
     ('"step": 1', '"step": "first"'),
+    ('"dur": 1000000.0', '"dur": Infinity'),
+    ('"dur": 1000000.0', '"dur": NaN'),
 )
 """What a trace says, and what a damaged one does."""
 
