@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 def mpirun(
     ranks: int,
     *argv: str,
-    timeout: float = 60.0,
+    timeout: float = 30.0,
     env: Mapping[str, str] | None = None,
     interrupt_on: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
@@ -40,7 +40,7 @@ def mpirun(
 
 def run(
     *command: str,
-    timeout: float = 60.0,
+    timeout: float = 30.0,
     env: Mapping[str, str] | None = None,
     interrupt_on: str | None = None,
 ) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -11,8 +12,11 @@ WORKER = ("-m", "tests.mpi.workers.fails")
 
 
 def ends(ranks: int, way: str, interrupt_on: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the worker, which would otherwise wait for ever; check that it ends."""
-    return mpirun(ranks, *WORKER, way, timeout=30, interrupt_on=interrupt_on)
+    """Run the worker, which would otherwise wait for ever; check that it ends within seconds."""
+    started = time.monotonic()
+    done = mpirun(ranks, *WORKER, way, timeout=20, interrupt_on=interrupt_on)
+    assert time.monotonic() - started < 10
+    return done
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
