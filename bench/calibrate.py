@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comm import failure, mpi
-from engine.hybrid import Plan
-from engine.measure import measure
+from engine.graph.parallel.plan import Plan
 from engine.planner.design import Design
+from engine.planner.measurement.measure import measure
 
 SECONDS = 2.0
 """For each design, and each kind of link."""

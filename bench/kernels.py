@@ -12,7 +12,7 @@ from bench.peak import Gauge, Timing
 from bench.setup import Setup, prepare
 from bench.shapes import PASSES, Problem, select
 from bench.work import executed_flops, is_winograd
-from engine.recipe import ALGORITHMS
+from engine.config.recipe import ALGORITHMS
 from layers.kernels.threads import Threads
 
 DEFAULT_LEAVES = 16  # of a recipe

@@ -11,12 +11,12 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommThread
 from comm.threads import alone
 from comm.tree import Tree
+from engine.config.recipe import OptimizerFields, Recipe
 from engine.data.loader import Batch
 from engine.data.sources import open_data
 from engine.models import MODELS
-from engine.recipe import OptimizerFields, Recipe
-from engine.step import forward, train_step
-from engine.trainer import Trainer
+from engine.run.trainer import Trainer
+from engine.training.step import forward, train_step
 from layers.layer import Array
 
 RATE, MOMENTUM = 1e-3, 0.9

@@ -19,7 +19,7 @@ from numba import float32, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from engine.arrays import aligned_zeros
+from engine.host.aligned_arrays import aligned_zeros
 from layers.kernels.jit import kernel
 from layers.kernels.simd import LANES, REGISTERS, VECTOR, constant, multiply_add, splat, vector_constant
 from layers.kernels.threads import Threads

@@ -19,7 +19,7 @@ from bench.namespaces import ClusterError
 from bench.options import minibatch, models_option
 from bench.places import Place, RunError
 from bench.scaling_cases import SIDES, Case, Size, sample
-from engine.errors import UserError
+from engine.config.errors import UserError
 from engine.models import MODELS
 from engine.planner.auto import resolve
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bench.places import Place
 from bench.worker import TUNED
-from engine.breakdown import Breakdown
 from engine.explain import read_results
 from engine.models import MODELS
-from engine.trace import warm_steps
+from engine.profile.breakdown import Breakdown
+from engine.profile.recorder import warm_steps
 
 SIDES = ("ours", "mpi", "ddp", "alone")
 

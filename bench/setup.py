@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.shapes import Problem
-from engine.arrays import aligned_zeros
+from engine.host.aligned_arrays import aligned_zeros
 from layers import layout
 from layers.kernels.threads import Threads
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Shape

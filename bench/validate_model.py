@@ -15,11 +15,11 @@ from bench.namespaces import ClusterError
 from bench.places import Place, RunError
 from bench.scaling_cases import Case, Size, sample
 from bench.shapes import NETWORKS
-from engine.errors import UserError
-from engine.hybrid import Plan
+from engine.config.errors import UserError
+from engine.graph.parallel.plan import Plan
 from engine.planner.cluster import Cluster, read_cluster
 from engine.planner.design import Design
-from engine.planner.simulator import simulate
+from engine.planner.simulation.simulator import simulate
 
 LEAVES = 16
 BATCHES = {**NETWORKS, "cifar10": 256}
@@ -41,9 +41,9 @@ examples:
   python -m bench.validate_model vgg_a cifar10 --place 2x1 --place 2x1@1gbit
   python -m bench.validate_model cd_dnn --longest 5
 
-At each place (see bench.scaling) the machines are measured first, by engine.measure: kernels in the order
-of a step with nobody to talk to, pings, memory. From that alone each case is predicted; then it is trained,
-on synthetic data, and the medians of the steady steps are compared. Cases: overlap on, off, and a plan that
+At each place (see bench.scaling) the machines are measured first, by engine.planner.measurement: kernels in
+the order of a step with nobody to talk to, pings, memory. From that alone each case is predicted; then it is
+trained, on synthetic data, and the medians of the steady steps are compared. Cases: overlap on, off, and a plan that
 splits the fully connected layers over pairs. "off by" is predicted over measured, less one.
 
 At the end, by model and place: the plan that the predictions choose, and how much longer its measured step

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ours import Ours
-from engine.peak_memory import peak_resident_bytes
+from engine.host.peak_memory import peak_resident_bytes
 
 TUNED = {
     "MALLOC_MMAP_MAX_": "0",

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from comm import failure
-from engine.breakdown import Breakdown, combine
-from engine.command import Parser
-from engine.errors import UserError
-from engine.paths import expand
-from engine.run_folder import RESULTS
-from engine.spans import parts_of, steady_steps
-from engine.trace import STEP, Span
-from engine.trace_file import Trace, note, read_trace
+from engine.config.command_line import Parser
+from engine.config.errors import UserError
+from engine.config.paths import expand
+from engine.profile.breakdown import Breakdown, combine
+from engine.profile.recorder import STEP, Span
+from engine.profile.span_sums import parts_of, steady_steps
+from engine.profile.trace_file import Trace, note, read_trace
+from engine.run.run_folder import RESULTS
 
 DRAWN_RANKS = 16
 
@@ -76,7 +76,7 @@ def _explain(options: argparse.Namespace) -> None:
         return
     if trace is None:
         raise UserError("out: a picture is drawn from a trace: run with --trace FILE, then explain FILE")
-    from engine.picture import draw_step  # noqa: PLC0415 -- matplotlib is an extra
+    from engine.profile.step_picture import draw_step  # noqa: PLC0415 -- matplotlib is an extra
 
     shown = _shown(len(trace.ranks), breakdown.slowest_rank)
     if len(shown) < len(trace.ranks):

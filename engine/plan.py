@@ -10,23 +10,23 @@ from pathlib import Path
 from comm import failure
 from comm.communicator import Communicator
 from comm.threads import alone
-from engine.affinity import cores
-from engine.command import Parser, start_ranks
-from engine.errors import UserError
-from engine.fields import did_you_mean, one_of
-from engine.hybrid import AUTO, Plan
+from engine.config.command_line import Parser, start_ranks
+from engine.config.errors import UserError
+from engine.config.paths import expand
+from engine.config.recipe import read_recipe, shipped
+from engine.config.toml_fields import did_you_mean, one_of
+from engine.graph.parallel.plan import AUTO, Plan
+from engine.host.affinity import cores
 from engine.models import MODELS
-from engine.paths import expand
-from engine.picture import draw_curve
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
 from engine.planner.design import Design
 from engine.planner.plans import plans
 from engine.planner.report import Report
+from engine.planner.scaling_picture import draw_curve
 from engine.planner.search import Point, check_minibatch, default_leaves, search, starting_point
 from engine.planner.sweep import Sweep, read_nodes
-from engine.recipe import read_recipe, shipped
-from engine.trace_file import check_writable, write_spans
+from engine.profile.trace_file import check_writable, write_spans
 
 _SHOWN_RANKS = 2  # in a trace of ranks that all do the same
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(world: Communicator, options: argparse.Namespace) -> None:
     """Measure what the network would need on so many nodes, data parallel and split; rank 0 writes it."""
-    from engine.measure import measure  # noqa: PLC0415 -- imports the kernels
+    from engine.planner.measurement.measure import measure  # noqa: PLC0415 -- imports the kernels
 
     _check(options)
     if options.out is None or options.sweep is not None:

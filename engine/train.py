@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from comm import failure
-from engine.command import Parser, start_ranks
-from engine.errors import UserError
-from engine.recipe import shipped
+from engine.config.command_line import Parser, start_ranks
+from engine.config.errors import UserError
+from engine.config.recipe import shipped
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
-    from engine.launch import MakeCollectives
-    from engine.start import Start
+    from engine.run.launch import MakeCollectives
+    from engine.run.start import Start
 
 _OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
     ("data", "data", str, "DATA", "digits, synthetic, images:DIR, mnist:DIR or cifar10:DIR"),
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
 
 
 def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:
-    from engine import launch  # noqa: PLC0415 -- imports numba: only where it is needed
+    from engine.run import launch  # noqa: PLC0415 -- imports numba: only where it is needed
 
     try:
         results = launch.run(world, lambda: _resolve(options), collectives=collectives)
@@ -162,7 +162,7 @@ def _train(world: "Communicator", options: argparse.Namespace, collectives: "Mak
 
 
 def _resolve(options: argparse.Namespace) -> "Start":
-    from engine.start import new_run, resumed_run  # noqa: PLC0415 -- as above
+    from engine.run.start import new_run, resumed_run  # noqa: PLC0415 -- as above
 
     changes = _overrides(options)
     if options.resume is None:

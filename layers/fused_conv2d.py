@@ -1,7 +1,7 @@
 """A convolution and the layers behind it in one: ReLU, and ReLU with 2x2 maximum pooling.
 
 They compute the same bits as the layers one by one, with fewer passes over memory, and keep no value that
-nobody else reads. Models are written as plain layers; `engine.passes.fusion` puts these in their place.
+nobody else reads. Models are written as plain layers; `engine.graph.passes.fusion` puts these in their place.
 """
 
 from abc import abstractmethod

@@ -13,13 +13,13 @@ from comm.comm_thread import CommThread, InlineCommThread
 from comm.communicator import Communicator
 from comm.threads import run_ranks
 from comm.tree import Tree
+from engine.config.errors import UserError
+from engine.config.recipe import Recipe, ScheduleFields
 from engine.data.dataset import DataSource
-from engine.errors import UserError
 from engine.graph import Graph
-from engine.hybrid import Plan
-from engine.passes.convolution import set_convolutions
-from engine.recipe import Recipe, ScheduleFields
-from engine.trainer import Trainer
+from engine.graph.parallel.plan import Plan
+from engine.graph.passes.convolution import set_convolutions
+from engine.run.trainer import Trainer
 from layers.conv2d import Conv2d
 from layers.linear import Linear
 from tests.engine.cluster import Samples

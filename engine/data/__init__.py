@@ -1,1 +1,1 @@
-"""Readers of data sets, one a file, and the loader that gives each rank its share."""
+"""Data sets, and the loader that gives each rank its share of every minibatch."""

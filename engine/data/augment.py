@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.errors import UserError
 from engine.data.counter import Stream, random_words
-from engine.errors import UserError
 
 
 @dataclass(frozen=True)

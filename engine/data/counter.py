@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import UserError
+from engine.config.errors import UserError
 
 
 class Stream(IntEnum):

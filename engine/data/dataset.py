@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import UserError
+from engine.config.errors import UserError
 
 
 class DataError(UserError):

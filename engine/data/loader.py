@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.data.augment import Augment
 from engine.data.dataset import Dataset
 from engine.data.sampler import ABSENT, Share
-from engine.given_cores import run_anywhere
+from engine.host.unpinned import run_anywhere
 
 SpanHook = Callable[[float, float], None]
 """``hook(start, end)``, in seconds of `time.perf_counter`."""

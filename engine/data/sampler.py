@@ -9,8 +9,8 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.errors import UserError
 from engine.data.counter import Stream, permutation
-from engine.errors import UserError
 
 ABSENT = -1
 """Stands where a minibatch has a place and the data set has no sample."""

@@ -3,14 +3,14 @@
 import difflib
 from pathlib import Path
 
-from engine.data.cifar10 import open_cifar10
+from engine.config.errors import UserError
+from engine.config.paths import expand
 from engine.data.dataset import DataError, Dataset, DataSource
-from engine.data.digits import open_digits
-from engine.data.image_folder import open_image_folder
-from engine.data.mnist import open_mnist
-from engine.data.synthetic import Synthetic
-from engine.errors import UserError
-from engine.paths import expand
+from engine.data.readers.cifar10 import open_cifar10
+from engine.data.readers.digits import open_digits
+from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.mnist import open_mnist
+from engine.data.readers.synthetic import Synthetic
 
 SYNTHETIC_LENGTH = 1 << 16
 _IN_PLACE = ("digits", "synthetic")

@@ -1,8 +1,8 @@
 """The plan that a recipe means: written down, or chosen."""
 
 from engine.graph import Graph
-from engine.hybrid import AUTO, Plan
-from engine.passes.fusion import fuse
+from engine.graph.parallel.plan import AUTO, Plan
+from engine.graph.passes.fusion import fuse
 from engine.planner.cluster import read_cluster
 from engine.planner.costs import Costs
 from engine.planner.plans import default_threads, ranked

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from engine.errors import UserError
-from engine.fields import did_you_mean, one_of, parse, read_text, shipped_names, toml_lines
+from engine.config.errors import UserError
+from engine.config.toml_fields import did_you_mean, one_of, parse, read_text, shipped_names, toml_lines
 
 SWITCH, FAT_TREE, DRAGONFLY = TOPOLOGIES = ("switch", "fat_tree", "dragonfly")
 

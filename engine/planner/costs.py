@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
-from engine.exchange import Exchange
-from engine.passes.wrapped import unwrapped
+from engine.graph.parallel.exchange import Exchange
+from engine.graph.passes.wrapped import unwrapped
 from engine.planner.balance import FLOAT, Extents, extents
 from engine.planner.cluster import Cluster, Kernel
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from comm.collectives import CHUNK_FLOATS
 from comm.scheduler import BYTES_IN_FLIGHT
-from engine.hybrid import Plan
-from engine.model import BUCKET_FLOATS
+from engine.graph.parallel.plan import Plan
+from engine.training.rank_parameters import BUCKET_FLOATS
 
 
 @dataclass(frozen=True)

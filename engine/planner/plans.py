@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from engine.affinity import MANY
 from engine.graph import Graph, Node
-from engine.hybrid import Plan, is_able
+from engine.graph.parallel.plan import Plan, is_able
+from engine.host.affinity import MANY
 from engine.planner import balance
 from engine.planner.cluster import Cluster
 from engine.planner.costs import Costs

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from comm.collectives import CHUNK_FLOATS
-from engine.model import BUCKET_FLOATS
+from engine.config.recipe import FLOATS_PER_KIB
+from engine.config.wording import counted
 from engine.planner.cluster import Cluster
 from engine.planner.design import Design
 from engine.planner.plans import most_samples
 from engine.planner.search import Point, bound, gains, starved
-from engine.recipe import FLOATS_PER_KIB
-from engine.words import counted
+from engine.training.rank_parameters import BUCKET_FLOATS
 
 _STARVED = 1.25  # times the computation of one node, over all nodes
 _FEW_SAMPLES = 2  # of a rank: kernels have little to share among threads

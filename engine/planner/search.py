@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from engine.errors import UserError
+from engine.config.errors import UserError
+from engine.config.wording import counted
 from engine.graph import Graph
-from engine.hybrid import Plan
+from engine.graph.parallel.plan import Plan
+from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.fusion import fuse
 from engine.models import MODELS
-from engine.passes.convolution import set_convolutions
-from engine.passes.fusion import fuse
 from engine.planner.cluster import Channel, Cluster
 from engine.planner.costs import Costs
 from engine.planner.design import Design
 from engine.planner.plans import default_threads, estimate, most_samples, ranked
-from engine.planner.simulator import Prediction, are_alike, simulate
-from engine.words import counted
+from engine.planner.simulation.simulator import Prediction, are_alike, simulate
 
 PROMISING = 4
 """Plans that are simulated: those for which the equations count the shortest steps."""

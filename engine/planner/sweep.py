@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import UserError
+from engine.config.errors import UserError
 from engine.planner.cluster import Cluster
 from engine.planner.report import Report, rate
 from engine.planner.reported import reported

@@ -13,8 +13,8 @@ from bench.namespaces import Link
 from bench.places import Place, RunError
 from bench.scaling_cases import Case, Size, sample, steady, train_command
 from bench.scaling_cases import ddp_command as ddp
-from engine.breakdown import combine
-from engine.trace import FORWARD, Parts
+from engine.profile.breakdown import combine
+from engine.profile.recorder import FORWARD, Parts
 
 SIZE = Size(64, 16, 8)
 GBIT = LinkFigures(one_way_bits_per_s=1e9, both_ways_bits_per_s=1e9, round_trip_s=1e-4)

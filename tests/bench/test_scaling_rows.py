@@ -5,8 +5,8 @@ import pytest
 from bench.places import Place
 from bench.scaling import row, table
 from bench.scaling_cases import Case, Size, steady
-from engine.breakdown import Breakdown, combine
-from engine.trace import FORWARD, Parts
+from engine.profile.breakdown import Breakdown, combine
+from engine.profile.recorder import FORWARD, Parts
 
 SIZE = Size(batch=32, leaves=8, steps=6)
 

@@ -12,11 +12,11 @@ from comm.communicator import Communicator
 from comm.scheduler import BYTES_IN_FLIGHT
 from comm.threads import run_ranks
 from comm.tree import Tree
+from engine.config.recipe import Recipe, ScheduleFields
 from engine.data.dataset import Dataset, DataSource, digest
 from engine.graph import Graph
-from engine.model import BUCKET_FLOATS
-from engine.recipe import Recipe, ScheduleFields
-from engine.trainer import Trainer
+from engine.run.trainer import Trainer
+from engine.training.rank_parameters import BUCKET_FLOATS
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,15 +8,15 @@ import pytest
 
 from comm.threads import run_ranks
 from engine import explain
-from engine.breakdown import Breakdown
 from engine.explain import explain_trace, main, read_results
-from engine.launch import run
-from engine.spans import steady_steps
-from engine.start import new_run
-from engine.trace import COMPUTE, DATA, PASSES
-from engine.trace_file import read_trace
+from engine.profile.breakdown import Breakdown
+from engine.profile.recorder import COMPUTE, DATA, PASSES
+from engine.profile.span_sums import steady_steps
+from engine.profile.trace_file import read_trace
+from engine.run.launch import run
+from engine.run.start import new_run
 from tests.engine import json_schema
-from tests.engine.test_trace_file import SCHEMA, crossings
+from tests.engine.profile.test_trace_file import SCHEMA, crossings
 
 BUCKET = "fc4..fc5"  # of so many KiB, whatever the SIMD width that pads the layers
 SHORT = {"epochs": 0, "steps": 8, "threads": 1, "checkpoint_steps": 4, "evaluate_every": 1, "bucket_kib": 192}

@@ -9,11 +9,12 @@ from functools import partial
 import pytest
 
 from comm.threads import alone
-from engine import measure, plan
+from engine import plan
 from engine.explain import explain_trace
 from engine.plan import main
 from engine.planner.cluster import read_cluster
-from engine.trace_file import read_trace
+from engine.planner.measurement import measure
+from engine.profile.trace_file import read_trace
 
 
 def printed(capsys, *arguments):

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.config.recipe import OptimizerFields, Recipe, ScheduleFields
 from engine.data.dataset import DataSource
 from engine.data.sampler import Sampler
 from engine.graph import Graph, GraphBuilder
-from engine.model import BUCKET_FLOATS
-from engine.recipe import OptimizerFields, Recipe, ScheduleFields
+from engine.training.rank_parameters import BUCKET_FLOATS
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.kernels.threads import Threads

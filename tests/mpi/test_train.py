@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.checkpoint import find_checkpoint
-from engine.trace_file import read_trace
+from engine.profile.trace_file import read_trace
+from engine.run.checkpoint import find_checkpoint
 from tests.mpi.launch import REPOSITORY, mpirun, run
 
 STEPS = ("--steps", "10", "--checkpoint-steps", "4")

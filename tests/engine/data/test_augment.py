@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from engine.config.errors import UserError
 from engine.data.augment import Augment
-from engine.errors import UserError
 
 
 def augmented(

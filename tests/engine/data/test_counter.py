@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from engine.config.errors import UserError
 from engine.data.counter import Stream, permutation, random_words
-from engine.errors import UserError
 
 SHUFFLE_WORDS = [1386294051110952485, 18147817048375502686, 17476695238439987009]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.cifar10 import open_cifar10
 from engine.data.dataset import DataError, Dataset
-from engine.data.image_folder import open_image_folder
-from engine.data.mnist import open_mnist
+from engine.data.readers.cifar10 import open_cifar10
+from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.mnist import open_mnist
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
 
 CUTS = 150

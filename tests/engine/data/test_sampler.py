@@ -5,8 +5,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from engine.config.errors import UserError
 from engine.data.sampler import ABSENT, Sampler, epoch_order, evaluation
-from engine.errors import UserError
 
 
 def test_epoch_takes_each_sample_at_most_once() -> None:

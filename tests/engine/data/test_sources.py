@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.config.errors import UserError
 from engine.data import sources
 from engine.data.dataset import DataError
 from engine.data.sources import open_data
-from engine.errors import UserError
 from tests.engine.data.files import random_bytes, write_cifar10, write_image, write_mnist
 
 

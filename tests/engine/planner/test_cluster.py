@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.errors import UserError
+from engine.config.errors import UserError
 from engine.planner.cluster import Kernel, parse_cluster, read_cluster, shipped_clusters
 
 KERNELS = (

@@ -5,11 +5,11 @@ from dataclasses import astuple, replace
 import pytest
 
 from engine.models import MODELS
-from engine.passes.trace import time_layers
 from engine.planner.balance import computation, extents
 from engine.planner.cluster import Cluster, Kernel, Machine, read_cluster
 from engine.planner.costs import Costs, load_problem, loss_problem, problem
-from engine.trace import Recorder
+from engine.profile.recorder import Recorder
+from engine.profile.timed_layer import time_layers
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.linear import Linear

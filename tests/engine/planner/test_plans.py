@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import pytest
 
+from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.fusion import fuse
 from engine.models import MODELS
-from engine.passes.convolution import set_convolutions
-from engine.passes.fusion import fuse
 from engine.planner.cluster import Channel, read_cluster
 from engine.planner.costs import Costs
 from engine.planner.plans import default_threads, estimate, least_bytes, most_samples, plans, ranked
 from engine.planner.search import starting_point
-from engine.planner.simulator import simulate
+from engine.planner.simulation.simulator import simulate
 from tests.engine.graphs import mixed
 from tests.engine.planner.clusters import cluster
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.errors import UserError
-from engine.hybrid import Plan
+from engine.config.errors import UserError
+from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.planner.cluster import DRAGONFLY, Channel, Network, read_cluster
 from engine.planner.plans import plans
@@ -22,8 +23,7 @@ from engine.planner.search import (
     starting_point,
     starved,
 )
-from engine.planner.simulator import simulate
-from engine.recipe import FLOATS_PER_KIB, Recipe
+from engine.planner.simulation.simulator import simulate
 from tests.engine.planner.clusters import cluster
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from engine.errors import UserError
+from engine.config.errors import UserError
+from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.planner.cluster import read_cluster
 from engine.planner.report import Report, command
 from engine.planner.search import Point, search, starting_point
 from engine.planner.sweep import Sweep, read_nodes
-from engine.recipe import FLOATS_PER_KIB, Recipe
 from engine.train import _overrides, _parser
 
 AWS = read_cluster("aws_c4_8xlarge")

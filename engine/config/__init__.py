@@ -1,0 +1,1 @@
+"""What a run is asked for: recipes, command lines and paths, read and checked."""

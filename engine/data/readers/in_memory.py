@@ -1,0 +1,30 @@
+"""Images that are small enough to be held in memory as bytes: what several readers return."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.dataset import Dataset, digest
+from engine.data.readers.normalise import Normalisation
+
+
+@dataclass(frozen=True, eq=False)
+class InMemoryImages(Dataset):
+    """Pixels (uint8 [N, C, H, W]) and labels ([N]), normalised when they are read."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    normalisation: Normalisation
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int, x: NDArray[np.float32]) -> int:
+        """Normalise one image into x and return its label."""
+        self.normalisation.apply(self.pixels[index], x)
+        return int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        """Hash pixels and labels."""
+        return digest(self.pixels, self.labels)

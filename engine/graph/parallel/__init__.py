@@ -1,0 +1,1 @@
+"""A network over the ranks of a group: plans, shards, and the exchanges between them."""

@@ -1,0 +1,80 @@
+"""Split nodes over the ranks of a model group: rewrite the whole graph into the one that this rank runs."""
+
+from dataclasses import dataclass, replace
+
+from comm.comm_thread import CommandQueue
+from comm.grid import Grid
+from engine.graph import INPUT, Graph, Node, Sharding
+from engine.graph.parallel.exchange import Exchange, GatherFeatures, GatherSamples, SwapFeatures
+from engine.graph.parallel.plan import Plan
+from layers.layer import Layer
+
+_EXCHANGES: dict[tuple[Sharding, Sharding], type[Exchange]] = {
+    (Sharding.BATCH, Sharding.WHOLE): GatherSamples,
+    (Sharding.FEATURE, Sharding.WHOLE): GatherFeatures,
+    (Sharding.FEATURE, Sharding.BATCH): SwapFeatures,
+}
+
+
+def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Graph:
+    """Return the graph with shards for the plan's nodes, and the exchanges that they need.
+
+    A split node reads whole values and makes its part of the features; featurewise layers go with what they
+    read; everything else, and the loss, wants the own samples. Each reader of a value gets an exchange of its
+    own, so forks have to be there already: the gradients of several readers are then added when they are
+    whole, as without a plan.
+
+    Parameters
+    ----------
+    plan
+        Checked against graph and ranks; `grid` has its number of parts.
+    """
+    held = {INPUT: _Held(Sharding.BATCH)}
+    nodes: list[Node] = []
+
+    def bring(value: str, needed: Sharding, reader: str) -> str:
+        """Return the value that holds `value` in the way needed."""
+        if held[value].sharding is needed:
+            return value
+        name = f"exchange {reader}"
+        kind = _EXCHANGES[held[value].sharding, needed]
+        features, *_ = graph.shapes[value]
+        layer = kind(name, features, held[value].width, grid.model, queue)
+        nodes.append(Node(name, layer, (value,), held=needed))
+        held[name] = _Held(needed)
+        return name
+
+    for node in graph:
+        shards: tuple[Layer, ...] = ()
+        needed, makes = Sharding.BATCH, _Held(Sharding.BATCH)
+        if node.name in plan.split:
+            shards = node.layer.shard(grid.parts)
+            width = shards[0].output_shape(*graph.input_shapes(node))[0]
+            needed, makes = Sharding.WHOLE, _Held(Sharding.FEATURE, width)
+        elif node.layer.featurewise and all(held[v].sharding is Sharding.FEATURE for v in node.inputs):
+            needed, makes = Sharding.FEATURE, held[node.inputs[0]]
+        many = len(node.inputs) > 1
+        inputs = tuple(
+            bring(value, needed, f"{node.name}:{index}" if many else node.name)
+            for index, value in enumerate(node.inputs)
+        )
+        nodes.append(
+            replace(
+                node,
+                layer=shards[grid.part] if shards else node.layer,
+                inputs=inputs,
+                held=makes.sharding,
+                first=makes.width * grid.part,
+                shards=shards,
+            )
+        )
+        held |= dict.fromkeys(node.outputs, makes)
+    bring(graph.output, Sharding.BATCH, "loss")
+    return Graph(graph.input_shape, tuple(nodes))
+
+
+@dataclass(frozen=True)
+class _Held:
+    sharding: Sharding
+    width: int = 0
+    """Features of each part but the last; 0 where all are held."""

@@ -1,0 +1,1 @@
+"""The machine as one rank finds it: cores, memory, signals."""

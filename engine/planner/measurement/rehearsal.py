@@ -1,0 +1,214 @@
+"""Training steps of one rank with nobody to talk to: what each layer costs, in the order of a step.
+
+Kernels measured one by one find their data in caches that in a step other layers have used, and nobody beside
+them who reads the next minibatch.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NoReturn, final
+
+from comm.comm_thread import CommandQueue, Request
+from comm.communicator import Communicator, Message, Transfer
+from comm.steps import Steps
+from engine.data.loader import Loader
+from engine.data.readers.synthetic import Synthetic
+from engine.data.sampler import Sampler
+from engine.graph import Node
+from engine.graph.passes.wrapped import unwrapped
+from engine.host.aligned_arrays import blocks, touch
+from engine.host.unpinned import run_anywhere
+from engine.planner.costs import load_problem, loss_problem, problem
+from engine.planner.design import Design
+from engine.planner.simulation.program import Members, assemble_rank
+from engine.profile.recorder import BACKWARD_WEIGHTS, FORWARD, PASS, Recorder, Span
+from engine.profile.timed_layer import time_layers
+from engine.training.loss import Loss
+from engine.training.memory import Memory
+from engine.training.rank_parameters import Model
+from engine.training.step import train_step
+from layers.kernels.threads import Threads
+from layers.layer import Array, Context
+from layers.linear import Linear
+
+WARM_STEPS, LEAST_STEPS = 2, 3
+_SEED, _EPOCH_STEPS = 1, 4
+
+CONVOLUTION, WEIGHT_GRADIENT, FULLY_CONNECTED = KINDS = (
+    "convolution",
+    "weight_gradient",
+    "fully_connected",
+)
+"""Of passes, as `engine.planner.cluster.Machine` has efficiencies for them."""
+
+Problem = tuple[str, int, int]
+"""Text of the layer and its inputs, samples, threads."""
+
+
+@dataclass
+class Times:
+    """What some steps have taken, in seconds."""
+
+    passes: dict[Problem, dict[str, list[float]]] = field(default_factory=dict)
+    """By pass."""
+    work: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """FLOP, and seconds of one thread, of all passes that multiply, by their kind."""
+    rest: list[float] = field(default_factory=list)
+    """What of a step belongs to no layer."""
+
+    def note(self, key: Problem, direction: str, *seconds: float) -> None:
+        """Add what a pass has taken."""
+        self.passes.setdefault(key, {}).setdefault(direction, []).extend(seconds)
+
+    def rate(self, kind: str) -> float | None:
+        """Return the FLOP/s of one thread in all passes of a kind; None where there was none."""
+        work = self.work.get(kind)
+        return sum(flop for flop, _ in work) / sum(seconds for _, seconds in work) if work else None
+
+
+class Rehearsal:
+    """One rank of a design point, ready to take steps.
+
+    Parameters
+    ----------
+    rank
+        Of the design's ranks.
+    cores
+        See `Threads`.
+    """
+
+    def __init__(self, design: Design, rank: int, cores: tuple[int, ...] | None = None):
+        self._design, self._cores = design, cores
+        self._recorder, queue = Recorder(keep=True), _Idle()
+        parts = design.plan.parts
+        group, part = divmod(rank, parts)
+        members = Members(
+            _Alone(rank, design.ranks), _Alone(part, parts), _Alone(group, design.ranks // parts)
+        )
+        graph, grid = assemble_rank(design, members, queue)
+        graph = time_layers(graph, self._recorder)
+        self._nodes = {node.name: node for node in graph}
+        self._model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
+        self._memory = Memory(self._model, design.batch, grid, design.threads)
+        self._loss = Loss(self._memory, design.batch, grid.world, queue)
+
+    def problems(self) -> set[Problem]:
+        """Return what a step would measure."""
+        return {self._problem(node) for node in self._nodes.values()}
+
+    def measure(self, *, seconds: float) -> Times:
+        """Take steps for so long, a few at least, and return what they took."""
+        graph, times = self._model.graph, Times()
+        sampler = Sampler(_EPOCH_STEPS * self._design.batch, self._design.batch, _SEED)
+        (classes,) = graph.output_shape
+        data = Synthetic.make(graph.input_shape, classes=classes, length=sampler.length, seed=_SEED)
+        shares = (minibatch.rows(self._memory.mine) for minibatch in sampler.training(0))
+        with (
+            closing(Threads(self._design.threads, self._cores)) as threads,
+            Loader(data, shares) as batches,
+        ):
+            run = Context(threads)
+            self._initialise()
+            for _ in range(WARM_STEPS):
+                self._step(batches, run, Times())
+            deadline = time.perf_counter() + seconds
+            while len(times.rest) < LEAST_STEPS or time.perf_counter() < deadline:
+                self._step(batches, run, times)
+        return times
+
+    def _initialise(self) -> None:
+        """Draw weights, and touch the rest: memory that nobody has touched is one page of zeros."""
+        with ThreadPoolExecutor(self._design.threads, initializer=run_anywhere) as pool:
+            done = [pool.submit(draw) for draw in self._model.draws(_SEED)]
+            arrays = (*self._memory.arrays(), *self._model.arrays())
+            done += [pool.submit(touch, block) for block in blocks(arrays, 1 << 26)]
+            for each in done:
+                each.result()
+
+    def _step(self, batches: Loader, run: Context, times: Times) -> None:
+        self._recorder.spans.clear()
+        begin = time.perf_counter()
+        batch = next(iter(batches))
+        start = time.perf_counter()
+        train_step(self._model, self._memory, batch, self._loss, run, _leave)
+        self._loss.wait()
+        wall = time.perf_counter() - begin
+        spans = self._recorder.spans
+        forward = [span for span in spans if span.attributes[PASS] == FORWARD]
+        loading = forward[0].start - start
+        losing = spans[len(forward)].start - forward[-1].end
+        for span in spans:
+            self._note(span, times)
+        graph, samples, threads = self._model.graph, len(batch.x), self._design.threads
+        times.note((load_problem(graph.input_shape), samples, threads), FORWARD, loading)
+        times.note((loss_problem(graph.output_shape[0]), samples, threads), FORWARD, losing)
+        times.rest.append(wall - loading - losing - sum(span.end - span.start for span in spans))
+
+    def _note(self, span: Span, times: Times) -> None:
+        node, direction = self._nodes[str(span.attributes["layer"])], str(span.attributes[PASS])
+        seconds, key = span.end - span.start, self._problem(node)
+        times.note(key, direction, seconds)
+        flop = node.layer.flops(*self._memory[node.name].shapes) * key[1]
+        if flop:
+            kind = CONVOLUTION
+            if isinstance(unwrapped(node.layer), Linear):
+                kind = FULLY_CONNECTED
+            elif direction == BACKWARD_WEIGHTS:
+                kind = WEIGHT_GRADIENT
+            times.work.setdefault(kind, []).append((flop, seconds * key[2]))
+
+    def _problem(self, node: Node) -> Problem:
+        at = self._memory[node.name]
+        return problem(unwrapped(node.layer), at.shapes), len(at.samples), self._design.threads
+
+
+def merged(many: Sequence[Times]) -> Times:
+    """Return the times of several ranks or design points as one."""
+    total = Times()
+    for each in many:
+        total.rest += each.rest
+        for kind, work in each.work.items():
+            total.work[kind] = total.work.get(kind, []) + work
+        for key, passes in each.passes.items():
+            for direction, seconds in passes.items():
+                total.note(key, direction, *seconds)
+    return total
+
+
+def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:
+    """Update nothing."""
+
+
+@final
+class _Idle(CommandQueue):
+    """Takes jobs, and says at once that they have ended."""
+
+    def submit(
+        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
+    ) -> Request:
+        request = Request(self, name)
+        request.end(None)
+        return request
+
+    def close(self) -> None:
+        pass
+
+
+@final
+class _Alone(Communicator):
+    """A rank among others that are not there."""
+
+    def __init__(self, rank: int, size: int):
+        self.rank, self.size = rank, size
+
+    def split(self, color: int) -> NoReturn:
+        raise NotImplementedError
+
+    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+        raise NotImplementedError
+
+    def abort(self, code: int) -> NoReturn:
+        raise SystemExit(code)

@@ -1,0 +1,161 @@
+"""Where the time of a run went: the mean over its steady steps and ranks, as a table and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.config.wording import counted
+from engine.profile.recorder import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, UPDATE, Parts
+
+SHOWN_LAYERS = 4  # of exposed communication; the others in one row
+_WIDTH = 24  # of the names; a bucket's may be longer
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Means per step, in seconds; the seven parts from `forward` to `rest` add up to `step_seconds`.
+
+    On one rank there is no communication: what the communication thread holds up there is the update.
+    """
+
+    steps: int
+    """Over which the means are taken; the first few are left out."""
+    step_seconds: float
+    forward_seconds: float
+    backward_weights_seconds: float
+    backward_data_seconds: float
+    update_seconds: float
+    """Of weights, where the main thread waited for it or did it."""
+    exposed_communication_seconds: float
+    """Held up by jobs of the communication thread, other ranks' lateness and updates included."""
+    data_wait_seconds: float
+    rest_seconds: float
+    exposed_communication_seconds_by_layer: dict[str, float]
+    """By what a job works on, a layer or a bucket of several ("conv1..fc3"); longest first."""
+    compute_seconds_by_rank: list[float]
+    slowest_rank: int
+    imbalance: float
+    """Compute of the slowest rank over the mean."""
+    communication_alone_seconds: float | None
+    """The communication of a step with nothing to compute; None where it was not measured."""
+    hidden_share: float | None
+    """1 - exposed / alone, and 0 where more is exposed than communication alone takes."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `run.json` holds."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, table: Any) -> "Breakdown":
+        """Return what `to_json` was called on; ValueError where the table is another."""
+        try:
+            breakdown = cls(**table)
+            breakdown.lines()
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ValueError(f"no such table: {error}") from error
+        return breakdown
+
+    def lines(self) -> list[str]:
+        """Return the table as people read it."""
+        layers = list(self.exposed_communication_seconds_by_layer.items())
+        rows = [
+            ("forward", self.forward_seconds),
+            ("backward weights", self.backward_weights_seconds),
+            ("backward data", self.backward_data_seconds),
+            ("update", self.update_seconds),
+            ("exposed communication", self.exposed_communication_seconds),
+            *((f"  {layer}", seconds) for layer, seconds in layers[:SHOWN_LAYERS]),
+        ]
+        if others := layers[SHOWN_LAYERS:]:
+            rows.append((f"  {len(others)} others", sum(seconds for _, seconds in others)))
+        rows += [("wait for data", self.data_wait_seconds), ("rest", self.rest_seconds)]
+        width = max(_WIDTH, *(len(name) for name, _ in rows))
+        lines = [
+            f"where the time went: {_ms(self.step_seconds)} a step (mean of {counted(self.steps, 'step')})"
+        ]
+        lines += [
+            f"  {name:<{width}}{_ms(seconds):>12}{seconds / self.step_seconds:>8.1%}"
+            for name, seconds in rows
+        ]
+        if len(self.compute_seconds_by_rank) > 1:
+            slowest = self.compute_seconds_by_rank[self.slowest_rank]
+            lines += [
+                f"compute of the slowest rank, {self.slowest_rank}: {_ms(slowest)}, "
+                f"{self.imbalance:.2f} x the mean"
+            ]
+        if self.communication_alone_seconds is not None and self.hidden_share is not None:
+            more = self.exposed_communication_seconds > self.communication_alone_seconds
+            lines += [
+                f"communication alone: {_ms(self.communication_alone_seconds)} a step; "
+                f"{self.hidden_share:.0%} of it hidden"
+                f"{': late ranks and the update expose more than that' * more}"
+            ]
+        return lines
+
+
+_NOTHING_S = 1e-9  # what is left of a sum of waits when those of the first steps are taken away again
+
+
+def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
+    """Return the means over ranks and steps; None where a rank has no steady step.
+
+    Parameters
+    ----------
+    ranks
+        The sums of every rank, in rank order.
+    alone
+        Seconds that the communication of one step takes alone.
+    """
+    if not all(parts.steps for parts in ranks):
+        return None
+    waits = [_by_layer(parts) for parts in ranks]
+    compute = [
+        {name: seconds / parts.steps for name, seconds in parts.compute.items()}
+        | {"wall": parts.wall / parts.steps, "data": parts.data / parts.steps}
+        for parts in ranks
+    ]
+    if len(ranks) == 1:
+        compute[0][UPDATE] = compute[0].get(UPDATE, 0.0) + sum(waits[0].values())
+        waits[0].clear()
+
+    def mean(name: str) -> float:
+        return sum(each.get(name, 0.0) for each in compute) / len(ranks)
+
+    layers = {name for each in waits for name in each}
+    exposed = {name: sum(each.get(name, 0.0) for each in waits) / len(ranks) for name in sorted(layers)}
+    exposed = {name: seconds for name, seconds in exposed.items() if seconds > _NOTHING_S}
+    by_layer = dict(sorted(exposed.items(), key=lambda item: -item[1]))
+    total = sum(by_layer.values())
+    passes = (FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA, UPDATE)
+    by_rank = [sum(each.get(name, 0.0) for name in passes) for each in compute]
+    mean_compute = sum(by_rank) / len(ranks)
+    return Breakdown(
+        steps=min(parts.steps for parts in ranks),
+        step_seconds=mean("wall"),
+        forward_seconds=mean(FORWARD),
+        backward_weights_seconds=mean(BACKWARD_WEIGHTS),
+        backward_data_seconds=mean(BACKWARD_DATA),
+        update_seconds=mean(UPDATE),
+        exposed_communication_seconds=total,
+        data_wait_seconds=mean("data"),
+        rest_seconds=mean("wall") - mean_compute - total - mean("data"),
+        exposed_communication_seconds_by_layer=by_layer,
+        compute_seconds_by_rank=by_rank,
+        slowest_rank=by_rank.index(max(by_rank)),
+        imbalance=max(by_rank) / mean_compute if mean_compute else 1.0,
+        communication_alone_seconds=alone,
+        hidden_share=max(0.0, 1 - total / alone) if alone else None,
+    )
+
+
+def _by_layer(parts: Parts) -> dict[str, float]:
+    """Add the jobs of a layer or bucket ("reduce fc6", "update fc6") and divide by the steps."""
+    layers = dict[str, float]()
+    for job, seconds in parts.waits.items():
+        layer = job.partition(" ")[2] or job
+        layers[layer] = layers.get(layer, 0.0) + seconds / parts.steps
+    return layers
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.2f} ms"

@@ -1,0 +1,34 @@
+"""The sums of one rank's time, from its spans."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from engine.profile.recorder import COMPUTE, FOR_DATA, PASS, STEP, WAITS, Parts, Span, warm_steps
+
+
+def steady_steps(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans of one rank's steady steps, in order."""
+    steps = sorted((span for span in spans if STEP in span.attributes), key=lambda span: span.start)
+    return steps[warm_steps(len(steps)) :]
+
+
+def parts_of(spans: Sequence[Span]) -> Parts:
+    """Add up one rank's spans in its steady steps."""
+    steps, parts = steady_steps(spans), Parts()
+    starts = [step.start for step in steps]
+    for span in spans:
+        middle = (span.start + span.end) / 2
+        number = bisect_right(starts, middle) - 1
+        if number < 0 or middle > steps[number].end:  # between steps, such as evaluation
+            continue
+        seconds, single = span.end - span.start, Parts()
+        if STEP in span.attributes:
+            single.steps, single.wall = 1, seconds
+        elif span.row == COMPUTE and PASS in span.attributes:
+            single.compute[str(span.attributes[PASS])] = seconds
+        elif span.row == WAITS and FOR_DATA in span.attributes:
+            single.data = seconds
+        elif span.row == WAITS:
+            single.waits[span.name] = seconds
+        parts.add(single)
+    return parts

@@ -1,0 +1,62 @@
+"""Where the seconds of a step went, on this rank."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from comm.comm_thread import CommandQueue
+from engine.profile.recorder import Recorder, warm_steps
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one step: the whole, and what it waited for communication and for data."""
+
+    step: float
+    exposed_communication: float
+    """Held up by the queue of communication jobs. The update of the weights is one of them: with overlap
+    off, all of it is in here, and on one rank nothing but it is."""
+    data_wait: float
+
+
+class StepClock:
+    """Measure each step from the end of the one before to its own end.
+
+    Parameters
+    ----------
+    data_wait_seconds
+        Returns how long the main thread has waited for data since the run began.
+    """
+
+    def __init__(self, queue: CommandQueue, data_wait_seconds: Callable[[], float], recorder: Recorder):
+        self._queue, self._data_wait_seconds, self._recorder = queue, data_wait_seconds, recorder
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a lap now: what came before belongs to no step."""
+        self._recorder.begin_step()
+        self._start_now()
+
+    def lap(self, number: int) -> Timing:
+        """End the lap of step `number` and begin the next."""
+        start, blocked, waited = self._start, self._blocked, self._waited
+        self._start_now()
+        self._recorder.end_step(number, start, self._start)
+        return Timing(self._start - start, self._blocked - blocked, self._waited - waited)
+
+    def _start_now(self) -> None:
+        self._start = time.perf_counter()
+        self._blocked, self._waited = self._queue.blocked_seconds, self._data_wait_seconds()
+
+
+def median(timings: Sequence[Timing]) -> Timing | None:
+    """Return the medians of the steps after the first few; None without a step."""
+    steady = timings[warm_steps(len(timings)) :]
+    if not steady:
+        return None
+    return Timing(
+        statistics.median(timing.step for timing in steady),
+        statistics.median(timing.exposed_communication for timing in steady),
+        statistics.median(timing.data_wait for timing in steady),
+    )

@@ -1,0 +1,148 @@
+"""Checkpoints: safetensors and a small JSON in one folder that appears whole or not at all.
+
+``<run>/checkpoints/step-00000120/`` holds ``model.safetensors`` (weights in standard layout),
+``optimizer.safetensors`` (velocities) and ``state.json``. Nothing in them depends on ranks or plan.
+"""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from engine.config.errors import UserError
+from engine.graph import Graph
+from engine.training.parameters import MOMENTUM
+from layers.layer import Array, Shape
+
+FORMAT = 2
+KEPT = 2  # the newest checkpoints; older ones are removed
+FOLDER = "checkpoints"
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands: `step` updates done, under the recipe whose TOML this is, on this data.
+
+    `data` is `DataSource.identity`: the samples that the run's bits depend on, wherever they lie.
+    """
+
+    step: int
+    recipe: str
+    data: str
+
+
+def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array]) -> Path:
+    """Write a checkpoint into the run's folder and return its path."""
+    folder = run / FOLDER / f"step-{state.step:08d}"
+    for stale in folder.parent.glob("step-*.*"):  # of a run that was killed while it saved
+        shutil.rmtree(stale, ignore_errors=True)
+    unfinished, replaced = folder.with_suffix(".unfinished"), folder.with_suffix(".replaced")
+    unfinished.mkdir(parents=True)
+    _write(unfinished / _MODEL, save(weights))
+    _write(unfinished / _OPTIMIZER, save(velocities))
+    _write(unfinished / _STATE, json.dumps({"format": FORMAT, **asdict(state)}, indent=2).encode())
+    _sync(unfinished)
+    if folder.exists():
+        folder.rename(replaced)
+    unfinished.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+    others = [path for path in _checkpoints(run) if path != folder]
+    for old in others[: 1 - KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
+    try:
+        if (path / _STATE).is_file():
+            return path
+        found = _checkpoints(path)
+    except OSError as error:
+        raise UserError(f"resume: {path}: cannot be read: {error.strerror}") from error
+    if not found:
+        raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
+    return found[-1]
+
+
+def remove_newer(run: Path, step: int) -> None:
+    """Remove the checkpoints of a run that were made after `step`."""
+    for checkpoint in _checkpoints(run):
+        if _step(checkpoint) > step:
+            shutil.rmtree(checkpoint)
+
+
+def read_state(checkpoint: Path) -> State:
+    """Read where a checkpoint stands."""
+    path = checkpoint / _STATE
+    try:
+        state: dict[str, Any] = json.loads(path.read_bytes())
+        if state["format"] != FORMAT:
+            raise UserError(f"{path}: has format {state['format']}; this version reads {FORMAT}")
+        return State(int(state["step"]), str(state["recipe"]), str(state["data"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read as a checkpoint's state: {error}") from error
+
+
+def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
+    """Read all weights and velocities, checked against what the graph wants."""
+    weights = _read(checkpoint / _MODEL, _wanted(graph, ""))
+    return weights | _read(checkpoint / _OPTIMIZER, _wanted(graph, MOMENTUM))
+
+
+def _wanted(graph: Graph, prefix: str) -> dict[str, Shape]:
+    return {
+        f"{prefix}{node.name}.{name}": parameter.shape
+        for node in graph
+        for name, parameter in node.layer.parameters(*graph.input_shapes(node)).items()
+    }
+
+
+def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+    try:
+        tensors: dict[str, Array] = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+    for name, shape in wanted.items():
+        got = tensors.get(name)
+        if got is None or got.shape != shape or got.dtype != np.float32:
+            came = "nothing" if got is None else f"{got.dtype} {list(got.shape)}"
+            raise UserError(f"{path}: holds {came} for {name}; the model wants float32 {list(shape)}")
+    return tensors
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """Return the whole checkpoints of a run, the newest last."""
+    found = [path.parent for path in (run / FOLDER).glob(f"step-*/{_STATE}")]
+    return sorted((path for path in found if re.fullmatch(r"step-[0-9]+", path.name)), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync does the content of files."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,181 @@
+"""From a start to a finished run: check everything on all ranks, agree, then train."""
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from comm import failure
+from comm.clock import Alignment, read_clock
+from comm.collectives import Collectives
+from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
+from comm.communicator import Communicator
+from engine.config.errors import UserError
+from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.host.affinity import Cores, cores
+from engine.profile.breakdown import Breakdown
+from engine.profile.recorder import Recorder
+from engine.profile.trace_file import check_writable, write_trace
+from engine.run.log import to_json
+from engine.run.prepare import Prepared, common, prepare
+from engine.run.run_folder import new_folder, rewind, writing
+from engine.run.start import Start
+from engine.run.trainer import Trainer
+
+T = TypeVar("T")
+
+
+MakeCollectives = Callable[..., Collectives]
+"""What a benchmark puts in place of the class `Collectives`."""
+
+
+def run(
+    world: Communicator, resolve: Callable[[], Start], *, collectives: MakeCollectives | None = None
+) -> dict[str, Any]:
+    """Train what `resolve` returns and return the results (collective).
+
+    Raises
+    ------
+    UserError
+        On all ranks, with the same message: before the first step, any rank's mistake in what was given.
+    """
+    prepared = _agreed(world, lambda: prepare(resolve(), world.size))
+    seen = cores(world)
+    _agreed(world, lambda: _check_equal(world, prepared))
+    folder, traced = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else (None, None))
+    try:
+        results = _train(world, prepared, seen, folder, traced, collectives or Collectives)
+    except UserError as error:  # found by this rank alone, in the middle of the run
+        failure.fail(world, str(error))
+    except MemoryError as error:
+        failure.fail(world, f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks")
+    if folder is not None:
+        _say_goodbye(folder, results, traced)
+    return results
+
+
+def _agreed(world: Communicator, work: Callable[[], T]) -> T:
+    """Return what `work` returns, or raise the first rank's UserError on all ranks (collective)."""
+    try:
+        result = work()
+    except UserError as error:
+        raise UserError(failure.agree(world, str(error))) from error
+    elsewhere = failure.agree(world, None)
+    if elsewhere is not None:
+        raise UserError(elsewhere)
+    return result
+
+
+def _check_equal(world: Communicator, prepared: Prepared) -> None:
+    """Refuse ranks that have another recipe, other data or another checkpoint, or compute other bits."""
+    first, *others = world.gather_objects(common(prepared))
+    for rank, other in enumerate(others, start=1):
+        for name in first:
+            if other[name] != first[name]:
+                raise UserError(
+                    f"rank {rank} has {name} {other[name]}, rank 0 has {first[name]}; must be the same on all"
+                )
+
+
+def _paths(start: Start) -> tuple[Path, Path | None]:
+    """Make or rewind the run's folder, with the resolved recipe in it; return it and the file of the trace.
+
+    A trace that cannot be written leaves everything as it was; it may lie in a folder that is made here.
+    """
+    if start.run is None or start.state is None:
+        folder = new_folder(start.recipe.out, start.name)
+        try:
+            traced = _trace_path(start.recipe)
+        except UserError:
+            with suppress(OSError):  # somebody has put something into it
+                folder.rmdir()
+            raise
+    else:
+        folder, traced = start.run, _trace_path(start.recipe)
+        rewind(folder, start.state.step)
+    with writing(folder):
+        (folder / "recipe.toml").write_text(start.recipe.to_toml(), encoding="utf-8")
+    return folder, traced
+
+
+def _trace_path(recipe: Recipe) -> Path | None:
+    return check_writable(recipe.trace) if recipe.trace else None
+
+
+def _train(
+    world: Communicator,
+    prepared: Prepared,
+    seen: Cores,
+    folder: Path | None,
+    traced: Path | None,
+    make_collectives: MakeCollectives,
+) -> dict[str, Any]:
+    recipe = prepared.start.recipe
+    threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
+    _warn(world, seen, threads)
+    recorder = Recorder(keep=bool(recipe.trace))
+    queue = _queue(world, recipe, recorder, spare_core=seen.available >= (threads + 1) * seen.ranks)
+    collectives = make_collectives(
+        world.split(0),
+        prepared.tree,
+        chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,
+        shared_memory=recipe.shared_memory,
+    )
+    trainer = Trainer(
+        recipe,
+        prepared.graph,
+        prepared.data,
+        collectives,
+        queue,
+        threads=threads,
+        cores=seen.pinned(threads),
+        folder=folder,
+        control=world,
+        recorder=recorder,
+    )
+    if prepared.start.state is None:
+        trainer.initialise()
+    else:
+        trainer.restore(prepared.start.state, prepared.tensors)
+        prepared.tensors.clear()
+    started = read_clock(world) if recipe.trace else None
+    results = trainer.train()
+    queue.close()
+    if started is not None:
+        table = results["where_the_time_went"]
+        cost = table["communication_alone_seconds"] if table else None
+        alignment = Alignment(started, read_clock(world))
+        write_trace(traced, world, recorder, alignment, communication_alone=cost)
+    return results
+
+
+def _warn(world: Communicator, seen: Cores, threads: int) -> None:
+    """Say on rank 0 what any rank finds wrong with its cores, each thing once (collective)."""
+    everyone = world.gather_objects(seen.complaints(threads))
+    if world.rank == 0:
+        for complaint in dict.fromkeys(complaint for each in everyone for complaint in each):
+            print(f"warning: {complaint}", file=sys.stderr)
+
+
+def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool) -> CommandQueue:
+    on_failure = failure.job_hook(world)
+    on_span = recorder.communication if recorder.keep else None
+    if recipe.overlap:
+        return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)
+    return InlineCommThread(on_failure=on_failure, on_span=on_span)
+
+
+def _say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> None:
+    if results["where_the_time_went"]:
+        table = Breakdown.from_json(results["where_the_time_went"])
+        print("\n".join(table.lines()), file=sys.stderr, flush=True)
+    shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
+    try:
+        print(to_json({name: results[name] for name in shown}), flush=True)
+    except BrokenPipeError:
+        failure.leave_output()
+    if traced is not None:
+        print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
+    end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
+    print(f"{end} {folder}", file=sys.stderr, flush=True)

@@ -1,0 +1,67 @@
+"""Where a run starts: with a recipe from the beginning, or with a checkpoint of an earlier run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.config.errors import UserError
+from engine.config.paths import expand
+from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
+from engine.run.checkpoint import FOLDER, State, find_checkpoint, read_state
+
+
+@dataclass(frozen=True)
+class Start:
+    """What to train, and from where."""
+
+    recipe: Recipe
+    name: str
+    """Of the recipe; the default folder is named after it."""
+    checkpoint: Path | None = None
+    state: State | None = None
+    """Of the checkpoint."""
+    run: Path | None = None
+    """The folder of the run that goes on; None where the run gets a new one."""
+
+
+def new_run(name: str, changes: Mapping[str, Any]) -> Start:
+    """Start from the beginning: a recipe's name or file, with some fields changed."""
+    return Start(override(read_recipe(name), changes), Path(name).stem)
+
+
+def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Start:
+    """Go on from a checkpoint, or from the newest one of a run's folder.
+
+    The recipe is the checkpoint's unless one is named; only what changes no weight may differ.
+    """
+    checkpoint = find_checkpoint(expand(path, "resume")).resolve()
+    state = read_state(checkpoint)
+    saved = parse_recipe(state.recipe, str(checkpoint))
+    recipe = override(read_recipe(name) if name else saved, changes)
+    _check_same(saved, recipe)
+    run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
+    if not recipe.out and run is None:
+        raise UserError(
+            f"resume: {checkpoint} does not lie in a run's {FOLDER}/; give --out DIR, to write there"
+        )
+    same = not recipe.out or expand(recipe.out, "out").resolve() == run
+    return Start(recipe, name or recipe.model, checkpoint, state, run if same else None)
+
+
+def _check_same(saved: Recipe, recipe: Recipe) -> None:
+    """Refuse to go on with a recipe that would have given other weights."""
+    for name in vars(saved):
+        was, now = getattr(saved, name), getattr(recipe, name)
+        if name == "data":  # the folder may have moved; the samples are compared when they have been opened
+            was, now = saved.data_kind, recipe.data_kind
+        if was == now or name in Recipe.NOT_IN_THE_BITS:
+            continue
+        changed = f"resume: {name} was {was} in the checkpoint's run and is {now} now"
+        if name not in ("epochs", "steps"):
+            raise UserError(f"{changed}; must be the same")
+        if saved.schedule.kind == "cosine":
+            raise UserError(
+                f'{changed}; with schedule.kind "cosine" the length of the run is in every rate, '
+                "also of the steps already done: must be the same"
+            )

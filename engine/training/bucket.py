@@ -1,0 +1,114 @@
+"""Flat parameters of one or several nodes, which are summed, updated and spread together."""
+
+from collections.abc import Callable
+from functools import partial
+
+from comm.collectives import Collectives, Peers
+from comm.comm_thread import CommandQueue, Request
+from comm.steps import Steps
+from engine.host.aligned_arrays import aligned_zeros
+from layers.layer import Array
+
+Update = Callable[[Array, Array, Array], None]
+"""``update(weights, gradients, velocity)`` of a piece of a strip."""
+
+_UPDATED_FLOATS = 1 << 18  # at a time; then messages of other jobs get their turn
+
+
+class Bucket:
+    """Weights and gradients, each flat in one buffer; this rank owns and updates its strips.
+
+    The members call `submit_reduce` and `submit_update` in turn, and the last one of them starts the job: the
+    gradients of all are there, or nobody reads the weights any more. So a small node costs no message of its
+    own. The buffers are padded so that all strips are equal.
+
+    Parameters
+    ----------
+    priority
+        Of its jobs: the index of the first node, which is what the next forward waits for first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        floats: int,
+        members: int,
+        *,
+        priority: int,
+        collectives: Collectives,
+        queue: CommandQueue,
+    ):
+        self._name, self._members, self._priority = name, members, priority
+        self._collectives, self._queue = collectives, queue
+        padded = collectives.tree.padded(floats)
+        self.weights, self._weights_of = self._allocate(padded)
+        self.gradients, self._gradients_of = self._allocate(padded)
+        self._strips = collectives.tree.strips_of(collectives.communicator.rank, padded)
+        self._velocities = tuple(aligned_zeros((strip.stop - strip.start,)) for strip in self._strips)
+        self._reduced = self._updated = 0  # members that have called so far
+        self._pending: Request | None = None
+
+    def _allocate(self, floats: int) -> tuple[Array, Peers]:
+        """Return zeros, and those of the ranks whose memory this one can read."""
+        window = self._collectives.share(floats)
+        return (aligned_zeros((floats,)), {}) if window is None else (window.own, window.peers)
+
+    def submit_reduce(self) -> None:
+        """Start summing the gradients over the ranks into the owned strips, when all members have theirs."""
+        self._reduced = (self._reduced + 1) % self._members
+        if self._reduced == 0:
+            self._pending = self._submit(
+                "reduce", self._collectives.part_reduce(self.gradients, self._gradients_of)
+            )
+
+    def submit_update(self, update: Update) -> None:
+        """Start the update of the owned strips and their broadcast, when no member reads its weights more."""
+        self._updated = (self._updated + 1) % self._members
+        if self._updated == 0:
+            job = self._collectives.part_broadcast(
+                self.weights, self._weights_of, partial(self._update, update)
+            )
+            self._pending = self._submit("update", job, after=self._pending)
+
+    def _update(self, update: Update, part: slice) -> Steps:
+        """Update a part of an owned strip."""
+        strips = zip(self._strips, self._velocities, strict=True)
+        first, velocity = next((s.start, v) for s, v in strips if s.start <= part.start < s.stop)
+        for start in range(part.start, part.stop, _UPDATED_FLOATS):
+            piece = slice(start, min(start + _UPDATED_FLOATS, part.stop))
+            own = velocity[piece.start - first : piece.stop - first]
+            update(self.weights[piece], self.gradients[piece], own)
+            yield None
+
+    def wait(self) -> None:
+        """Return when the weights are those of the last submitted step."""
+        if self._pending is not None:
+            self._pending.wait()
+            self._pending = None
+
+    def arrays(self) -> list[Array]:
+        """Return all memory held here but that of the weights."""
+        return [self.gradients, *self._velocities]
+
+    @property
+    def bytes(self) -> int:
+        """Weights, gradients and velocities held here."""
+        return sum(array.nbytes for array in (self.weights, *self.arrays()))
+
+    def gather_velocities(self) -> Array:
+        """Return the velocities of all ranks, flat like the weights (collective)."""
+        flat = aligned_zeros((self.weights.size,))
+        for strip, velocity in zip(self._strips, self._velocities, strict=True):
+            flat[strip] = velocity
+        self._submit("gather velocities of", self._collectives.part_broadcast(flat)).wait()
+        return flat
+
+    def restore_velocities(self, start: int, values: Array) -> None:
+        """Overwrite the velocities from an offset on, where they lie in the owned strips."""
+        for strip, velocity in zip(self._strips, self._velocities, strict=True):
+            low, high = max(start, strip.start), min(start + values.size, strip.stop)
+            if low < high:
+                velocity[low - strip.start : high - strip.start] = values[low - start : high - start]
+
+    def _submit(self, verb: str, job: Steps, after: Request | None = None) -> Request:
+        return self._queue.submit(job, name=f"{verb} {self._name}", priority=self._priority, after=after)

@@ -1,0 +1,83 @@
+"""Loss and accuracy of a minibatch: per leaf, gathered, and added in the order of the fixed tree."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommandQueue, Request
+from comm.tree import tree_sum
+from engine.training.memory import Memory
+from layers.layer import Context
+from layers.softmax_cross_entropy import SoftmaxCrossEntropy
+
+FIRST = -1  # before all parameters: it is tiny, and the step ends with it
+COLUMNS = 3  # of a leaf's row: loss, correct samples, ranks that want to stop
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Sums over a whole minibatch, the same on all ranks."""
+
+    loss: float
+    correct: int
+    stop: bool
+
+
+class Loss:
+    """Softmax with cross entropy over the classes of the graph's output.
+
+    Parameters
+    ----------
+    batch : int
+        Samples in the global minibatch: what the gradient is divided by.
+    """
+
+    def __init__(self, memory: Memory, batch: int, collectives: Collectives, queue: CommandQueue):
+        (self._classes,) = memory.graph.output_shape
+        self._batch, self._collectives, self._queue = batch, collectives, queue
+        samples = memory.mine.stop - memory.mine.start
+        self._losses = np.zeros(samples, np.float64)
+        self._correct = np.zeros(samples, np.uint8)
+        self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)
+        self._request: Request | None = None
+
+    def backward(self, memory: Memory, labels: NDArray[np.int32], run: Context) -> None:
+        """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
+        SoftmaxCrossEntropy().forward_backward(
+            run.threads,
+            memory.output,
+            labels,
+            self._classes,
+            1 / self._batch,
+            memory.output_gradient,
+            self._losses,
+            self._correct,
+        )
+
+    def leaf_rows(self) -> NDArray[np.float64]:
+        """Return [own leaves, 2]: the sums of loss and hits over each leaf, sample by sample."""
+        own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)
+        losses = self._losses.reshape(len(own), -1)
+        correct = self._correct.reshape(len(own), -1)
+        total = np.zeros(len(own))
+        for column in range(losses.shape[1]):
+            total += losses[:, column]
+        return np.stack([total, correct.sum(axis=1)], axis=1)
+
+    def submit(self, *, stop: bool) -> None:
+        """Start gathering the leaves of all ranks; `stop` tells them that this one wants to end."""
+        own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)
+        self._rows[own.start : own.stop, :2] = self.leaf_rows()
+        self._rows[own.start : own.stop, 2] = stop
+        self._request = self._queue.submit(
+            self._collectives.all_gather_leaves(self._rows), name="gather loss", priority=FIRST
+        )
+
+    def wait(self) -> Outcome:
+        """Return the sums of what was submitted last."""
+        assert self._request is not None
+        self._request.wait()
+        loss, correct, stop = tree_sum(self._rows)
+        return Outcome(float(loss), int(correct), bool(stop))

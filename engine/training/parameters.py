@@ -1,0 +1,187 @@
+"""Parameters of one node, and how they are kept equal on all ranks."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommandQueue
+from comm.tree import STRIP_FLOATS
+from engine.host.aligned_arrays import aligned_zeros
+from engine.training.bucket import Bucket, Update
+from layers.layer import Array, Parameter
+
+MOMENTUM = "momentum."
+"""Prefix of the names of velocities in a checkpoint."""
+
+_DRAWN_FLOATS = 1 << 22  # of the initial weights at a time: a rank may have room for its part of them only
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the ranks of a model group share a node's parameters: each has some rows of the standard layout."""
+
+    described: tuple[dict[str, Parameter], ...]
+    """Of all parts."""
+    group: Collectives
+    queue: CommandQueue
+
+    @property
+    def part(self) -> int:
+        """Part of this rank."""
+        return self.group.communicator.rank
+
+    def rows(self, name: str) -> slice:
+        """Return this rank's rows of a parameter."""
+        start = sum(part[name].shape[0] for part in self.described[: self.part])
+        return slice(start, start + self.described[self.part][name].shape[0])
+
+    def gather(self, name: str, own: Array) -> Iterator[Array]:
+        """Yield a standard parameter part by part, given the own part (collective)."""
+        for part, described in enumerate(self.described):
+            rows = own if part == self.part else np.empty(described[name].shape, np.float32)
+            self.queue.submit(self.group.broadcast(rows, part), name=f"gather {name}").wait()
+            yield rows
+
+
+class Parameters:
+    """One node's weights and gradients: its part of a bucket, from an offset on.
+
+    A node without parameters has no bucket, and all calls return at once. `described` is what this rank
+    holds; where that is a part of the node's, `split` tells which.
+
+    Between `submit_update` and `wait` the communication thread writes the weights; between `submit_reduce`
+    and then it writes the gradients.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        described: dict[str, Parameter],
+        bucket: Bucket | None,
+        start: int = 0,
+        split: Split | None = None,
+    ):
+        self.node, self.described, self._split = node, described, split
+        self._bucket, self._start = bucket, start
+        self.weights: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        if bucket is not None:
+            self.weights, self.gradients = self._views(bucket.weights), self._views(bucket.gradients)
+
+    def _views(self, flat: Array) -> dict[str, Array]:
+        """See a bucket's buffer as this node's parameters."""
+        views, start = {}, self._start
+        for name, parameter in self.described.items():
+            stop = start + _size(parameter)
+            views[name] = flat[start:stop].reshape(parameter.blocked)
+            start = stop
+        return views
+
+    @property
+    def floats(self) -> int:
+        """Weights held here, padding included."""
+        return sum(weights.size for weights in self.weights.values())
+
+    def submit_reduce(self) -> None:
+        """Start summing the gradients over the ranks into the owned strips."""
+        if self._bucket is not None:
+            self._bucket.submit_reduce()
+
+    def submit_update(self, update: Update) -> None:
+        """Start the update of the owned strips and their broadcast.
+
+        Only after backward_data: from here on the weights change under their readers.
+        """
+        if self._bucket is not None:
+            self._bucket.submit_update(update)
+
+    def wait(self) -> None:
+        """Return when the weights are those of the last submitted step."""
+        if self._bucket is not None:
+            self._bucket.wait()
+
+    def initialise(self, seed: int) -> None:
+        """Draw the initial weights: a function of seed, node and parameter only."""
+        for name, parameter in self.described.items():
+            standard = np.zeros(parameter.shape, np.float32)
+            if parameter.variance > 0:
+                key = [seed, crc32(f"{self.node}.{name}".encode())]
+                generator = np.random.Generator(np.random.Philox(key=key))
+                _skip(generator, self._rows(name).start * standard[0].size)
+                generator.standard_normal(dtype=np.float32, out=standard)
+                standard *= np.float32(parameter.variance**0.5)
+            parameter.pack(standard, self.weights[name])
+
+    def standard(self, *, keep: bool = True) -> dict[str, Array]:
+        """Return copies of the weights in standard layout, named ``node.parameter`` (collective).
+
+        Ranks that do not `keep` them get none.
+        """
+        return self._unpack(self.weights, "", keep=keep)
+
+    def digest_into(self, digest: "hashlib._Hash", name: str) -> None:
+        """Feed one parameter, standard layout and little-endian, to a hash (collective)."""
+        for rows in self._gather(name, self.weights[name]):
+            digest.update(rows.astype("<f4", copy=False).data)
+
+    def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
+        """Gather the velocities of all ranks (collective); names as in `standard`, behind MOMENTUM.
+
+        Ranks that do not `keep` them get none, and are spared the way into standard layout.
+        """
+        if self._bucket is None:
+            return {}
+        flat = self._bucket.gather_velocities()
+        return self._unpack(self._views(flat), MOMENTUM, keep=keep)
+
+    def restore(self, tensors: dict[str, Array]) -> None:
+        """Overwrite weights and velocities with those of `standard` and `standard_velocities`."""
+        if self._bucket is None:
+            return
+        flat = aligned_zeros((self._start + padded_floats(self.described),))
+        views = self._views(flat)
+        for name, parameter in self.described.items():
+            rows = self._rows(name)
+            parameter.pack(tensors[f"{self.node}.{name}"][rows], self.weights[name])
+            parameter.pack(tensors[f"{MOMENTUM}{self.node}.{name}"][rows], views[name])
+        self._bucket.restore_velocities(self._start, flat[self._start :])
+
+    def _unpack(self, views: dict[str, Array], prefix: str, *, keep: bool) -> dict[str, Array]:
+        whole = {}
+        for name in self.described:
+            if keep or self._split is not None:
+                parts = [rows for rows in self._gather(name, views[name]) if keep]
+                if keep:
+                    whole[f"{prefix}{self.node}.{name}"] = np.concatenate(parts)
+        return whole
+
+    def _gather(self, name: str, blocked: Array) -> Iterator[Array]:
+        """Yield a parameter in standard layout, part by part."""
+        own = np.ascontiguousarray(self.described[name].unpack(blocked))
+        return iter((own,)) if self._split is None else self._split.gather(name, own)
+
+    def _rows(self, name: str) -> slice:
+        """Return which rows of the standard parameter this rank holds."""
+        if self._split is None:
+            return slice(0, self.described[name].shape[0])
+        return self._split.rows(name)
+
+
+def padded_floats(described: dict[str, Parameter]) -> int:
+    """Return what a node takes of a bucket: whole cache lines, so that each node begins with one."""
+    floats = sum(_size(parameter) for parameter in described.values())
+    return -(-floats // STRIP_FLOATS) * STRIP_FLOATS
+
+
+def _size(parameter: Parameter) -> int:
+    return int(np.prod(parameter.blocked))
+
+
+def _skip(generator: np.random.Generator, count: int) -> None:
+    """Draw so many float32 numbers and forget them: a shard begins where the one before ended."""
+    for start in range(0, count, _DRAWN_FLOATS):
+        generator.standard_normal(min(_DRAWN_FLOATS, count - start), dtype=np.float32)

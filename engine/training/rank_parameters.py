@@ -1,0 +1,133 @@
+"""A graph with its parameters on this rank."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+from comm.comm_thread import CommandQueue
+from comm.grid import Grid
+from engine.graph import Graph, Node
+from engine.training.bucket import Bucket
+from engine.training.parameters import Parameters, Split, padded_floats
+from layers.layer import Array, Parameter
+
+BUCKET_FLOATS = 1 << 16
+"""Most floats of a bucket of several nodes: beyond it bytes cost more than messages do, and a bucket's first
+members wait for the backward pass of its last."""
+
+
+class Model:
+    """The graph that this rank runs, and the parameters of each node by the node's name.
+
+    Parameters
+    ----------
+    bucket_floats
+        Neighbouring nodes share a bucket while they fit in; any number gives the same bits.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        grid: Grid,
+        queue: CommandQueue,
+        *,
+        bucket_floats: int = BUCKET_FLOATS,
+    ):
+        self.graph = graph
+        described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
+        self.parameters = {name: Parameters(name, {}, None) for name in described}
+        places = {name: place for place, name in enumerate(described)}
+        splits = {node.name: _split(graph, node, grid, queue) for node in graph if node.shards}
+        self._buckets: list[Bucket] = []
+        for members in _bucketed(described, set(splits), bucket_floats):
+            sizes = {name: padded_floats(described[name]) for name in members}
+            bucket = Bucket(
+                members[0] if len(members) == 1 else f"{members[0]}..{members[-1]}",
+                sum(sizes.values()),
+                len(members),
+                priority=places[members[0]],
+                collectives=grid.data if members[0] in splits else grid.world,
+                queue=queue,
+            )
+            self._buckets.append(bucket)
+            start = 0
+            for name, size in sizes.items():
+                self.parameters[name] = Parameters(name, described[name], bucket, start, splits.get(name))
+                start += size
+
+    def wait(self) -> None:
+        """Return when all weights are those of the last step."""
+        for parameters in self.parameters.values():
+            parameters.wait()
+
+    def draws(self, seed: int) -> list[Callable[[], None]]:
+        """Return what draws each node's initial weights, the largest first; in any order, on any threads."""
+        largest = sorted(self.parameters.values(), key=lambda parameters: -parameters.floats)
+        return [partial(parameters.initialise, seed) for parameters in largest]
+
+    def arrays(self) -> list[Array]:
+        """Return the memory of all gradients and velocities."""
+        return [array for bucket in self._buckets for array in bucket.arrays()]
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Weights, gradients and velocities that this rank holds."""
+        return sum(bucket.bytes for bucket in self._buckets)
+
+    def standard(self, *, keep: bool = True) -> dict[str, Array]:
+        """Return copies of all weights in standard layout by name (collective), on ranks that `keep` them."""
+        return {
+            name: tensor
+            for parameters in self.parameters.values()
+            for name, tensor in parameters.standard(keep=keep).items()
+        }
+
+    def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
+        """Gather all velocities in standard layout by name (collective), for ranks that `keep` them."""
+        return {
+            name: tensor
+            for parameters in self.parameters.values()
+            for name, tensor in parameters.standard_velocities(keep=keep).items()
+        }
+
+    def restore(self, tensors: dict[str, Array]) -> None:
+        """Overwrite weights and velocities with those of a checkpoint."""
+        for parameters in self.parameters.values():
+            parameters.restore(tensors)
+
+    def weights_sha256(self) -> str:
+        """Hash all weights (collective): sorted by name, standard layout, little-endian float32.
+
+        Independent of blocking, ranks and plan, so that two runs that agree have the same weights.
+        """
+        digest = hashlib.sha256()
+        named = {f"{node}.{name}": (p, name) for node, p in self.parameters.items() for name in p.described}
+        for full_name in sorted(named):
+            parameters, name = named[full_name]
+            parameters.digest_into(digest, name)
+        return digest.hexdigest()
+
+
+def _split(graph: Graph, node: Node, grid: Grid, queue: CommandQueue) -> Split:
+    described = tuple(layer.parameters(*graph.input_shapes(node)) for layer in node.shards)
+    return Split(described, grid.model, queue)
+
+
+def _bucketed(
+    described: dict[str, dict[str, Parameter]], split: set[str], bucket_floats: int
+) -> list[list[str]]:
+    """Cut the nodes that have parameters into buckets, in their order; from the end, as backward comes.
+
+    The ranks that sum a split node's gradients are others than those of a whole one: no bucket has both.
+    """
+    buckets: list[list[str]] = []
+    room, last = 0, False
+    for name in reversed(described):
+        if described[name]:
+            size, is_split = padded_floats(described[name]), name in split
+            if size > room or is_split != last:
+                buckets.append([])
+                room, last = bucket_floats, is_split
+            buckets[-1].insert(0, name)
+            room -= size
+    return buckets

@@ -1,0 +1,145 @@
+"""Recipes: reading, checking, overriding, and what a mistake in one says."""
+
+import pytest
+
+from engine.config.errors import UserError
+from engine.config.recipe import Recipe, override, parse_recipe, read_recipe, shipped
+from engine.models import MODELS
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_are_complete(name):
+    recipe = read_recipe(name)
+    recipe.check(MODELS)
+    assert parse_recipe(recipe.to_toml(), name) == recipe
+
+
+def test_the_shipped_recipes_are_those_of_the_paper_and_two_small_ones():
+    assert shipped() == ["cd_dnn", "cifar10", "digits", "overfeat_fast", "vgg_a"]
+
+
+def test_a_recipe_survives_the_way_through_toml():
+    recipe = override(
+        Recipe(epochs=3, data='images:C:\\some "folder"'),
+        {"schedule.milestones": (1.0, 2.5), "optimizer.nesterov": True, "schedule.rate": 1e-5},
+    )
+    assert parse_recipe(recipe.to_toml(), "copy") == recipe
+
+
+@pytest.mark.parametrize(
+    "folder", ["a\nb", "tab\t", "back\\slash", 'quo"te', "é 深 \U0001f600", "\x01\x7f\x80\r\n"]
+)
+def test_any_text_survives_the_way_through_toml(folder):
+    recipe = Recipe(epochs=3, data=f"images:{folder}")
+    assert parse_recipe(recipe.to_toml(), "copy") == recipe
+
+
+def test_the_saved_recipe_does_not_say_where_the_run_was_written():
+    assert parse_recipe(Recipe(epochs=3, out="/some/where").to_toml(), "copy") == Recipe(epochs=3)
+
+
+def test_the_saved_recipe_does_not_say_where_the_trace_was_written():
+    recipe = Recipe(epochs=3, trace="trace.json")
+    assert parse_recipe(recipe.to_toml(), "copy") == Recipe(epochs=3)
+    assert "trace" in Recipe.NOT_IN_THE_BITS
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(UserError, match=r"^recipe: x{300}: File name too long"):
+        read_recipe("x" * 300)
+
+
+def test_a_recipe_file_is_read_by_path(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "digits"\nepochs = 2\n[schedule]\nrate = 1\n')
+    recipe = read_recipe(str(path))
+    assert recipe.epochs == 2
+    assert recipe.schedule.rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch = ", r"^r\.toml: is not TOML: Invalid value"),
+        ("bacth = 3", r'^r\.toml: unknown field "bacth" \(did you mean "batch"\?\); must be one of model, '),
+        ("[optimizer]\nmomentun = 1", r'unknown field "optimizer\.momentun" \(did you mean "momentum"\?\)'),
+        ('batch = "64"', r"^r\.toml: batch: got '64'; must be a whole number"),
+        ("batch = 6.5", r"batch: got 6\.5; must be a whole number"),
+        ("overlap = 1", r"overlap: got 1; must be true or false"),
+        ("schedule = 3", r"schedule must be a table, got 3"),
+        ("[schedule]\nmilestones = [1, 'x']", r"schedule\.milestones: .*must be a list of numbers"),
+    ],
+)
+def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
+    with pytest.raises(UserError, match=message) as error:
+        parse_recipe(text, "r.toml")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "vgg-a"}, r'^model: got "vgg-a" \(did you mean "vgg_a"\?\); must be one of'),
+        ({"schedule.kind": "cosin"}, r'^schedule\.kind: got "cosin" \(did you mean "cosine"\?\)'),
+        ({"conv": "dirct"}, r'^conv: got "dirct" \(did you mean "direct"\?\); must be one of auto, direct'),
+        ({"leaves": 12}, r"^leaves: got 12; must be a power of two"),
+        ({"leaves": 0}, r"^leaves: got 0; must be a power of two"),
+        ({"conv_feature_leaves": 3}, r"^conv_feature_leaves: got 3; must be a power of two up to 1024"),
+        ({"conv_feature_leaves": 0}, r"^conv_feature_leaves: got 0; must be a power of two"),
+        ({"conv_feature_leaves": 2048}, r"^conv_feature_leaves: got 2048; must be a power of two up to 1024"),
+        ({"batch": 60}, r"^batch: got 60; must be a multiple of leaves = 16"),
+        ({"batch": 0}, r"^batch: got 0; must be a multiple of leaves"),
+        ({"epochs": 0}, r"^epochs, steps: got 0 and 0; exactly one must be at least 1"),
+        ({"steps": 5}, r"^epochs, steps: got 2 and 5; exactly one"),
+        ({"seed": -1}, r"^seed: got -1; must be at least 0"),
+        ({"threads": -2}, r"^threads: got -2; must be at least 0"),
+        ({"optimizer.momentum": 1.0}, r"^optimizer\.momentum: got 1\.0; must be at least 0 and below 1"),
+        ({"threads": 1_000_000}, r"^threads: got 1000000; must be at least 0 and at most 1024"),
+        ({"epochs": 0, "steps": 10**20}, r"^steps: got 1\d+; must be at least 0 and at most 1099511627775"),
+        ({"seed": 2**63}, r"^seed: got \d+; must be at least 0 and at most \d+807"),
+        ({"schedule.rate": float("nan")}, r"^schedule\.rate: got nan; must be at least 0 and below 1e\+30"),
+        ({"schedule.rate": float("inf")}, r"^schedule\.rate: got inf"),
+        ({"schedule.rate": 1e39}, r"^schedule\.rate: got 1e\+39"),
+        ({"schedule.factor": float("inf")}, r"^schedule\.factor: got inf; must be at least 0 and below 10"),
+        ({"schedule.warmup_epochs": float("inf")}, r"^schedule\.warmup_epochs: got inf"),
+        ({"schedule.milestones": (1.0, float("nan"))}, r"^schedule\.milestones: got nan"),
+        ({"schedule.milestones": (-1.0,)}, r"^schedule\.milestones: got -1\.0; must be at least 0"),
+        ({"optimizer.weight_decay": float("inf")}, r"^optimizer\.weight_decay: got inf"),
+    ],
+)
+def test_a_value_out_of_range_says_what_is_allowed(changes, message):
+    with pytest.raises(UserError, match=message):
+        override(Recipe(epochs=2), changes).check(MODELS)
+
+
+def test_an_unknown_recipe_lists_the_shipped_ones():
+    with pytest.raises(
+        UserError, match=r'^recipe: got "digit" \(did you mean "digits"\?\); must be one of cd_dnn'
+    ):
+        read_recipe("digit")
+
+
+def test_a_missing_recipe_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.toml: cannot be read: No such file"):
+        read_recipe(str(tmp_path / "none.toml"))
+
+
+def test_a_binary_recipe_file_is_refused(tmp_path):
+    path = tmp_path / "noise.toml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UserError, match="is not a text file"):
+        read_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chunk_kib": 0}, r"^chunk_kib: got 0; must be at least 1$"),
+        ({"chunk_kib": -1}, r"^chunk_kib: got -1; must be at least 0 and at most 1048576$"),
+        ({"bucket_kib": 1 << 21}, r"^bucket_kib: got 2097152; must be at least 0 and at most 1048576$"),
+    ],
+)
+def test_sizes_of_messages_out_of_range_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        Recipe(epochs=1, **change).check(MODELS)
+    assert set(change) <= set(Recipe.NOT_IN_THE_BITS)

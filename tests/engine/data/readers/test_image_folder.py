@@ -1,0 +1,179 @@
+"""Folders of images: layouts, labels, lazy decoding and the cache."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.config.errors import UserError
+from engine.data.dataset import DataError
+from engine.data.readers import image_folder
+from engine.data.readers.image_folder import (
+    GREY_MEAN,
+    GREY_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageFolder,
+    open_image_folder,
+)
+from tests.engine.data.files import random_bytes, read_all, write_image
+
+SHAPE = (3, 6, 6)
+
+
+def write_classes(root: Path, names: dict[str, int]) -> dict[str, list[np.ndarray]]:
+    """Write so many PNG images for each class; return their pixels [C, H, W]."""
+    written: dict[str, list[np.ndarray]] = {}
+    for name, images in names.items():
+        for number in range(images):
+            pixels = random_bytes(6, 6, 3, seed=len(written) * 100 + number)
+            write_image(root / name / f"{number}.png", pixels)
+            written.setdefault(name, []).append(pixels.transpose(2, 0, 1))
+    return written
+
+
+def test_reads_what_was_written_in_order_of_class_names(tmp_path: Path) -> None:
+    written = write_classes(tmp_path, {"dog": 2, "ape": 3, "cat": 1})
+    source = open_image_folder(tmp_path, SHAPE)
+    x, labels = read_all(source.train)
+    assert source.test is None
+    assert labels == [0, 0, 0, 1, 2, 2]
+    pixels = np.stack(written["ape"] + written["cat"] + written["dog"])
+    mean, std = (np.array(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    np.testing.assert_allclose(x, (pixels / 255 - mean) / std, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("tests", ["test", "val"])
+def test_test_set_may_have_some_of_the_classes_and_keeps_their_labels(tmp_path: Path, tests: str) -> None:
+    write_classes(tmp_path / "train", {"ape": 1, "cat": 1, "dog": 1})
+    write_classes(tmp_path / tests, {"dog": 2})
+    source = open_image_folder(tmp_path, SHAPE)
+    assert source.test is not None
+    assert read_all(source.test)[1] == [2, 2]
+    assert source.test.classes == source.train.classes == 3
+
+
+def test_train_folder_alone_has_no_test_set(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"ape": 1, "cat": 1})
+    assert open_image_folder(tmp_path, SHAPE).test is None
+
+
+def test_endings_in_any_case_at_any_depth_are_read_and_others_passed_over(tmp_path: Path) -> None:
+    for name in ("A.JPG", "b.JpEg", "deep/er/c.PNG", "d.jpg"):
+        write_image(tmp_path / "ape" / name, random_bytes(6, 6, 3))
+    write_image(tmp_path / "cat" / "e.png", random_bytes(6, 6, 3))
+    for name in ("notes.txt", "._d.jpg", ".thumbnails/d.jpg"):
+        (tmp_path / "ape" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "ape" / name).write_bytes(b"no image")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "labels.csv").write_text("no folder")
+    assert read_all(open_image_folder(tmp_path, SHAPE).train)[1] == [0, 0, 0, 0, 1]
+
+
+def test_grey_model_reads_grey(tmp_path: Path) -> None:
+    write_image(tmp_path / "ape" / "a.png", np.full((6, 6, 3), 255, np.uint8))
+    write_image(tmp_path / "cat" / "a.png", np.zeros((6, 6), np.uint8))
+    x, _ = read_all(open_image_folder(tmp_path, (1, 6, 6)).train)
+    np.testing.assert_allclose(x[0], (1 - GREY_MEAN[0]) / GREY_STD[0], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(x[1], -GREY_MEAN[0] / GREY_STD[0], rtol=0, atol=2e-6)
+
+
+def test_cached_image_is_not_decoded_again(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"ape": 2, "cat": 1})
+    train = open_image_folder(tmp_path, SHAPE).train
+    first, labels = read_all(train)
+    for path in tmp_path.glob("*/*.png"):
+        path.unlink()
+    again, labels_again = read_all(train)
+    np.testing.assert_array_equal(again, first)
+    assert labels_again == labels
+
+
+def test_data_beyond_the_budget_is_decoded_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_classes(tmp_path, {"ape": 2, "cat": 1})
+    monkeypatch.setattr(image_folder, "CACHE_BYTES", 3 * 108 - 1)
+    train = open_image_folder(tmp_path, SHAPE).train
+    assert isinstance(train, ImageFolder)
+    assert train.cache.size == 0
+    first, _ = read_all(train)
+    np.testing.assert_array_equal(read_all(train)[0], first)
+    (tmp_path / "cat" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"cat/0.png: cannot be decoded"):
+        read_all(train)
+
+
+def test_links_are_followed_and_circles_left(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_classes(tmp_path / "elsewhere", {"more": 2})
+    write_classes(root, {"ape": 1, "cat": 1})
+    (root / "ape" / "linked").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "ape" / "linked too").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "ape" / "circle").symlink_to(root)
+    (tmp_path / "elsewhere" / "more" / "back").symlink_to(root / "ape")
+    (root / "dog").symlink_to(root / "cat")
+    train = open_image_folder(root, SHAPE).train
+    assert isinstance(train, ImageFolder)
+    assert train.files == (
+        "ape/0.png", "ape/circle/cat/0.png", "ape/linked/0.png", "ape/linked/1.png", "cat/0.png", "dog/0.png",
+    )  # fmt: skip
+
+
+def test_fingerprint_is_of_names_and_labels_wherever_they_lie(tmp_path: Path) -> None:
+    def fingerprint(root: Path, names: dict[str, int]) -> str:
+        write_classes(root, names)
+        return open_image_folder(root, SHAPE).train.fingerprint()
+
+    here = fingerprint(tmp_path / "here", {"ape": 2, "cat": 1})
+    assert fingerprint(tmp_path / "there", {"ape": 2, "cat": 1}) == here
+    assert fingerprint(tmp_path / "fewer", {"ape": 1, "cat": 1}) != here
+    assert fingerprint(tmp_path / "other", {"ape": 2, "dog": 1}) != here
+
+
+def test_only_the_asked_file_is_opened(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"ape": 2, "cat": 1})
+    (tmp_path / "ape" / "1.png").write_bytes(b"")
+    train = open_image_folder(tmp_path, SHAPE).train
+    x = np.empty(SHAPE, np.float32)
+    assert [train.read(index, x) for index in (0, 2)] == [0, 1]
+    with pytest.raises(DataError, match=r"ape/1.png: cannot be decoded"):
+        train.read(1, x)
+
+
+def test_unknown_class_in_the_test_set_is_named(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"ape": 1, "cat": 1})
+    write_classes(tmp_path / "test", {"cat": 1, "cow": 1})
+    with pytest.raises(DataError, match=r"test/cow: is no class of the 2"):
+        open_image_folder(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        ([], "has 0 class folders; must be at least 2"),
+        (["ape"], "has 1 class folders; must be at least 2"),
+        (["ape", "cat"], "ape: has no images; endings read are .jpg, .jpeg, .png"),
+        (["train"], "train: has 0 class folders"),
+        (["test/ape"], "has test/ but no train/"),
+    ],
+)
+def test_folder_that_is_no_data_set_is_refused(tmp_path: Path, folders: list[str], problem: str) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=problem):
+        open_image_folder(tmp_path, SHAPE)
+
+
+def test_empty_test_folder_and_missing_folder_are_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "train", {"ape": 1, "cat": 1})
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match="val: has no class folders"):
+        open_image_folder(tmp_path, SHAPE)
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        open_image_folder(tmp_path / "nowhere", SHAPE)
+
+
+def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(UserError, match=r"pip install 'lockstep-sgd\[data\]'"):
+        open_image_folder(tmp_path, SHAPE)

@@ -1,0 +1,116 @@
+"""Plans: how they are written, and what is wrong with those that cannot be."""
+
+from dataclasses import replace
+
+import pytest
+
+from engine.config.errors import UserError
+from engine.graph.parallel.plan import Plan
+from engine.graph.passes.convolution import set_convolutions
+from engine.models import MODELS
+from engine.planner.auto import resolve
+from engine.planner.cluster import read_cluster
+from tests.engine.graphs import convolutional, mixed
+
+
+def test_a_plan_names_nodes_and_their_parts():
+    assert Plan.parse("data") == Plan({})
+    assert Plan.parse("data").parts == 1
+    assert Plan.parse(" fc6=2, fc7 = 2 ") == Plan({"fc6": 2, "fc7": 2})
+    assert Plan.parse("fc6=4").parts == 4
+    assert Plan.parse("fc6=1,fc7=1") == Plan.parse("data")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("magic", r'^plan: got "magic", in it "magic"; must be "data", "auto", or nodes with their parts'),
+        ("", r'^plan: got "", in it ""'),
+        ("fc6=", r'in it "fc6="'),
+        ("fc6=two", r'in it "fc6=two"'),
+        ("fc6=0", r'in it "fc6=0"'),
+        ("fc6=-2", r'in it "fc6=-2"'),
+        ("fc6=2,", r'got "fc6=2,", in it ""'),
+        ("fc6=2,fc6=4", r"names fc6 twice"),
+        ("fc6=2,fc7=4", r"all split nodes must have the same number of parts"),
+    ],
+)
+def test_another_form_is_refused_and_said(text, message):
+    with pytest.raises(UserError, match=message):
+        Plan.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("plan", "ranks", "message"),
+    [
+        ("fc9=2", 2, r"^plan: no node fc9; this model can split fc4, fc5$"),
+        ("fc9=1", 2, r"^plan: no node fc9; this model can split fc4, fc5$"),
+        ("pool3=2", 2, r"^plan: pool3=2: MaxPool cannot be split by its output features$"),
+        ("relu4=2", 2, r"^plan: relu4=2: ReLU cannot be split"),
+        ("fc4=3", 3, r"^plan: fc4=3: 3 parts; must be a power of two$"),
+        ("fc4=4", 2, r"^plan: fc4=4: 4 parts need at least 4 ranks, got 2$"),
+        ("fc4=4", 6, r"^plan: fc4=4: 6 ranks are no whole groups of 4; must be a multiple of 4$"),
+        ("fc6=2", 2, r"^plan: fc6=2: out_features=10 has 1 feature leaves, which 2 parts cannot share"),
+    ],
+)
+def test_a_plan_that_does_not_fit_graph_or_ranks_is_refused(plan, ranks, message):
+    with pytest.raises(UserError, match=message):
+        Plan.parse(plan).check(mixed(), ranks)
+
+
+@pytest.mark.parametrize(
+    ("plan", "feature_leaves", "message"),
+    [
+        (
+            "conv1=2",
+            1,
+            r"^plan: conv1=2: conv_feature_leaves=1 is less than the 2 parts; must be at least 2$",
+        ),
+        (
+            "conv5=4",
+            2,
+            r"^plan: conv5=4: conv_feature_leaves=2 is less than the 4 parts; must be at least 4$",
+        ),
+        ("conv2=32", 32, r"^plan: conv2=32: out_channels=64 has no 32 runs of whole vectors of \d+ channels"),
+        ("fc8=2", 4, r"^plan: no node fc8; this model can split conv1, conv2, conv3, conv4, conv5, fc6$"),
+        ("fc8=2", 1, r"^plan: no node fc8; this model can split fc6$"),
+    ],
+)
+def test_a_plan_that_does_not_fit_the_convolutions_is_refused(plan, feature_leaves, message):
+    graph = set_convolutions(convolutional(), "auto", feature_leaves)
+    with pytest.raises(UserError, match=message):
+        Plan.parse(plan).check(graph, 32)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("model", MODELS)
+def test_auto_is_a_plan_that_fits(model, ranks):
+    graph = MODELS[model]()
+    plan = resolve("auto", graph, ranks=ranks, batch=256)
+    plan.check(graph, ranks)
+    assert plan == resolve("auto", graph, ranks=ranks, batch=256), "the same on all ranks"
+    assert ranks > 1 or plan == Plan()
+
+
+def test_auto_splits_where_the_network_of_the_cluster_wants_it(tmp_path):
+    shipped = read_cluster("aws_c4_8xlarge")
+
+    def auto(bytes_per_s, batch):
+        channel = replace(shipped.network.channel, bytes_per_s=bytes_per_s, processor_s_per_byte=0.0)
+        network = replace(shipped.network, channel=channel)
+        path = tmp_path / "mine.toml"
+        path.write_text(replace(shipped, network=network).to_toml())
+        return str(resolve("auto", MODELS["vgg_a"](), ranks=4, batch=batch, cluster=str(path)))
+
+    assert auto(1e15, 1024) == "data"
+    assert auto(1e7, 32) == "fc6=4,fc7=4,fc8=4"
+
+
+def test_auto_refuses_a_cluster_that_is_not_there():
+    with pytest.raises(UserError, match=r'^cluster: got "cori_phase2" \(did you mean "cori_phase1"\?\)'):
+        resolve("auto", mixed(), ranks=2, batch=32, cluster="cori_phase2")
+
+
+def test_a_plan_that_fits_is_accepted():
+    Plan.parse("fc4=2,fc5=2").check(mixed(), 6)
+    Plan.parse("data").check(mixed(), 5)

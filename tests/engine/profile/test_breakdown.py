@@ -1,0 +1,124 @@
+"""The table of where the time went."""
+
+import pytest
+
+from engine.profile.breakdown import Breakdown, combine
+from engine.profile.recorder import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, UPDATE, Parts
+
+
+def parts(compute: float = 1.0, steps: int = 2, **waits: float) -> Parts:
+    """Return steps of 10 s: forward 1, backward weights 2, backward data 3 (times `compute`), data 0.5."""
+    passes = {FORWARD: 1.0, BACKWARD_WEIGHTS: 2.0, BACKWARD_DATA: 3.0}
+    return Parts(
+        steps,
+        10.0 * steps,
+        {name: seconds * compute * steps for name, seconds in passes.items()},
+        {name.replace("_", " "): seconds * steps for name, seconds in waits.items()},
+        0.5 * steps,
+    )
+
+
+def total(breakdown: Breakdown) -> float:
+    """Add the seven parts."""
+    return sum(
+        value
+        for name, value in breakdown.to_json().items()
+        if name.endswith("_seconds") and name not in ("step_seconds", "communication_alone_seconds")
+    )
+
+
+def test_the_parts_are_means_over_steps_and_ranks_and_add_up_to_the_step():
+    table = combine([parts(reduce_fc6=0.5, update_fc6=0.25), parts(0.5, loss=0.25)], 2.0)
+    assert (table.forward_seconds, table.backward_weights_seconds, table.backward_data_seconds) == (
+        0.75,
+        1.5,
+        2.25,
+    )
+    assert table.exposed_communication_seconds_by_layer == {"fc6": 0.375, "loss": 0.125}
+    assert table.exposed_communication_seconds == 0.5
+    assert table.rest_seconds == pytest.approx(10 - 4.5 - 0.5 - 0.5)
+    assert total(table) == pytest.approx(table.step_seconds) == 10.0
+
+
+def test_imbalance_names_the_slowest_rank():
+    table = combine([parts(0.5), parts(1.0), parts(0.75)], None)
+    assert (table.slowest_rank, table.imbalance) == (1, pytest.approx(4 / 3))
+    assert table.compute_seconds_by_rank == [3.0, 6.0, 4.5]
+
+
+def test_one_rank_does_not_communicate():
+    table = combine([parts(update_fc6=1.5, loss=0.25)], None)
+    assert table.exposed_communication_seconds == 0.0
+    assert table.exposed_communication_seconds_by_layer == {}
+    assert table.update_seconds == 1.75
+    assert total(table) == pytest.approx(10.0)
+    assert not any("rank" in line for line in table.lines())
+
+
+def test_the_update_on_the_main_thread_is_compute():
+    rank = parts(update_fc6=1.0)
+    rank.compute[UPDATE] = 4.0
+    table = combine([rank, rank], 1.0)
+    assert (table.update_seconds, table.exposed_communication_seconds) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(("alone", "share"), [(2.0, 0.75), (0.5, 0.0), (0.25, 0.0)])
+def test_the_hidden_share_is_what_is_not_exposed_of_communication_alone(alone, share):
+    table = combine([parts(reduce_fc6=0.5)] * 2, alone)
+    assert table.hidden_share == share
+    assert ("expose more" in table.lines()[-1]) == (alone == 0.25)
+
+
+def test_ranks_without_a_step_have_no_table():
+    assert combine([parts(), Parts()], None) is None
+
+
+def test_the_table_survives_the_way_through_json():
+    table = combine([parts(reduce_fc6=0.5), parts(loss=1.0)], 2.0)
+    assert Breakdown.from_json(table.to_json()) == table
+
+
+@pytest.mark.parametrize(
+    "change", [{"forward_seconds": None}, {"slowest_rank": 7}, {"step_seconds": "x"}, {"new": 1}]
+)
+def test_another_table_is_refused(change):
+    table = combine([parts(reduce_fc6=0.5), parts(loss=1.0)], 2.0).to_json()
+    with pytest.raises(ValueError, match=r"^no such table: "):
+        Breakdown.from_json(table | change)
+    with pytest.raises(ValueError, match=r"^no such table: "):
+        Breakdown.from_json(None)
+
+
+def test_the_jobs_of_a_bucket_are_one_row_and_its_name_may_be_long():
+    bucket = "block1.conv1..block2.project"
+    rank = parts()
+    rank.waits = {f"reduce {bucket}": 0.5, f"update {bucket}": 0.25, "gather loss": 0.125}
+    lines = combine([rank], None).lines()
+    assert not any(bucket in line for line in lines)  # one rank
+    lines = combine([rank, rank], None).lines()
+    assert lines[6:8] == [
+        "    block1.conv1..block2.project   375.00 ms    3.8%",
+        "    loss                            62.50 ms    0.6%",
+    ]
+    assert len({len(line) for line in lines[1:10]}) == 1
+
+
+def test_the_table_as_people_read_it():
+    waits = {f"reduce_conv{number}": number / 100 for number in range(1, 7)}
+    assert combine([parts(**waits), parts(0.5, **waits)], 0.84).lines() == [
+        "where the time went: 10,000.00 ms a step (mean of 2 steps)",
+        "  forward                    750.00 ms    7.5%",
+        "  backward weights         1,500.00 ms   15.0%",
+        "  backward data            2,250.00 ms   22.5%",
+        "  update                       0.00 ms    0.0%",
+        "  exposed communication      210.00 ms    2.1%",
+        "    conv6                     60.00 ms    0.6%",
+        "    conv5                     50.00 ms    0.5%",
+        "    conv4                     40.00 ms    0.4%",
+        "    conv3                     30.00 ms    0.3%",
+        "    2 others                  30.00 ms    0.3%",
+        "  wait for data              500.00 ms    5.0%",
+        "  rest                     4,790.00 ms   47.9%",
+        "compute of the slowest rank, 0: 6,000.00 ms, 1.33 x the mean",
+        "communication alone: 840.00 ms a step; 75% of it hidden",
+    ]

@@ -1,0 +1,132 @@
+"""Checkpoints: what is in them, that they appear whole, and what a broken one says."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from engine.config.errors import UserError
+from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors, save_checkpoint
+from tests.engine.cluster import changed, train
+from tests.engine.graphs import residual
+
+
+def checkpoint_of(folder, graph, ranks=2, **fields):
+    train(ranks, graph, changed(checkpoint_every=1, **fields), folder=folder)
+    return find_checkpoint(folder)
+
+
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one_on_any_number_of_ranks(tmp_path):
+    graph = residual()
+    whole, _ = train(1, graph, changed(steps=7))
+    first = checkpoint_of(tmp_path, graph, ranks=2, steps=3)
+    restore = read_state(first), read_tensors(first, graph)
+    assert restore[0].step == 3
+    for ranks in (1, 3, 4):
+        resumed, _ = train(ranks, graph, changed(steps=7), restore=restore)
+        assert resumed["weights_sha256"] == whole["weights_sha256"]
+        assert resumed["final_loss"] == whole["final_loss"]
+
+
+def test_checkpoints_do_not_depend_on_the_ranks_that_wrote_them(tmp_path):
+    graph = residual()
+    one, four = (checkpoint_of(tmp_path / str(ranks), graph, ranks=ranks) for ranks in (1, 4))
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (one / name).read_bytes() == (four / name).read_bytes()
+
+
+def test_weights_lie_in_standard_layout_under_standard_names(tmp_path):
+    graph = residual()
+    tensors = load_file(checkpoint_of(tmp_path, graph) / "model.safetensors")
+    assert tensors["conv4.weight"].shape == (24, 16, 3, 3)
+    assert tensors["fc5.weight"].shape == (4, 24)
+    assert tensors["fc5.bias"].shape == (4,)
+    _, weights = train(1, graph, changed())
+    for name, array in weights.items():
+        np.testing.assert_array_equal(tensors[name], array)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    train(1, residual(), changed(steps=5, checkpoint_steps=1), folder=tmp_path)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-00000004",
+        "step-00000005",
+    ]
+
+
+def test_what_a_killed_save_left_is_cleared_away_by_the_next(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for name in ("step-00000002.unfinished", "step-00000003.replaced"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    path = save_checkpoint(tmp_path, State(4, "", "samples"), weights, weights)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_pruning_keeps_what_was_just_written(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for step in (22, 44, 10):
+        path = save_checkpoint(tmp_path, State(step, "", "samples"), weights, weights)
+    assert path.is_dir()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["step-00000010", "step-00000044"]
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for step in (99_999_999, 100_000_000):
+        newest = save_checkpoint(tmp_path, State(step, "", "samples"), weights, weights)
+    assert find_checkpoint(tmp_path) == newest
+
+
+def test_an_unfinished_checkpoint_is_not_found(tmp_path):
+    newest = checkpoint_of(tmp_path, residual())
+    newest.rename(newest.with_suffix(".unfinished"))
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    for value in (1, 2):
+        path = save_checkpoint(tmp_path, State(4, f"seed = {value}", "samples"), weights, weights)
+    assert read_state(path).recipe == "seed = 2"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("keep", [0, 4, 100, -8])
+def test_a_truncated_tensor_file_is_named(tmp_path, name, keep):
+    graph = residual()
+    path = checkpoint_of(tmp_path, graph) / name
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=rf"{name}: cannot be read as safetensors"):
+        read_tensors(path.parent, graph)
+
+
+def test_tensors_of_another_model_are_refused_by_name_and_shape(tmp_path):
+    graph = residual()
+    path = checkpoint_of(tmp_path, graph) / "model.safetensors"
+    tensors = load_file(path)
+    tensors["fc5.weight"] = np.zeros((4, 25), np.float32)
+    save_file(tensors, path)
+    with pytest.raises(
+        UserError, match=r"float32 \[4, 25\] for fc5.weight; the model wants float32 \[4, 24\]"
+    ):
+        read_tensors(path.parent, graph)
+    del tensors["fc5.weight"]
+    save_file(tensors, path)
+    with pytest.raises(UserError, match=r"holds nothing for fc5.weight"):
+        read_tensors(path.parent, graph)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "step": 1, "recipe": ""}'])
+def test_a_broken_state_file_is_named(tmp_path, text):
+    path = checkpoint_of(tmp_path, residual())
+    (path / "state.json").write_text(text)
+    with pytest.raises(UserError, match=r"state\.json: "):
+        read_state(path)
+
+
+def test_the_state_is_plain_json(tmp_path):
+    state = json.loads((checkpoint_of(tmp_path, residual()) / "state.json").read_text())
+    assert state["step"] == 4
+    assert "[schedule]" in state["recipe"]

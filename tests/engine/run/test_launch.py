@@ -1,0 +1,313 @@
+"""From a start to a finished run, on threads as ranks: what ranks must agree on, and how a run goes on."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from comm.threads import alone, run_ranks
+from engine.config.errors import UserError
+from engine.host import affinity
+from engine.run import checkpoint, trainer
+from engine.run.checkpoint import find_checkpoint
+from engine.run.launch import run
+from engine.run.prepare import common, prepare
+from engine.run.start import new_run, resumed_run
+from tests.engine.data.files import random_bytes, write_image
+
+SHORT = {"epochs": 0, "steps": 2, "threads": 1, "checkpoint_steps": 1, "schedule.kind": "constant"}
+
+
+def trained(out: Path, **changes) -> Path:
+    run(alone(), lambda: new_run("digits", {**SHORT, **changes, "out": str(out)}))
+    return out
+
+
+def resumed(path: Path, **changes) -> dict:
+    return run(alone(), lambda: resumed_run(str(path), None, changes))
+
+
+def records(folder: Path, kind: str) -> list[int]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["step"] for line in lines if line["kind"] == kind]
+
+
+def images(folder: Path, count: int, *, splits=("train",)) -> Path:
+    for split in splits:
+        for label in ("cat", "dog"):
+            for number in range(count):
+                write_image(folder / split / label / f"{number}.png", random_bytes(32, 32, 3, seed=number))
+    return folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"epochs": 0, "steps": 1}])
+def test_a_finished_run_has_nothing_to_go_on_with(tmp_path, changes):
+    trained(tmp_path)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    total = changes.get("steps", 2)
+    with pytest.raises(
+        UserError, match=f"^resume: the run is at step 2 of {total}: give more --epochs or --st"
+    ):
+        resumed(tmp_path, **changes)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_a_run_goes_on_for_more_steps_in_its_own_folder_with_the_same_bits(tmp_path):
+    trained(tmp_path / "a", steps=5)
+    trained(tmp_path / "b")
+    results = resumed(tmp_path / "b", steps=5)
+    assert results["weights_sha256"] == json.loads((tmp_path / "a/run.json").read_text())["weights_sha256"]
+    assert records(tmp_path / "b", "step") == [1, 2, 3, 4, 5]
+
+
+def test_going_on_from_an_older_checkpoint_leaves_nothing_of_what_came_later(tmp_path):
+    trained(tmp_path, steps=5)
+    resumed(tmp_path / "checkpoints/step-00000004", steps=6)
+    assert records(tmp_path, "step") == [1, 2, 3, 4, 5, 6]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-00000005",
+        "step-00000006",
+    ]
+
+
+def test_what_all_ranks_find_wrong_with_their_cores_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(affinity, "_masks", lambda: ({0}, {0, 1}))
+    run_ranks(2, lambda world: run(world, lambda: new_run("digits", {**SHORT, "out": str(tmp_path)})))
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: the launcher bound 2 ranks to 1 core and left 1 of the host idle; use them with "
+        "mpirun --bind-to none, or srun --cpus-per-task=N",
+        "warning: 2 ranks x 1 thread share 1 core; start fewer ranks on each host",
+    ]
+
+
+def test_a_second_run_does_not_write_over_a_first(tmp_path):
+    trained(tmp_path / "run")
+    before = (tmp_path / "run/metrics.jsonl").read_text()
+    with pytest.raises(
+        UserError, match=r"^out: .*run already holds a run's metrics\.jsonl: give another --out"
+    ):
+        trained(tmp_path / "run", seed=7)
+    with pytest.raises(UserError, match=r"^out: .*run already holds a run's metrics"):
+        trained(tmp_path / "other")
+        resumed(tmp_path / "other", steps=4, out=str(tmp_path / "run"))
+    assert (tmp_path / "run/metrics.jsonl").read_text() == before
+
+
+def test_a_saved_recipe_runs_again_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path / "run")
+    run(alone(), lambda: new_run("run/recipe.toml", {}))
+    (again,) = (tmp_path / "runs").iterdir()
+    hashes = {
+        json.loads((each / "run.json").read_text())["weights_sha256"] for each in (again, tmp_path / "run")
+    }
+    assert len(hashes) == 1
+
+
+def test_a_checkpoint_outside_of_a_run_needs_a_folder_to_write_to(tmp_path):
+    trained(tmp_path / "run")
+    moved = (tmp_path / "run/checkpoints/step-00000001").rename(tmp_path / "keep")
+    with pytest.raises(
+        UserError, match=r"^resume: .*keep does not lie in a run's checkpoints/; give --out DIR"
+    ):
+        resumed(moved)
+    resumed(moved, out=str(tmp_path / "new"))
+    assert records(tmp_path / "new", "step") == [2]
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_links_to_runs_and_checkpoints_lead_to_their_folders(tmp_path):
+    trained(tmp_path / "run")
+    (tmp_path / "latest").symlink_to(tmp_path / "run/checkpoints/step-00000001")
+    resumed(tmp_path / "latest", steps=3)
+    assert records(tmp_path / "run", "step") == [1, 2, 3]
+
+
+def test_the_data_of_a_run_may_move_but_not_change(tmp_path):
+    first, other = images(tmp_path / "here", 8), images(tmp_path / "other", 9)
+    out = trained(tmp_path / "run", model="cifar10", data=f"images:{first}", batch=16)
+    with pytest.raises(UserError, match=r"^resume: images:.*other has other samples \(images .*\) than"):
+        resumed(out, steps=3, data=f"images:{other}")
+    with pytest.raises(
+        UserError, match=r"^resume: data was images in .* and is synthetic now; must be the same"
+    ):
+        resumed(out, steps=3, data="synthetic")
+    assert resumed(out, steps=3, data=f"images:{first.rename(tmp_path / 'there')}")["steps"] == 3
+
+
+def test_a_cosine_cannot_be_made_longer(tmp_path):
+    trained(tmp_path, **{"schedule.kind": "cosine"})
+    with pytest.raises(
+        UserError, match=r'^resume: steps was 2 .* is 4 now; with schedule\.kind "cosine" the len'
+    ):
+        resumed(tmp_path, steps=4)
+
+
+def differing(changes: list[dict], start=new_run) -> None:
+    run_ranks(2, lambda world: run(world, lambda: start("digits", {**SHORT, **changes[world.rank]})))
+
+
+def test_ranks_with_another_recipe_are_refused(tmp_path):
+    for field, values in (("seed", (1, 2)), ("evaluate_every", (1, 0)), ("checkpoint_steps", (1, 2))):
+        with pytest.raises(
+            UserError,
+            match=f"^rank 1 has {field} {values[1]}, rank 0 has {values[0]}; must be the same on all",
+        ):
+            differing([{field: value, "out": str(tmp_path)} for value in values])
+    assert not list(tmp_path.iterdir())
+
+
+def test_ranks_that_see_other_images_are_refused(tmp_path):
+    paths = [images(tmp_path / str(count), count) for count in (9, 8)]
+    with pytest.raises(
+        UserError, match=r"^rank 1 has training samples 16, rank 0 has 18; must be the same on all"
+    ):
+        differing([{"model": "cifar10", "data": f"images:{path}", "batch": 16} for path in paths])
+    (tmp_path / "9/train/cat/8.png").rename(tmp_path / "9/train/cat/x.png")
+    paths[1] = images(tmp_path / "same number", 9)
+    with pytest.raises(
+        UserError, match=r"^rank 1 has training set \w{16}, rank 0 has \w{16}; must be the same"
+    ):
+        differing([{"model": "cifar10", "data": f"images:{path}", "batch": 16} for path in paths])
+
+
+def test_ranks_compare_all_that_their_bits_depend_on(tmp_path):
+    data = f"images:{images(tmp_path, 8)}"
+    changes = {**SHORT, "model": "cifar10", "data": data, "batch": 16}
+    compared = common(prepare(new_run("digits", changes), 1))
+    assert {"SIMD lanes", "fused multiply-add", "numba", "llvmlite", "numpy", "kernel sources"} <= set(
+        compared
+    )
+    assert compared["image decoder"].startswith("Pillow ")
+    assert common(prepare(new_run("digits", {}), 1))["image decoder"] == "none"
+
+
+def test_the_same_data_may_lie_in_another_place_on_each_rank(tmp_path):
+    paths = [images(tmp_path / name, 8) for name in ("here", "there")]
+    differing([{"model": "cifar10", "data": f"images:{p}", "batch": 16, "out": str(tmp_path)} for p in paths])
+
+
+def test_ranks_that_find_other_checkpoints_are_refused(tmp_path):
+    runs = [trained(tmp_path / str(steps), steps=steps) for steps in (3, 2)]
+    with pytest.raises(
+        UserError, match=r"^rank 1 has checkpoint step 2, rank 0 has step 3; must be the same on all"
+    ):
+        run_ranks(2, lambda world: run(world, lambda: resumed_run(str(runs[world.rank]), None, {"steps": 5})))
+    other = trained(tmp_path / "other", steps=3, checkpoint_every=0)
+    with pytest.raises(UserError, match=r"^rank 1 has (state of the checkpoint|checkpoint_every)"):
+        runs[1] = other
+        run_ranks(2, lambda world: run(world, lambda: resumed_run(str(runs[world.rank]), None, {"steps": 5})))
+
+
+def test_a_trace_that_cannot_be_written_is_refused_on_all_ranks_before_the_first_step(tmp_path):
+    changes = {"out": str(tmp_path / "run"), "trace": str(tmp_path / "none/trace.json")}
+    messages = []
+
+    def rank(world):
+        with pytest.raises(UserError) as refused:
+            run(world, lambda: new_run("digits", SHORT | changes))
+        messages.append(str(refused.value))
+
+    run_ranks(3, rank)
+    assert set(messages) == {
+        f"trace: {tmp_path}/none/trace.json: cannot be written: No such file or directory"
+    }
+    assert len(messages) == 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_trace_leaves_a_run_as_it_was(tmp_path):
+    run_folder = trained(tmp_path / "run", steps=3, checkpoint_steps=1)
+    before = {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"trace: .* cannot be written"):
+        resumed(min((run_folder / "checkpoints").iterdir()), steps=4, trace=str(tmp_path / "none/trace.json"))
+    assert {path: path.read_bytes() for path in run_folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_trace_may_lie_in_the_runs_new_folder_and_a_run_goes_on_without_one(tmp_path):
+    trained(tmp_path / "run", trace=str(tmp_path / "run/trace.json"))
+    content = (tmp_path / "run/trace.json").read_text()
+    assert resumed(tmp_path / "run", steps=4)["steps"] == 4
+    assert (tmp_path / "run/trace.json").read_text() == content
+
+
+def test_the_end_of_a_run_says_where_the_time_went(tmp_path, capsys):
+    trained(tmp_path, steps=4)
+    errors = capsys.readouterr().err
+    lines = errors[errors.index("where the time went: ") :].splitlines()
+    labels = [line[:20].strip() for line in lines if line.startswith("  ")]
+    assert labels == [
+        "forward", "backward weights", "backward data", "update", "exposed communicat", "wait for data",
+        "rest",
+    ]  # fmt: skip
+    assert lines[-1].startswith("done; ")
+
+
+def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(SystemExit) as end:
+        trained(tmp_path)
+    assert end.value.code == 2
+    assert f"error: out: {tmp_path}: cannot be written: No space left on device\n" in capsys.readouterr().err
+
+
+def test_more_memory_than_there_is_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
+    class Greedy(trainer.Memory):
+        def __init__(self, *arguments):
+            np.empty(1 << 62, np.uint8)
+
+    monkeypatch.setattr(trainer, "Memory", Greedy)
+    with pytest.raises(SystemExit) as end:
+        trained(tmp_path)
+    assert end.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: memory: Unable to allocate 4.00 EiB for an array")
+    assert error.endswith("; lower --batch, or use more ranks")
+
+
+def test_an_unreadable_sample_of_one_rank_ends_the_others(tmp_path, capsys):
+    data = images(tmp_path / "data", 8)
+    (data / "train/dog/3.png").write_bytes(b"no image")
+    changes = {"model": "cifar10", "data": f"images:{data}", "batch": 16, "out": str(tmp_path / "run")}
+    changes["overlap"] = False  # ranks that are threads cannot end each other's communication threads
+    with pytest.raises(SystemExit) as end:
+        differing([changes] * 2)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count(f"error: {data}/train/dog/3.png: cannot be decoded") == 1
+
+
+def test_an_unreadable_test_image_costs_no_training(tmp_path, capsys):
+    data = images(tmp_path / "data", 8, splits=("train", "test"))
+    (data / "test/dog/3.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit) as end:
+        trained(
+            tmp_path / "run", model="cifar10", data=f"images:{data}", batch=16, steps=2, checkpoint_steps=0
+        )
+    assert end.value.code == 2
+    assert "test/dog/3.png: cannot be decoded" in capsys.readouterr().err
+    assert find_checkpoint(tmp_path / "run").name == "step-00000001"
+
+
+def test_a_cold_cache_is_said_before_the_wait(tmp_path, monkeypatch, capsys):
+    for cold in (False, True):
+        monkeypatch.setattr(trainer, "cache_is_cold", lambda cold=cold: cold)
+        trained(tmp_path / str(cold))
+        assert ("compiling kernels (first run on this machine)" in capsys.readouterr().err) == cold
+
+
+def test_sizes_of_messages_and_the_plan_of_a_cluster_change_no_bit(tmp_path):
+    def trained(name, **changes):
+        changes = {"epochs": 0, "steps": 3, "threads": 1, "out": str(tmp_path / name), **changes}
+        results, *_ = run_ranks(2, lambda world: run(world, lambda: new_run("digits", changes)))
+        return results
+
+    usual = trained("usual")
+    other = trained("other", bucket_kib=0, chunk_kib=1, plan="auto", cluster="aws_c4_8xlarge")
+    assert other["plan"] == "fc4=2"
+    assert other["weights_sha256"] == usual["weights_sha256"]

@@ -1,0 +1,30 @@
+"""The learning rate over the steps."""
+
+import pytest
+
+from engine.training.schedule import Schedule
+
+
+def test_constant_stays():
+    schedule = Schedule("constant", 0.1)
+    assert [schedule.at(step) for step in (0, 10, 10_000)] == [0.1] * 3
+
+
+def test_steps_multiply_at_each_milestone():
+    schedule = Schedule("step", 1.0, milestones=(10, 20), factor=0.1)
+    assert [schedule.at(step) for step in (9, 10, 19, 20)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
+def test_cosine_goes_from_the_rate_to_zero():
+    schedule = Schedule("cosine", 2.0, total=100)
+    assert schedule.at(0) == 2.0
+    assert schedule.at(50) == pytest.approx(1.0)
+    assert schedule.at(100) == pytest.approx(0.0)
+    rates = [schedule.at(step) for step in range(101)]
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+def test_warm_up_rises_in_a_straight_line_to_the_rate(kind):
+    schedule = Schedule(kind, 1.0, warmup=4, total=20)
+    assert [schedule.at(step) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
