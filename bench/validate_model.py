@@ -43,8 +43,8 @@ examples:
 
 At each place (see bench.scaling) the machines are measured first, by engine.planner.measurement: kernels in
 the order of a step with nobody to talk to, pings, memory. From that alone each case is predicted; then it is
-trained, on synthetic data, and the medians of the steady steps are compared. Cases: overlap on, off, and a plan that
-splits the fully connected layers over pairs. "off by" is predicted over measured, less one.
+trained, on synthetic data, and the medians of the steady steps are compared. Cases: overlap on, off, and a
+plan that splits the fully connected layers over pairs. "off by" is predicted over measured, less one.
 
 At the end, by model and place: the plan that the predictions choose, and how much longer its measured step
 is than that of the best plan measured.
