@@ -1,23 +1,29 @@
-"""The engine as the benchmarks drive it: a Trainer's parts on one rank, one minibatch, step by step."""
+"""The engine as the benchmarks drive it: one rank, one minibatch, step by step."""
 
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread
+from comm.grid import Grid
 from comm.threads import alone
 from comm.tree import Tree
 from engine.config.recipe import OptimizerFields, Recipe
 from engine.data.loader import Batch
-from engine.data.sources import open_data
+from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
-from engine.run.trainer import Trainer
+from engine.profile.recorder import Recorder
+from engine.profile.timed_layer import timed
+from engine.training.optimizer import SGD
+from engine.training.rank import build_rank, settings_of
 from engine.training.step import forward, train_step
-from layers.layer import Array
+from layers.kernels.threads import Threads
+from layers.layer import Array, Context
 
 RATE, MOMENTUM = 1e-3, 0.9
 """Of both sides; a small rate, as the one minibatch comes again and again."""
@@ -50,66 +56,71 @@ class Ours:
             fuse=fuse, optimizer=OptimizerFields(momentum=MOMENTUM),
         )  # fmt: skip
         recipe.check(MODELS)
-        graph = MODELS[model]()
-        data = open_data("synthetic", graph.input_shape, graph.output_shape[0], SEED)
+        network = MODELS[model]()
         collectives = Collectives(alone(), Tree.of(1, leaves))
-        self.trainer = Trainer(recipe, graph, data, collectives, CommThread(), threads=threads)
-        self.trainer.initialise()
+        recorder = Recorder()
+        self.rank = build_rank(
+            network, settings_of(recipe, threads), Plan(), Grid.of(collectives, 1), CommThread(),
+            wrap=partial(timed, recorder=recorder),
+        )  # fmt: skip
+        recorder.watch(self.rank.queue)
+        self.rank.initialise(SEED)
+        self._run = Context(Threads(threads), seed=SEED)
+        self._optimizer = SGD(**vars(recipe.optimizer))
         x, labels = minibatch(model, samples)
         self._batch = Batch(x, labels, np.arange(samples, dtype=np.int64), 0)
-        self.trainer.memory.minibatch[:] = self._batch.samples
+        self.rank.memory.minibatch[:] = self._batch.samples
 
     def train(self, steps: int, *, dropout: bool = True) -> Steps:
         """Run whole steps, the update included; without dropout two sides have the same loss."""
-        trainer, done = self.trainer, Steps([], [])
-        trainer.context.training = dropout
+        run, done = self._run, Steps([], [])
+        run.training = dropout
         for _ in range(steps):
             start = time.perf_counter()
-            train_step(
-                trainer.model, trainer.memory, self._batch, trainer.loss, trainer.context,
-                lambda weights, gradients, velocity: trainer.optimizer.update(
+            outcome = train_step(
+                self.rank, self._batch, run,
+                lambda weights, gradients, velocity: self._optimizer.update(
                     weights, gradients, velocity, RATE
                 ),
             )  # fmt: skip
-            loss = trainer.loss.wait().loss / len(self._batch.labels)
-            trainer.model.wait()
+            self.rank.parameters.wait()
             done.seconds.append(time.perf_counter() - start)
-            done.losses.append(loss)
-            trainer.context.step += 1
+            done.losses.append(outcome.loss / len(self._batch.labels))
+            run.step += 1
         return done
 
     def score(self, passes: int) -> Steps:
         """Run forward only, without dropout."""
-        trainer, done = self.trainer, Steps([], [])
-        trainer.context.training = False
+        done = Steps([], [])
+        self._run.training = False
         for _ in range(passes):
             start = time.perf_counter()
-            forward(trainer.model, trainer.memory, self._batch, trainer.context)
+            forward(self.rank, self._batch, self._run)
             done.seconds.append(time.perf_counter() - start)
         return done
 
     def layers(self) -> dict[str, list[str]]:
         """Return the passes of each layer that a step runs, by the layer's name."""
         found = {}
-        for node in self.trainer.model.graph:
-            at = self.trainer.memory[node.name]
+        for node in self.rank.graph:
+            at = self.rank.memory[node.name]
             wanted = {"forward": True, "backward_data": at.dx, "backward_weights": at.gradients}
             found[node.name] = [direction for direction, runs in wanted.items() if runs]
         return found
 
     def layer(self, name: str, direction: str, calls: int) -> Steps:
         """Run one pass of one layer, where a step has left it."""
-        trainer, done = self.trainer, Steps([], [])
-        (layer,) = (node.layer for node in trainer.model.graph if node.name == name)
-        at = trainer.memory[name]
-        trainer.context.training = True
+        done = Steps([], [])
+        (layer,) = (node.layer for node in self.rank.graph if node.name == name)
+        at = self.rank.memory[name]
+        self._run.training = True
         work: Any = getattr(layer, direction)
         for _ in range(calls):
             # An in-place layer over its own result would shrink numbers until they are denormal.
             for array in (*at.x, *at.dy) if layer.in_place else ():
                 array[...] = 0.5
             start = time.perf_counter()
-            work(at, trainer.context)
+            work(at, self._run)
             done.seconds.append(time.perf_counter() - start)
         return done
 

@@ -63,7 +63,7 @@ def _make(side: str, weights: str | None = None, layout: str = "", leaves: int =
         if weights is not None:
             from safetensors.numpy import save_file  # noqa: PLC0415 -- scoring needs no file
 
-            save_file(ours.trainer.model.standard(), weights)
+            save_file(ours.rank.parameters.gather_weights(), weights)
         return ours
     from bench.torch_side import TorchSide  # noqa: PLC0415 -- an extra; our side must not pay for it
 

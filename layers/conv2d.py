@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from layers import layout
+from layers import layout, work
 from layers.kernels import add, conv_direct, conv_first, conv_winograd, conv_winograd_weights
 from layers.kernels.conv_algorithm import (
     backward_weights_is_winograd,
@@ -16,6 +16,7 @@ from layers.kernels.leaves import stack_depth
 from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, wider
+from layers.work import Extents
 
 ALGORITHMS = ("auto", "direct")
 
@@ -198,11 +199,35 @@ class Conv2d(Layer):
     def _columns(self, *inputs: Shape) -> tuple[int, int, int, int, int]:
         return inputs[0][2], self.output_shape(*inputs)[2], self.kernel_size[1], self.stride, self._padding[1]
 
-    def flops(self, *inputs: Shape) -> int:
-        """Return 2 * K * OH * OW * C * R * S."""
+    def extents(self, *inputs: Shape) -> Extents:
+        """Return the extents of the loops over maps, kernel and pixels."""
+        ((channels, height, width),) = inputs
         _, rows, columns = self.output_shape(*inputs)
-        r, s = self.kernel_size
-        return 2 * self.out_channels * rows * columns * inputs[0][0] * r * s
+        return Extents(
+            channels, self.out_channels, *self.kernel_size, rows, columns, height, width, self.stride,
+            self._padding,
+        )  # fmt: skip
+
+    def is_winograd(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> bool:
+        """Return whether a pass uses Winograd's algorithm: a function of the shapes and the leaf alone."""
+        if direction == work.FORWARD:
+            return self._forward_is_winograd(*inputs)
+        if direction == work.BACKWARD_DATA:
+            return self._backward_data_is_winograd(*inputs)
+        return self._backward_weights_is_winograd(samples_per_leaf, *inputs)
+
+    def executed_flops(self, direction: str, samples: int, leaves: int, *inputs: Shape) -> int:
+        """Return the FLOP of the multiply-adds that the kernels of a pass execute.
+
+        Winograd F(M x M, R x R) executes (M + R - 1)^2 multiply-adds a tile of M x M outputs, incomplete
+        tiles as whole ones; its transforms, a few additions a value, are not counted.
+        """
+        if not self.is_winograd(direction, samples // leaves, *inputs):
+            return samples * self.flops(*inputs)
+        channels, *size = inputs[0]
+        rows, columns = size if direction == work.BACKWARD_DATA else self.output_shape(*inputs)[1:]
+        total = _tiles(samples, rows, columns, winograd_outputs(self.kernel_size, self.stride))
+        return 2 * total * POINTS * POINTS * channels * self.out_channels
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -4,45 +4,44 @@ They compute the same bits as the layers one by one, with fewer passes over memo
 nobody else reads. Models are written as plain layers; `engine.graph.passes.fusion` puts these in their place.
 """
 
+import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from layers.conv2d import Conv2d
 from layers.kernels import conv_direct, conv_first, epilogue, relu
 from layers.kernels.epilogue import RECTIFIED, pooled
-from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
+from layers.layer import NO_HALO, Array, Buffers, Context, Layer, Scratch, Shape
 from layers.layout import blocks, group, interior, storage_shape
+from layers.work import BACKWARD_WEIGHTS
+from layers.wrapped import WrappedLayer
 
 WHOLE = "whole_dy"
 """Name in the working memory of the gradient of the convolution's own result."""
 
 
 @dataclass(frozen=True)
-class _FusedConv2d(Layer):
-    """What both have of their convolution, and the gradient between it and what follows."""
+class _FusedConv2d(WrappedLayer):
+    """A convolution and what follows it: the gradient between them lies in shared working memory."""
 
     conv: Conv2d
 
-    reads_x = True
+    between: ClassVar[float]
+    """Floats that backward_weights moves elementwise for each element of the convolution's result."""
 
-    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
-        """Return those of the convolution."""
-        return self.conv.parameters(*inputs)
+    @property
+    def inner(self) -> Layer:
+        """The convolution."""
+        return self.conv
 
-    def shard(self, parts: int) -> tuple[Self, ...]:
-        """Return those of the convolution, with the same behind them."""
-        return tuple(replace(self, conv=conv) for conv in self.conv.shard(parts))
-
-    def halo(self, *inputs: Shape) -> Halo:
-        """Return that of the convolution."""
-        return self.conv.halo(*inputs)
-
-    def flops(self, *inputs: Shape) -> int:
-        """Return those of the convolution."""
-        return self.conv.flops(*inputs)
+    def around(self, layer: Layer) -> Self:
+        """Return the same fused behind another convolution."""
+        assert isinstance(layer, Conv2d)
+        return replace(self, conv=layer)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of the convolution, and the gradient of its own result."""
@@ -50,13 +49,20 @@ class _FusedConv2d(Layer):
         whole = storage_shape(self.conv.output_shape(*inputs), samples, self.conv.gradient_halo(*inputs))
         return wanted | {WHOLE: Scratch(whole)}
 
-    def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx, after backward_weights."""
-        self.conv.data_gradient(at, run, self._whole_dy(at))
+    def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
+        """Return the traffic of the gradient between the convolution and what follows."""
+        made = direction == BACKWARD_WEIGHTS
+        return self.between * math.prod(self.conv.output_shape(*inputs)) if made else 0.0
 
-    def backward_data_first(self, at: Buffers, run: Context) -> None:
-        """Write dx, before backward_weights."""
-        self.conv.data_gradient(at, run, self._make_whole_dy(at, run))
+    def cost_key(self) -> str:
+        """Return a text with the kind of fusion and the convolution."""
+        return f"{type(self).__name__}(conv={self.conv.cost_key()})"
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        self.conv.data_gradient(
+            at, run, self._make_whole_dy(at, run) if at.data_first else self._whole_dy(at)
+        )
 
     @abstractmethod
     def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
@@ -78,11 +84,8 @@ class _FusedConv2d(Layer):
 class Conv2dReLU(_FusedConv2d):
     """y = max(conv(x), 0), rectified when stored."""
 
-    reads_y = True
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of the convolution's result."""
-        return self.conv.output_shape(*inputs)
+    differs: ClassVar[Mapping[str, Any]] = {"reads_y": True}
+    between: ClassVar[float] = 3.0  # dy and y read, the gradient written
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
@@ -90,7 +93,7 @@ class Conv2dReLU(_FusedConv2d):
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
-        whole = self._make_whole_dy(at, run)
+        whole = self._whole_dy(at) if at.data_first else self._make_whole_dy(at, run)
         self.conv.weight_gradient(at, run, whole)
         self.conv.bias_gradient(at, run, whole)
 
@@ -107,6 +110,8 @@ class Conv2dReLUPool(_FusedConv2d):
     The convolution's own result exists in registers and caches only. A first layer needs no gradient of it
     in memory either; the others have one in working memory that all layers share.
     """
+
+    between: ClassVar[float] = 1.5  # a quarter of dy and of the taps read, the gradient written
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (out_channels, OH // 2, OW // 2)."""
@@ -139,11 +144,12 @@ class Conv2dReLUPool(_FusedConv2d):
         if self._unpools_by_row(at, run):
             self.conv.first_weight_gradient(at, run, dy, pooled(argmax))
         else:
-            self.conv.weight_gradient(at, run, self._make_whole_dy(at, run))
+            made = self._whole_dy(at) if at.data_first else self._make_whole_dy(at, run)
+            self.conv.weight_gradient(at, run, made)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx, after backward_weights."""
-        if self._unpools_by_row(at, run):
+        """Write dx."""
+        if self._unpools_by_row(at, run) and not at.data_first:  # backward_weights has not made it
             self._make_whole_dy(at, run)
         super().backward_data(at, run)
 

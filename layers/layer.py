@@ -1,20 +1,19 @@
 """The contract between a layer and the engine."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layers.kernels.threads import Threads
+from layers.work import BACKWARD_WEIGHTS, FORWARD, Extents
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float32]
-Finish = Callable[[], None]
-"""Ends what a layer has begun; until then the layer's scratch is in use."""
-
 Halo = tuple[int, int]
 """Zero columns that an image's rows have in memory on their left and right, beyond the view."""
 
@@ -42,6 +41,17 @@ class Parameter:
     """``unpack(blocked)`` returns the standard array."""
     variance: float
     """Of the initial normal distribution; 0 starts at zero."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One array that is no parameter, yet belongs to checkpoints and hashes, such as running statistics.
+
+    It is float32, has the same bits on all ranks, and starts at `initial` everywhere.
+    """
+
+    shape: Shape
+    initial: float = 0.0
 
 
 @dataclass
@@ -83,6 +93,14 @@ class Buffers:
     """Index in the data set of each sample held here."""
     first: int = 0
     """Feature or channel of the whole value with which those held here begin; 0 unless ranks share them."""
+    data_first: bool = False
+    """backward_data runs before backward_weights: what serves both is made by the one that runs first."""
+    finish_backward_data: Callable[[], None] | None = None
+    """Completes dx where an exchange has only started it."""
+    state: dict[str, Array] = field(default_factory=dict)
+    """Arrays of `Layer.state`; only `Layer.update_state` writes them."""
+    leaf_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Arrays of `Layer.leaf_values` with one row for each leaf held here, written by forward in training."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,8 @@ class Layer(ABC):
     split. Results overwrite their target. Every output element of a sample is computed in an order
     that depends on the layer's shape only, and gradients of parameters add the leaves as a balanced
     binary tree.
+
+    The engine asks a layer for all that it plans, costs and schedules by; it lists no classes of layers.
     """
 
     outputs = 1
@@ -139,30 +159,80 @@ class Layer(ABC):
         """Return layers that make equal parts of the output features; ValueError where that cannot be."""
         raise ValueError(f"{type(self).__name__} cannot be split by its output features")
 
+    def state(self, *inputs: Shape) -> dict[str, State]:
+        """Return the arrays by name that outlive a step without being trained."""
+        return {}
+
+    def leaf_values(self, *inputs: Shape) -> dict[str, Shape]:
+        """Return the shapes by name of what forward notes of each leaf for `update_state`."""
+        return {}
+
+    def update_state(  # noqa: B027
+        self, state: dict[str, Array], leaf_values: Mapping[str, NDArray[np.float64]], step: int
+    ) -> None:
+        """Overwrite the state after a training step.
+
+        Parameters
+        ----------
+        leaf_values
+            What forward noted, gathered from all ranks: one row for each leaf of the global minibatch, in the
+            order of the leaves. It is the same on all ranks, so the state stays the same too.
+        step
+            Steps done before this one.
+        """
+
+    def extents(self, *inputs: Shape) -> Extents | None:
+        """Return the extents of the loops; None for a layer whose passes do not multiply matrices."""
+        return None
+
     def flops(self, *inputs: Shape) -> int:
-        """Return the floating point operations of forward for one sample, a multiply-add as two."""
-        return 0
+        """Return the FLOP of one pass over one sample by the direct algorithm, a multiply-add as two."""
+        extents = self.extents(*inputs)
+        return 0 if extents is None else extents.flops
+
+    def is_winograd(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> bool:
+        """Return whether a pass, one of `layers.work.PASSES`, uses Winograd's algorithm."""
+        return False
+
+    def executed_flops(self, direction: str, samples: int, leaves: int, *inputs: Shape) -> int:
+        """Return the FLOP of the multiply-adds that the kernels of a pass execute."""
+        return samples * self.flops(*inputs)
+
+    def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
+        """Return the floats that elementwise kernels of a pass read and write for one sample.
+
+        Operands of matrix products do not count: `extents` tells them.
+        """
+        if self.extents(*inputs) is not None or direction == BACKWARD_WEIGHTS:
+            return 0
+        read, written = sum(map(math.prod, inputs)), math.prod(self.output_shape(*inputs))
+        if direction == FORWARD:
+            return 0 if self.outputs > 1 else read + written  # several outputs are the input itself
+        kept = (read if self.reads_x else 0) + (written * self.outputs if self.reads_y else 0)
+        return read + written * self.outputs + kept
+
+    def cost_key(self) -> str:
+        """Return one text for all layers that cost the same, whatever they are called."""
+        return _described(self)
 
     @abstractmethod
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
 
     def backward_weights(self, at: Buffers, run: Context) -> None:  # noqa: B027
-        """Write the gradients; nothing to do for a layer without parameters."""
+        """Write the gradients of the parameters; a layer without any has nothing to do."""
 
     @abstractmethod
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
 
-    def backward_data_first(self, at: Buffers, run: Context) -> None:
-        """Write dx where backward_weights comes only after it: the other order is the usual one."""
-        self.backward_data(at, run)
 
-    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
-        """Begin to write dx, from a dy that is free again; for a layer that waits for somebody meanwhile."""
-        self.backward_data(at, run)
-        return _nothing
+_NO_COST = ("gain", "name", "node")
+"""Fields that change no pass: the scale of the first weights, and names."""
 
 
-def _nothing() -> None:
-    """Finish what is done already."""
+def _described(described: Any) -> str:
+    named = [each.name for each in fields(described) if each.repr and each.name not in _NO_COST]
+    values = [(name, getattr(described, name)) for name in named]
+    said = (f"{name}={_described(value) if is_dataclass(value) else value}" for name, value in values)
+    return f"{type(described).__name__}({', '.join(said)})"

@@ -7,6 +7,7 @@ from layers import layout
 from layers.kernels import fully_connected, packing
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
+from layers.work import Extents
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Linear(Layer):
             "weight_stack": Scratch(fully_connected.weight_stack_shape(leaves, width, threads)),
         }
 
-    def flops(self, *inputs: Shape) -> int:
-        """Return 2 * in * out."""
-        return 2 * inputs[0][0] * self.out_features
+    def extents(self, *inputs: Shape) -> Extents:
+        """Return the extents of the loops over input and output features."""
+        return Extents(inputs[0][0], self.out_features)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -19,10 +19,11 @@ from engine.data.dataset import DataSource
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
-from engine.run.trainer import Trainer
+from engine.run.session import run_session
+from engine.training.rank import settings_of
 from layers.conv2d import Conv2d
 from layers.linear import Linear
-from tests.engine.cluster import Samples
+from tests.engine.cluster import Samples, make_trainer
 from tests.engine.graphs import convolutional, mixed, residual, wide, with_dropout
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
@@ -145,11 +146,10 @@ def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource
         chunk_floats=setting.chunk_floats,
         chunks_in_flight=setting.chunks_in_flight,
     )
-    trainer = Trainer(
-        recipe, graph, data, collectives, queue, threads=setting.threads, bucket_floats=setting.bucket_floats
-    )
-    trainer.initialise()
-    results = trainer.train()
+    settings = replace(settings_of(recipe, setting.threads), bucket_floats=setting.bucket_floats)
+    trainer = make_trainer(recipe, settings, graph, data, collectives, queue)
+    trainer.rank.initialise(recipe.seed)
+    results = run_session(trainer)
     queue.close()
     return str(results["weights_sha256"])
 

@@ -9,53 +9,11 @@ same time, from 0 to 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from layers.conv2d import Conv2d
-from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
-from layers.layer import Layer, Shape
-from layers.linear import Linear
+from layers.work import PASSES, Extents
 
 FLOAT = 4
-PASSES = 3
-"""Forward, backward_weights and backward_data: each costs the same FLOP."""
-
-
-@dataclass(frozen=True)
-class Extents:
-    """The sizes of a convolution; a fully connected layer is one with maps and a kernel of 1x1."""
-
-    ifm: int
-    ofm: int
-    kh: int = 1
-    kw: int = 1
-    oh: int = 1
-    ow: int = 1
-    ih: int = 1
-    iw: int = 1
-
-    @property
-    def weights(self) -> int:
-        """Number of weights; biases are not counted, as in the paper."""
-        return self.ifm * self.ofm * self.kh * self.kw
-
-
-def extents(layer: Layer, inputs: tuple[Shape, ...]) -> Extents | None:
-    """Return what the equations need to know of a layer; None where it is no convolution or fully connected.
-
-    Parameters
-    ----------
-    inputs
-        Shapes of one sample of its inputs.
-    """
-    if isinstance(layer, Linear):
-        return Extents(inputs[0][0], layer.out_features)
-    conv = layer.conv if isinstance(layer, (Conv2dReLU, Conv2dReLUPool)) else layer
-    if not isinstance(conv, Conv2d):
-        return None
-    ifm, ih, iw = inputs[0]
-    ofm, oh, ow = conv.output_shape(*inputs)
-    return Extents(ifm, ofm, *conv.kernel_size, oh, ow, ih, iw)
+"""Bytes."""
 
 
 def computation(layer: Extents, samples: float) -> float:
@@ -66,7 +24,7 @@ def computation(layer: Extents, samples: float) -> float:
     samples
         MB_node, those of one rank.
     """
-    return PASSES * 2 * samples * layer.weights * layer.oh * layer.ow
+    return len(PASSES) * 2 * samples * layer.weights * layer.oh * layer.ow
 
 
 def data_parallel(layer: Extents, *, overlap: float = 0.0) -> float:
@@ -150,7 +108,7 @@ def hiding_computation(flop: Sequence[float], layer: int) -> float:
     flop
         comp_j of each layer, as from `computation`, in order of the forward pass.
     """
-    return flop[layer] / PASSES + sum(flop[:layer])
+    return flop[layer] / len(PASSES) + sum(flop[:layer])
 
 
 def hidden_communication(volumes: Sequence[float], layer: int) -> float:

@@ -10,22 +10,17 @@ single nodes come out 4 % below to 16 % above what is reported of them (VGG-A 35
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-from engine.graph.parallel.exchange import Exchange
-from engine.graph.passes.wrapped import unwrapped
-from engine.planner.balance import FLOAT, Extents, extents
+from engine.planner.balance import FLOAT
 from engine.planner.cluster import Cluster, Kernel
-from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.layer import Layer, Shape
-from layers.linear import Linear
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
+from layers.wrapped import unwrapped
 
 BLOCK = 16
 """Channels of a task: the lanes of a SIMD register, or two of the narrow ones."""
-
-_OF_NO_COST = ("gain", "name", "node")
 
 
 @dataclass(frozen=True)
@@ -114,31 +109,32 @@ class Costs:
         return min(threads, self.cluster.machine.cores)
 
     def _nominal(self, layer: Layer, inputs: tuple[Shape, ...], samples: int, threads: int) -> Passes:
+        elementwise = {
+            direction: FLOAT * samples * layer.elementwise_floats(direction, *inputs) / self._memory
+            for direction in (FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA)
+        }
+        form = layer.extents(*inputs)
+        if form is None:
+            return Passes(**elementwise)
+        machine = self.cluster.machine
+        convolution, gradient = machine.convolution_efficiency, machine.weight_gradient_efficiency
+        if form.is_fully_connected:
+            convolution = gradient = machine.fully_connected_efficiency
         read = FLOAT * samples * sum(math.prod(shape) for shape in inputs)
         written = FLOAT * samples * math.prod(layer.output_shape(*inputs))
-        form = extents(layer, inputs)
-        if form is None:
-            written *= layer.outputs
-            kept = (read if layer.reads_x else 0) + (written if layer.reads_y else 0)
-            hands_out = layer.outputs > 1  # a Fork's outputs are its input itself
-            forward = 0.0 if hands_out else (read + written) / self._memory
-            return Passes(forward, 0.0, (read + written + kept) / self._memory)
-        machine, weights = self.cluster.machine, FLOAT * form.weights
-        convolution, gradient = machine.convolution_efficiency, machine.weight_gradient_efficiency
-        if isinstance(layer, Linear):
-            convolution = gradient = machine.fully_connected_efficiency
-        flop = 2 * samples * form.weights * form.oh * form.ow
-        inputs_blocks, outputs_blocks = math.ceil(form.ifm / BLOCK), math.ceil(form.ofm / BLOCK)
+        moved, flop = read + written + FLOAT * form.weights, samples * form.flops
+        input_blocks, output_blocks = math.ceil(form.ifm / BLOCK), math.ceil(form.ofm / BLOCK)
 
-        def seconds(efficiency: float, tasks: int, moved: float) -> float:
-            return max(flop / (efficiency * self._flops_per_s(tasks, threads)), moved / self._memory)
+        def seconds(direction: str, efficiency: float, tasks: int) -> float:
+            multiplying = flop / (efficiency * self._flops_per_s(tasks, threads))
+            return max(multiplying, moved / self._memory) + elementwise[direction]
 
-        moved = read + written + weights
         return Passes(
-            seconds(convolution, samples * outputs_blocks * form.oh, moved),
-            seconds(gradient, _gradient_tasks(inputs_blocks * outputs_blocks, samples, threads), moved)
-            + _between(layer, form, samples) / self._memory,
-            seconds(convolution, samples * inputs_blocks * form.ih, moved),
+            seconds(FORWARD, convolution, samples * output_blocks * form.oh),
+            seconds(
+                BACKWARD_WEIGHTS, gradient, _gradient_tasks(input_blocks * output_blocks, samples, threads)
+            ),
+            seconds(BACKWARD_DATA, convolution, samples * input_blocks * form.ih),
         )
 
     def _flops_per_s(self, tasks: int, threads: int) -> float:
@@ -154,9 +150,7 @@ Nominal = Callable[[int, int], Passes]
 
 def problem(layer: Layer, inputs: tuple[Shape, ...]) -> str:
     """Return what a layer is to its kernels: one text for all that cost the same, whatever their names."""
-    layer = unwrapped(layer)
-    parts = f" x{layer.parts}" if isinstance(layer, Exchange) else ""
-    return f"{_described(layer)}{parts} of {' '.join(str(list(shape)) for shape in inputs)}"
+    return f"{layer.cost_key()} of {' '.join(str(list(shape)) for shape in inputs)}"
 
 
 def load_problem(shape: Shape) -> str:
@@ -169,24 +163,9 @@ def loss_problem(classes: int) -> str:
     return f"loss of [{classes}]"
 
 
-def _described(layer: Any) -> str:
-    named = [each.name for each in fields(layer) if each.repr and each.name not in _OF_NO_COST]
-    values = [(name, getattr(layer, name)) for name in named]
-    said = (f"{name}={_described(value) if is_dataclass(value) else value}" for name, value in values)
-    return f"{type(layer).__name__}({', '.join(said)})"
-
-
 def _gradient_tasks(blocks: int, samples: int, threads: int) -> int:
     """Return the tasks of a weight gradient: pairs of blocks; samples too, where those are too few."""
     return blocks if blocks >= threads else blocks * samples
-
-
-def _between(layer: Layer, form: Extents, samples: int) -> float:
-    """Return the bytes of the gradient of a fused convolution's own result: read, written, and the mask."""
-    whole = FLOAT * samples * form.ofm * form.oh * form.ow
-    return whole * (
-        3.0 if isinstance(layer, Conv2dReLU) else 1.5 if isinstance(layer, Conv2dReLUPool) else 0.0
-    )
 
 
 def _only(seconds: float) -> Passes:

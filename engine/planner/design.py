@@ -2,10 +2,20 @@
 
 from dataclasses import dataclass
 
-from comm.collectives import CHUNK_FLOATS
+from comm.collectives import CHUNK_FLOATS, Collectives
+from comm.comm_thread import CommandQueue
+from comm.communicator import Communicator
+from comm.grid import Grid
 from comm.scheduler import BYTES_IN_FLIGHT
+from comm.tree import Tree
 from engine.graph.parallel.plan import Plan
+from engine.models import MODELS
+from engine.training.all_passes import Wrap
+from engine.training.loss import Criterion
+from engine.training.memory import CopyIn
+from engine.training.rank import Rank, RankSettings, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
+from layers.kernels import reorder
 
 
 @dataclass(frozen=True)
@@ -28,3 +38,45 @@ class Design:
     bytes_in_flight: int = BYTES_IN_FLIGHT
     conv: str = "auto"
     fuse: bool = True
+
+
+@dataclass(frozen=True)
+class Members:
+    """The communicators of one rank: all ranks, its model group and its data group."""
+
+    world: Communicator
+    model: Communicator
+    data: Communicator
+
+
+def build_rank_of(
+    design: Design,
+    members: Members,
+    queue: CommandQueue,
+    *,
+    wrap: Wrap,
+    criterion: Criterion | None = None,
+    copy_in: CopyIn = reorder.to_blocked,
+) -> Rank:
+    """Build one rank of a design point; `wrap`, `criterion` and `copy_in` as in `build_rank`.
+
+    Raises
+    ------
+    UserError, ValueError
+        A plan that the network or the number of ranks does not allow, or more ranks than leaves.
+    """
+    network = MODELS[design.model]()
+    design.plan.check(network, design.ranks)
+    tree = Tree.of(design.ranks, design.leaves)
+    world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
+    grid = Grid.joined(world, members.model, members.data)
+    settings = RankSettings(
+        design.batch,
+        design.threads,
+        conv=design.conv,
+        fuse=design.fuse,
+        bucket_floats=design.bucket_floats,
+    )
+    return build_rank(
+        network, settings, design.plan, grid, queue, wrap=wrap, criterion=criterion, copy_in=copy_in
+    )

@@ -11,7 +11,6 @@ from engine.planner import balance
 from engine.planner.cluster import Cluster
 from engine.planner.costs import Costs
 from layers.layer import Layer, Shape
-from layers.linear import Linear
 
 
 def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
@@ -25,7 +24,7 @@ def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
     while ranks % parts == 0:
         able = [node for node in graph if is_able(node.layer, parts)]
         fewer = [node for node in able if _saves_bytes(graph, node, batch, ranks, parts)]
-        connected = [node for node in able if isinstance(node.layer, Linear)]
+        connected = [node for node in able if _is_fully_connected(graph, node)]
         for nodes in (fewer, connected, able):
             plan = Plan({node.name: parts for node in nodes})
             if plan not in found:
@@ -43,7 +42,7 @@ def bytes_moved(graph: Graph, plan: Plan, ranks: int, batch: int) -> float:
     """Return the bytes that a rank sends and receives in a step by the equations, without overlap."""
     total = 0.0
     for node in graph:
-        layer = balance.extents(node.layer, graph.input_shapes(node))
+        layer = node.layer.extents(*graph.input_shapes(node))
         if layer is not None and ranks > 1:
             total += balance.hybrid(layer, batch, ranks, ranks // plan.split.get(node.name, 1))
     return total
@@ -151,8 +150,13 @@ def _floats(layer: Layer, inputs: tuple[Shape, ...]) -> int:
     return sum(prod(parameter.shape) for parameter in layer.parameters(*inputs).values())
 
 
+def _is_fully_connected(graph: Graph, node: Node) -> bool:
+    extents = node.layer.extents(*graph.input_shapes(node))
+    return extents is not None and extents.is_fully_connected
+
+
 def _saves_bytes(graph: Graph, node: Node, batch: int, ranks: int, parts: int) -> bool:
-    layer = balance.extents(node.layer, graph.input_shapes(node))
+    layer = node.layer.extents(*graph.input_shapes(node))
     if layer is None:
         return False
     return balance.hybrid(layer, batch, ranks, ranks // parts) < balance.hybrid(layer, batch, ranks, ranks)

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.config.wording import counted
-from engine.profile.recorder import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, UPDATE, Parts
+from engine.profile.recorder import UPDATE, Parts
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 SHOWN_LAYERS = 4  # of exposed communication; the others in one row
 _WIDTH = 24  # of the names; a bucket's may be longer

@@ -11,7 +11,6 @@ from typing import Protocol
 COMPUTE, COMMUNICATION, WAITS, DATA = ROWS = ("compute", "communication", "waits", "data")
 """Rows of a rank: the main thread at work, the communication thread, the main thread waiting, the reader."""
 
-FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA = PASSES = ("forward", "backward_weights", "backward_data")
 UPDATE = "update"
 STEP, PASS, FOR_DATA = "step", "pass", "for_data"  # attributes by which spans are told apart
 DATA_WAIT = "wait for data"

@@ -6,13 +6,10 @@ from typing import Any
 
 from engine.profile.figure import figure_class, save_figure
 from engine.profile.recorder import (
-    BACKWARD_DATA,
-    BACKWARD_WEIGHTS,
     COMMUNICATION,
     DATA,
     EXCHANGE,
     FOR_DATA,
-    FORWARD,
     KIND,
     PASS,
     ROWS,
@@ -22,6 +19,7 @@ from engine.profile.recorder import (
     Span,
 )
 from engine.profile.trace_file import lanes_of
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 COLORS = {
     "forward": "#4e79a7",

@@ -2,29 +2,28 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 
 from comm.communicator import Communicator
 from engine.graph import Node
-from engine.graph.parallel.exchange import Exchange
-from engine.graph.parallel.overlapped_exchange import BehindExchange
-from engine.graph.passes.wrapped import unwrapped
-from engine.training.loss import Loss
-from engine.training.memory import Memory
-from engine.training.rank_parameters import Model
-from layers.layer import Array, Buffers, Context, Layer
+from engine.graph.parallel.exchange import Exchange, StartsBackward
+from engine.graph.parallel.overlapped_exchange import layers_of
+from engine.training.rank import Rank
+from layers.layer import Array, Buffers, Context
+from layers.wrapped import unwrapped
 
 REPETITIONS = 5
 SHARE_OF_RUN = 0.05  # no further repetition once they took so much of the run's time
 
 
 def communication_alone(
-    model: Model, memory: Memory, loss: Loss, run: Context, control: Communicator, *, run_seconds: float
+    rank: Rank, run: Context, control: Communicator, *, run_seconds: float
 ) -> float | None:
     """Return the seconds of one step's communication (collective, the same on all ranks); None on one rank.
 
     Submits the jobs of a step in the order of a step, with an update that does nothing: every rank spreads
     its strips of the weights as they are, and the exchanges of a plan run on what the last step has left.
-    Weights and velocities stay the same bits; the gradients are lost.
+    Weights, velocities and state stay the same bits; the gradients are lost.
 
     Parameters
     ----------
@@ -36,38 +35,39 @@ def communication_alone(
     budget = SHARE_OF_RUN * max(control.gather_objects(run_seconds))
     seconds: list[float] = []
     while len(seconds) < REPETITIONS and (not seconds or sum(seconds) < budget):
-        for parameters in model.parameters.values():  # sums of sums would grow beyond float32
+        for parameters in rank.parameters:  # sums of sums would grow beyond float32
             for gradient in parameters.gradients.values():
                 gradient.fill(0.0)
         control.gather_objects(None)  # begin together
-        seconds.append(max(control.gather_objects(_one_step(model, memory, loss, run))))
+        seconds.append(max(control.gather_objects(_one_step(rank, run))))
     return statistics.median(seconds)
 
 
-def _one_step(model: Model, memory: Memory, loss: Loss, run: Context) -> float:
+def _one_step(rank: Rank, run: Context) -> float:
     start = time.perf_counter()
-    for node in model.graph:
-        model.parameters[node.name].wait()
-        for exchange, at in _exchanges(node, memory[node.name]):
+    for node in rank.graph:
+        rank.parameters[node.name].wait()
+        for exchange, at in _exchanges(node, rank.memory[node.name]):
             exchange.forward(at, run)
-    loss.submit(stop=False)
-    for node in reversed(model.graph.nodes):
-        model.parameters[node.name].submit_reduce()
-        for exchange, at in _exchanges(node, memory[node.name]):
+    rank.loss.submit(stop=False)
+    for node in reversed(rank.graph.nodes):
+        rank.parameters[node.name].submit_reduce()
+        for exchange, at in _exchanges(node, rank.memory[node.name]):
             if at.dx:
-                exchange.backward_data(at, run)
-        model.parameters[node.name].submit_update(_leave)
-    model.wait()
-    loss.wait()
+                exchange.begin_backward_data(at, run)()
+        rank.parameters[node.name].submit_update(_update_nothing)
+    rank.parameters.wait()
+    rank.loss.wait()
     return time.perf_counter() - start
 
 
-def _exchanges(node: Node, at: Buffers) -> list[tuple[Layer, Buffers]]:
-    """Return the exchange that a node is, or has in front, with its buffers."""
-    if isinstance(node.layer, BehindExchange):
-        return [(node.layer.exchange, node.layer.before(at))]
-    return [(node.layer, at)] if isinstance(unwrapped(node.layer), Exchange) else []
+def _exchanges(node: Node, at: Buffers) -> Iterator[tuple[StartsBackward, Buffers]]:
+    """Yield the exchange that a node is, or has in front, with its buffers."""
+    for layer, its in layers_of(node.layer, at):
+        if isinstance(unwrapped(layer), Exchange):
+            assert isinstance(layer, StartsBackward)
+            yield layer, its
 
 
-def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:
-    """Update nothing."""
+def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array) -> None:
+    """Leave the weights as they are."""

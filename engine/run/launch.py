@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,17 +12,21 @@ from comm.clock import Alignment, read_clock
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
+from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.host.affinity import Cores, cores
-from engine.profile.breakdown import Breakdown
 from engine.profile.recorder import Recorder
+from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
-from engine.run.log import to_json
 from engine.run.prepare import Prepared, common, prepare
+from engine.run.results import say_goodbye
 from engine.run.run_folder import new_folder, rewind, writing
+from engine.run.session import run_session
 from engine.run.start import Start
 from engine.run.trainer import Trainer
+from engine.training.rank import build_rank, settings_of
+from layers.kernels.threads import Threads
 
 T = TypeVar("T")
 
@@ -51,7 +56,7 @@ def run(
     except MemoryError as error:
         failure.fail(world, f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks")
     if folder is not None:
-        _say_goodbye(folder, results, traced)
+        say_goodbye(folder, results, traced)
     return results
 
 
@@ -122,25 +127,30 @@ def _train(
         chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,
         shared_memory=recipe.shared_memory,
     )
-    trainer = Trainer(
-        recipe,
+    rank = build_rank(
         prepared.graph,
-        prepared.data,
-        collectives,
+        settings_of(recipe, threads),
+        prepared.plan,
+        Grid.of(collectives, prepared.plan.parts),
         queue,
-        threads=threads,
-        cores=seen.pinned(threads),
-        folder=folder,
+        wrap=partial(timed, recorder=recorder),
+    )
+    trainer = Trainer(
+        rank,
+        recipe,
+        prepared.data,
+        Threads(threads, seen.pinned(threads)),
         control=world,
         recorder=recorder,
+        folder=folder,
     )
     if prepared.start.state is None:
-        trainer.initialise()
+        rank.initialise(recipe.seed)
     else:
         trainer.restore(prepared.start.state, prepared.tensors)
         prepared.tensors.clear()
     started = read_clock(world) if recipe.trace else None
-    results = trainer.train()
+    results = run_session(trainer)
     queue.close()
     if started is not None:
         table = results["where_the_time_went"]
@@ -164,18 +174,3 @@ def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_cor
     if recipe.overlap:
         return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)
     return InlineCommThread(on_failure=on_failure, on_span=on_span)
-
-
-def _say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> None:
-    if results["where_the_time_went"]:
-        table = Breakdown.from_json(results["where_the_time_went"])
-        print("\n".join(table.lines()), file=sys.stderr, flush=True)
-    shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
-    try:
-        print(to_json({name: results[name] for name in shown}), flush=True)
-    except BrokenPipeError:
-        failure.leave_output()
-    if traced is not None:
-        print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
-    end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
-    print(f"{end} {folder}", file=sys.stderr, flush=True)

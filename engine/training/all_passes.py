@@ -1,26 +1,65 @@
-"""From a network as it is written to the graph that a rank runs: all passes but the timing of layers."""
+"""From a network as it is written to the graph that one rank runs: all passes, in their order."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
-from engine.config.recipe import Recipe
-from engine.graph import Graph
+from engine.graph import Graph, Node
+from engine.graph.parallel.overlapped_exchange import overlap_exchanges
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.fusion import fuse
+from layers.layer import Layer
+
+Wrap = Callable[[Node], Layer]
+"""Puts something around a node's layer, such as a `TimedLayer`."""
 
 
-def assemble(graph: Graph, recipe: Recipe, plan: Plan, grid: Grid, queue: CommandQueue) -> Graph:
+class Algorithms(Protocol):
+    """What the passes read of a `RankSettings`."""
+
+    @property
+    def conv(self) -> str:
+        """Which algorithms a convolution may use."""
+
+    @property
+    def conv_feature_leaves(self) -> int:
+        """How far convolutions cut the sum of backward_data."""
+
+    @property
+    def fuse(self) -> bool:
+        """Whether a convolution takes in the ReLU and pooling behind it."""
+
+
+def all_passes(
+    network: Graph,
+    algorithms: Algorithms,
+    plan: Plan,
+    grid: Grid,
+    queue: CommandQueue,
+    *,
+    wrap: Wrap | None = None,
+) -> Graph:
     """Return the graph of one rank.
+
+    Wrapping comes before exchanges are overlapped, so that an exchange and the layer behind it are watched
+    one by one; all earlier passes look for kinds of layers, which wrappers would hide.
 
     Parameters
     ----------
     plan
-        Checked against graph and ranks; `grid` has its number of parts.
+        Checked against network and ranks; `grid` has its number of parts.
     queue
         Runs the exchanges of the plan.
     """
-    graph = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
-    graph = insert_forks(fuse(graph) if recipe.fuse else graph)
-    return partition(graph, plan, grid, queue)
+    graph = set_convolutions(network, algorithms.conv, algorithms.conv_feature_leaves)
+    graph = insert_forks(fuse(graph) if algorithms.fuse else graph)
+    graph = partition(graph, plan, grid, queue)
+    if wrap is not None:
+        nodes = tuple(replace(node, layer=wrap(node)) for node in graph)
+        graph = Graph(graph.input_shape, nodes)
+    return overlap_exchanges(graph)

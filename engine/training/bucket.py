@@ -9,6 +9,9 @@ from comm.steps import Steps
 from engine.host.aligned_arrays import aligned_zeros
 from layers.layer import Array
 
+BEFORE_PARAMETERS = -1
+"""Priority of the tiny messages with which a step ends; a bucket has the index of its first node."""
+
 Update = Callable[[Array, Array, Array], None]
 """``update(weights, gradients, velocity)`` of a piece of a strip."""
 

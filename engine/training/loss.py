@@ -1,6 +1,7 @@
 """Loss and accuracy of a minibatch: per leaf, gathered, and added in the order of the fixed tree."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +9,11 @@ from numpy.typing import NDArray
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from comm.tree import tree_sum
+from engine.training.bucket import BEFORE_PARAMETERS
 from engine.training.memory import Memory
-from layers.layer import Context
-from layers.softmax_cross_entropy import SoftmaxCrossEntropy
+from layers.kernels.threads import Threads
+from layers.layer import Array, Context
 
-FIRST = -1  # before all parameters: it is tiny, and the step ends with it
 COLUMNS = 3  # of a leaf's row: loss, correct samples, ranks that want to stop
 
 
@@ -25,17 +26,43 @@ class Outcome:
     stop: bool
 
 
+class Criterion(Protocol):
+    """What computes the loss of each sample and the gradient of the output; see `SoftmaxCrossEntropy`."""
+
+    def forward_backward(
+        self,
+        threads: Threads,
+        logits: Array,
+        labels: NDArray[np.int32],
+        classes: int,
+        scale: float,
+        gradient: Array,
+        losses: NDArray[np.float64],
+        correct: NDArray[np.uint8],
+    ) -> None:
+        """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right."""
+
+
 class Loss:
-    """Softmax with cross entropy over the classes of the graph's output.
+    """The mean loss of a minibatch over the classes of the graph's output, and its accuracy.
 
     Parameters
     ----------
     batch : int
-        Samples in the global minibatch: what the gradient is divided by.
+        Samples of the global minibatch, by which the gradient is divided.
     """
 
-    def __init__(self, memory: Memory, batch: int, collectives: Collectives, queue: CommandQueue):
+    def __init__(
+        self,
+        memory: Memory,
+        batch: int,
+        collectives: Collectives,
+        queue: CommandQueue,
+        *,
+        criterion: Criterion,
+    ):
         (self._classes,) = memory.graph.output_shape
+        self._criterion = criterion
         self._batch, self._collectives, self._queue = batch, collectives, queue
         samples = memory.mine.stop - memory.mine.start
         self._losses = np.zeros(samples, np.float64)
@@ -45,7 +72,7 @@ class Loss:
 
     def backward(self, memory: Memory, labels: NDArray[np.int32], run: Context) -> None:
         """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
-        SoftmaxCrossEntropy().forward_backward(
+        self._criterion.forward_backward(
             run.threads,
             memory.output,
             labels,
@@ -72,7 +99,7 @@ class Loss:
         self._rows[own.start : own.stop, :2] = self.leaf_rows()
         self._rows[own.start : own.stop, 2] = stop
         self._request = self._queue.submit(
-            self._collectives.all_gather_leaves(self._rows), name="gather loss", priority=FIRST
+            self._collectives.all_gather_leaves(self._rows), name="gather loss", priority=BEFORE_PARAMETERS
         )
 
     def wait(self) -> Outcome:

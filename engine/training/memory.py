@@ -1,6 +1,6 @@
 """Every array of one rank's run: planned from the graph, allocated once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from zlib import crc32
 
 import numpy as np
@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 from comm.grid import Grid
 from engine.graph import INPUT, Node, Sharding
 from engine.host.aligned_arrays import aligned_zeros
-from engine.training.rank_parameters import Model
+from engine.training.layer_states import LayerStates
+from engine.training.rank_parameters import RankParameters
 from layers.kernels import reorder
 from layers.kernels.threads import Threads
 from layers.layer import NO_HALO, Array, Buffers, Halo, Shape, wider
 from layers.layout import interior, storage_shape
+
+CopyIn = Callable[[Threads, Array, Array], None]
+"""``copy_in(threads, x, blocked)`` writes a plain minibatch into the graph's input."""
 
 
 class Memory:
@@ -26,11 +30,23 @@ class Memory:
     Parameters
     ----------
     batch
-        Samples in the global minibatch.
+        Samples of the global minibatch.
+    copy_in
+        Brings a minibatch into the graph's input.
     """
 
-    def __init__(self, model: Model, batch: int, grid: Grid, threads: int):
-        self.graph = graph = model.graph
+    def __init__(
+        self,
+        parameters: RankParameters,
+        states: LayerStates,
+        batch: int,
+        grid: Grid,
+        threads: int,
+        *,
+        copy_in: CopyIn = reorder.to_blocked,
+    ):
+        self.graph = graph = parameters.graph
+        self._copy_in = copy_in
         self.minibatch = np.zeros(batch, np.int64)
         """Index in the data set of each sample of the global minibatch; written before a step."""
         leaves = {Sharding.BATCH: grid.own_leaves}
@@ -59,8 +75,10 @@ class Memory:
                 y=tuple(values[value] for value in node.outputs),
                 dx=tuple(gradients[value] for value in node.inputs) if self._wants_gradient(node) else (),
                 dy=tuple(gradients[value] for value in node.outputs if value in gradients),
-                weights=model.parameters[node.name].weights,
-                gradients=model.parameters[node.name].gradients,
+                weights=parameters[node.name].weights,
+                gradients=parameters[node.name].gradients,
+                state=states.state(node.name),
+                leaf_values=states.leaf_values(node.name),
                 leaves=len(leaves[node.held]),
                 samples=samples,
                 first=node.first,
@@ -81,7 +99,7 @@ class Memory:
 
     def load(self, x: Array, threads: Threads) -> None:
         """Copy a plain minibatch, float32 ``[N, C, H, W]`` or ``[N, F]``, into the graph's input."""
-        reorder.to_blocked(threads, x, self.input)
+        self._copy_in(threads, x, self.input)
 
     def _storage_shape(self, value: str, halo: Halo) -> Shape:
         rows = self._rows[self._held[value]]

@@ -116,7 +116,7 @@ class Parameters:
                 standard *= np.float32(parameter.variance**0.5)
             parameter.pack(standard, self.weights[name])
 
-    def standard(self, *, keep: bool = True) -> dict[str, Array]:
+    def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of the weights in standard layout, named ``node.parameter`` (collective).
 
         Ranks that do not `keep` them get none.
@@ -128,8 +128,8 @@ class Parameters:
         for rows in self._gather(name, self.weights[name]):
             digest.update(rows.astype("<f4", copy=False).data)
 
-    def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
-        """Gather the velocities of all ranks (collective); names as in `standard`, behind MOMENTUM.
+    def gather_velocities(self, *, keep: bool) -> dict[str, Array]:
+        """Gather the velocities of all ranks (collective); names as in `gather_weights`, behind MOMENTUM.
 
         Ranks that do not `keep` them get none, and are spared the way into standard layout.
         """
@@ -139,7 +139,7 @@ class Parameters:
         return self._unpack(self._views(flat), MOMENTUM, keep=keep)
 
     def restore(self, tensors: dict[str, Array]) -> None:
-        """Overwrite weights and velocities with those of `standard` and `standard_velocities`."""
+        """Overwrite weights and velocities with those of `gather_weights` and `gather_velocities`."""
         if self._bucket is None:
             return
         flat = aligned_zeros((self._start + padded_floats(self.described),))

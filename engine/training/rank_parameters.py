@@ -1,7 +1,7 @@
-"""A graph with its parameters on this rank."""
+"""The parameters of all nodes on this rank, in the buckets that are reduced and updated together."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from comm.comm_thread import CommandQueue
@@ -16,8 +16,8 @@ BUCKET_FLOATS = 1 << 16
 members wait for the backward pass of its last."""
 
 
-class Model:
-    """The graph that this rank runs, and the parameters of each node by the node's name.
+class RankParameters:
+    """The parameters of each node of the graph that this rank runs.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Model:
     ):
         self.graph = graph
         described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
-        self.parameters = {name: Parameters(name, {}, None) for name in described}
+        self._of_node = {name: Parameters(name, {}, None) for name in described}
         places = {name: place for place, name in enumerate(described)}
         splits = {node.name: _split(graph, node, grid, queue) for node in graph if node.shards}
         self._buckets: list[Bucket] = []
@@ -52,17 +52,23 @@ class Model:
             self._buckets.append(bucket)
             start = 0
             for name, size in sizes.items():
-                self.parameters[name] = Parameters(name, described[name], bucket, start, splits.get(name))
+                self._of_node[name] = Parameters(name, described[name], bucket, start, splits.get(name))
                 start += size
+
+    def __getitem__(self, node: str) -> Parameters:
+        return self._of_node[node]
+
+    def __iter__(self) -> Iterator[Parameters]:
+        return iter(self._of_node.values())
 
     def wait(self) -> None:
         """Return when all weights are those of the last step."""
-        for parameters in self.parameters.values():
+        for parameters in self._of_node.values():
             parameters.wait()
 
-    def draws(self, seed: int) -> list[Callable[[], None]]:
-        """Return what draws each node's initial weights, the largest first; in any order, on any threads."""
-        largest = sorted(self.parameters.values(), key=lambda parameters: -parameters.floats)
+    def drawing_tasks(self, seed: int) -> list[Callable[[], None]]:
+        """Return a task for each node that draws its initial weights, the largest first; run them anyhow."""
+        largest = sorted(self._of_node.values(), key=lambda parameters: -parameters.floats)
         return [partial(parameters.initialise, seed) for parameters in largest]
 
     def arrays(self) -> list[Array]:
@@ -74,25 +80,25 @@ class Model:
         """Weights, gradients and velocities that this rank holds."""
         return sum(bucket.bytes for bucket in self._buckets)
 
-    def standard(self, *, keep: bool = True) -> dict[str, Array]:
+    def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of all weights in standard layout by name (collective), on ranks that `keep` them."""
         return {
             name: tensor
-            for parameters in self.parameters.values()
-            for name, tensor in parameters.standard(keep=keep).items()
+            for parameters in self._of_node.values()
+            for name, tensor in parameters.gather_weights(keep=keep).items()
         }
 
-    def standard_velocities(self, *, keep: bool) -> dict[str, Array]:
+    def gather_velocities(self, *, keep: bool) -> dict[str, Array]:
         """Gather all velocities in standard layout by name (collective), for ranks that `keep` them."""
         return {
             name: tensor
-            for parameters in self.parameters.values()
-            for name, tensor in parameters.standard_velocities(keep=keep).items()
+            for parameters in self._of_node.values()
+            for name, tensor in parameters.gather_velocities(keep=keep).items()
         }
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights and velocities with those of a checkpoint."""
-        for parameters in self.parameters.values():
+        for parameters in self._of_node.values():
             parameters.restore(tensors)
 
     def weights_sha256(self) -> str:
@@ -101,7 +107,7 @@ class Model:
         Independent of blocking, ranks and plan, so that two runs that agree have the same weights.
         """
         digest = hashlib.sha256()
-        named = {f"{node}.{name}": (p, name) for node, p in self.parameters.items() for name in p.described}
+        named = {f"{node}.{name}": (p, name) for node, p in self._of_node.items() for name in p.described}
         for full_name in sorted(named):
             parameters, name = named[full_name]
             parameters.digest_into(digest, name)

@@ -14,7 +14,8 @@ from bench.places import Place, RunError
 from bench.scaling_cases import Case, Size, sample, steady, train_command
 from bench.scaling_cases import ddp_command as ddp
 from engine.profile.breakdown import combine
-from engine.profile.recorder import FORWARD, Parts
+from engine.profile.recorder import Parts
+from layers.work import FORWARD
 
 SIZE = Size(64, 16, 8)
 GBIT = LinkFigures(one_way_bits_per_s=1e9, both_ways_bits_per_s=1e9, round_trip_s=1e-4)

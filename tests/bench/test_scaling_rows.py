@@ -6,7 +6,8 @@ from bench.places import Place
 from bench.scaling import row, table
 from bench.scaling_cases import Case, Size, steady
 from engine.profile.breakdown import Breakdown, combine
-from engine.profile.recorder import FORWARD, Parts
+from engine.profile.recorder import Parts
+from layers.work import FORWARD
 
 SIZE = Size(batch=32, leaves=8, steps=6)
 

@@ -1,22 +1,31 @@
 """A whole training run on threads as ranks, small enough for unit tests."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from comm.collectives import Collectives
-from comm.comm_thread import CommThread, InlineCommThread
+from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
+from comm.grid import Grid
 from comm.scheduler import BYTES_IN_FLIGHT
-from comm.threads import run_ranks
+from comm.threads import alone, run_ranks
 from comm.tree import Tree
 from engine.config.recipe import Recipe, ScheduleFields
 from engine.data.dataset import Dataset, DataSource, digest
 from engine.graph import Graph
+from engine.graph.passes.convolution import set_convolutions
+from engine.planner.auto import resolve
+from engine.profile.recorder import Recorder
+from engine.profile.timed_layer import timed
+from engine.run.session import run_session
 from engine.run.trainer import Trainer
+from engine.training.rank import RankSettings, build_rank, settings_of
 from engine.training.rank_parameters import BUCKET_FLOATS
+from layers.kernels.threads import Threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +108,42 @@ def train_rank(
     collectives = Collectives(
         world.split(0), tree, chunk_floats=chunk_floats, chunks_in_flight=chunks_in_flight
     )
-    trainer = Trainer(
-        recipe, graph, data, collectives, queue,
-        threads=threads, folder=folder, control=world, bucket_floats=bucket_floats,
-    )  # fmt: skip
+    settings = replace(settings_of(recipe, threads), bucket_floats=bucket_floats)
+    trainer = make_trainer(recipe, settings, graph, data, collectives, queue, control=world, folder=folder)
     if restore is None:
-        trainer.initialise()
+        trainer.rank.initialise(recipe.seed)
     else:
         trainer.restore(*restore)
-    results = trainer.train()
-    weights = trainer.model.standard()
+    results = run_session(trainer)
+    weights = trainer.rank.parameters.gather_weights()
     queue.close()
     return results, weights
+
+
+def make_trainer(
+    recipe: Recipe,
+    settings: RankSettings,
+    graph: Graph,
+    data: DataSource,
+    collectives: Collectives,
+    queue: CommandQueue,
+    *,
+    control: Communicator | None = None,
+    folder: Path | None = None,
+) -> Trainer:
+    """Return one rank's trainer, as `engine.run.launch` makes it."""
+    cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
+    ranks = collectives.communicator.size
+    plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
+    recorder = Recorder()
+    rank = build_rank(
+        graph, settings, plan, Grid.of(collectives, plan.parts), queue,
+        wrap=partial(timed, recorder=recorder),
+    )  # fmt: skip
+    return Trainer(
+        rank, recipe, data, Threads(settings.threads),
+        control=control or alone(), recorder=recorder, folder=folder,
+    )  # fmt: skip
 
 
 def changed(recipe: Recipe = RECIPE, **fields: Any) -> Recipe:

@@ -10,11 +10,12 @@ from comm.threads import run_ranks
 from engine import explain
 from engine.explain import explain_trace, main, read_results
 from engine.profile.breakdown import Breakdown
-from engine.profile.recorder import COMPUTE, DATA, PASSES
+from engine.profile.recorder import COMPUTE, DATA
 from engine.profile.span_sums import steady_steps
 from engine.profile.trace_file import read_trace
 from engine.run.launch import run
 from engine.run.start import new_run
+from layers.work import PASSES
 from tests.engine import json_schema
 from tests.engine.profile.test_trace_file import SCHEMA, crossings
 

@@ -10,8 +10,9 @@ parts of them are whole blocks.
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -23,8 +24,11 @@ from layers.kernels import add
 from layers.kernels.rows import as_channels
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
-from layers.layer import Array, Buffers, Context, Finish, Layer, Scratch, Shape
+from layers.layer import Array, Buffers, Context, Layer, Scratch, Shape
 from layers.layout import blocks
+
+Finish = Callable[[], None]
+"""Waits for the messages of an exchange and completes its result; until then its scratch is in use."""
 
 URGENT = -2
 """Priority: before the loss and all parameters, as the main thread waits for an exchange."""
@@ -32,9 +36,26 @@ URGENT = -2
 _OUT, _IN = "out", "in"
 
 
+@runtime_checkable
+class StartsBackward(Protocol):
+    """An exchange, wrapped or not, as the node sees it that overlaps its backward pass with compute."""
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the exchanged value."""
+
+    def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
+        """Return the working memory of the pieces."""
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+
+    def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        """Start dx asynchronously; return a function that completes it. dy may be reused at once."""
+
+
 @dataclass(frozen=True)
 class Exchange(Layer):
-    """What all changes have in common. Each rank sends, and gets, one piece for each rank of its group.
+    """Change how the ranks of a group hold a value: each rank sends, and gets, one piece for each of them.
 
     Parameters
     ----------
@@ -81,9 +102,14 @@ class Exchange(Layer):
         pieces = Scratch((self.parts, -(-floats // STRIP_FLOATS) * STRIP_FLOATS))
         return {_OUT: pieces, _IN: pieces}
 
+    @final
+    def cost_key(self) -> str:
+        """Return a text with the number of pieces: they decide what the copies cost."""
+        return f"{Layer.cost_key(self)} x{self.parts}"
+
     @abstractmethod
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
-        """Start the job that brings dx."""
+        """Start dx asynchronously; return a function that completes it. dy may be reused at once."""
 
     @final
     def backward_data(self, at: Buffers, run: Context) -> None:

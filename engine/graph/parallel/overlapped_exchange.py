@@ -1,70 +1,90 @@
-"""Exchanges beside compute: what brings a layer's input goes back beside the gradient of its weights."""
+"""Overlap an exchange's backward messages with the weight gradient of the layer that reads its value.
 
-from dataclasses import dataclass, field, replace
-from typing import final
+The two become one node. In its place the step computes the data gradient of the layer first, starts the
+exchange's messages with it, computes the weight gradient while they travel, and only then waits for them.
+"""
 
-from engine.graph import Graph, Node
-from engine.graph.parallel.exchange import Exchange
-from engine.graph.passes.wrapped import unwrapped
-from layers.layer import NO_HALO, Array, Buffers, Context, Finish, Halo, Layer, Parameter, Scratch, Shape
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, final
+
+from engine.graph.graph import Graph, Node
+from engine.graph.parallel.exchange import Exchange, StartsBackward
+from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Scratch, Shape
 from layers.layout import interior, storage_shape
+from layers.wrapped import WrappedLayer, unwrapped
 
 _VALUE, _GRADIENT = "exchanged", "exchanged_gradient"
 
 
-def hide_exchanges(graph: Graph) -> Graph:
-    """Put each exchange and the layer that reads it into one node, where that has weights; after wraps."""
+def overlap_exchanges(graph: Graph) -> Graph:
+    """Merge each exchange with the layer that reads it, where that has weights.
+
+    Layers may be wrapped already: then the exchange and the layer inside each node are watched one by one.
+    """
     exchanges = {node.name: node for node in graph if isinstance(unwrapped(node.layer), Exchange)}
-    hidden: dict[str, Node] = {}
+    merged: set[str] = set()
     nodes: list[Node] = []
     for node in graph:
         before = exchanges.get(node.inputs[0])
-        if before is None or not node.layer.parameters(*graph.input_shapes(node)):
-            nodes.append(node)
-        else:
-            hidden[before.name] = before
-            nodes.append(_merged(before, node))
-    return Graph(graph.input_shape, tuple(node for node in nodes if node.name not in hidden))
+        if before is not None and node.layer.parameters(*graph.input_shapes(node)):
+            merged.add(before.name)
+            node = _merged(before, node)  # noqa: PLW2901
+        nodes.append(node)
+    return Graph(graph.input_shape, tuple(node for node in nodes if node.name not in merged))
+
+
+def layers_of(layer: Layer, at: Buffers) -> Iterator[tuple[Layer, Buffers]]:
+    """Yield a node's layer, or its exchange and the layer behind that, each with its own buffers."""
+    if isinstance(layer, OverlappedExchange):
+        assert isinstance(layer.exchange, Layer)
+        yield layer.exchange, layer.exchange_buffers(at)
+        yield layer.layer, layer.layer_buffers(at)
+    else:
+        yield layer, at
 
 
 def _merged(before: Node, node: Node) -> Node:
-    def behind(layer: Layer) -> "BehindExchange":
-        return BehindExchange(before.layer, layer)
-
-    return replace(
-        node, inputs=before.inputs, layer=behind(node.layer), shards=tuple(map(behind, node.shards))
-    )
+    assert isinstance(before.layer, StartsBackward)
+    overlapped = OverlappedExchange(before.layer, node.layer)
+    shards = tuple(map(overlapped.around, node.shards))
+    return replace(node, inputs=before.inputs, layer=overlapped, shards=shards)
 
 
 @final
 @dataclass(frozen=True)
-class BehindExchange(Layer):
-    """A layer and the exchange that brings its input.
+class OverlappedExchange(WrappedLayer):
+    """An exchange and the layer that reads its value.
 
-    `backward_weights` computes the gradient of the input first, so that its exchange goes beside the gradient
-    of the weights; `backward_data` only waits for it. Nobody else runs between the two, which is why the
-    exchange may keep its pieces in scratch that nodes share.
+    Nobody else runs between the two backward passes, which is why the exchange may keep its pieces in scratch
+    that nodes share.
     """
 
-    exchange: Layer
+    exchange: StartsBackward
     layer: Layer
-    reads_y: bool = field(init=False)
-    _begun: list[Finish] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reads_y", self.layer.reads_y)
+    differs: ClassVar[Mapping[str, Any]] = {"reads_x": False, "in_place": False, "featurewise": False}
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the layer's."""
-        return self.layer.output_shape(self.exchange.output_shape(*inputs))
+    @property
+    def inner(self) -> Layer:
+        """The layer that reads the exchanged value."""
+        return self.layer
 
-    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
-        """Return the layer's."""
-        return self.layer.parameters(self.exchange.output_shape(*inputs))
+    def around(self, layer: Layer) -> Self:
+        """Return another layer behind the same exchange."""
+        return replace(self, layer=layer)
+
+    def inner_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        """Return the shape of the exchanged value."""
+        return (self.exchange.output_shape(*inputs),)
+
+    def halo(self, *inputs: Shape) -> Halo:
+        """Return no halo: the exchange copies its input, and the exchanged value lies in scratch."""
+        return NO_HALO
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
-        """Return what both want, and the value between them with its gradient."""
-        between = self.exchange.output_shape(*inputs)
+        """Return the working memory of both, and the value between them with its gradient."""
+        (between,) = self.inner_shapes(*inputs)
         return {
             _VALUE: Scratch(storage_shape(between, samples, self.layer.halo(between)), kept=True),
             _GRADIENT: Scratch(storage_shape(between, samples, NO_HALO)),
@@ -72,47 +92,39 @@ class BehindExchange(Layer):
             **self.layer.scratch(samples, leaves, threads, between),
         }
 
-    def gradient_halo(self, *inputs: Shape) -> Halo:
-        """Return the layer's."""
-        return self.layer.gradient_halo(self.exchange.output_shape(*inputs))
-
-    def flops(self, *inputs: Shape) -> int:
-        """Return the layer's."""
-        return self.layer.flops(self.exchange.output_shape(*inputs))
-
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
-        self.exchange.forward(self.before(at), run)
-        self.layer.forward(self._behind(at), run)
+        self.exchange.forward(self.exchange_buffers(at), run)
+        self.layer.forward(self.layer_buffers(at), run)
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
-        """Write the gradients, and start what `backward_data` waits for."""
-        behind = self._behind(at)
+        """Compute the data gradient, start its messages, then write the gradients of the weights."""
+        inside = self.layer_buffers(at)
         if at.dx:
-            self.layer.backward_data_first(behind, run)
-            self._begun.append(self.exchange.begin_backward_data(self.before(at), run))
-        self.layer.backward_weights(behind, run)
+            self.layer.backward_data(inside, run)
+            at.finish_backward_data = self.exchange.begin_backward_data(self.exchange_buffers(at), run)
+        self.layer.backward_weights(inside, run)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
-        self._begun.pop()()
+        """Wait for the messages and write dx."""
+        assert at.finish_backward_data is not None
+        at.finish_backward_data()
+        at.finish_backward_data = None
 
-    def before(self, at: Buffers) -> Buffers:
-        """Return what the exchange reads and writes."""
+    def exchange_buffers(self, at: Buffers) -> Buffers:
+        """Return the buffers of the exchange alone."""
         value, gradient = self._between(at)
         return replace(at, y=(value,), dy=(gradient,))
 
-    def _behind(self, at: Buffers) -> Buffers:
-        """Return what the layer reads and writes."""
+    def layer_buffers(self, at: Buffers) -> Buffers:
+        """Return the buffers of the layer behind the exchange."""
         value, gradient = self._between(at)
-        shapes = (self._shape(at),)
-        return replace(at, shapes=shapes, x=(value,), dx=(gradient,) if at.dx else ())
+        dx = (gradient,) if at.dx else ()
+        return replace(at, shapes=self.inner_shapes(*at.shapes), x=(value,), dx=dx, data_first=bool(at.dx))
 
     def _between(self, at: Buffers) -> tuple[Array, Array]:
-        shape = self._shape(at)
+        """Return the views of the exchanged value and of its gradient."""
+        (shape,) = self.inner_shapes(*at.shapes)
         value: Array = at.scratch[_VALUE].view("float32")
         gradient: Array = at.scratch[_GRADIENT].view("float32")
         return interior(value, shape, self.layer.halo(shape)), gradient
-
-    def _shape(self, at: Buffers) -> Shape:
-        return self.exchange.output_shape(*at.shapes)

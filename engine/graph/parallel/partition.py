@@ -51,7 +51,7 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
             shards = node.layer.shard(grid.parts)
             width = shards[0].output_shape(*graph.input_shapes(node))[0]
             needed, makes = Sharding.WHOLE, _Held(Sharding.FEATURE, width)
-        elif node.layer.featurewise and all(held[v].sharding is Sharding.FEATURE for v in node.inputs):
+        elif _follows(graph, node) and all(held[v].sharding is Sharding.FEATURE for v in node.inputs):
             needed, makes = Sharding.FEATURE, held[node.inputs[0]]
         many = len(node.inputs) > 1
         inputs = tuple(
@@ -71,6 +71,11 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
         held |= dict.fromkeys(node.outputs, makes)
     bring(graph.output, Sharding.BATCH, "loss")
     return Graph(graph.input_shape, tuple(nodes))
+
+
+def _follows(graph: Graph, node: Node) -> bool:
+    """Say whether a layer may compute a part of the features; state is kept whole on every rank."""
+    return node.layer.featurewise and not node.layer.state(*graph.input_shapes(node))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Plan:
     def check(self, graph: Graph, ranks: int) -> None:
         """Raise UserError where the plan does not fit the graph or the number of ranks."""
         layers = {node.name: node.layer for node in graph}
+        stateful = {node.name for node in graph if node.layer.state(*graph.input_shapes(node))}
         able = [name for name, layer in layers.items() if is_able(layer)]
         for name in (*self.split, *self.whole):
             if name not in layers:
@@ -68,6 +69,8 @@ class Plan:
             try:
                 check_parts(ranks, parts)
                 layers[name].shard(parts)
+                if name in stateful:
+                    raise ValueError("its layer has state, which cannot be split")
             except ValueError as error:
                 raise UserError(f"plan: {name}={parts}: {error}") from error
 

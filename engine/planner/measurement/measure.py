@@ -19,10 +19,10 @@ from engine.planner.cluster import Channel, Cluster, Kernel, Machine, Network, S
 from engine.planner.design import Design
 from engine.planner.measurement.pings import Pings, ping
 from engine.planner.measurement.rehearsal import KINDS, Rehearsal, Times, merged
-from engine.profile.recorder import PASSES
 from engine.training.optimizer import SGD
 from layers.kernels import relu
 from layers.kernels.threads import Threads
+from layers.work import PASSES
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ them who reads the next minibatch.
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NoReturn, final
 
 from comm.comm_thread import CommandQueue, Request
@@ -17,22 +17,16 @@ from comm.steps import Steps
 from engine.data.loader import Loader
 from engine.data.readers.synthetic import Synthetic
 from engine.data.sampler import Sampler
-from engine.graph import Node
-from engine.graph.passes.wrapped import unwrapped
-from engine.host.aligned_arrays import blocks, touch
-from engine.host.unpinned import run_anywhere
+from engine.graph.parallel.overlapped_exchange import layers_of
 from engine.planner.costs import load_problem, loss_problem, problem
-from engine.planner.design import Design
-from engine.planner.simulation.program import Members, assemble_rank
-from engine.profile.recorder import BACKWARD_WEIGHTS, FORWARD, PASS, Recorder, Span
-from engine.profile.timed_layer import time_layers
-from engine.training.loss import Loss
-from engine.training.memory import Memory
-from engine.training.rank_parameters import Model
+from engine.planner.design import Design, Members, build_rank_of
+from engine.profile.recorder import PASS, Recorder, Span
+from engine.profile.timed_layer import TimedLayer, timed
 from engine.training.step import train_step
 from layers.kernels.threads import Threads
-from layers.layer import Array, Context
-from layers.linear import Linear
+from layers.layer import Array, Buffers, Context
+from layers.work import BACKWARD_WEIGHTS, FORWARD
+from layers.wrapped import unwrapped
 
 WARM_STEPS, LEAST_STEPS = 2, 3
 _SEED, _EPOCH_STEPS = 1, 4
@@ -82,36 +76,38 @@ class Rehearsal:
 
     def __init__(self, design: Design, rank: int, cores: tuple[int, ...] | None = None):
         self._design, self._cores = design, cores
-        self._recorder, queue = Recorder(keep=True), _Idle()
+        self._recorder = Recorder(keep=True)
         parts = design.plan.parts
         group, part = divmod(rank, parts)
         members = Members(
-            _Alone(rank, design.ranks), _Alone(part, parts), _Alone(group, design.ranks // parts)
+            _Absent(rank, design.ranks), _Absent(part, parts), _Absent(group, design.ranks // parts)
         )
-        graph, grid = assemble_rank(design, members, queue)
-        graph = time_layers(graph, self._recorder)
-        self._nodes = {node.name: node for node in graph}
-        self._model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
-        self._memory = Memory(self._model, design.batch, grid, design.threads)
-        self._loss = Loss(self._memory, design.batch, grid.world, queue)
+        self._rank = build_rank_of(
+            design, members, _EndsAtOnce(), wrap=partial(timed, recorder=self._recorder)
+        )
+        self._timed: dict[str, tuple[TimedLayer, Buffers]] = {}
+        for node in self._rank.graph:
+            for layer, at in layers_of(node.layer, self._rank.memory[node.name]):
+                assert isinstance(layer, TimedLayer)
+                self._timed[layer.node] = layer, at
 
     def problems(self) -> set[Problem]:
-        """Return what a step would measure."""
-        return {self._problem(node) for node in self._nodes.values()}
+        """Return the problems that a step measures."""
+        return {self._problem(name) for name in self._timed}
 
     def measure(self, *, seconds: float) -> Times:
-        """Take steps for so long, a few at least, and return what they took."""
-        graph, times = self._model.graph, Times()
+        """Take steps for some time, a few at least, and return what they took."""
+        rank, graph, times = self._rank, self._rank.graph, Times()
         sampler = Sampler(_EPOCH_STEPS * self._design.batch, self._design.batch, _SEED)
         (classes,) = graph.output_shape
         data = Synthetic.make(graph.input_shape, classes=classes, length=sampler.length, seed=_SEED)
-        shares = (minibatch.rows(self._memory.mine) for minibatch in sampler.training(0))
+        shares = (minibatch.rows(rank.memory.mine) for minibatch in sampler.training(0))
         with (
             closing(Threads(self._design.threads, self._cores)) as threads,
             Loader(data, shares) as batches,
         ):
             run = Context(threads)
-            self._initialise()
+            rank.initialise(_SEED)  # memory that nobody has touched is one page of zeros
             for _ in range(WARM_STEPS):
                 self._step(batches, run, Times())
             deadline = time.perf_counter() + seconds
@@ -119,22 +115,12 @@ class Rehearsal:
                 self._step(batches, run, times)
         return times
 
-    def _initialise(self) -> None:
-        """Draw weights, and touch the rest: memory that nobody has touched is one page of zeros."""
-        with ThreadPoolExecutor(self._design.threads, initializer=run_anywhere) as pool:
-            done = [pool.submit(draw) for draw in self._model.draws(_SEED)]
-            arrays = (*self._memory.arrays(), *self._model.arrays())
-            done += [pool.submit(touch, block) for block in blocks(arrays, 1 << 26)]
-            for each in done:
-                each.result()
-
     def _step(self, batches: Loader, run: Context, times: Times) -> None:
         self._recorder.spans.clear()
         begin = time.perf_counter()
         batch = next(iter(batches))
         start = time.perf_counter()
-        train_step(self._model, self._memory, batch, self._loss, run, _leave)
-        self._loss.wait()
+        train_step(self._rank, batch, run, _update_nothing)
         wall = time.perf_counter() - begin
         spans = self._recorder.spans
         forward = [span for span in spans if span.attributes[PASS] == FORWARD]
@@ -142,27 +128,28 @@ class Rehearsal:
         losing = spans[len(forward)].start - forward[-1].end
         for span in spans:
             self._note(span, times)
-        graph, samples, threads = self._model.graph, len(batch.x), self._design.threads
+        graph, samples, threads = self._rank.graph, len(batch.x), self._design.threads
         times.note((load_problem(graph.input_shape), samples, threads), FORWARD, loading)
         times.note((loss_problem(graph.output_shape[0]), samples, threads), FORWARD, losing)
         times.rest.append(wall - loading - losing - sum(span.end - span.start for span in spans))
 
     def _note(self, span: Span, times: Times) -> None:
-        node, direction = self._nodes[str(span.attributes["layer"])], str(span.attributes[PASS])
-        seconds, key = span.end - span.start, self._problem(node)
+        name, direction = str(span.attributes["layer"]), str(span.attributes[PASS])
+        seconds, key = span.end - span.start, self._problem(name)
         times.note(key, direction, seconds)
-        flop = node.layer.flops(*self._memory[node.name].shapes) * key[1]
-        if flop:
+        layer, at = self._timed[name]
+        extents = layer.extents(*at.shapes)
+        if extents is not None:
             kind = CONVOLUTION
-            if isinstance(unwrapped(node.layer), Linear):
+            if extents.is_fully_connected:
                 kind = FULLY_CONNECTED
             elif direction == BACKWARD_WEIGHTS:
                 kind = WEIGHT_GRADIENT
-            times.work.setdefault(kind, []).append((flop, seconds * key[2]))
+            times.work.setdefault(kind, []).append((key[1] * extents.flops, seconds * key[2]))
 
-    def _problem(self, node: Node) -> Problem:
-        at = self._memory[node.name]
-        return problem(unwrapped(node.layer), at.shapes), len(at.samples), self._design.threads
+    def _problem(self, name: str) -> Problem:
+        layer, at = self._timed[name]
+        return problem(unwrapped(layer), at.shapes), len(at.samples), self._design.threads
 
 
 def merged(many: Sequence[Times]) -> Times:
@@ -178,12 +165,12 @@ def merged(many: Sequence[Times]) -> Times:
     return total
 
 
-def _leave(_weights: Array, _gradients: Array, _velocity: Array) -> None:
-    """Update nothing."""
+def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array) -> None:
+    """Leave the weights as they are."""
 
 
 @final
-class _Idle(CommandQueue):
+class _EndsAtOnce(CommandQueue):
     """Takes jobs, and says at once that they have ended."""
 
     def submit(
@@ -198,7 +185,7 @@ class _Idle(CommandQueue):
 
 
 @final
-class _Alone(Communicator):
+class _Absent(Communicator):
     """A rank among others that are not there."""
 
     def __init__(self, rank: int, size: int):

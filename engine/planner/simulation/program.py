@@ -5,38 +5,28 @@ nobody touches; the passes of layers say what they cost, and jobs are kept inste
 the engine's, not a copy of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
-from comm.communicator import Communicator
-from comm.grid import Grid
 from comm.steps import Steps
-from comm.tree import Tree
-from engine.config.recipe import Recipe
 from engine.data.loader import Batch
-from engine.graph import Graph, Node
-from engine.graph.parallel.exchange import Exchange
-from engine.graph.parallel.overlapped_exchange import hide_exchanges
-from engine.graph.passes.wrapped import WrappedLayer
-from engine.models import MODELS
+from engine.graph import Node
+from engine.graph.parallel.exchange import Exchange, Finish, StartsBackward
 from engine.planner.costs import Costs
-from engine.planner.design import Design
-from engine.profile.recorder import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
-from engine.training.all_passes import assemble
+from engine.planner.design import Design, Members, build_rank_of
 from engine.training.bucket import Update
-from engine.training.loss import Loss
-from engine.training.memory import Memory
-from engine.training.rank_parameters import Model
 from engine.training.step import train_step
 from layers.kernels.threads import Threads
-from layers.layer import Array, Buffers, Context, Finish
+from layers.layer import Array, Buffers, Context, Layer
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
+from layers.wrapped import WatchedLayer
 
 INPUT_NODE, LOSS_NODE, LOOP_NODE = "input", "loss", "loop"
 """Names of what a step computes outside all layers."""
@@ -49,7 +39,7 @@ class Compute:
     seconds: float
     node: str
     direction: str = ""
-    """One of `engine.profile.recorder.PASSES`; empty for what belongs to no layer."""
+    """One of `layers.work.PASSES`; empty for what belongs to no layer."""
 
 
 @dataclass(frozen=True)
@@ -80,34 +70,8 @@ class EndStep:
 Operation = Compute | Submit | Wait | EndStep
 
 
-@dataclass(frozen=True)
-class Members:
-    """The communicators of one rank: all ranks, its model group and its data group."""
-
-    world: Communicator
-    model: Communicator
-    data: Communicator
-
-
-def assemble_rank(design: Design, members: Members, queue: CommandQueue) -> tuple[Graph, Grid]:
-    """Return the graph that a rank of a design point runs, and its place among the others.
-
-    Raises
-    ------
-    UserError, ValueError
-        See `record`.
-    """
-    network = MODELS[design.model]()
-    design.plan.check(network, design.ranks)
-    tree = Tree.of(design.ranks, design.leaves)
-    world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
-    grid = Grid.joined(world, members.model, members.data)
-    recipe = Recipe(conv=design.conv, fuse=design.fuse)
-    return assemble(network, recipe, design.plan, grid, queue), grid
-
-
 def record(design: Design, costs: Costs, members: Members, update: Update, *, steps: int) -> list[Operation]:
-    """Return what a rank of a design point does in so many steps.
+    """Return the operations of one rank of a design point in some steps.
 
     Parameters
     ----------
@@ -120,27 +84,21 @@ def record(design: Design, costs: Costs, members: Members, update: Update, *, st
         A plan that the network or the number of ranks does not allow, or more ranks than leaves.
     """
     operations: list[Operation] = []
-    queue = _Notes(operations)
-    graph, grid = assemble_rank(design, members, queue)
-    graph = hide_exchanges(_price(graph, costs, operations))
-    model = Model(graph, grid, queue, bucket_floats=design.bucket_floats)
-    memory = _PricedMemory(model, design.batch, grid, design.threads)
-    memory.price = lambda samples: operations.append(
-        Compute(costs.load(samples, graph.input_shape), INPUT_NODE)
+    rank = build_rank_of(
+        design,
+        members,
+        _Notes(operations),
+        wrap=partial(_priced, costs=costs, operations=operations),
+        criterion=_PricedCriterion(costs, operations),
+        copy_in=partial(_price_load, costs, operations),
     )
-    loss = _PricedLoss(memory, design.batch, grid.world, queue)
-    loss.price = lambda samples: operations.append(
-        Compute(costs.loss(samples, graph.output_shape[0]), LOSS_NODE)
-    )
-    samples = memory.mine.stop - memory.mine.start
-    batch = Batch(
-        np.zeros((samples, 0), np.float32), np.zeros(samples, np.int32), np.zeros(samples, np.int64), epoch=0
-    )
+    samples = rank.memory.mine.stop - rank.memory.mine.start
+    x = np.broadcast_to(np.float32(0), (samples, *rank.graph.input_shape))  # nobody reads it
+    batch = Batch(x, np.zeros(samples, np.int32), np.zeros(samples, np.int64), epoch=0)
     with closing(Threads(1)) as threads:
         run = Context(threads)
         for number in range(1, steps + 1):
-            train_step(model, memory, batch, loss, run, update)
-            loss.wait()
+            train_step(rank, batch, run, update)
             operations += [Compute(costs.cluster.software.step_s, LOOP_NODE), EndStep(number)]
     return operations
 
@@ -178,45 +136,42 @@ class _Notes(CommandQueue):
         """Return at once: nothing runs."""
 
 
-@final
-class _PricedMemory(Memory):
-    """Memory into which no minibatch is copied."""
-
-    price: Callable[[int], None]
-
-    def load(self, x: Array, threads: Threads) -> None:
-        self.price(len(x))
+def _price_load(costs: Costs, operations: list[Operation], _threads: Threads, x: Array, _into: Array) -> None:
+    """Take down the copy of a minibatch into the graph's input."""
+    operations.append(Compute(costs.load(len(x), x.shape[1:]), INPUT_NODE))
 
 
 @final
-class _PricedLoss(Loss):
-    """A loss of nothing, gathered as ever."""
+@dataclass(frozen=True)
+class _PricedCriterion:
+    """A loss that is taken down instead of computed."""
 
-    price: Callable[[int], None]
+    costs: Costs
+    operations: list[Operation]
 
-    def backward(self, memory: Memory, labels: NDArray[np.int32], run: Context) -> None:
-        self.price(len(labels))
+    def forward_backward(
+        self,
+        threads: Threads,
+        logits: Array,
+        labels: NDArray[np.int32],
+        classes: int,
+        scale: float,
+        gradient: Array,
+        losses: NDArray[np.float64],
+        correct: NDArray[np.uint8],
+    ) -> None:
+        """Take down the loss of the labels' samples."""
+        self.operations.append(Compute(self.costs.loss(len(labels), classes), LOSS_NODE))
 
 
-def _price(graph: Graph, costs: Costs, operations: list[Operation]) -> Graph:
-    """Return the graph with layers that take down what they would cost; an exchange submits its job too."""
-
-    def priced(node: Node) -> Node:
-        kind = _PricedExchange if isinstance(node.layer, Exchange) else _PricedLayer
-        return Node(
-            node.name,
-            kind(node.layer, node.name, costs=costs, operations=operations),
-            node.inputs,
-            node.held,
-            node.first,
-            node.shards,
-        )
-
-    return Graph(graph.input_shape, tuple(priced(node) for node in graph))
+def _priced(node: Node, *, costs: Costs, operations: list[Operation]) -> Layer:
+    """Return a node's layer with passes that are taken down; an exchange submits its job too."""
+    kind = _PricedExchange if isinstance(node.layer, Exchange) else _PricedLayer
+    return kind(node.layer, node.name, costs=costs, operations=operations)
 
 
 @dataclass(frozen=True)
-class _PricedLayer(WrappedLayer):
+class _PricedLayer(WatchedLayer):
     """A layer whose passes take no time here, and say how much they would elsewhere."""
 
     costs: Costs = field(repr=False, compare=False)
@@ -232,14 +187,17 @@ class _PricedLayer(WrappedLayer):
     def backward_data(self, at: Buffers, run: Context) -> None:
         self._note(BACKWARD_DATA, at)
 
-    def backward_data_first(self, at: Buffers, run: Context) -> None:
-        self._note(BACKWARD_DATA, at)
+    def update_state(
+        self, state: dict[str, Array], leaf_values: Mapping[str, NDArray[np.float64]], step: int
+    ) -> None:
+        """Leave the state as it is: no forward pass has run."""
 
     def _note(self, direction: str, at: Buffers) -> None:
         passes = self.costs.passes(self.layer, at.shapes, len(at.samples))
         self.operations.append(Compute(getattr(passes, direction), self.node, direction))
 
 
+@final
 @dataclass(frozen=True)
 class _PricedExchange(_PricedLayer):
     """An exchange: what it copies costs something, and then its job goes its way."""
@@ -252,5 +210,6 @@ class _PricedExchange(_PricedLayer):
         self.begin_backward_data(at, run)()
 
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
+        assert isinstance(self.layer, StartsBackward)
         self._note(BACKWARD_DATA, at)
         return self.layer.begin_backward_data(at, run)

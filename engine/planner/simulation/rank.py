@@ -8,13 +8,12 @@ from typing import Any, final
 from comm.scheduler import STALL_S, Scheduler
 from comm.steps import Steps
 from engine.planner.costs import Costs
-from engine.planner.design import Design
+from engine.planner.design import Design, Members
 from engine.planner.simulation.events import Cores
 from engine.planner.simulation.messages import Medium, SimulatedCommunicator
 from engine.planner.simulation.program import (
     Compute,
     EndStep,
-    Members,
     Operation,
     Submit,
     Ticket,

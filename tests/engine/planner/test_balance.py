@@ -6,11 +6,11 @@ import pytest
 
 from engine.models import MODELS
 from engine.planner import balance
-from engine.planner.balance import Extents, extents
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.linear import Linear
 from layers.relu import ReLU
+from layers.work import Extents
 
 CONV = Extents(ifm=48, ofm=96, kh=5, kw=3, oh=24, ow=20, ih=28, iw=22)
 FULLY_CONNECTED = Extents(ifm=4096, ofm=1000)
@@ -131,16 +131,16 @@ def test_extents_are_those_of_the_layer():
     shape = (48, 28, 22)
     conv = Conv2d(96, (5, 3))
     want = Extents(48, 96, 5, 3, 24, 20, 28, 22)
-    assert extents(conv, (shape,)) == want
-    assert extents(Conv2dReLU(conv), (shape,)) == want
-    assert extents(Conv2dReLUPool(conv), (shape,)) == want
-    assert extents(Linear(7), ((5,),)) == Extents(5, 7)
-    assert extents(ReLU(), (shape,)) is None
+    assert conv.extents(shape) == want
+    assert Conv2dReLU(conv).extents(shape) == want
+    assert Conv2dReLUPool(conv).extents(shape) == want
+    assert Linear(7).extents((5,)) == Extents(5, 7)
+    assert ReLU().extents(shape) is None
 
 
 @pytest.mark.parametrize(("model", "gflop"), [("vgg_a", 45.7), ("overfeat_fast", 16.8), ("cd_dnn", 0.271)])
 def test_training_flop_of_the_networks_are_the_papers(model, gflop):
     graph = MODELS[model]()
-    found = (extents(node.layer, graph.input_shapes(node)) for node in graph)
+    found = (node.layer.extents(*graph.input_shapes(node)) for node in graph)
     total = sum(balance.computation(each, 1) for each in found if each is not None)
     assert total / 1e9 == pytest.approx(gflop, rel=2e-3)

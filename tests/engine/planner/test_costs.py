@@ -4,12 +4,13 @@ from dataclasses import astuple, replace
 
 import pytest
 
+from engine.graph import Graph
 from engine.models import MODELS
-from engine.planner.balance import computation, extents
+from engine.planner.balance import computation
 from engine.planner.cluster import Cluster, Kernel, Machine, read_cluster
 from engine.planner.costs import Costs, load_problem, loss_problem, problem
 from engine.profile.recorder import Recorder
-from engine.profile.timed_layer import time_layers
+from engine.profile.timed_layer import timed
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.linear import Linear
@@ -84,16 +85,18 @@ def test_a_problem_does_not_know_names_or_initial_weights():
 
 def test_a_layer_that_is_timed_costs_what_the_layer_does():
     graph = MODELS["digits"]()
-    timed = time_layers(graph, Recorder())
+    recorder = Recorder()
+    nodes = tuple(replace(node, layer=timed(node, recorder)) for node in graph)
+    wrapped = Graph(graph.input_shape, nodes)
     costs = Costs(machine(), threads=8)
-    for plain, wrapped in zip(graph, timed, strict=True):
+    for plain, watched in zip(graph, wrapped, strict=True):
         inputs = graph.input_shapes(plain)
-        assert costs.passes(wrapped.layer, inputs, 4) == costs.passes(plain.layer, inputs, 4)
+        assert costs.passes(watched.layer, inputs, 4) == costs.passes(plain.layer, inputs, 4)
 
 
 def test_large_layers_run_at_their_share_of_the_peak():
     found, third = Costs(machine(), threads=8).passes(CONV, IMAGE, 64), 2 * 64 * 64 * 32 * 9 * 400
-    assert computation(extents(CONV, IMAGE), 64) == 3 * third
+    assert computation(CONV.extents(*IMAGE), 64) == 3 * third
     assert found.forward == pytest.approx(third / 0.5e12)
     assert found.backward_weights == pytest.approx(third / 0.25e12)
     assert found.backward_data == found.forward

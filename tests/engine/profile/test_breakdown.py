@@ -3,7 +3,8 @@
 import pytest
 
 from engine.profile.breakdown import Breakdown, combine
-from engine.profile.recorder import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, UPDATE, Parts
+from engine.profile.recorder import UPDATE, Parts
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 
 def parts(compute: float = 1.0, steps: int = 2, **waits: float) -> Parts:

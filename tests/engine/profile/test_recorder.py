@@ -6,16 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.profile import recorder as trace
-from engine.profile.recorder import (
-    COMMUNICATION,
-    COMPUTE,
-    FORWARD,
-    UPDATE,
-    WAITS,
-    Parts,
-    Recorder,
-    warm_steps,
-)
+from engine.profile.recorder import COMMUNICATION, COMPUTE, UPDATE, WAITS, Parts, Recorder, warm_steps
+from layers.work import FORWARD
 
 
 @dataclass

@@ -8,8 +8,10 @@ from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.data.dataset import DataSource
 from engine.run import communication_cost
+from engine.run.session import run_session
 from engine.run.trainer import Trainer
-from tests.engine.cluster import Samples, changed
+from engine.training.rank import settings_of
+from tests.engine.cluster import Samples, changed, make_trainer
 from tests.engine.graphs import GRAPHS
 
 STEP_JOBS = ("gather loss", "reduce conv1..fc3", "update conv1..fc3")
@@ -29,13 +31,15 @@ def measured(ranks: int, run_seconds: float):
 
         queue = CommThread(on_span=note)
         collectives = Collectives(world.split(0), Tree.of(ranks, 8))
-        trainer = Trainer(changed(), graph, data, collectives, queue, threads=1)
-        trainer.initialise()
-        trainer.train()
+        recipe = changed()
+        trainer = make_trainer(recipe, settings_of(recipe, 1), graph, data, collectives, queue)
+        trainer.rank.initialise(recipe.seed)
+        run_session(trainer)
         before = state(trainer)
         jobs.clear()
-        parts = trainer.model, trainer.memory, trainer.loss, trainer.context
-        seconds = communication_cost.communication_alone(*parts, world, run_seconds=run_seconds)
+        seconds = communication_cost.communication_alone(
+            trainer.rank, trainer.context, world, run_seconds=run_seconds
+        )
         counted = tuple(jobs.count(job) for job in STEP_JOBS)
         after = state(trainer)
         queue.close()
@@ -45,7 +49,8 @@ def measured(ranks: int, run_seconds: float):
 
 
 def state(trainer: Trainer) -> dict[str, np.ndarray]:
-    return trainer.model.standard() | trainer.model.standard_velocities(keep=True)
+    parameters = trainer.rank.parameters
+    return parameters.gather_weights() | parameters.gather_velocities(keep=True)
 
 
 def test_weights_and_velocities_stay_the_same_bits():

@@ -10,11 +10,12 @@ import pytest
 from comm.threads import alone, run_ranks
 from engine.config.errors import UserError
 from engine.host import affinity
-from engine.run import checkpoint, trainer
+from engine.run import checkpoint, results
 from engine.run.checkpoint import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import common, prepare
 from engine.run.start import new_run, resumed_run
+from engine.training import rank
 from tests.engine.data.files import random_bytes, write_image
 
 SHORT = {"epochs": 0, "steps": 2, "threads": 1, "checkpoint_steps": 1, "schedule.kind": "constant"}
@@ -258,11 +259,11 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_2(tmp_path
 
 
 def test_more_memory_than_there_is_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
-    class Greedy(trainer.Memory):
-        def __init__(self, *arguments):
+    class Greedy(rank.Memory):
+        def __init__(self, *arguments, **named):
             np.empty(1 << 62, np.uint8)
 
-    monkeypatch.setattr(trainer, "Memory", Greedy)
+    monkeypatch.setattr(rank, "Memory", Greedy)
     with pytest.raises(SystemExit) as end:
         trained(tmp_path)
     assert end.value.code == 2
@@ -296,7 +297,7 @@ def test_an_unreadable_test_image_costs_no_training(tmp_path, capsys):
 
 def test_a_cold_cache_is_said_before_the_wait(tmp_path, monkeypatch, capsys):
     for cold in (False, True):
-        monkeypatch.setattr(trainer, "cache_is_cold", lambda cold=cold: cold)
+        monkeypatch.setattr(results, "cache_is_cold", lambda cold=cold: cold)
         trained(tmp_path / str(cold))
         assert ("compiling kernels (first run on this machine)" in capsys.readouterr().err) == cold
 

@@ -9,12 +9,12 @@ from comm.threads import alone
 from comm.tree import Tree
 from engine.data.loader import Batch
 from engine.graph import Graph, GraphBuilder
-from engine.graph.passes.fork import insert_forks
+from engine.graph.parallel.plan import Plan
 from engine.host.aligned_arrays import aligned_zeros
-from engine.training.loss import Loss
 from engine.training.memory import Memory
 from engine.training.optimizer import SGD
-from engine.training.rank_parameters import Model
+from engine.training.rank import Rank, RankSettings, build_rank
+from engine.training.rank_parameters import RankParameters
 from engine.training.step import train_step
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
@@ -27,9 +27,13 @@ from tests.engine.cluster import Samples
 from tests.engine.graphs import branches, residual
 
 
-def plan(graph: Graph) -> Memory:
+def rank_of(graph: Graph) -> Rank:
     grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
-    return Memory(Model(insert_forks(graph), grid, InlineCommThread()), 8, grid, 1)
+    return build_rank(graph, RankSettings(8, 1, fuse=False), Plan(), grid, InlineCommThread())
+
+
+def plan(graph: Graph) -> Memory:
+    return rank_of(graph).memory
 
 
 def test_relu_writes_over_the_output_of_a_convolution():
@@ -90,18 +94,14 @@ def beside_rows(array: np.ndarray) -> np.ndarray:
 
 def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps():
     graph = residual()
-    collectives, queue = Collectives(alone(), Tree.of(1, 4)), InlineCommThread()
-    grid = Grid.of(collectives, 1)
-    model = Model(insert_forks(graph), grid, queue)
-    for draw in model.draws(1):
-        draw()
-    memory = Memory(model, 8, grid, 1)
-    loss, run = Loss(memory, 8, collectives, queue), Context(Threads(1))
+    rank, run = rank_of(graph), Context(Threads(1))
+    rank.initialise(1)
+    memory = rank.memory
     samples = Samples.draw(graph.input_shape, graph.output_shape[0], 8)
     batch = Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0)
     for step in range(3):
         if step:
-            train_step(model, memory, batch, loss, run, lambda *strip: SGD().update(*strip, 0.1))
+            train_step(rank, batch, run, lambda *strip: SGD().update(*strip, 0.1))
         for name in ("conv2", "conv3"):
             at = memory[name]
             for image in (at.x[0], at.dy[0]):
@@ -118,21 +118,20 @@ def test_initial_weights_do_not_depend_on_the_order_in_which_nodes_are_drawn():
     models = []
     for reverse in (False, True):
         grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
-        model = Model(residual(), grid, InlineCommThread())
-        draws = model.draws(1)
-        for draw in reversed(draws) if reverse else draws:
+        parameters = RankParameters(residual(), grid, InlineCommThread())
+        tasks = parameters.drawing_tasks(1)
+        for draw in reversed(tasks) if reverse else tasks:
             draw()
-        models.append(model.standard())
+        models.append(parameters.gather_weights())
     first, second = models
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert any(array.any() for array in first.values())
 
 
 def test_memory_to_be_touched_is_all_but_the_weights():
-    grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
-    model = Model(insert_forks(residual()), grid, InlineCommThread())
-    arrays = [*model.arrays(), *Memory(model, 8, grid, 1).arrays()]
-    for parameters in model.parameters.values():
+    rank = rank_of(residual())
+    arrays = [*rank.parameters.arrays(), *rank.memory.arrays()]
+    for parameters in rank.parameters:
         for name, weights in parameters.weights.items():
             assert not any(np.shares_memory(weights, array) for array in arrays)
             assert any(np.shares_memory(parameters.gradients[name], array) for array in arrays)

@@ -8,26 +8,26 @@ from comm.grid import Grid
 from comm.threads import alone
 from comm.tree import Tree
 from engine.graph import GraphBuilder
-from engine.training.rank_parameters import Model
+from engine.training.rank_parameters import RankParameters
 from layers.linear import Linear
 from layers.relu import ReLU
 
 
-def model(bucket_floats: int, queue: InlineCommThread) -> Model:
+def model(bucket_floats: int, queue: InlineCommThread) -> RankParameters:
     """Return nodes of 96, 320, 1088 and 64 floats or a little more, as padding goes; only fc3 is large."""
     net = GraphBuilder((2,))
     for number, width in enumerate((16, 16, 64, 1), start=1):
         net.add(f"fc{number}", Linear(width))
         net.add(f"relu{number}", ReLU())
     grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
-    return Model(net.graph(), grid, queue, bucket_floats=bucket_floats)
+    return RankParameters(net.graph(), grid, queue, bucket_floats=bucket_floats)
 
 
 def jobs(bucket_floats: int) -> list[str]:
     """Return the names of the jobs of a backward pass, in their order."""
     queue = InlineCommThread()
-    parameters = model(bucket_floats, queue).parameters
-    for node in reversed(parameters.values()):
+    parameters = model(bucket_floats, queue)
+    for node in reversed(list(parameters)):
         node.submit_reduce()
         node.submit_update(lambda *_: None)
     return list(queue.blocked_by_name)
@@ -44,7 +44,7 @@ def test_small_neighbours_share_a_bucket_whose_jobs_start_with_the_last_of_them(
 
 
 def test_members_of_a_bucket_lie_side_by_side_on_cache_lines() -> None:
-    small = model(1 << 20, InlineCommThread()).parameters
+    small = model(1 << 20, InlineCommThread())
     first, second = small["fc1"].weights, small["fc2"].weights
     ends = [array.ctypes.data + array.nbytes for array in first.values()]
     starts = [array.ctypes.data for array in second.values()]
@@ -57,6 +57,6 @@ def test_the_jobs_of_what_the_forward_pass_needs_first_go_first() -> None:
     queue = InlineCommThread(
         on_span=lambda name, _start, _end, about: priorities.update({name: about["priority"]})
     )
-    for node in reversed(model(1000, queue).parameters.values()):
+    for node in reversed(list(model(1000, queue))):
         node.submit_reduce()
     assert priorities == {"reduce fc4": 6, "reduce fc3": 4, "reduce fc1..fc2": 0}

@@ -1,6 +1,6 @@
 """An exchange in front of a layer with weights: one node, whose gradients and messages go side by side."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -12,32 +12,26 @@ from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.data.loader import Batch
 from engine.graph import Graph
-from engine.graph.parallel.overlapped_exchange import BehindExchange, hide_exchanges
+from engine.graph.parallel.exchange import Exchange
+from engine.graph.parallel.overlapped_exchange import OverlappedExchange, overlap_exchanges
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
-from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fork import insert_forks
-from engine.graph.passes.fusion import fuse
-from engine.graph.passes.wrapped import WrappedLayer
-from engine.training.loss import Loss
-from engine.training.memory import Memory
-from engine.training.rank_parameters import Model
+from engine.training.rank import RankSettings, build_rank
 from engine.training.step import train_step
 from layers.kernels.threads import Threads
 from layers.layer import Context
+from layers.wrapped import WatchedLayer
 from tests.engine.graphs import convolutional, wide
 
 BATCH, LEAVES = 16, 8
 
 
 @dataclass(frozen=True)
-class Noted(WrappedLayer):
+class Noted(WatchedLayer):
     """Notes its passes; an exchange's job is noted by the queue."""
 
     events: list[str] = field(default_factory=list)
-
-    def forward(self, at, run):
-        self.layer.forward(at, run)
 
     def backward_weights(self, at, run):
         if at.gradients:
@@ -48,10 +42,9 @@ class Noted(WrappedLayer):
         self.events.append(f"data of {self.node}")
         self.layer.backward_data(at, run)
 
-    def backward_data_first(self, at, run):
-        self.events.append(f"data of {self.node}")
-        self.layer.backward_data_first(at, run)
 
+@dataclass(frozen=True)
+class NotedExchange(Noted):
     def begin_backward_data(self, at, run):
         finish = self.layer.begin_backward_data(at, run)
 
@@ -74,7 +67,9 @@ def noting(queue, events):
     return queue
 
 
-def backward(ranks: int, graph: Graph, plan: str, make=InlineCommThread) -> list[str]:
+def backward(
+    ranks: int, graph: Graph, plan: str, make=InlineCommThread, *, feature_leaves=1, fused=False
+) -> list[str]:
     """Return what rank 0 does in a step from the loss on."""
 
     def rank(world):
@@ -82,17 +77,18 @@ def backward(ranks: int, graph: Graph, plan: str, make=InlineCommThread) -> list
         queue = noting(make(), events)
         collectives = Collectives(world, Tree.of(ranks, LEAVES))
         grid = Grid.of(collectives, plan_.parts)
-        parted = partition(insert_forks(graph), plan_, grid, queue)
-        nodes = (replace(node, layer=Noted(node.layer, node.name, events=events)) for node in parted)
-        model = Model(hide_exchanges(Graph(graph.input_shape, tuple(nodes))), grid, queue)
-        memory = Memory(model, BATCH, grid, 1)
-        count = memory.mine.stop - memory.mine.start
+
+        def noted(node):
+            kind = NotedExchange if isinstance(node.layer, Exchange) else Noted
+            return kind(node.layer, node.name, events=events)
+
+        settings = RankSettings(BATCH, 1, conv_feature_leaves=feature_leaves, fuse=fused)
+        mine = build_rank(graph, settings, plan_, grid, queue, wrap=noted)
+        count = mine.memory.mine.stop - mine.memory.mine.start
         labels = np.zeros(count, np.int32)
         batch = Batch(np.ones((count, *graph.input_shape), np.float32), labels, labels, epoch=0)
-        loss = Loss(memory, BATCH, collectives, queue)
-        train_step(model, memory, batch, loss, Context(Threads(1)), lambda *_: None)
-        model.wait()
-        loss.wait()
+        train_step(mine, batch, Context(Threads(1)), lambda *_: None)
+        mine.parameters.wait()
         queue.close()
         return events[events.index("gather loss") + 1 :]
 
@@ -116,8 +112,8 @@ def test_the_way_back_is_under_way_while_the_gradient_of_the_weights_is_computed
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_images_too_go_back_beside_the_gradient_of_the_weights(fused):
-    graph = set_convolutions(convolutional(), "auto", 2)
-    events = backward(2, fuse(graph) if fused else graph, "conv2=2,conv3=2,conv4=2")
+    plan = "conv2=2,conv3=2,conv4=2"
+    events = backward(2, convolutional(), plan, feature_leaves=2, fused=fused)
     for name in ("conv2", "conv3", "conv4"):  # fused: one that pools too, a plain one, one that rectifies
         start = events.index(f"data of {name}")
         assert events[start : start + 3] == [f"data of {name}", f"exchange {name}", f"weights of {name}"]
@@ -140,13 +136,13 @@ def test_only_layers_with_weights_hide_their_exchange():
         queue, plan = InlineCommThread(), Plan.parse("fc2=2,fc4=2")
         grid = Grid.of(Collectives(world, Tree.of(2, LEAVES)), 2)
         parted = partition(insert_forks(wide()), plan, grid, queue)
-        return parted, hide_exchanges(parted)
+        return parted, overlap_exchanges(parted)
 
     parted, merged = run_ranks(2, rank)[0]
     before = {node.name for node in parted}
     assert before - {node.name for node in merged} == {"exchange fc2", "exchange fc4"}
     assert "exchange add3:0" in {node.name for node in merged}
-    assert {node.name for node in merged if isinstance(node.layer, BehindExchange)} == {"fc2", "fc4"}
+    assert {node.name for node in merged if isinstance(node.layer, OverlappedExchange)} == {"fc2", "fc4"}
     assert merged.parameter_count() == parted.parameter_count()
     for node in merged:
         (whole,) = (other for other in parted if other.name == node.name)

@@ -14,8 +14,9 @@ from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.fusion import fuse
+from engine.training.layer_states import LayerStates
 from engine.training.memory import Memory
-from engine.training.rank_parameters import Model
+from engine.training.rank_parameters import RankParameters
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
@@ -62,12 +63,12 @@ def images() -> Graph:
 
 
 def on_ranks(ranks, graph, plan, work):
-    """Return `work(model, grid)` of all ranks, on the graph with its forks."""
+    """Return `work(model, grid)` of all ranks; a model is the parameters of the graph with its forks."""
 
     def rank(world):
         plan_, queue = Plan.parse(plan), InlineCommThread()
         grid = Grid.of(Collectives(world, Tree.of(ranks, LEAVES)), plan_.parts)
-        return work(Model(partition(insert_forks(graph), plan_, grid, queue), grid, queue), grid)
+        return work(RankParameters(partition(insert_forks(graph), plan_, grid, queue), grid, queue), grid)
 
     return run_ranks(ranks, rank)
 
@@ -158,7 +159,7 @@ def test_parts_share_the_features_and_know_where_theirs_begin():
 
 def test_a_rank_holds_its_share_of_a_split_nodes_parameters():
     def floats(model, _):
-        return sum(array.size for array in model.parameters["fc2"].weights.values())
+        return sum(array.size for array in model["fc2"].weights.values())
 
     (whole,) = on_ranks(1, chain(), "data", floats)
     assert on_ranks(8, chain(), "fc2=8", floats) == [pytest.approx(whole / 8, rel=0.1)] * 8
@@ -167,7 +168,7 @@ def test_a_rank_holds_its_share_of_a_split_nodes_parameters():
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_rank_holds_its_share_of_a_split_convolution(parts):
     def held(model, _):
-        weights, buckets = model.parameters["conv3"].weights, model.arrays()
+        weights, buckets = model["conv3"].weights, model.arrays()
         return sum(array.size for array in weights.values()), sum(array.nbytes for array in buckets)
 
     ((whole, whole_buckets),) = on_ranks(1, images(), "data", held)
@@ -198,7 +199,8 @@ def test_the_backward_of_an_exchange_is_its_adjoint(ranks, make, plan, name):
     """Over all ranks, <forward(x), dy> = <x, backward(dy)>; whole numbers, so that nothing is rounded."""
 
     def products(model, grid):
-        memory, run = Memory(model, BATCH, grid, 1), Context(Threads(1))
+        states = LayerStates(model.graph, grid.world, InlineCommThread())
+        memory, run = Memory(model, states, BATCH, grid, 1), Context(Threads(1))
         (node,) = (node for node in model.graph if node.name == name)
         at, rng = memory[name], np.random.default_rng(grid.world.communicator.rank)
         used = tuple(model.graph.shapes[value][0] for value in (node.inputs[0], name))

@@ -14,8 +14,8 @@ from engine.planner.measurement import measure as measuring
 from engine.planner.measurement import pings
 from engine.planner.measurement.measure import Seats, measure
 from engine.planner.measurement.rehearsal import Rehearsal, Times, merged
-from engine.profile.recorder import PASSES
 from layers.linear import Linear
+from layers.work import PASSES
 
 SPLIT = Design("digits", ranks=4, batch=16, leaves=4, plan=Plan({"fc4": 2}), threads=1)
 

@@ -7,12 +7,13 @@ import pytest
 from engine.config.errors import UserError
 from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
-from engine.planner.balance import Extents, data_parallel, hybrid, inside_group
+from engine.planner.balance import data_parallel, hybrid, inside_group
 from engine.planner.cluster import FAT_TREE, Channel, Network
 from engine.planner.design import Design
 from engine.planner.simulation.simulator import simulate
 from engine.profile.recorder import COMPUTE, PASS
 from engine.training.parameters import padded_floats
+from layers.work import Extents
 from tests.engine.planner.clusters import cluster
 
 GIGABIT = Channel(latency_s=50e-6, bytes_per_s=118e6, message_s=20e-6, processor_s_per_byte=0.3e-9)

@@ -1,0 +1,78 @@
+"""Callbacks: what a user's own code sees of a run while it goes on, and how it ends one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.training.rank import Rank
+from layers.layer import Array
+
+
+class RunView:
+    """A run as a callback sees it, while it goes on."""
+
+    def __init__(self, rank: Rank):
+        self._rank = rank
+        self.stopped = False
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks."""
+        return self._rank.grid.world.communicator.size
+
+    @property
+    def rank(self) -> int:
+        """Number of this rank; callbacks are called on all ranks."""
+        return self._rank.grid.world.communicator.rank
+
+    def stop(self) -> None:
+        """End the run after the next step, with a checkpoint, as Ctrl-C does; one rank's call is enough."""
+        self.stopped = True
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of all weights in standard layout by name (collective: call it on all ranks)."""
+        self._rank.parameters.wait()
+        return self._rank.parameters.gather_weights()
+
+
+class Callback:
+    """Override what you need; all are called on every rank, between steps.
+
+    An error that a callback raises ends the run on all ranks with its message.
+    """
+
+    def on_step(self, run: RunView, record: Mapping[str, Any]) -> None:
+        """See a step that is done; `record` is its line of `metrics.jsonl`."""
+
+    def on_epoch(self, run: RunView, record: Mapping[str, Any]) -> None:
+        """See an evaluation, at the end of an epoch or of the run."""
+
+    def on_checkpoint(self, run: RunView, folder: Path | None) -> None:
+        """See a checkpoint; its folder is known on rank 0, None on the others."""
+
+
+class Callbacks:
+    """All callbacks of a run, called one after the other."""
+
+    def __init__(self, callbacks: Sequence[Callback], rank: Rank):
+        self._callbacks, self._view = tuple(callbacks), RunView(rank)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback has stopped the run."""
+        return self._view.stopped
+
+    def on_step(self, record: Mapping[str, Any]) -> None:
+        """Tell all callbacks of a step."""
+        for callback in self._callbacks:
+            callback.on_step(self._view, record)
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Tell all callbacks of an evaluation."""
+        for callback in self._callbacks:
+            callback.on_epoch(self._view, record)
+
+    def on_checkpoint(self, folder: Path | None) -> None:
+        """Tell all callbacks of a checkpoint."""
+        for callback in self._callbacks:
+            callback.on_checkpoint(self._view, folder)

@@ -1,0 +1,89 @@
+"""What a run says of itself: when it begins, and when it is over."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from comm import failure
+from engine.config.wording import counted
+from engine.host.peak_memory import peak_resident_bytes
+from engine.profile.breakdown import Breakdown
+from engine.profile.step_clock import median
+from engine.run.log import RunLog, to_json
+from engine.run.trainer import Trainer
+from layers.kernels.jit import cache_is_cold
+
+
+def greet(trainer: Trainer, log: RunLog) -> None:
+    """Say what is about to be trained, and how."""
+    recipe, rank, sampler = trainer.recipe, trainer.rank, trainer.sampler
+    log.say(
+        f"{recipe.model} on {recipe.data}: {rank.parameter_count:,} parameters, "
+        f"minibatch {recipe.batch} in {recipe.leaves} leaves, "
+        f"steps {trainer.progress.step} to {trainer.total_steps}; "
+        f"{counted(rank.grid.world.communicator.size, 'rank')} x "
+        f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
+        f"plan {rank.plan}"
+    )
+    if sampler.dropped:
+        log.say(
+            f"{len(trainer.data.train)} training samples: {sampler.steps_per_epoch} steps an epoch; "
+            f"the {sampler.dropped} samples of the incomplete last minibatch are dropped, others each epoch"
+        )
+    if cache_is_cold():
+        log.say("compiling kernels (first run on this machine)")
+
+
+def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:
+    """Return the content of `run.json` (collective).
+
+    Parameters
+    ----------
+    seconds
+        Since the start of this process's training.
+    """
+    recipe, progress, rank = trainer.recipe, trainer.progress, trainer.rank
+    timing = median(progress.timings)
+    held = trainer.control.gather_objects((rank.parameters.parameter_bytes, peak_resident_bytes()))
+    return {
+        "model": recipe.model,
+        "data": recipe.data,
+        "ranks": rank.grid.world.communicator.size,
+        "threads": trainer.context.threads.count,
+        "batch": recipe.batch,
+        "leaves": recipe.leaves,
+        "plan": str(rank.plan),
+        "overlap": recipe.overlap,
+        "seed": recipe.seed,
+        "steps": progress.step,
+        "epochs": progress.step / trainer.sampler.steps_per_epoch,
+        "parameters": rank.parameter_count,
+        "samples_per_second": recipe.batch / timing.step if timing else None,
+        **progress.results,
+        "interrupted": progress.interrupted,
+        "weights_sha256": rank.parameters.weights_sha256(),
+        "state_sha256": rank.states.sha256(),
+        "step_seconds_median": timing.step if timing else None,
+        "exposed_communication_seconds_median": timing.exposed_communication if timing else None,
+        "data_wait_seconds_median": timing.data_wait if timing else None,
+        "seconds_total": seconds,
+        "parameter_bytes_by_rank": [parameters for parameters, _ in held],
+        "peak_resident_bytes_by_rank": [peak for _, peak in held],
+        "where_the_time_went": breakdown.to_json() if breakdown else None,
+    }
+
+
+def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> None:
+    """Print the table, the results and the folder of a run that is over."""
+    if results["where_the_time_went"]:
+        table = Breakdown.from_json(results["where_the_time_went"])
+        print("\n".join(table.lines()), file=sys.stderr, flush=True)
+    shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
+    try:
+        print(to_json({name: results[name] for name in shown}), flush=True)
+    except BrokenPipeError:
+        failure.leave_output()
+    if traced is not None:
+        print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
+    end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
+    print(f"{end} {folder}", file=sys.stderr, flush=True)

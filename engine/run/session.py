@@ -1,0 +1,46 @@
+"""A run of one rank from its greeting to its results."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from engine.host.stop_signals import stop_signals
+from engine.profile.breakdown import Breakdown, combine
+from engine.run.callbacks import Callback, Callbacks
+from engine.run.communication_cost import communication_alone
+from engine.run.log import RunLog
+from engine.run.results import describe, greet
+from engine.run.trainer import Trainer
+
+
+def run_session(trainer: Trainer, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Train to the end, measure the communication alone, and return the content of `run.json` (collective).
+
+    The first SIGINT or SIGTERM of any rank, or a callback that stops the run, ends it after the step that all
+    ranks are in, with a checkpoint; the result then has ``interrupted: true``. A second signal raises
+    KeyboardInterrupt. The trainer's threads are closed.
+    """
+    started, first = time.perf_counter(), trainer.progress.step
+    called = Callbacks(callbacks, trainer.rank)
+    with (
+        RunLog(trainer.folder, total_steps=trainer.total_steps, first_step=first) as log,
+        closing(trainer.context.threads),
+        stop_signals() as stop,
+    ):
+        greet(trainer, log)
+        trainer.train(log, called, stop)
+        seconds = time.perf_counter() - started
+        results = describe(trainer, seconds, _where_the_time_went(trainer, seconds))
+        log.finish(results)
+    return results
+
+
+def _where_the_time_went(trainer: Trainer, run_seconds: float) -> Breakdown | None:
+    cost, recorder = None, trainer.recorder
+    if not trainer.progress.interrupted:
+        with recorder.doing("communication alone"):
+            cost = communication_alone(
+                trainer.rank, trainer.context, trainer.control, run_seconds=run_seconds
+            )
+    return combine(trainer.control.gather_objects(recorder.steady()), cost)

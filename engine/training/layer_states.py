@@ -1,0 +1,115 @@
+"""State of layers: arrays that are not trained but kept equal on all ranks, saved and hashed."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comm.collectives import Collectives
+from comm.comm_thread import CommandQueue, Request
+from engine.graph import Graph, Sharding
+from engine.training.bucket import BEFORE_PARAMETERS
+from layers.layer import Array
+
+Values = NDArray[np.float64]
+
+
+class LayerStates:
+    """The state of all layers on this rank, and what their forward passes note of each leaf for it.
+
+    After the forward pass the rows of all ranks' leaves are gathered in one message. Every rank then updates
+    its copy from the same rows in the same order, so that copies stay equal to the bit on any ranks.
+    """
+
+    def __init__(self, graph: Graph, collectives: Collectives, queue: CommandQueue):
+        self._collectives, self._queue = collectives, queue
+        self._nodes = [node for node in graph if node.layer.state(*graph.input_shapes(node))]
+        assert all(node.held is Sharding.BATCH and not node.shards for node in self._nodes)
+        own = collectives.tree.leaves_of(collectives.communicator.rank)
+        self._own = slice(own.start, own.stop)
+        self._state: dict[str, dict[str, Array]] = {}
+        self._columns: dict[str, dict[str, slice]] = {}
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        width = 0
+        for node in self._nodes:
+            inputs = graph.input_shapes(node)
+            self._state[node.name] = {
+                name: np.full(state.shape, state.initial, np.float32)
+                for name, state in node.layer.state(*inputs).items()
+            }
+            shapes[node.name] = node.layer.leaf_values(*inputs)
+            self._columns[node.name] = {}
+            for name, shape in shapes[node.name].items():
+                size = int(np.prod(shape))
+                self._columns[node.name][name] = slice(width, width + size)
+                width += size
+        self._rows = np.zeros((collectives.tree.leaves, width), np.float64)
+        self._noted = {
+            node: {name: np.zeros((len(own), *shape), np.float64) for name, shape in its.items()}
+            for node, its in shapes.items()
+        }
+        self._request: Request | None = None
+
+    def state(self, node: str) -> dict[str, Array]:
+        """Return the arrays of a node's state by name; none where its layer has no state."""
+        return self._state.get(node, {})
+
+    def leaf_values(self, node: str) -> dict[str, Values]:
+        """Return the arrays that a node's forward pass fills, one row for each own leaf."""
+        return self._noted.get(node, {})
+
+    def submit(self) -> None:
+        """Start gathering what the forward passes have noted."""
+        if not self._rows.size:
+            return
+        for node, name, columns in self._places():
+            noted = self._noted[node][name]
+            self._rows[self._own, columns] = noted.reshape(len(noted), -1)
+        self._request = self._queue.submit(
+            self._collectives.all_gather_leaves(self._rows),
+            name="gather leaf values",
+            priority=BEFORE_PARAMETERS,
+        )
+
+    def update(self, step: int) -> None:
+        """Wait for what was submitted, and let every layer update its state."""
+        if self._request is not None:
+            self._request.wait()
+            self._request = None
+        for node in self._nodes:
+            noted = self._noted[node.name]
+            values = {
+                name: self._rows[:, columns].reshape(-1, *noted[name].shape[1:])
+                for name, columns in self._columns[node.name].items()
+            }
+            node.layer.update_state(self._state[node.name], values, step)
+
+    def tensors(self) -> dict[str, Array]:
+        """Return copies of all state by name, ``node.state``."""
+        return {f"{node}.{name}": array.copy() for node, name, array in self._arrays()}
+
+    def restore(self, tensors: dict[str, Array]) -> None:
+        """Overwrite the state with the tensors of a checkpoint."""
+        for node, name, array in self._arrays():
+            array[...] = tensors[f"{node}.{name}"]
+
+    def sha256(self) -> str | None:
+        """Hash all state, sorted by name, little-endian float32; None for a network without any."""
+        tensors = self.tensors()
+        if not tensors:
+            return None
+        digest = hashlib.sha256()
+        for name in sorted(tensors):
+            digest.update(tensors[name].astype("<f4", copy=False).data)
+        return digest.hexdigest()
+
+    def _arrays(self) -> Iterator[tuple[str, str, Array]]:
+        for node, its in self._state.items():
+            for name, array in its.items():
+                yield node, name, array
+
+    def _places(self) -> Iterator[tuple[str, str, slice]]:
+        for node, its in self._columns.items():
+            for name, columns in its.items():
+                yield node, name, columns

@@ -1,0 +1,117 @@
+"""One rank of a training run, built in one place: training, the planner and its rehearsals all use it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from comm.comm_thread import CommandQueue
+from comm.grid import Grid
+from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.graph import Graph
+from engine.graph.parallel.plan import Plan
+from engine.host.aligned_arrays import blocks, touch
+from engine.host.unpinned import run_anywhere
+from engine.training.all_passes import Wrap, all_passes
+from engine.training.layer_states import LayerStates
+from engine.training.loss import Criterion, Loss
+from engine.training.memory import CopyIn, Memory
+from engine.training.rank_parameters import BUCKET_FLOATS, RankParameters
+from layers.kernels import reorder
+from layers.softmax_cross_entropy import SoftmaxCrossEntropy
+
+_TOUCHED_BYTES = 1 << 26  # by one thread at a time
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """What decides the form of a rank, beside network, plan and its place among the others."""
+
+    batch: int
+    """Samples of the global minibatch."""
+    threads: int
+    """Kernel threads, which have working memory of their own."""
+    conv: str = "auto"
+    conv_feature_leaves: int = 1
+    fuse: bool = True
+    bucket_floats: int = BUCKET_FLOATS
+
+
+def settings_of(recipe: Recipe, threads: int) -> RankSettings:
+    """Return what a recipe says of the form of a rank with some kernel threads."""
+    return RankSettings(
+        batch=recipe.batch,
+        threads=threads,
+        conv=recipe.conv,
+        conv_feature_leaves=recipe.conv_feature_leaves,
+        fuse=recipe.fuse,
+        bucket_floats=recipe.bucket_kib * FLOATS_PER_KIB,
+    )
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One rank with all its memory, ready to take steps."""
+
+    settings: RankSettings
+    plan: Plan
+    grid: Grid
+    queue: CommandQueue
+    graph: Graph
+    parameters: RankParameters
+    states: LayerStates
+    memory: Memory
+    loss: Loss
+    parameter_count: int
+    """Trainable values of the whole network, on all ranks together; padding does not count."""
+
+    def initialise(self, seed: int) -> None:
+        """Draw the initial weights from the seed, on as many threads as the kernels have.
+
+        Other threads fault in the remaining buffers meanwhile, which takes about as long as one thread needs
+        to draw the largest layer.
+        """
+        arrays = (*self.memory.arrays(), *self.parameters.arrays())
+        tasks = self.parameters.drawing_tasks(seed)
+        tasks += [partial(touch, block) for block in blocks(arrays, _TOUCHED_BYTES)]
+        with ThreadPoolExecutor(self.settings.threads, initializer=run_anywhere) as pool:
+            done = [pool.submit(task) for task in tasks]
+        for each in done:
+            each.result()
+
+
+def build_rank(
+    network: Graph,
+    settings: RankSettings,
+    plan: Plan,
+    grid: Grid,
+    queue: CommandQueue,
+    *,
+    wrap: Wrap | None = None,
+    criterion: Criterion | None = None,
+    copy_in: CopyIn = reorder.to_blocked,
+) -> Rank:
+    """Build a rank: run all passes over the network, then allocate its parameters and memory.
+
+    Parameters
+    ----------
+    network
+        As a model function returns it.
+    plan
+        Checked against network and ranks; `grid` has its number of parts.
+    queue
+        Runs the jobs of this rank.
+    wrap
+        Puts something around each layer, such as a `TimedLayer`.
+    criterion
+        Computes the loss; default: softmax and cross entropy.
+    copy_in
+        Brings a minibatch into the graph's input.
+    """
+    graph = all_passes(network, settings, plan, grid, queue, wrap=wrap)
+    parameters = RankParameters(graph, grid, queue, bucket_floats=settings.bucket_floats)
+    states = LayerStates(graph, grid.world, queue)
+    memory = Memory(parameters, states, settings.batch, grid, settings.threads, copy_in=copy_in)
+    loss = Loss(memory, settings.batch, grid.world, queue, criterion=criterion or SoftmaxCrossEntropy())
+    return Rank(
+        settings, plan, grid, queue, graph, parameters, states, memory, loss, network.parameter_count()
+    )
