@@ -17,8 +17,9 @@ from bench.hosts import cluster, leave_on_signals
 from bench.link import LinkFigures
 from bench.namespaces import Link
 from comm import mpi
-from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives, run_alone
+from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives
 from comm.communicator import Communicator, Window
+from comm.scheduler import run_job
 from comm.tree import Tree
 from tests.mpi.launch import REPOSITORY, mpirun
 
@@ -175,7 +176,7 @@ def _finish(options: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
 
 def _measure_here(options: argparse.Namespace) -> int:
     """Measure on the ranks that a launcher has started."""
-    world = mpi.world(gives_way=True)  # MPI's own collectives wait without a nap
+    world = mpi.world(yield_when_idle=True)  # MPI's own collectives wait without a nap
     tree = Tree.of(world.size, MOST_RANKS)
     ours = Collectives(
         world.split(0),
@@ -205,10 +206,10 @@ def measure(ours: Collectives, world: Communicator, floats: int, rounds: int) ->
     whole, other = (np.zeros(part.size * world.size, np.float32) for _ in range(2))
 
     def reduce() -> None:
-        run_alone(ours.part_reduce(buffer, peers))
+        run_job(ours.part_reduce(buffer, peers))
 
     def broadcast() -> None:
-        run_alone(ours.part_broadcast(buffer, peers))
+        run_job(ours.part_broadcast(buffer, peers))
 
     def both() -> None:
         reduce()

@@ -18,8 +18,8 @@ import numpy as np
 from comm import failure
 from comm.collectives import Collectives, Peers, Prepare
 from comm.communicator import Communicator, Message, Transfer, Window
+from comm.job import Job, Round
 from comm.mpi import launched_rank, launched_ranks
-from comm.steps import Exchange, Steps
 from comm.tree import Tree
 from engine import train
 from layers.layer import Array
@@ -53,12 +53,12 @@ class MpiCollectives(Collectives):
         """Share nothing: MPI moves bytes as it sees fit."""
         return None
 
-    def part_reduce(self, buffer: Array, peers: Peers | None = None) -> Steps:
+    def part_reduce(self, buffer: Array, peers: Peers | None = None) -> Job:
         """Sum a buffer; see `Collectives`."""
         assert not peers
         return self._part_reduce_by(self._next(), buffer)
 
-    def _part_reduce_by(self, mpi: Any, buffer: Array) -> Steps:
+    def _part_reduce_by(self, mpi: Any, buffer: Array) -> Job:
         from mpi4py import MPI  # noqa: PLC0415 -- as above
 
         if self._way == "allreduce":
@@ -71,12 +71,12 @@ class MpiCollectives(Collectives):
 
     def part_broadcast(
         self, buffer: Array, peers: Peers | None = None, prepare: Prepare | None = None
-    ) -> Steps:
+    ) -> Job:
         """Spread each rank's strip; see `Collectives`."""
         assert not peers
         return self._part_broadcast_by(self._next(), buffer, prepare)
 
-    def _part_broadcast_by(self, mpi: Any, buffer: Array, prepare: Prepare | None) -> Steps:
+    def _part_broadcast_by(self, mpi: Any, buffer: Array, prepare: Prepare | None) -> Job:
         from mpi4py import MPI  # noqa: PLC0415 -- as above
 
         if prepare is not None:
@@ -92,11 +92,11 @@ class MpiCollectives(Collectives):
 
     def _exchange(
         self, start: Callable[[], Any], buffer: Array, then: Callable[[], object] | None = None
-    ) -> Exchange:
+    ) -> Round:
         """Let MPI run a collective; the scheduler counts the bytes of a good algorithm."""
         other = (self.communicator.rank + 1) % self.communicator.size
         given = buffer[: buffer.size // self.tree.ranks * (self.tree.ranks - 1)]
-        return Exchange(_Starter(start), [Message(other, 0, given)], then=then)
+        return Round(_Starter(start), [Message(other, 0, given)], then=then)
 
 
 class _Starter(Communicator):

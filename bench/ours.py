@@ -11,7 +11,7 @@ import numpy as np
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread
 from comm.grid import Grid
-from comm.threads import alone
+from comm.threads import single_rank
 from comm.tree import Tree
 from engine.config.recipe import OptimizerFields, Recipe
 from engine.data.loader import Batch
@@ -57,7 +57,7 @@ class Ours:
         )  # fmt: skip
         recipe.check(MODELS)
         network = MODELS[model]()
-        collectives = Collectives(alone(), Tree.of(1, leaves))
+        collectives = Collectives(single_rank(), Tree.of(1, leaves))
         recorder = Recorder()
         self.rank = build_rank(
             network, settings_of(recipe, threads), Plan(), Grid.of(collectives, 1), CommThread(),

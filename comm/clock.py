@@ -76,12 +76,12 @@ def _error(reading: Reading) -> float:
 def _ask(communicator: Communicator, peer: int, clock: Clock) -> Reading:
     answer = np.empty(1)
     asked = clock()
-    communicator.exchange([Message(peer, CONTROL_TAG, np.zeros(1))], [])
-    communicator.exchange([], [Message(peer, CONTROL_TAG, answer)])
+    communicator.send_receive([Message(peer, CONTROL_TAG, np.zeros(1))], [])
+    communicator.send_receive([], [Message(peer, CONTROL_TAG, answer)])
     trip, theirs = clock() - asked, float(answer[0])
     return Reading(theirs, theirs - (asked + trip / 2), trip / 2)
 
 
 def _answer(communicator: Communicator, clock: Clock) -> None:
-    communicator.exchange([], [Message(0, CONTROL_TAG, np.empty(1))])
-    communicator.exchange([Message(0, CONTROL_TAG, np.array([clock()]))], [])
+    communicator.send_receive([], [Message(0, CONTROL_TAG, np.empty(1))])
+    communicator.send_receive([Message(0, CONTROL_TAG, np.array([clock()]))], [])

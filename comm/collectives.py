@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from comm.communicator import CONTROL_TAG, Communicator, Message, Window
-from comm.scheduler import Patience, Scheduler, run
-from comm.steps import Exchange, Steps
+from comm.job import Job, Round
 from comm.tree import Tree
 
 CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 18, 8
@@ -19,7 +18,7 @@ CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 18, 8
 Peers = Mapping[int, npt.NDArray[np.float32]]
 """The buffers of ranks whose memory this rank can read, by rank."""
 
-Prepare = Callable[[slice], Steps]
+Prepare = Callable[[slice], Job]
 """Computes a part of a buffer, with a yield of None here and there."""
 
 _NOBODY: Peers = {}
@@ -32,7 +31,7 @@ _TAGS = 1 << 15  # what every MPI has
 class Collectives:
     """The collectives of one communicator and tree: the only ones of that communicator.
 
-    A call returns a job for a `CommandQueue`, or for `run_alone`; nothing is done before that runs it. All
+    A call returns a job for a `CommandQueue`, or for `run_job`; nothing is done before that runs it. All
     ranks make the same calls in the same order. The jobs may run in any order, and side by side, because each
     has tags of its own: it gets them in the call, and they come round again only after _TAGS / 2 more.
 
@@ -79,7 +78,7 @@ class Collectives:
         """Allocate buffers for `part_reduce` and `part_broadcast`; see `Communicator.share`."""
         return self.communicator.share(floats) if self._shares else None
 
-    def part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Steps:
+    def part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Job:
         """Sum a buffer over all ranks, each rank keeping its own strips.
 
         Recursive halving, nearest blocks first, so that the pairing is the tree. A rank with a pair of blocks
@@ -98,7 +97,7 @@ class Collectives:
         self._check(buffer)
         return self._part_reduce(buffer, peers, self._tag())
 
-    def _part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers, tag: int) -> Steps:
+    def _part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers, tag: int) -> Job:
         written: deque[slice] = deque(maxlen=self._flying - 1)  # newest first
         for level in range(self.tree.levels):
             for block, partner, kept, given in self._chunks(level, buffer.size, peers, own_first=False):
@@ -110,7 +109,7 @@ class Collectives:
                 else:
                     sent, received = buffer[given], self._take_scratch(mine.size)
                     add = partial(self._add, mine, received)
-                yield Exchange(
+                yield Round(
                     self.communicator,
                     [Message(peer, tag + partner % 2, sent)],
                     [Message(peer, tag + block % 2, received)],
@@ -123,7 +122,7 @@ class Collectives:
 
     def part_broadcast(
         self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY, prepare: Prepare | None = None
-    ) -> Steps:
+    ) -> Job:
         """Spread each rank's strips to all ranks: recursive doubling, furthest blocks first.
 
         What a rank has had for longest goes first, so that a level begins before the one before has ended.
@@ -143,7 +142,7 @@ class Collectives:
 
     def _part_broadcast(
         self, buffer: npt.NDArray[np.float32], peers: Peers, prepare: Prepare, tag: int
-    ) -> Steps:
+    ) -> Job:
         written: deque[slice] = deque(maxlen=self._flying - 1)
         if self.tree.levels == 0:
             yield from prepare(slice(0, buffer.size))
@@ -156,7 +155,7 @@ class Collectives:
                 if peer in peers:
                     copy = partial(np.copyto, received, peers[peer][theirs])
                     sent = received = _READY
-                yield Exchange(
+                yield Round(
                     self.communicator,
                     [Message(peer, tag + partner % 2, sent)],
                     [Message(peer, tag + block % 2, received)],
@@ -167,16 +166,16 @@ class Collectives:
                 written.appendleft(theirs)
         yield from self._until_read(peers, tag)
 
-    def _until_read(self, peers: Peers, tag: int) -> Steps:
+    def _until_read(self, peers: Peers, tag: int) -> Job:
         """Wait until the others have read what they need in this rank's buffer."""
         blocks = self.tree.blocks_of(self.communicator.rank)
         met = {self.tree.owner(block ^ 1 << level) for block in blocks for level in range(self.tree.levels)}
         near = [rank for rank in sorted(met) if rank in peers]
         if near:
             messages = [Message(rank, tag, _READY) for rank in near]
-            yield Exchange(self.communicator, messages, messages)
+            yield Round(self.communicator, messages, messages)
 
-    def all_gather_leaves(self, values: npt.NDArray[Any]) -> Steps:
+    def all_gather_leaves(self, values: npt.NDArray[Any]) -> Job:
         """Fill the rows of all leaves.
 
         Parameters
@@ -187,49 +186,49 @@ class Collectives:
         assert len(values) == self.tree.leaves and values.flags.c_contiguous
         return self._all_gather_leaves(values, self._tag())
 
-    def _all_gather_leaves(self, values: npt.NDArray[Any], tag: int) -> Steps:
+    def _all_gather_leaves(self, values: npt.NDArray[Any], tag: int) -> Job:
         rank, ranks = self.communicator.rank, self.communicator.size
         known = 1  # this rank has the rows of so many ranks, up to and with its own
         while known < ranks:
             count = min(known, ranks - known)
             to, source = (rank + known) % ranks, (rank - known) % ranks
-            yield Exchange(
+            yield Round(
                 self.communicator,
                 [Message(to, tag, values[rows]) for rows in self._rows(rank, count)],
                 [Message(source, tag, values[rows]) for rows in self._rows(source, count)],
             )
             known += count
 
-    def broadcast(self, array: npt.NDArray[Any], root: int) -> Steps:
+    def broadcast(self, array: npt.NDArray[Any], root: int) -> Job:
         """Copy the root's contiguous array into those of all ranks (binomial tree)."""
         return self._broadcast(array, root, self._tag())
 
-    def _broadcast(self, array: npt.NDArray[Any], root: int, tag: int) -> Steps:
+    def _broadcast(self, array: npt.NDArray[Any], root: int, tag: int) -> Job:
         size = self.communicator.size
         place = (self.communicator.rank - root) % size  # the root's is 0
         if place:
             parent = place ^ (1 << (place.bit_length() - 1))
-            yield Exchange(self.communicator, [], [Message((parent + root) % size, tag, array)])
+            yield Round(self.communicator, [], [Message((parent + root) % size, tag, array)])
         bits = range(place.bit_length(), (size - 1).bit_length())
         children = [place | 1 << bit for bit in bits if place | 1 << bit < size]
         if children:
             sends = [Message((child + root) % size, tag, array) for child in children]
-            yield Exchange(self.communicator, sends)
+            yield Round(self.communicator, sends)
 
-    def all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> Steps:
+    def all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> Job:
         """Send row p to rank p and receive rank p's row into row p; contiguous [ranks, ...], disjoint."""
         assert len(send) == len(recv) == self.communicator.size
         return self._all_to_all(send, recv, self._tag())
 
-    def _all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any], tag: int) -> Steps:
+    def _all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any], tag: int) -> Job:
         rank, size = self.communicator.rank, self.communicator.size
         for distance in range(1, size):
             to, source = (rank + distance) % size, (rank - distance) % size
-            yield Exchange(
+            yield Round(
                 self.communicator,
                 [Message(to, tag, send[to])],
                 [Message(source, tag, recv[source])],
-                unfinished=self._flying - 1,
+                max_pending=self._flying - 1,
             )
         recv[rank] = send[rank]
 
@@ -289,19 +288,9 @@ class Collectives:
         assert buffer.size == self.tree.padded(buffer.size)
 
 
-def _as_it_is(_: slice) -> Steps:
+def _as_it_is(_: slice) -> Job:
     """Compute nothing."""
     return iter(())
-
-
-def run_alone(steps: Steps) -> None:
-    """Run one job to its end on the calling thread; for where there is no queue."""
-    errors: list[BaseException] = []
-    scheduler = Scheduler(on_failure=errors.append)
-    scheduler.add(steps, lambda _: None)
-    run(scheduler, Patience())
-    if errors:
-        raise errors[0]
 
 
 def _newer_than(written: deque[slice], region: slice) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Patience, Scheduler, SpanHook, run
-from comm.steps import Steps
+from comm.job import Job
+from comm.scheduler import BYTES_IN_FLIGHT, Backoff, FailureHook, Scheduler, SpanHook, run_all
 
 _UNTIL_RUNG = -1.0  # a timeout of Lock.acquire: none
 
@@ -72,9 +72,7 @@ class CommandQueue(ABC):
             self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + passed
 
     @abstractmethod
-    def submit(
-        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
-    ) -> Request:
+    def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
         """Start a job, if it builds on another then when that one has ended.
 
         Lower priority numbers go first, among equal ones the earlier.
@@ -91,7 +89,7 @@ class CommThread(CommandQueue):
     Parameters
     ----------
     spare_core
-        Whether that thread may keep a core busy while the main thread waits for messages; see `Patience`.
+        Whether that thread may keep a core busy while the main thread waits for messages; see `Backoff`.
     bytes_in_flight
         See `Scheduler`; any value gives the same bits.
     on_failure
@@ -111,7 +109,7 @@ class CommThread(CommandQueue):
     ):
         super().__init__()
         self._scheduler = Scheduler(bytes_in_flight=bytes_in_flight, on_failure=on_failure, on_span=on_span)
-        self._patience = Patience(spare_core=spare_core)
+        self._backoff = Backoff(spare_core=spare_core)
         self._submitted: deque[Callable[[], None] | None] = deque()
         # Free when something has been submitted. A queue.SimpleQueue would do both, but its get() with a
         # short timeout sometimes never returned (CPython 3.11).
@@ -121,9 +119,7 @@ class CommThread(CommandQueue):
         self._thread = threading.Thread(target=self._serve, name="comm", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
-    ) -> Request:
+    def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
         """Hand a job to the thread and return at once."""
         request = Request(self, name)
         may_start = None if after is None else after.has_ended
@@ -168,7 +164,7 @@ class CommThread(CommandQueue):
                 else:
                     add()
             if scheduler.busy:
-                nap = self._patience.nap_s(moved=scheduler.turn(), awaited=self._awaited)
+                nap = self._backoff.nap_s(moved=scheduler.turn(), awaited=self._awaited)
             else:
                 nap = _UNTIL_RUNG if is_open else 0.0
             if nap:
@@ -185,14 +181,12 @@ class InlineCommThread(CommandQueue):
         super().__init__()
         self._scheduler = Scheduler(on_failure=on_failure, on_span=on_span)
 
-    def submit(
-        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
-    ) -> Request:
+    def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
         """Run a job; its error waits in the request."""
         request = Request(self, name)
         with self.blocked(name):
             self._scheduler.add(job, request.end, name=name, priority=priority)
-            run(self._scheduler, Patience())
+            run_all(self._scheduler, Backoff())
         return request
 
     def close(self) -> None:

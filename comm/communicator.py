@@ -73,7 +73,7 @@ class Communicator(ABC):
         """End the whole job with this exit code, the other ranks too. With one rank: raise SystemExit."""
 
     @final
-    def exchange(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
+    def send_receive(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """Send and receive messages; return when all have completed."""
         self.post(sends, receives).wait()
 
@@ -91,8 +91,8 @@ class Communicator(ABC):
     def _swap_objects(self, to: int, value: dict[int, Any], source: int) -> dict[int, Any]:
         outgoing = np.frombuffer(pickle.dumps(value), np.uint8)
         length, incoming_length = np.array([outgoing.size]), np.empty(1, np.int64)
-        self.exchange([Message(to, CONTROL_TAG, length)], [Message(source, CONTROL_TAG, incoming_length)])
+        self.send_receive([Message(to, CONTROL_TAG, length)], [Message(source, CONTROL_TAG, incoming_length)])
         incoming = np.empty(incoming_length[0], np.uint8)
-        self.exchange([Message(to, CONTROL_TAG, outgoing)], [Message(source, CONTROL_TAG, incoming)])
+        self.send_receive([Message(to, CONTROL_TAG, outgoing)], [Message(source, CONTROL_TAG, incoming)])
         received: dict[int, Any] = pickle.loads(incoming.tobytes())
         return received

@@ -30,7 +30,7 @@ def install(communicator: "Communicator") -> None:
             if communicator.rank == 0:
                 say_interrupted()
             communicator.abort(INTERRUPTED)
-        end_job(communicator, error.with_traceback(trace))
+        abort_all(communicator, error.with_traceback(trace))
 
     def thread_excepthook(raised: threading.ExceptHookArgs) -> None:
         if raised.exc_value is not None and not issubclass(raised.exc_type, SystemExit):
@@ -43,7 +43,7 @@ def install(communicator: "Communicator") -> None:
     threading.excepthook = thread_excepthook
 
 
-def end_job(communicator: "Communicator", error: BaseException) -> NoReturn:
+def abort_all(communicator: "Communicator", error: BaseException) -> NoReturn:
     """Print an error's traceback with the rank on every line, and end the whole job with exit code 1."""
     prefix = f"rank {communicator.rank}: " if communicator.size > 1 else ""
     lines = "".join(traceback.format_exception(error)).splitlines()
@@ -53,7 +53,7 @@ def end_job(communicator: "Communicator", error: BaseException) -> NoReturn:
         communicator.abort(1)
 
 
-def job_hook(communicator: "Communicator") -> Callable[[BaseException], None]:
+def abort_on_error(communicator: "Communicator") -> Callable[[BaseException], None]:
     """Make the hook of a communication thread: a failed job ends all ranks at once.
 
     One rank alone keeps nobody waiting: there the hook does nothing, and `Request.wait` raises the error.
@@ -61,7 +61,7 @@ def job_hook(communicator: "Communicator") -> Callable[[BaseException], None]:
 
     def hook(error: BaseException) -> None:
         if communicator.size > 1:
-            end_job(communicator, error)
+            abort_all(communicator, error)
 
     return hook
 
@@ -82,7 +82,7 @@ def say_interrupted() -> None:
     _say("interrupted")
 
 
-def leave_output() -> None:
+def discard_stdout() -> None:
     """Write to nobody from now on: who read the output has gone, and Python would try again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -28,7 +28,7 @@ class Handle:
     floats: int
 
 
-def place() -> tuple[str, ...] | None:
+def sharing_domain() -> tuple[str, ...] | None:
     """Say where this process can share memory: with those that say the same. None: with nobody.
 
     Processes in different network namespaces count as on different machines.

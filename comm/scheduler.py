@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comm.communicator import Transfer
-from comm.steps import Exchange, Steps
+from comm.job import Job, Round
 
 FailureHook = Callable[[BaseException], None]
 SpanHook = Callable[[str, float, float, dict[str, Any]], None]
@@ -69,7 +69,7 @@ class Scheduler:
 
     def add(
         self,
-        steps: Steps,
+        steps: Job,
         end: Callable[[BaseException | None], None],
         *,
         name: str = "",
@@ -131,7 +131,7 @@ class Scheduler:
             if step is None:
                 return True
         size, flying = step.wire_bytes, ahead + job.flying_bytes
-        if len(job.flying) > step.unfinished or (flying and flying + size > self._limit):
+        if len(job.flying) > step.max_pending or (flying and flying + size > self._limit):
             return False
         transfer = step.communicator.post(step.sends, step.receives)
         job.flying.append((step, transfer, self._clock()))
@@ -177,7 +177,7 @@ class Scheduler:
 
 @dataclass
 class _Job:
-    steps: Steps
+    steps: Job
     end: Callable[[BaseException | None], None]
     name: str
     priority: int
@@ -185,10 +185,10 @@ class _Job:
     started: float
     moved: float
     """When it last went on."""
-    upcoming: Exchange | None = None
+    upcoming: Round | None = None
     exhausted: bool = False
     """Whether there are no more steps; it ends when what is on its way has completed."""
-    flying: deque[tuple[Exchange, Transfer, float]] = field(default_factory=deque)
+    flying: deque[tuple[Round, Transfer, float]] = field(default_factory=deque)
     flying_bytes: int = 0
     bytes: int = 0
 
@@ -199,7 +199,7 @@ class _Job:
         return self.may_start is not None
 
 
-class Patience:
+class Backoff:
     """How a thread that polls waits: it naps between polls, as long as past waits suggest, longer and longer.
 
     While the main thread waits for a job, it only polls at first. While that computes, it must not: it would
@@ -243,9 +243,19 @@ class Patience:
         return min(max(_NAPS_S[0], max(waited, self._usual) / _POLLS), _NAPS_S[1])
 
 
-def run(scheduler: Scheduler, patience: Patience) -> None:
-    """Return when all jobs have ended."""
+def run_all(scheduler: Scheduler, backoff: Backoff) -> None:
+    """Advance a scheduler's jobs on the calling thread until all have ended."""
     while scheduler.busy:
-        nap = patience.nap_s(moved=scheduler.turn(), awaited=True)
+        nap = backoff.nap_s(moved=scheduler.turn(), awaited=True)
         if nap:
             time.sleep(nap)
+
+
+def run_job(job: Job) -> None:
+    """Run one job to its end on the calling thread; raise what it raised. For callers without a queue."""
+    errors: list[BaseException] = []
+    scheduler = Scheduler(on_failure=errors.append)
+    scheduler.add(job, lambda _: None)
+    run_all(scheduler, Backoff())
+    if errors:
+        raise errors[0]

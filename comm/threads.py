@@ -1,4 +1,4 @@
-"""A communicator whose ranks are threads of one process: one rank alone, and the cluster of the tests."""
+"""A communicator whose ranks are threads of one process: for a run on one rank, and for tests."""
 
 import threading
 from collections import Counter
@@ -21,11 +21,11 @@ class PeerError(RuntimeError):
 
 
 class ThreadCommunicator(Communicator):
-    """One rank of a cluster; made by `alone`, `run_ranks` and `split`."""
+    """One rank; made by `single_rank`, `run_ranks` and `split`."""
 
-    def __init__(self, cluster: "_Cluster", name: Any, rank: int, hosts: Sequence[int]):
+    def __init__(self, shared: "_SharedState", name: Any, rank: int, hosts: Sequence[int]):
         self.rank, self.size = rank, len(hosts)
-        self._cluster, self._name, self._hosts, self._splits, self._windows = cluster, name, hosts, 0, 0
+        self._shared, self._name, self._hosts, self._splits, self._windows = shared, name, hosts, 0, 0
 
     def split(self, color: int) -> "ThreadCommunicator":
         """Make a communicator of the same threads."""
@@ -34,18 +34,18 @@ class ThreadCommunicator(Communicator):
         self._splits += 1
         name = (self._name, self._splits, color)
         hosts = [self._hosts[member] for member in members]
-        return ThreadCommunicator(self._cluster, name, members.index(self.rank), hosts)
+        return ThreadCommunicator(self._shared, name, members.index(self.rank), hosts)
 
     def share(self, floats: int) -> Window | None:
         """Let the threads of a host see each other's arrays."""
         self._windows += 1
         name, own = (self._name, self._windows), np.zeros(floats, np.float32)
-        self._cluster.shown[name, self.rank] = own
+        self._shared.shown[name, self.rank] = own
         self.gather_objects(None)  # all have shown theirs
         peers = {}
         for rank, host in enumerate(self._hosts):
             if host == self._hosts[self.rank] and rank != self.rank:
-                peers[rank] = self._cluster.shown[name, rank].view()
+                peers[rank] = self._shared.shown[name, rank].view()
                 peers[rank].flags.writeable = False
         return Window(own, peers) if peers else None
 
@@ -55,20 +55,20 @@ class ThreadCommunicator(Communicator):
             assert message.peer != self.rank and message.peer in range(self.size)
             assert message.array.flags.c_contiguous
         for message in sends:
-            self._cluster.send((self._name, self.rank, message.peer, message.tag), message.array)
+            self._shared.send((self._name, self.rank, message.peer, message.tag), message.array)
         expected = [((self._name, m.peer, self.rank, m.tag), m.array) for m in receives]
-        return _ThreadTransfer(self._cluster, [(self._cluster.expect(c), array) for c, array in expected])
+        return _ThreadTransfer(self._shared, [(self._shared.expect(c), array) for c, array in expected])
 
     def abort(self, code: int) -> NoReturn:
         """Let the other ranks fail where they wait, and `run_ranks` raise SystemExit."""
         end = SystemExit(code)
-        self._cluster.fail(end)
+        self._shared.fail(end)
         raise end
 
 
-def alone() -> ThreadCommunicator:
+def single_rank() -> ThreadCommunicator:
     """Make a communicator of size 1."""
-    return ThreadCommunicator(_Cluster(None), "world", rank=0, hosts=[0])
+    return ThreadCommunicator(_SharedState(None), "world", rank=0, hosts=[0])
 
 
 def run_ranks(
@@ -84,26 +84,26 @@ def run_ranks(
     `delays` is called before every message; it may sleep, so that ranks meet in another order. Ranks of one
     host can `share` memory.
     """
-    cluster, hosts = _Cluster(delays), [rank // ranks_per_host for rank in range(size)]
+    shared, hosts = _SharedState(delays), [rank // ranks_per_host for rank in range(size)]
     results: dict[int, T] = {}
 
     def run(rank: int) -> None:
         try:
-            results[rank] = work(ThreadCommunicator(cluster, "world", rank, hosts))
+            results[rank] = work(ThreadCommunicator(shared, "world", rank, hosts))
         except BaseException as error:  # raised again below, in the caller's thread
-            cluster.fail(error)
+            shared.fail(error)
 
     threads = [threading.Thread(target=run, args=(r,), name=f"rank {r}", daemon=True) for r in range(size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if cluster.error is not None:
-        raise cluster.error
+    if shared.error is not None:
+        raise shared.error
     return [results[rank] for rank in range(size)]
 
 
-class _Cluster:
+class _SharedState:
     """What the ranks share: the messages that nobody has received yet, and the first error."""
 
     def __init__(self, delays: Callable[[], None] | None):
@@ -155,8 +155,8 @@ class _Cluster:
 class _ThreadTransfer(Transfer):
     """Receives that still wait; sends are copied when they are posted, so they have completed."""
 
-    def __init__(self, cluster: _Cluster, pending: list[tuple[tuple[Channel, int], npt.NDArray[Any]]]):
-        self._cluster, self._pending = cluster, pending
+    def __init__(self, shared: _SharedState, pending: list[tuple[tuple[Channel, int], npt.NDArray[Any]]]):
+        self._shared, self._pending = shared, pending
 
     def test(self) -> bool:
         return self._receive(wait=False)
@@ -167,7 +167,7 @@ class _ThreadTransfer(Transfer):
     def _receive(self, *, wait: bool) -> bool:
         while self._pending:
             wanted, array = self._pending[0]
-            content = self._cluster.receive(wanted, wait=wait)
+            content = self._shared.receive(wanted, wait=wait)
             if content is None:
                 return False
             assert content.nbytes == array.nbytes, (

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _explain(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        failure.leave_output()
+        failure.discard_stdout()
     except UserError as error:
         failure.say_error(str(error))
         return 2

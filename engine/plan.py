@@ -9,7 +9,7 @@ from pathlib import Path
 
 from comm import failure
 from comm.communicator import Communicator
-from comm.threads import alone
+from comm.threads import single_rank
 from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
 from engine.config.paths import expand
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    world = start_ranks() if options.measure else alone()
+    world = start_ranks() if options.measure else single_rank()
     if world is None:
         return 2
     try:
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _plan(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        failure.leave_output()
+        failure.discard_stdout()
     except UserError as error:
         if world.rank == 0:
             failure.say_error(str(error))

@@ -240,12 +240,12 @@ def _to_root(control: Communicator, text: bytes) -> list[bytes]:
     """Send a text to rank 0, which gets those of all ranks; the others get none (collective)."""
     sizes = control.gather_objects(len(text))
     if control.rank > 0:
-        control.exchange([Message(0, CONTROL_TAG, np.frombuffer(text, np.uint8))], [])
+        control.send_receive([Message(0, CONTROL_TAG, np.frombuffer(text, np.uint8))], [])
         return []
     texts = [text]
     for rank in range(1, control.size):
         arrived = np.empty(sizes[rank], np.uint8)
-        control.exchange([], [Message(rank, CONTROL_TAG, arrived)])
+        control.send_receive([], [Message(rank, CONTROL_TAG, arrived)])
         texts.append(arrived.tobytes())
     return texts
 

@@ -169,7 +169,7 @@ def _warn(world: Communicator, seen: Cores, threads: int) -> None:
 
 
 def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool) -> CommandQueue:
-    on_failure = failure.job_hook(world)
+    on_failure = failure.abort_on_error(world)
     on_span = recorder.communication if recorder.keep else None
     if recipe.overlap:
         return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)

@@ -82,7 +82,7 @@ def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> N
     try:
         print(to_json({name: results[name] for name in shown}), flush=True)
     except BrokenPipeError:
-        failure.leave_output()
+        failure.discard_stdout()
     if traced is not None:
         print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
     end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"

@@ -5,7 +5,7 @@ from functools import partial
 
 from comm.collectives import Collectives, Peers
 from comm.comm_thread import CommandQueue, Request
-from comm.steps import Steps
+from comm.job import Job
 from engine.host.aligned_arrays import aligned_zeros
 from layers.layer import Array
 
@@ -73,7 +73,7 @@ class Bucket:
             )
             self._pending = self._submit("update", job, after=self._pending)
 
-    def _update(self, update: Update, part: slice) -> Steps:
+    def _update(self, update: Update, part: slice) -> Job:
         """Update a part of an owned strip."""
         strips = zip(self._strips, self._velocities, strict=True)
         first, velocity = next((s.start, v) for s, v in strips if s.start <= part.start < s.stop)
@@ -113,5 +113,5 @@ class Bucket:
             if low < high:
                 velocity[low - strip.start : high - strip.start] = values[low - start : high - start]
 
-    def _submit(self, verb: str, job: Steps, after: Request | None = None) -> Request:
+    def _submit(self, verb: str, job: Job, after: Request | None = None) -> Request:
         return self._queue.submit(job, name=f"{verb} {self._name}", priority=self._priority, after=after)

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from comm.collectives import Collectives, run_alone
+from comm.collectives import Collectives
 from comm.communicator import Communicator, Window
-from comm.steps import Steps
+from comm.job import Job
+from comm.scheduler import run_job
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
@@ -57,7 +58,7 @@ def test_part_reduce_leaves_the_tree_sum_in_every_strip(size: int, ranks_per_hos
         window = zeros(collective, FLOATS)
         buffer = window.own
         fill(collective, buffer, leaves)
-        run_alone(collective.part_reduce(buffer, window.peers))
+        run_job(collective.part_reduce(buffer, window.peers))
         return [(strip, buffer[strip]) for strip in collective.tree.strips_of(communicator.rank, buffer.size)]
 
     summed = np.full(Tree.of(size, LEAVES).padded(FLOATS), np.nan, np.float32)
@@ -80,8 +81,8 @@ def test_no_bit_depends_on_ranks_or_chunks(
         collective = collectives(communicator, chunk_floats, chunks_in_flight)
         window = zeros(collective, 300)
         fill(collective, window.own, leaves)
-        run_alone(collective.part_reduce(window.own, window.peers))
-        run_alone(collective.part_broadcast(window.own, window.peers))
+        run_job(collective.part_reduce(window.own, window.peers))
+        run_job(collective.part_broadcast(window.own, window.peers))
         return window.own[: leaves.shape[1]].tobytes()
 
     assert run_ranks(size, work, ranks_per_host=ranks_per_host) == [naive_tree(leaves).tobytes()] * size
@@ -99,7 +100,7 @@ def test_part_broadcast_brings_every_strip_to_every_rank(size: int, ranks_per_ho
         buffer[:] = np.nan
         for strip in collective.tree.strips_of(communicator.rank, whole.size):
             buffer[strip] = whole[strip]
-        run_alone(collective.part_broadcast(buffer, window.peers))
+        run_job(collective.part_broadcast(buffer, window.peers))
         return bool((buffer == whole).all())
 
     assert all(run_ranks(size, work, random_delays(), ranks_per_host=ranks_per_host))
@@ -115,8 +116,8 @@ def test_a_buffer_that_others_read_is_theirs_until_the_job_ends(size: int) -> No
         window, sums = zeros(collective, FLOATS), []
         for leaves in steps:
             fill(collective, window.own, leaves)
-            run_alone(collective.part_reduce(window.own, window.peers))
-            run_alone(collective.part_broadcast(window.own, window.peers))
+            run_job(collective.part_reduce(window.own, window.peers))
+            run_job(collective.part_broadcast(window.own, window.peers))
             sums.append(window.own[:FLOATS].tobytes())
         return sums
 
@@ -155,12 +156,12 @@ def test_part_broadcast_prepares_each_own_part_once_before_it_leaves(size: int, 
         buffer = window.own
         buffer[:] = np.nan
 
-        def prepare(part: slice) -> Steps:
+        def prepare(part: slice) -> Job:
             buffer[part] = whole[part]
             prepared.extend(range(part.start, part.stop))
             yield None
 
-        run_alone(collective.part_broadcast(buffer, window.peers, prepare))
+        run_job(collective.part_broadcast(buffer, window.peers, prepare))
         assert (buffer == whole).all()
         return prepared
 
@@ -176,7 +177,7 @@ def test_all_gather_leaves_fills_the_rows_of_all_ranks(size: int) -> None:
         collective = collectives(communicator)
         values, held = np.full_like(whole, np.nan), collective.tree.leaves_of(communicator.rank)
         values[held.start : held.stop] = whole[held.start : held.stop]
-        run_alone(collective.all_gather_leaves(values))
+        run_job(collective.all_gather_leaves(values))
         return bool((values == whole).all())
 
     assert all(run_ranks(size, work, random_delays()))
@@ -188,7 +189,7 @@ def test_broadcast_copies_the_array_of_any_root(size: int) -> None:
         collective, got = collectives(communicator), []
         for root in range(size):
             array = np.array([communicator.rank * 10], np.int16)
-            run_alone(collective.broadcast(array, root))
+            run_job(collective.broadcast(array, root))
             got.append(int(array[0]))
         return got
 
@@ -200,7 +201,7 @@ def test_all_to_all_transposes_ranks_and_rows(size: int) -> None:
     def work(communicator: Communicator) -> list[list[int]]:
         send = np.stack([np.array([communicator.rank, peer]) for peer in range(size)])
         recv = np.empty_like(send)
-        run_alone(collectives(communicator).all_to_all(send, recv))
+        run_job(collectives(communicator).all_to_all(send, recv))
         return recv.tolist()
 
     received = run_ranks(size, work, random_delays())
@@ -212,7 +213,7 @@ def test_an_error_in_one_rank_ends_a_collective_in_the_others() -> None:
         collective = collectives(communicator)
         if communicator.rank == 2:
             raise FloatingPointError("loss is nan")
-        run_alone(collective.part_reduce(np.zeros(collective.tree.padded(FLOATS), np.float32)))
+        run_job(collective.part_reduce(np.zeros(collective.tree.padded(FLOATS), np.float32)))
 
     started = time.monotonic()
     with pytest.raises(FloatingPointError, match="loss is nan"):

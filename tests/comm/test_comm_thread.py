@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
-from comm.steps import Steps
+from comm.job import Job
 
 both = pytest.mark.parametrize("make", [CommThread, InlineCommThread])
 Make = Callable[..., CommandQueue]
 
 
-def job(call: Callable[[], Any]) -> Steps:
+def job(call: Callable[[], Any]) -> Job:
     """Return a job without messages."""
     call()
     yield None

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from comm.communicator import Communicator
-from comm.failure import agree, fail, job_hook, say_error
-from comm.threads import alone, run_ranks
+from comm.failure import abort_on_error, agree, fail, say_error
+from comm.threads import run_ranks, single_rank
 
 
 def test_agree_gives_the_first_ranks_error_to_all() -> None:
@@ -22,7 +22,7 @@ def test_agree_is_none_when_no_rank_has_an_error() -> None:
 
 def test_fail_prints_one_line_and_gives_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        fail(alone(), "minibatch=10 does not divide into 16 leaves", 2)
+        fail(single_rank(), "minibatch=10 does not divide into 16 leaves", 2)
     assert end.value.code == 2
     assert capsys.readouterr().err == "error: minibatch=10 does not divide into 16 leaves\n"
 
@@ -35,7 +35,7 @@ def test_an_error_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[s
 def test_a_failed_job_names_its_rank_and_ends_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     def work(communicator: Communicator) -> None:
         if communicator.rank == 1:
-            job_hook(communicator)(ConnectionError("the link is down"))
+            abort_on_error(communicator)(ConnectionError("the link is down"))
         communicator.gather_objects(None)
 
     with pytest.raises(SystemExit):
@@ -46,7 +46,7 @@ def test_a_failed_job_names_its_rank_and_ends_the_others(capsys: pytest.CaptureF
 def test_a_failed_job_ends_the_others_though_nobody_reads_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(communicator: Communicator) -> None:
         if communicator.rank == 1:
-            job_hook(communicator)(ConnectionError("the link is down"))
+            abort_on_error(communicator)(ConnectionError("the link is down"))
         communicator.gather_objects(None)
 
     with Path(os.devnull).open() as unwritable:
@@ -57,5 +57,5 @@ def test_a_failed_job_ends_the_others_though_nobody_reads_its_words(monkeypatch:
 
 
 def test_a_failed_job_of_one_rank_alone_is_left_to_its_waiter(capsys: pytest.CaptureFixture[str]) -> None:
-    job_hook(alone())(ConnectionError("the link is down"))
+    abort_on_error(single_rank())(ConnectionError("the link is down"))
     assert not capsys.readouterr().err

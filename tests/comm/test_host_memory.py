@@ -9,7 +9,9 @@ import pytest
 
 from comm import host_memory
 
-pytestmark = pytest.mark.skipif(host_memory.place() is None, reason="this system has no memfd or no /proc")
+pytestmark = pytest.mark.skipif(
+    host_memory.sharing_domain() is None, reason="this system has no memfd or no /proc"
+)
 
 
 def owner(connection: Connection, floats: int) -> None:

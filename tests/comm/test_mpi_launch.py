@@ -45,14 +45,14 @@ def test_what_the_user_says_to_open_mpi_stays() -> None:
     cases: list[tuple[dict[str, str], str]] = [({eager: "4096", idle: "1"}, "4096"), ({}, str(EAGER_BYTES))]
     for given, found in cases:
         environment = dict(given)
-        set_up(environment, gives_way=True)
+        set_up(environment, yield_when_idle=True)
         assert environment[eager] == found
         assert environment.get(idle) == given.get(idle)
 
 
 def test_open_mpi_yields_only_where_its_own_waits_are_long() -> None:
     environment = {"OMPI_MCA_mpi_yield_when_idle": "1"}
-    set_up(environment, gives_way=False)
+    set_up(environment, yield_when_idle=False)
     assert environment["OMPI_MCA_mpi_yield_when_idle"] == "0"
 
 

@@ -13,8 +13,8 @@ import pytest
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread, Request
 from comm.communicator import Communicator, Message, Transfer, Window
-from comm.scheduler import STALL_S, Patience, Scheduler
-from comm.steps import Exchange, Steps
+from comm.job import Job, Round
+from comm.scheduler import STALL_S, Backoff, Scheduler
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
@@ -132,7 +132,7 @@ class Rank:
         np.testing.assert_array_equal(got, expected)
 
     def _add(
-        self, key: tuple[str, int], job: Steps, priority: int, may_start: Callable[[], bool] | None = None
+        self, key: tuple[str, int], job: Job, priority: int, may_start: Callable[[], bool] | None = None
     ) -> None:
         def end(error: BaseException | None) -> None:
             if error is not None:
@@ -148,7 +148,7 @@ def make_windows(communicator: Communicator) -> list[Window]:
     return [communicator.share(floats) or Window(np.zeros(floats, np.float32), {}) for _ in GRADIENTS]
 
 
-def double(buffer: npt.NDArray[np.float32], part: slice) -> Steps:
+def double(buffer: npt.NDArray[np.float32], part: slice) -> Job:
     """Update a part of a strip bit by bit."""
     middle = (part.start + part.stop) // 2
     for piece in (slice(part.start, middle), slice(middle, part.stop)):
@@ -245,9 +245,9 @@ class Wire(Communicator):
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)
 
-    def job(self, tag: int, exchanges: int, floats: int = 25) -> Steps:
+    def job(self, tag: int, exchanges: int, floats: int = 25) -> Job:
         for _ in range(exchanges):
-            yield Exchange(self, [Message(1, tag, np.zeros(floats, np.float32))], unfinished=99)
+            yield Round(self, [Message(1, tag, np.zeros(floats, np.float32))], max_pending=99)
 
 
 class _Complete(Transfer):
@@ -309,7 +309,7 @@ def test_equal_priorities_go_in_the_order_of_submission() -> None:
 
 
 def test_all_jobs_end_even_where_on_failure_raises() -> None:
-    def failing() -> Steps:
+    def failing() -> Job:
         raise ConnectionError("the link is down")
         yield None
 
@@ -348,7 +348,7 @@ def test_spans_tell_of_jobs_and_their_exchanges(make: Any) -> None:
 
 
 def test_blocked_seconds_are_kept_by_the_name_of_the_job() -> None:
-    def slow() -> Steps:
+    def slow() -> Job:
         time.sleep(0.01)
         yield None
 
@@ -364,34 +364,34 @@ def test_naps_grow_unless_a_core_is_to_spare_and_begin_later_while_somebody_wait
 ) -> None:
     now = [5.0]
     monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
-    patience, awaited, spare = Patience(), Patience(), Patience(spare_core=True)
-    first = patience.nap_s(moved=False, awaited=False)
+    backoff, awaited, spare = Backoff(), Backoff(), Backoff(spare_core=True)
+    first = backoff.nap_s(moved=False, awaited=False)
     assert awaited.nap_s(moved=False, awaited=True) == spare.nap_s(moved=False, awaited=True) == 0
     now[0] += 0.003
-    later = patience.nap_s(moved=False, awaited=False)
+    later = backoff.nap_s(moved=False, awaited=False)
     assert 0 < first < later < 0.001
     assert awaited.nap_s(moved=False, awaited=True) == later
     assert spare.nap_s(moved=False, awaited=True) == 0
     assert spare.nap_s(moved=False, awaited=False) == first, "the interpreter's lock is the main thread's"
     now[0] += 1.0
-    assert patience.nap_s(moved=False, awaited=False) <= 0.001
-    for each in (patience, awaited):
+    assert backoff.nap_s(moved=False, awaited=False) <= 0.001
+    for each in (backoff, awaited):
         assert each.nap_s(moved=True, awaited=False) == 0
         assert each.nap_s(moved=False, awaited=True) == 0
 
 
 def test_naps_are_as_long_as_messages_usually_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, patience = [5.0], Patience()
+    now, backoff = [5.0], Backoff()
     monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
 
     def first_nap_after(wait_s: float) -> float:
         for _ in range(40):
-            patience.nap_s(moved=False, awaited=False)
+            backoff.nap_s(moved=False, awaited=False)
             now[0] += wait_s
-            assert patience.nap_s(moved=True, awaited=False) == 0
-            assert patience.nap_s(moved=True, awaited=False) == 0, "nobody waits between two that move"
-        nap = patience.nap_s(moved=False, awaited=False)
-        patience.nap_s(moved=True, awaited=False)
+            assert backoff.nap_s(moved=True, awaited=False) == 0
+            assert backoff.nap_s(moved=True, awaited=False) == 0, "nobody waits between two that move"
+        nap = backoff.nap_s(moved=False, awaited=False)
+        backoff.nap_s(moved=True, awaited=False)
         return nap
 
     assert first_nap_after(0.002) == pytest.approx(0.0005, rel=0.01)

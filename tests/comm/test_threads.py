@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from comm.communicator import Message
-from comm.threads import PeerError, ThreadCommunicator, alone, run_ranks
+from comm.threads import PeerError, ThreadCommunicator, run_ranks, single_rank
 
 every_size = pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 9])
 
@@ -54,7 +54,7 @@ def test_messages_of_two_communicators_do_not_mix() -> None:
         sent, got, twin_got = np.array([1]), np.zeros(1, int), np.zeros(1, int)
         peer = 1 - communicator.rank
         first = communicator.post([Message(peer, 1, sent)], [Message(peer, 1, got)])
-        twin.exchange([Message(peer, 1, sent + 1)], [Message(peer, 1, twin_got)])
+        twin.send_receive([Message(peer, 1, sent + 1)], [Message(peer, 1, twin_got)])
         first.wait()
         return [got.tolist(), twin_got.tolist()]
 
@@ -80,7 +80,7 @@ def test_a_transfer_is_not_complete_before_its_message_comes() -> None:
     def work(communicator: ThreadCommunicator) -> bool:
         if communicator.rank == 0:
             time.sleep(0.02)
-            communicator.exchange([Message(1, 1, np.ones(4))], [])
+            communicator.send_receive([Message(1, 1, np.ones(4))], [])
             return True
         received = np.zeros(4)
         transfer = communicator.post([], [Message(0, 1, received)])
@@ -122,6 +122,6 @@ def test_abort_ends_all_ranks_with_the_exit_code() -> None:
 
 
 def test_one_rank_alone_needs_no_messages() -> None:
-    communicator = alone()
+    communicator = single_rank()
     assert communicator.gather_objects("here") == ["here"]
     assert communicator.split(4).size == 1

@@ -12,7 +12,7 @@ from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
 from comm.grid import Grid
 from comm.scheduler import BYTES_IN_FLIGHT
-from comm.threads import alone, run_ranks
+from comm.threads import run_ranks, single_rank
 from comm.tree import Tree
 from engine.config.recipe import Recipe, ScheduleFields
 from engine.data.dataset import Dataset, DataSource, digest
@@ -142,7 +142,7 @@ def make_trainer(
     )  # fmt: skip
     return Trainer(
         rank, recipe, data, Threads(settings.threads),
-        control=control or alone(), recorder=recorder, folder=folder,
+        control=control or single_rank(), recorder=recorder, folder=folder,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from comm.threads import alone
+from comm.threads import single_rank
 from engine import plan
 from engine.explain import explain_trace
 from engine.plan import main
@@ -98,7 +98,7 @@ def test_the_picture_shows_the_papers_point(capsys, tmp_path):
 
 
 def test_what_is_measured_is_a_cluster_to_plan_with(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "start_ranks", alone)
+    monkeypatch.setattr(plan, "start_ranks", single_rank)
     monkeypatch.setattr(measure, "measure", partial(measure.measure, seconds=0.01))
     path = tmp_path / "mine.toml"
     given = ("--model", "digits", "--nodes", "2", "--batch", "64")

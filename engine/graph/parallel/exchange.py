@@ -18,7 +18,7 @@ import numpy as np
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
-from comm.steps import Steps
+from comm.job import Job
 from comm.tree import STRIP_FLOATS
 from layers.kernels import add
 from layers.kernels.rows import as_channels
@@ -117,7 +117,7 @@ class Exchange(Layer):
         self.begin_backward_data(at, run)()
 
     @final
-    def submit(self, job: Steps) -> Request:
+    def submit(self, job: Job) -> Request:
         """Start a job of the group."""
         return self.queue.submit(job, name=self.name, priority=URGENT)
 

@@ -17,7 +17,7 @@ import numpy as np
 from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT
 from comm.comm_thread import CommThread
 from comm.communicator import CONTROL_TAG, Communicator, Message, Transfer
-from comm.steps import Exchange, Steps
+from comm.job import Job, Round
 
 CHUNK_BYTES = 4 * CHUNK_FLOATS
 
@@ -93,7 +93,7 @@ class _Spent:
     """Times it looked whether a message had come."""
 
 
-def _run(queue: CommThread, counted: "_Counted", job: Steps, *, after_s: float = 0.0) -> _Spent:
+def _run(queue: CommThread, counted: "_Counted", job: Job, *, after_s: float = 0.0) -> _Spent:
     """Run a job as beside a main thread that computes: nobody waits for it.
 
     Parameters
@@ -108,10 +108,10 @@ def _run(queue: CommThread, counted: "_Counted", job: Steps, *, after_s: float =
     def mark() -> None:
         marks.append((time.perf_counter(), time.thread_time(), counted.looks))
 
-    def marked() -> Steps:
+    def marked() -> Job:
         mark()
         yield from job
-        yield Exchange(counted, then=mark)
+        yield Round(counted, then=mark)
 
     request = queue.submit(marked())
     while not request.has_ended():
@@ -145,23 +145,23 @@ def _idle(queue: CommThread, counted: "_Counted") -> _Spent:
     return late_second if counted.rank == 0 else late_first
 
 
-def _small(pair: Communicator, count: int, unfinished: int) -> Steps:
-    out, back = np.zeros(_SMALL, np.uint8), np.empty((unfinished + 1, _SMALL), np.uint8)
+def _small(pair: Communicator, count: int, max_pending: int) -> Job:
+    out, back = np.zeros(_SMALL, np.uint8), np.empty((max_pending + 1, _SMALL), np.uint8)
     peer = 1 - pair.rank
     for index in range(count):
         room = back[index % len(back)]
-        yield Exchange(pair, [Message(peer, _TAG, out)], [Message(peer, _TAG, room)], unfinished=unfinished)
+        yield Round(pair, [Message(peer, _TAG, out)], [Message(peer, _TAG, room)], max_pending=max_pending)
 
 
-def _chunks(pair: Communicator, count: int) -> Steps:
+def _chunks(pair: Communicator, count: int) -> Job:
     out = np.zeros((_BUFFER_CHUNKS, CHUNK_BYTES), np.uint8)
     back = np.zeros((CHUNKS_IN_FLIGHT, CHUNK_BYTES), np.uint8)
     out[:], back[:] = 1, 2  # fresh zeros are all one page
     peer = 1 - pair.rank
     for index in range(count):
         sends = [Message(peer, _TAG, out[index % len(out)])]
-        yield Exchange(
-            pair, sends, [Message(peer, _TAG, back[index % len(back)])], unfinished=CHUNKS_IN_FLIGHT - 1
+        yield Round(
+            pair, sends, [Message(peer, _TAG, back[index % len(back)])], max_pending=CHUNKS_IN_FLIGHT - 1
         )
 
 

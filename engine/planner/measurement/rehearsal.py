@@ -13,7 +13,7 @@ from typing import NoReturn, final
 
 from comm.comm_thread import CommandQueue, Request
 from comm.communicator import Communicator, Message, Transfer
-from comm.steps import Steps
+from comm.job import Job
 from engine.data.loader import Loader
 from engine.data.readers.synthetic import Synthetic
 from engine.data.sampler import Sampler
@@ -173,9 +173,7 @@ def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array) -> Non
 class _EndsAtOnce(CommandQueue):
     """Takes jobs, and says at once that they have ended."""
 
-    def submit(
-        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
-    ) -> Request:
+    def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
         request = Request(self, name)
         request.end(None)
         return request

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comm.comm_thread import CommandQueue, Request
-from comm.steps import Steps
+from comm.job import Job
 from engine.data.loader import Batch
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, Finish, StartsBackward
@@ -46,7 +46,7 @@ class Compute:
 class Submit:
     """A job for the communication thread; `after` is the one that it builds on."""
 
-    job: Steps
+    job: Job
     ticket: "Ticket"
     name: str
     priority: int
@@ -124,9 +124,7 @@ class _Notes(CommandQueue):
         super().__init__()
         self.operations = operations
 
-    def submit(
-        self, job: Steps, *, name: str = "", priority: int = 0, after: Request | None = None
-    ) -> Request:
+    def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
         """Keep a job."""
         ticket = Ticket(self, name)
         self.operations.append(Submit(job, ticket, name, priority, after))

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
+from comm.job import Job
 from comm.scheduler import STALL_S, Scheduler
-from comm.steps import Steps
 from engine.planner.costs import Costs
 from engine.planner.design import Design, Members
 from engine.planner.simulation.events import Cores
@@ -194,7 +194,7 @@ class SimulatedRank:
         if self._waits_for is not None and self._events.now > self._wait_start:
             self.spans.append(Span(self._waits_for.name, WAITS, self._wait_start, self._events.now))
 
-    def _charged(self, job: Steps) -> Steps:
+    def _charged(self, job: Job) -> Job:
         """Let a job cost processor time where it would compute."""
         for step in job:
             if step is None or step.then is None:

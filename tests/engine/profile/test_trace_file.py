@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from comm.clock import Alignment, Reading
-from comm.threads import alone, run_ranks
+from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.profile.recorder import COMMUNICATION, COMPUTE, DATA, STEP, WAITS, Recorder, Span
 from engine.profile.trace_file import check_writable, lanes_of, read_trace, write_spans, write_trace
@@ -25,7 +25,7 @@ def recorder_of(*spans: Span) -> Recorder:
 
 def written(path: Path, *spans: Span) -> list[dict]:
     """Write the spans as one rank, and return the complete events."""
-    write_trace(path, alone(), recorder_of(*spans), UNSHIFTED, communication_alone=None)
+    write_trace(path, single_rank(), recorder_of(*spans), UNSHIFTED, communication_alone=None)
     content = json.loads(path.read_text())
     assert json_schema.errors(content, SCHEMA) == []
     return [event for event in content["traceEvents"] if event["ph"] == "X"]
@@ -168,8 +168,8 @@ def test_what_lies_side_by_side_in_another_span_still_does_when_read(tmp_path):
     ends = np.cumsum(np.random.default_rng(6).random(300) * 1e-3) + 7e4
     passes = [Span(f"pass {i}", COMPUTE, *ends[i : i + 2]) for i in range(299)]
     write_trace(
-        tmp_path / "trace.json", alone(), recorder_of(*passes, Span("step 1", COMPUTE, ends[0], ends[-1])),
-        UNSHIFTED, communication_alone=None,
+        tmp_path / "trace.json", single_rank(),
+        recorder_of(*passes, Span("step 1", COMPUTE, ends[0], ends[-1])), UNSHIFTED, communication_alone=None,
     )  # fmt: skip
     (spans,) = read_trace(tmp_path / "trace.json").ranks
     assert [name for name, _ in lanes_of(COMPUTE, spans)] == ["compute"]

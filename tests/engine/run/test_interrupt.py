@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from comm.threads import alone
+from comm.threads import single_rank
 from engine.data.dataset import DataSource
 from engine.run.checkpoint import find_checkpoint
 from tests.engine.cluster import Samples, changed, train_rank
@@ -39,7 +39,7 @@ def interrupted(folder, *, steps, train=Samples, test=None, **fields):
     graph = perceptron()
     data = DataSource(train.draw((12,), 5, 32), test.draw((12,), 5, 32) if test else None)
     recipe = changed(steps=steps, **fields)
-    return train_rank(alone(), graph, recipe, data, folder=folder)[0]
+    return train_rank(single_rank(), graph, recipe, data, folder=folder)[0]
 
 
 @pytest.mark.parametrize("kind", [Interrupting, Terminating])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comm.threads import alone, run_ranks
+from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.host import affinity
 from engine.run import checkpoint, results
@@ -22,12 +22,12 @@ SHORT = {"epochs": 0, "steps": 2, "threads": 1, "checkpoint_steps": 1, "schedule
 
 
 def trained(out: Path, **changes) -> Path:
-    run(alone(), lambda: new_run("digits", {**SHORT, **changes, "out": str(out)}))
+    run(single_rank(), lambda: new_run("digits", {**SHORT, **changes, "out": str(out)}))
     return out
 
 
 def resumed(path: Path, **changes) -> dict:
-    return run(alone(), lambda: resumed_run(str(path), None, changes))
+    return run(single_rank(), lambda: resumed_run(str(path), None, changes))
 
 
 def records(folder: Path, kind: str) -> list[int]:
@@ -100,7 +100,7 @@ def test_a_second_run_does_not_write_over_a_first(tmp_path):
 def test_a_saved_recipe_runs_again_in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trained(tmp_path / "run")
-    run(alone(), lambda: new_run("run/recipe.toml", {}))
+    run(single_rank(), lambda: new_run("run/recipe.toml", {}))
     (again,) = (tmp_path / "runs").iterdir()
     hashes = {
         json.loads((each / "run.json").read_text())["weights_sha256"] for each in (again, tmp_path / "run")

@@ -5,7 +5,7 @@ import numpy as np
 from comm.collectives import Collectives
 from comm.comm_thread import InlineCommThread
 from comm.grid import Grid
-from comm.threads import alone
+from comm.threads import single_rank
 from comm.tree import Tree
 from engine.data.loader import Batch
 from engine.graph import Graph, GraphBuilder
@@ -28,7 +28,7 @@ from tests.engine.graphs import branches, residual
 
 
 def rank_of(graph: Graph) -> Rank:
-    grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+    grid = Grid.of(Collectives(single_rank(), Tree.of(1, 4)), 1)
     return build_rank(graph, RankSettings(8, 1, fuse=False), Plan(), grid, InlineCommThread())
 
 
@@ -117,7 +117,7 @@ def test_arrays_start_on_a_cache_line():
 def test_initial_weights_do_not_depend_on_the_order_in_which_nodes_are_drawn():
     models = []
     for reverse in (False, True):
-        grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+        grid = Grid.of(Collectives(single_rank(), Tree.of(1, 4)), 1)
         parameters = RankParameters(residual(), grid, InlineCommThread())
         tasks = parameters.drawing_tasks(1)
         for draw in reversed(tasks) if reverse else tasks:

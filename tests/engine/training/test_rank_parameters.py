@@ -5,7 +5,7 @@ import pytest
 from comm.collectives import Collectives
 from comm.comm_thread import InlineCommThread
 from comm.grid import Grid
-from comm.threads import alone
+from comm.threads import single_rank
 from comm.tree import Tree
 from engine.graph import GraphBuilder
 from engine.training.rank_parameters import RankParameters
@@ -19,7 +19,7 @@ def model(bucket_floats: int, queue: InlineCommThread) -> RankParameters:
     for number, width in enumerate((16, 16, 64, 1), start=1):
         net.add(f"fc{number}", Linear(width))
         net.add(f"relu{number}", ReLU())
-    grid = Grid.of(Collectives(alone(), Tree.of(1, 4)), 1)
+    grid = Grid.of(Collectives(single_rank(), Tree.of(1, 4)), 1)
     return RankParameters(net.graph(), grid, queue, bucket_floats=bucket_floats)
 
 

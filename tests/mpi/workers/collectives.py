@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from comm import mpi
-from comm.collectives import Collectives, Peers, run_alone
+from comm.collectives import Collectives, Peers
 from comm.comm_thread import CommThread, Request
 from comm.communicator import Communicator, Message
-from comm.steps import Exchange, Steps
+from comm.job import Job, Round
+from comm.scheduler import run_job
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients
 
@@ -26,27 +27,27 @@ def main() -> None:
     leaves = leaf_gradients(LEAVES, FLOATS)
     buffer = np.zeros(tree.padded(FLOATS), np.float32)
     buffer[:FLOATS] = tree_sum(leaves[held.start : held.stop])
-    run_alone(reduce_and_broadcast(collective, buffer))
+    run_job(reduce_and_broadcast(collective, buffer))
 
     if world.size > 1:
         window = collective.share(tree.padded(FLOATS))
         assert window is not None
         assert set(window.peers) == {rank for rank in range(world.size) if rank != world.rank}
         window.own[:FLOATS] = tree_sum(leaves[held.start : held.stop])
-        run_alone(reduce_and_broadcast(collective, window.own, window.peers))
+        run_job(reduce_and_broadcast(collective, window.own, window.peers))
         assert window.own.tobytes() == buffer.tobytes()
 
     rows = np.full((LEAVES, 2), np.nan)
     for leaf in held:
         rows[leaf] = leaf
-    run_alone(collective.all_gather_leaves(rows))
+    run_job(collective.all_gather_leaves(rows))
 
     root = np.array([world.rank + 0.5])
-    run_alone(collective.broadcast(root, world.size - 1))
+    run_job(collective.broadcast(root, world.size - 1))
 
     send = np.array([[world.rank, peer] for peer in range(world.size)])
     recv = np.empty_like(send)
-    run_alone(collective.all_to_all(send, recv))
+    run_job(collective.all_to_all(send, recv))
 
     twin = Collectives(world.split(0), tree)
     twice = np.full(tree.padded(FLOATS), 2.0, np.float32)
@@ -91,13 +92,13 @@ def pass_on(world: Communicator) -> None:
 
 def reduce_and_broadcast(
     collective: Collectives, buffer: npt.NDArray[np.float32], peers: Peers | None = None
-) -> Steps:
+) -> Job:
     reduce = collective.part_reduce(buffer, peers or {})
     broadcast = collective.part_broadcast(buffer, peers or {})
 
-    def steps() -> Steps:
+    def steps() -> Job:
         yield from reduce
-        yield Exchange(collective.communicator)  # the broadcast sends what the reduce has added
+        yield Round(collective.communicator)  # the broadcast sends what the reduce has added
         yield from broadcast
 
     return steps()

@@ -28,7 +28,7 @@ def main() -> None:
         while not done.exists() and time.monotonic() < 2 * deadline:
             time.sleep(1e-3)
         chunk[:] = 0
-        world.exchange([], [Message(0, TAG, chunk)])
+        world.send_receive([], [Message(0, TAG, chunk)])
         assert (chunk == 1).all()
 
 

@@ -10,7 +10,7 @@ from comm import failure, mpi
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread
 from comm.communicator import Communicator
-from comm.steps import Steps
+from comm.job import Job
 from comm.tree import Tree
 
 
@@ -24,7 +24,7 @@ def main(way: str) -> None:
         FAILURES[way](world)
     collective = Collectives(world, Tree.of(world.size, 16))
     buffer = np.zeros(collective.tree.padded(1 << 20), np.float32)
-    comm_thread = CommThread(on_failure=failure.job_hook(world))
+    comm_thread = CommThread(on_failure=failure.abort_on_error(world))
     comm_thread.submit(collective.part_reduce(buffer)).wait()
     sys.exit("the last rank did not fail")
 
@@ -42,11 +42,11 @@ def fail_in_main_thread(_world: Communicator) -> None:
 
 
 def fail_in_comm_thread(world: Communicator) -> None:
-    def job() -> Steps:
+    def job() -> Job:
         raise ConnectionError("the link is down")
         yield
 
-    request = CommThread(on_failure=failure.job_hook(world)).submit(job())
+    request = CommThread(on_failure=failure.abort_on_error(world)).submit(job())
     if world.size > 1:
         time.sleep(60)  # a main thread that is busy for long
     request.wait()

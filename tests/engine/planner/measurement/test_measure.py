@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from comm.threads import alone, run_ranks
+from comm.threads import run_ranks, single_rank
 from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.planner.cluster import parse_cluster
@@ -37,7 +37,7 @@ def test_all_ranks_return_the_same_cluster_and_it_can_be_written_down():
 
 
 def test_every_layer_of_the_design_is_measured_as_the_planner_asks_for_it():
-    cluster = measure(alone(), [SPLIT], name="here", seconds=0.0)
+    cluster = measure(single_rank(), [SPLIT], name="here", seconds=0.0)
     costs = Costs(cluster, threads=1)
     rows = {(kernel.layer, kernel.samples): kernel for kernel in cluster.kernels}
     for rank in range(SPLIT.ranks):
@@ -55,7 +55,7 @@ def test_every_layer_of_the_design_is_measured_as_the_planner_asks_for_it():
 
 
 def test_the_first_layer_has_no_gradient_of_its_input():
-    cluster = measure(alone(), [SPLIT], name="here", seconds=0.0)
+    cluster = measure(single_rank(), [SPLIT], name="here", seconds=0.0)
     first = [kernel for kernel in cluster.kernels if kernel.layer.endswith("of [1, 8, 8]")]
     convolutions = [kernel for kernel in first if kernel.layer.startswith("Conv2d")]
     assert [kernel.backward_data for kernel in convolutions] == [0]

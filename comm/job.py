@@ -8,7 +8,7 @@ from comm.communicator import Communicator, Message
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Round:
     """One step of a job: messages that go together, and what to do when they have completed.
 
     A job's exchanges are posted, and complete, in the order in which it yields them.
@@ -19,7 +19,7 @@ class Exchange:
     receives: Sequence[Message] = ()
     then: Callable[[], object] | None = None
     """Called when all messages have completed, after the `then` of the exchanges before."""
-    unfinished: int = 0
+    max_pending: int = 0
     """How many of the job's exchanges before this one may still be on their way when it is posted."""
 
     bytes_read: int = 0
@@ -41,7 +41,7 @@ class Exchange:
         return next(m.peer for m in (*self.receives, *self.sends))
 
 
-Steps = Iterator[Exchange | None]
+Job = Iterator[Round | None]
 """A job: a generator that yields its exchanges one by one, and None where other jobs may come in between.
 
 What it computes itself runs when it is asked for its next exchange, which is as soon as possible, not when
