@@ -14,7 +14,7 @@ from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
-from engine.config.toml_fields import did_you_mean, one_of
+from engine.config.wording import did_you_mean, one_of
 from engine.graph.parallel.plan import AUTO, Plan
 from engine.host.affinity import cores
 from engine.models import MODELS

@@ -8,78 +8,14 @@ from typing import TYPE_CHECKING, Any
 from comm import failure
 from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
-from engine.config.recipe import shipped
+from engine.config.options import add_options, given_options
+from engine.config.recipe import FILES, HEADINGS, Recipe, shipped
+from engine.data.registry import described
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
     from engine.run.launch import MakeCollectives
     from engine.run.start import Start
-
-_OPTIONS: tuple[tuple[str, str, type, str, str], ...] = (
-    ("data", "data", str, "DATA", "digits, synthetic, images:DIR, mnist:DIR or cifar10:DIR"),
-    ("augment", "augment", str, "LIST", "none, flip, crop<N>, or several with commas"),
-    ("batch", "batch", int, "N", "global minibatch, over all ranks"),
-    (
-        "leaves",
-        "leaves",
-        int,
-        "N",
-        "units of the reproducible sum: a power of two that divides the minibatch",
-    ),
-    ("epochs", "epochs", int, "N", "passes over the training set"),
-    ("steps", "steps", int, "N", "minibatches, instead of epochs"),
-    ("lr", "schedule.rate", float, "RATE", "learning rate, at its highest"),
-    ("momentum", "optimizer.momentum", float, "M", "momentum of SGD"),
-    ("weight-decay", "optimizer.weight_decay", float, "W", "L2 weight decay"),
-    ("seed", "seed", int, "N", "of weights, order and augmentation"),
-    (
-        "plan",
-        "plan",
-        str,
-        "PLAN",
-        "data: all weights on every rank; fc6=2,fc7=2: pairs share these layers; auto",
-    ),
-    ("cluster", "cluster", str, "NAME_OR_FILE", "for --plan auto: see python -m engine.plan --help"),
-    ("bucket-kib", "bucket_kib", int, "N", "small layers share a message of at most so much; default 256"),
-    ("chunk-kib", "chunk_kib", int, "N", "messages are cut into pieces of so much; default 1024"),
-    ("conv", "conv", str, "NAME", "auto: Winograd convolution where it gains; direct: never"),
-    (
-        "conv-feature-leaves",
-        "conv_feature_leaves",
-        int,
-        "N",
-        "parts into which a plan may split a convolution: a power of two; part of the bits",
-    ),
-    (
-        "threads",
-        "threads",
-        int,
-        "N",
-        "kernel threads of each rank; 0: its fair share of the cores, but one of more than 8 is left",
-    ),
-    ("evaluate-every", "evaluate_every", int, "N", "epochs between evaluations; 0: at the end only"),
-    ("checkpoint-every", "checkpoint_every", int, "N", "epochs between checkpoints; 0: none"),
-    ("checkpoint-steps", "checkpoint_steps", int, "N", "steps between checkpoints, besides; 0: none"),
-    ("out", "out", str, "DIR", "folder of the run; default runs/<recipe>-<time>"),
-    (
-        "trace",
-        "trace",
-        str,
-        "FILE",
-        "write when each rank computed, sent, waited and read; for ui.perfetto.dev, engine.explain",
-    ),
-)
-"""Option, field of the recipe that it overrides, type, metavar, help."""
-
-_SWITCHES = (
-    ("overlap", "communicate beside the backward pass, or after each layer"),
-    (
-        "shared-memory",
-        "ranks of one host read each other's gradients and weights, or send them; the bits are the same",
-    ),
-    ("fuse", "convolution, ReLU and pooling in one pass over memory; the bits are the same"),
-)
-"""Option and field of the recipe, help."""
 
 _EPILOG = """\
 examples:
@@ -100,8 +36,10 @@ run.json (the results) and checkpoints/. Exit codes: 0 done, 2 a mistake in what
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m engine.train",
+        usage="python -m engine.train [RECIPE] [OPTION ...]",
         description="Train a network by synchronous SGD. The weights are the same, bit for bit, on any "
-        "number of ranks and threads.",
+        "number of ranks and threads.\n\nEach option stands for a field of the recipe, which it changes for "
+        "this run (in brackets where\nits name is another one); a default holds where neither says anything.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -112,25 +50,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RECIPE",
         help=f"a shipped recipe ({', '.join(shipped())}) or a TOML file; default digits",
     )
-    for name, _, kind, metavar, help_text in _OPTIONS:
-        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=help_text)
-    for name, help_text in _SWITCHES:
-        parser.add_argument(f"--{name}", choices=("on", "off"), help=help_text)
-    parser.add_argument(
+    groups = add_options(parser, Recipe, HEADINGS, more={"data": described()})
+    groups[FILES].add_argument(
         "--resume", metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
     )
     return parser
 
 
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    given = vars(options)
-    changes = {path: given[name.replace("-", "_")] for name, path, *_ in _OPTIONS}
-    for name in (switch.replace("-", "_") for switch, _ in _SWITCHES):
-        changes[name] = None if given[name] is None else given[name] == "on"
-    changes = {path: value for path, value in changes.items() if value is not None}
-    if options.epochs is not None and options.steps is None:
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the recipe's fields that options change; epochs alone replace steps, and steps epochs."""
+    changes = given_options(Recipe, options)
+    if "epochs" in changes and "steps" not in changes:
         changes["steps"] = 0
-    if options.steps is not None and options.epochs is None:
+    if "steps" in changes and "epochs" not in changes:
         changes["epochs"] = 0
     return changes
 
@@ -164,7 +96,7 @@ def _train(world: "Communicator", options: argparse.Namespace, collectives: "Mak
 def _resolve(options: argparse.Namespace) -> "Start":
     from engine.run.start import new_run, resumed_run  # noqa: PLC0415 -- as above
 
-    changes = _overrides(options)
+    changes = _changes(options)
     if options.resume is None:
         return new_run(options.recipe or "digits", changes)
     return resumed_run(options.resume, options.recipe, changes)

@@ -1,4 +1,4 @@
-"""What commands have in common: how they refuse options, and how their ranks start."""
+"""Parts of every command: the parser, which refuses options in one line, and the start of the ranks."""
 
 import argparse
 import os
@@ -7,18 +7,23 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from comm import failure
+from engine.config.wording import did_you_mean
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
 
 _SILENCE_S = 1.0  # the first rank to leave makes mpirun end all: rank 0 must have spoken by then
+_UNKNOWN = "unrecognized arguments: "  # argparse's words
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, and only once for all ranks."""
+    """A parser that refuses options in one line, which rank 0 alone prints."""
 
     def error(self, message: str) -> NoReturn:
-        """Say it, and end with exit code 2."""
+        """Print the message, with the option that was perhaps meant, and end with exit code 2."""
+        if message.startswith(_UNKNOWN):
+            got = message.removeprefix(_UNKNOWN).split()[0].partition("=")[0]
+            message += did_you_mean(got, self._option_string_actions)
         from comm import mpi  # noqa: PLC0415 -- as in `start_ranks`
 
         if mpi.launched_rank(os.environ) == 0:
@@ -29,7 +34,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def start_ranks() -> "Communicator | None":
-    """Start MPI, and see to it that all ranks end when one does; None where that fails."""
+    """Start MPI, so that all ranks end when one fails.
+
+    Where MPI does not start, an error is printed, and None returned.
+    """
     from comm import mpi  # noqa: PLC0415 -- after --help, which must be quick
 
     try:

@@ -6,7 +6,7 @@ from engine.config.errors import UserError
 
 
 def expand(text: str, option: str) -> Path:
-    """Return the path that an option was given; ~ is the home folder, and nothing need be there.
+    """Return the path that an option was given; ~ is the home folder, and the path need not exist.
 
     Raises
     ------
@@ -27,3 +27,9 @@ def expand(text: str, option: str) -> Path:
     except ValueError as error:
         raise UserError(f"{option}: got {text!r}, which is no name of a file: {error}") from error
     return path
+
+
+def function_in_file(text: str) -> tuple[str, str] | None:
+    """Return the path and the name that "FILE.py:function" consists of; None for any other text."""
+    path, _, name = text.rpartition(":")
+    return (path, name) if path.endswith(".py") and name.isidentifier() else None

@@ -1,11 +1,14 @@
-"""A recipe: everything that describes a run, read from TOML and checked field by field."""
+"""A recipe: the description of a whole run, read from TOML, changed by options and checked field by field."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar
 
 from engine.config.errors import UserError
-from engine.config.toml_fields import did_you_mean, one_of, parse, read_text, shipped_names, toml_lines
+from engine.config.paths import function_in_file
+from engine.config.settings import Setting, all_settings, check_settings
+from engine.config.toml_fields import dumps, parse, read_text, shipped_names, to_table
+from engine.config.wording import did_you_mean, one_of
 
 KINDS = ("constant", "step", "cosine")
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
@@ -14,131 +17,249 @@ MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host star
 _FOLDER = "recipes"
 FLOATS_PER_KIB = 256
 _MOST_KIB = 1 << 20
+_MOST_STEPS = (1 << 40) - 1
+_MOST_EPOCHS = (1 << 31) - 1
 _LARGE = 1e30  # a float32, with room for a factor or two
+
+TRAINED = "what is trained"
+DATA = "data"
+SCHEDULE = "optimizer and schedule"
+RUNNING = "how it runs"
+FILES = "files"
+HEADINGS = {
+    TRAINED: "",
+    DATA: "",
+    SCHEDULE: "",
+    RUNNING: "No bit of the weights depends on these.",
+    FILES: "",
+}
+"""Headings of the options in their order, each with a sentence about it."""
 
 
 @dataclass(frozen=True)
 class OptimizerFields:
     """Momentum SGD."""
 
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
+    momentum: Annotated[float, Setting("momentum of SGD", SCHEDULE, metavar="M", least=0, below=1.0)] = 0.9
+    nesterov: Annotated[bool, Setting("on: Nesterov's momentum", SCHEDULE)] = False
+    weight_decay: Annotated[
+        float, Setting("L2 weight decay", SCHEDULE, metavar="W", least=0, below=_LARGE)
+    ] = 0.0
 
 
 @dataclass(frozen=True)
 class ScheduleFields:
     """The learning rate; times are in epochs, fractions allowed."""
 
-    kind: str = "constant"
-    rate: float = 0.01
-    warmup_epochs: float = 0.0
-    milestones: tuple[float, ...] = ()
-    factor: float = 0.1
+    kind: Annotated[
+        str, Setting("course of the learning rate, after the warm-up", SCHEDULE, "schedule", choices=KINDS)
+    ] = "constant"
+    rate: Annotated[
+        float,
+        Setting("learning rate, at its highest", SCHEDULE, "lr", metavar="RATE", least=0, below=_LARGE),
+    ] = 0.01
+    warmup_epochs: Annotated[
+        float, Setting("epochs in which the rate rises from 0", SCHEDULE, metavar="X", least=0, below=_LARGE)
+    ] = 0.0
+    milestones: Annotated[
+        tuple[float, ...],
+        Setting("step: epochs after which the rate changes, 30,50", SCHEDULE, least=0, below=_LARGE),
+    ] = ()
+    factor: Annotated[
+        float,
+        Setting("step: what the rate is multiplied by", SCHEDULE, metavar="X", least=0, below=10.0),
+    ] = 0.1
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole run. Exactly one of `epochs` and `steps` is not zero."""
 
-    model: str = "digits"
-    data: str = "digits"
-    augment: str = "none"
-    batch: int = 64
-    leaves: int = 16
-    epochs: int = 0
-    steps: int = 0
-    seed: int = 1
-    plan: str = "data"
-    cluster: str = ""
-    bucket_kib: int = 256
-    chunk_kib: int = 1024
-    shared_memory: bool = True
-    conv: str = "auto"
-    conv_feature_leaves: int = 1
-    fuse: bool = True
-    overlap: bool = True
-    threads: int = 0
-    evaluate_every: int = 1
-    checkpoint_every: int = 1
-    checkpoint_steps: int = 0
-    out: str = ""
-    trace: str = ""
+    model: Annotated[
+        str,
+        Setting(
+            "a network of engine/models, or a function of yours: FILE.py:function", TRAINED, metavar="NAME"
+        ),
+    ] = "digits"
+    model_arguments: Annotated[
+        dict[str, Any], Setting("argument of that function; may be repeated", TRAINED, arguments_of="model")
+    ] = field(default_factory=dict)
+    data: Annotated[
+        str, Setting("training and test samples", DATA, metavar="DATA", same_on_all_ranks=False)
+    ] = "digits"
+    data_arguments: Annotated[
+        dict[str, Any], Setting("argument of your own data; may be repeated", DATA, arguments_of="data")
+    ] = field(default_factory=dict)
+    augment: Annotated[str, Setting("none, flip, crop<N>, or several with commas", DATA, metavar="LIST")] = (
+        "none"
+    )
+    batch: Annotated[int, Setting("global minibatch, over all ranks", DATA)] = 64
+    leaves: Annotated[
+        int,
+        Setting(
+            "units of the reproducible sum: a power of two that divides the minibatch",
+            DATA,
+            power_of_two=True,
+        ),
+    ] = 16
+    epochs: Annotated[int, Setting("passes over the training set", SCHEDULE, least=0, most=_MOST_EPOCHS)] = 0
+    steps: Annotated[int, Setting("minibatches, instead of epochs", SCHEDULE, least=0, most=_MOST_STEPS)] = 0
+    seed: Annotated[
+        int, Setting("of weights, order and augmentation", TRAINED, least=0, most=(1 << 63) - 1)
+    ] = 1
+    plan: Annotated[
+        str,
+        Setting(
+            "data: all weights on every rank; fc6=2,fc7=2: pairs share these layers; auto",
+            RUNNING,
+            metavar="PLAN",
+            changes_bits=False,
+        ),
+    ] = "data"
+    cluster: Annotated[
+        str,
+        Setting(
+            "for --plan auto: see python -m engine.plan --help",
+            RUNNING,
+            metavar="NAME_OR_FILE",
+            changes_bits=False,
+            same_on_all_ranks=False,
+        ),
+    ] = ""
+    bucket_kib: Annotated[
+        int,
+        Setting(
+            "the most KiB of a message that small layers share",
+            RUNNING,
+            least=0,
+            most=_MOST_KIB,
+            changes_bits=False,
+        ),
+    ] = 256
+    chunk_kib: Annotated[
+        int,
+        Setting(
+            "KiB of the pieces into which messages are cut",
+            RUNNING,
+            least=1,
+            most=_MOST_KIB,
+            changes_bits=False,
+        ),
+    ] = 1024
+    shared_memory: Annotated[
+        bool,
+        Setting(
+            "on: ranks of one host read each other's gradients and weights; off: they send them",
+            RUNNING,
+            changes_bits=False,
+        ),
+    ] = True
+    conv: Annotated[
+        str,
+        Setting("convolutions; auto: by Winograd where it gains, direct: never", TRAINED, choices=ALGORITHMS),
+    ] = "auto"
+    conv_feature_leaves: Annotated[
+        int,
+        Setting(
+            "parts into which a plan may split a convolution: a power of two; part of the bits",
+            TRAINED,
+            most=MOST_FEATURE_LEAVES,
+            power_of_two=True,
+        ),
+    ] = 1
+    fuse: Annotated[
+        bool,
+        Setting("on: convolution, ReLU and pooling in one pass over memory", RUNNING, changes_bits=False),
+    ] = True
+    overlap: Annotated[
+        bool,
+        Setting(
+            "on: communicate beside the backward pass; off: after each layer",
+            RUNNING,
+            changes_bits=False,
+            same_on_all_ranks=False,
+        ),
+    ] = True
+    threads: Annotated[
+        int,
+        Setting(
+            "kernel threads of each rank; 0: its fair share of the cores, but one of more than 8 is left",
+            RUNNING,
+            least=0,
+            most=MOST_THREADS,
+            changes_bits=False,
+            same_on_all_ranks=False,
+        ),
+    ] = 0
+    evaluate_every: Annotated[
+        int,
+        Setting(
+            "epochs between evaluations; 0: at the end only",
+            RUNNING,
+            least=0,
+            most=_MOST_EPOCHS,
+            changes_bits=False,
+        ),
+    ] = 1
+    checkpoint_every: Annotated[
+        int,
+        Setting("epochs between checkpoints; 0: none", FILES, least=0, most=_MOST_EPOCHS, changes_bits=False),
+    ] = 1
+    checkpoint_steps: Annotated[
+        int,
+        Setting(
+            "steps between checkpoints, besides; 0: none",
+            FILES,
+            least=0,
+            most=_MOST_STEPS,
+            changes_bits=False,
+        ),
+    ] = 0
+    out: Annotated[
+        str,
+        Setting(
+            "folder of the run; default runs/<recipe>-<time>",
+            FILES,
+            metavar="DIR",
+            changes_bits=False,
+            same_on_all_ranks=False,
+        ),
+    ] = ""
+    trace: Annotated[
+        str,
+        Setting(
+            "write when each rank computed, sent, waited and read; for ui.perfetto.dev, engine.explain",
+            FILES,
+            metavar="FILE",
+            changes_bits=False,
+        ),
+    ] = ""
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     schedule: ScheduleFields = field(default_factory=ScheduleFields)
 
-    NOT_IN_THE_BITS: ClassVar[tuple[str, ...]] = (
-        "fuse",
-        "overlap",
-        "threads",
-        "evaluate_every",
-        "checkpoint_every",
-        "checkpoint_steps",
-        "out",
-        "trace",
-        "plan",
-        "cluster",
-        "bucket_kib",
-        "chunk_kib",
-        "shared_memory",
-    )
+    NOT_IN_THE_BITS: ClassVar[tuple[str, ...]]
     """Fields that change no weight: a resumed run may change them."""
+    MAY_DIFFER: ClassVar[tuple[str, ...]]
+    """Fields that may differ between ranks, which compare samples and the chosen plan instead."""
 
     @property
     def data_kind(self) -> str:
-        """What `data` says before the colon, behind which a folder stands: "images"."""
-        return self.data.partition(":")[0]
+        """The part of `data` before the folder, "images"; all of it where it is a user's function."""
+        return self.data if function_in_file(self.data) else self.data.partition(":")[0]
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the minibatches of the whole run."""
         return self.steps or self.epochs * steps_per_epoch
 
     def check(self, models: Mapping[str, object]) -> None:
-        """Raise UserError for the first field that is out of its range."""
-        self._check_choices(models)
-        self._check_minibatch()
-        for name, value, below in (
-            ("epochs", self.epochs, 2**31),
-            ("steps", self.steps, 2**40),
-            ("seed", self.seed, 2**63),
-            ("threads", self.threads, MOST_THREADS + 1),
-            ("bucket_kib", self.bucket_kib, _MOST_KIB + 1),
-            ("chunk_kib", self.chunk_kib, _MOST_KIB + 1),
-            ("evaluate_every", self.evaluate_every, 2**31),
-            ("checkpoint_every", self.checkpoint_every, 2**31),
-            ("checkpoint_steps", self.checkpoint_steps, 2**40),
-            ("optimizer.momentum", self.optimizer.momentum, 1.0),
-            ("optimizer.weight_decay", self.optimizer.weight_decay, _LARGE),
-            ("schedule.rate", self.schedule.rate, _LARGE),
-            ("schedule.warmup_epochs", self.schedule.warmup_epochs, _LARGE),
-            ("schedule.factor", self.schedule.factor, 10.0),
-            *(("schedule.milestones", milestone, _LARGE) for milestone in self.schedule.milestones),
-        ):
-            if not 0 <= value < below:  # also refuses NaN
-                limit = f"at most {below - 1}" if isinstance(below, int) else f"below {below:g}"
-                raise UserError(f"{name}: got {value}; must be at least 0 and {limit}")
-        if self.chunk_kib == 0:
-            raise UserError("chunk_kib: got 0; must be at least 1")
+        """Raise UserError for the first field that is out of its range.
 
-    def _check_choices(self, models: Mapping[str, object]) -> None:
-        if self.model not in models:
-            raise UserError(f'model: got "{self.model}"{did_you_mean(self.model, models)}; {one_of(models)}')
-        if self.schedule.kind not in KINDS:
-            hint = did_you_mean(self.schedule.kind, KINDS)
-            raise UserError(f'schedule.kind: got "{self.schedule.kind}"{hint}; {one_of(KINDS)}')
-        if self.conv not in ALGORITHMS:
-            raise UserError(
-                f'conv: got "{self.conv}"{did_you_mean(self.conv, ALGORITHMS)}; {one_of(ALGORITHMS)}'
-            )
-
-    def _check_minibatch(self) -> None:
-        if self.leaves < 1 or self.leaves & (self.leaves - 1):
-            raise UserError(f"leaves: got {self.leaves}; must be a power of two")
-        cut = self.conv_feature_leaves
-        if not 1 <= cut <= MOST_FEATURE_LEAVES or cut & (cut - 1):
-            raise UserError(
-                f"conv_feature_leaves: got {cut}; must be a power of two up to {MOST_FEATURE_LEAVES}"
-            )
+        `models` are the shipped ones; a function in a user's file is not looked for here.
+        """
+        if self.model not in models and function_in_file(self.model) is None:
+            hint = did_you_mean(self.model, models)
+            raise UserError(f'model: got "{self.model}"{hint}; {one_of(models)}, or FILE.py:function')
+        check_settings(self)
         if self.batch < 1 or self.batch % self.leaves:
             raise UserError(f"batch: got {self.batch}; must be a multiple of leaves = {self.leaves}")
         if (self.epochs > 0) == (self.steps > 0):
@@ -151,8 +272,11 @@ class Recipe:
 
         Where a run was written is no part of what it computes, and must not be written over by the next.
         """
-        values = {name: value for name, value in asdict(self).items() if name not in ("out", "trace")}
-        return "\n".join(toml_lines(values)) + "\n"
+        return dumps({name: entry for name, entry in to_table(self).items() if name not in ("out", "trace")})
+
+
+Recipe.NOT_IN_THE_BITS = tuple(each.path for each in all_settings(Recipe) if not each.setting.changes_bits)
+Recipe.MAY_DIFFER = tuple(each.path for each in all_settings(Recipe) if not each.setting.same_on_all_ranks)
 
 
 def shipped() -> list[str]:
@@ -172,16 +296,32 @@ def read_recipe(name: str) -> Recipe:
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
-    """Return the recipe that TOML text describes; `where` names it in errors."""
+    """Return the recipe that TOML text describes; `where` names the text in errors."""
     return parse(Recipe, text, where)
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with single fields changed; a dot names a field of a table."""
+    """Return the recipe with single fields changed; a dot names a field of a table, or one argument.
+
+    Another model, or data of another kind, begins without the arguments that the recipe had for the old one.
+    """
+    changed = _renamed(recipe, changes)
     for name, value in changes.items():
         table, dot, entry = name.partition(".")
-        if dot:
-            recipe = replace(recipe, **{table: replace(getattr(recipe, table), **{entry: value})})
-        else:
-            recipe = replace(recipe, **{name: value})
-    return recipe
+        if not dot:
+            changed = replace(changed, **{name: value})
+            continue
+        held = getattr(changed, table)
+        inside: Any = held | {entry: value} if isinstance(held, dict) else replace(held, **{entry: value})
+        changed = replace(changed, **{table: inside})
+    return changed
+
+
+def _renamed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with the model and data of the changes, without arguments that no longer belong."""
+    changed = replace(recipe, **{name: changes[name] for name in ("model", "data") if name in changes})
+    if changed.model != recipe.model:
+        changed = replace(changed, model_arguments={})
+    if changed.data_kind != recipe.data_kind:
+        changed = replace(changed, data_arguments={})
+    return changed

@@ -1,17 +1,21 @@
 """Frozen dataclasses read from TOML, checked field by field, and written back."""
 
-import difflib
-import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import resources
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
 
 from engine.config.errors import UserError
+from engine.config.files import reading
 from engine.config.paths import expand
+from engine.config.settings import TYPES, settings_of
+from engine.config.wording import did_you_mean, one_of
 
 T = TypeVar("T")
+
+NAME, ARGUMENTS = "name", "arguments"
+"""Entries of the table that a field and its arguments make together; see `Setting.arguments_of`."""
 
 
 def shipped_names(folder: str) -> list[str]:
@@ -26,7 +30,7 @@ def read_text(name: str, folder: str, what: str) -> str:
     Parameters
     ----------
     what
-        It is, in errors: "recipe".
+        Its name in errors: "recipe".
 
     Raises
     ------
@@ -41,15 +45,16 @@ def read_text(name: str, folder: str, what: str) -> str:
         hint = did_you_mean(name, shipped)
         raise UserError(f'{what}: got "{name}"{hint}; {one_of(shipped)}, or the path of a TOML file')
     try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        with reading(path):
+            return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a text file") from error
 
 
 def parse(kind: type[T], text: str, where: str) -> T:
-    """Return what TOML text describes; `where` names it in errors.
+    """Return the dataclass that TOML text describes; `where` names the text in errors.
+
+    Ranges are not checked here: see `engine.config.settings.check_settings`.
 
     Raises
     ------
@@ -64,17 +69,68 @@ def parse(kind: type[T], text: str, where: str) -> T:
 
 
 def _read(kind: type[T], table: Mapping[str, Any], where: str, prefix: str) -> T:
-    kinds, known = get_type_hints(kind), {each.name: each for each in fields(kind)}  # type: ignore[arg-type]
-    values = {}
+    settings = settings_of(kind)
+    arguments = _arguments_fields(kind)
+    known = [name for name in settings if name not in arguments.values()]
+    values: dict[str, Any] = {}
     for name, value in table.items():
+        path = f"{prefix}{name}"
         if name not in known:
             hint = did_you_mean(name, known)
-            raise UserError(f'{where}: unknown field "{prefix}{name}"{hint}; {one_of(known)}')
-        values[name] = _typed(kinds[name], value, where, f"{prefix}{name}")
-    for name, each in known.items():
-        if name not in values and _is_required(each):
-            raise UserError(f"{where}: {prefix}{name} is missing")
+            raise UserError(f'{where}: unknown field "{path}"{hint}; {one_of(known)}')
+        if name in arguments and isinstance(value, dict):
+            values[name], values[arguments[name]] = _named(value, where, path)
+        else:
+            values[name] = _typed(settings[name].kind, value, where, path)
+    for each in fields(kind):  # type: ignore[arg-type]
+        if each.name not in values and _is_required(each):
+            raise UserError(f"{where}: {prefix}{each.name} is missing")
     return kind(**values)
+
+
+def _arguments_fields(kind: type) -> dict[str, str]:
+    """Return the fields that have arguments, each with the field that holds them."""
+    settings = settings_of(kind).values()
+    return {each.setting.arguments_of: each.path for each in settings if each.setting.arguments_of}
+
+
+def _named(table: Mapping[str, Any], where: str, path: str) -> tuple[str, dict[str, Any]]:
+    """Read a table of a name and its arguments."""
+    for entry in table:
+        if entry not in (NAME, ARGUMENTS):
+            hint = did_you_mean(entry, (NAME, ARGUMENTS))
+            raise UserError(f'{where}: unknown field "{path}.{entry}"{hint}; {one_of((NAME, ARGUMENTS))}')
+    if NAME not in table:
+        raise UserError(f"{where}: {path}.{NAME} is missing")
+    arguments = table.get(ARGUMENTS, {})
+    if not isinstance(arguments, dict):
+        raise UserError(f"{where}: {path}.{ARGUMENTS} must be a table, got {arguments!r}")
+    for key, value in arguments.items():
+        if not is_argument(value):
+            raise UserError(f"{where}: {path}.{ARGUMENTS}.{key}: got {value!r}; must be {ARGUMENT}")
+    return _typed(str, table[NAME], where, f"{path}.{NAME}"), arguments
+
+
+ARGUMENT = "a number, a text, true or false, or a list of these"
+
+
+def is_argument(value: object) -> bool:
+    """Say whether a value can be an argument of a user's function: int, float, bool, str or a list of these.
+
+    NaN cannot: it is not equal to itself, so no resumed run would have the same.
+    """
+    if isinstance(value, list):
+        return all(is_argument(each) and not isinstance(each, list) for each in value)
+    return isinstance(value, (int, float, bool, str)) and value == value  # noqa: PLR0124 -- NaN
+
+
+def parse_argument(text: str) -> Any:
+    """Return the value that a TOML value on the command line means; anything else is a text as it stands."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if len(table) == 1 and is_argument(table["value"]) else text
 
 
 def _is_required(each: "Field[Any]") -> bool:
@@ -94,54 +150,36 @@ def _typed(kind: Any, value: Any, where: str, name: str) -> Any:
             return tuple(float(entry) for entry in value)
     if kind is float and type(value) is int:
         return float(value)
-    if kind in (int, float, str, bool) and type(value) is kind:
+    if kind in TYPES and type(value) is kind:
         return value
-    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     listed = "a list of tables" if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]) else None
     raise UserError(
-        f"{where}: {name}: got {value!r}; must be {listed or wanted.get(kind, 'a list of numbers')}"
+        f"{where}: {name}: got {value!r}; must be {listed or TYPES.get(kind, 'a list of numbers')}"
     )
 
 
-def toml_lines(values: Mapping[str, Any], table: str = "") -> list[str]:
-    """Return the lines of a table as `parse` reads them: values first, then the tables inside.
-
-    Parameters
-    ----------
-    values
-        As from `dataclasses.asdict`.
-    table
-        Its name with those around it, "network.channel"; none for the whole document.
-    """
-    lines, tables = [], []
-    for name, value in values.items():
-        inside = f"{table}.{name}" if table else name
-        if isinstance(value, dict):
-            tables += [f"\n[{inside}]", *toml_lines(value, inside)]
-        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
-            for entry in value:
-                tables += [f"\n[[{inside}]]", *toml_lines(entry, inside)]
-        else:
-            lines.append(f"{name} = {_toml(value)}")
-    return lines + tables
+def to_table(value: object) -> dict[str, Any]:
+    """Return a dataclass as the table that `parse` reads; a name without arguments is a plain text."""
+    kind = type(value)
+    arguments = _arguments_fields(kind)
+    table = {}
+    for name in settings_of(kind):
+        if name in arguments.values():
+            continue
+        held = _plain(getattr(value, name))
+        given = getattr(value, arguments[name]) if name in arguments else {}
+        table[name] = {NAME: held, ARGUMENTS: given} if given else held
+    return table
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes one more
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml(entry) for entry in value)}]"
-    return repr(value)
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_table(value)
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def did_you_mean(got: str, allowed: Iterable[str]) -> str:
-    """Return a hint for an error, " (did you mean ...?)"; nothing where no allowed name is like it."""
-    close = difflib.get_close_matches(got.lower(), list(allowed), n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
+def dumps(table: Mapping[str, Any]) -> str:
+    """Return a table as TOML text."""
+    import tomli_w  # noqa: PLC0415 -- only who writes needs it: --help must be quick
 
-
-def one_of(allowed: Iterable[str]) -> str:
-    """Return what an error says of a choice."""
-    return f"must be one of {', '.join(allowed)}"
+    return tomli_w.dumps(table)

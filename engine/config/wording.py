@@ -1,6 +1,20 @@
-"""Words of messages."""
+"""Wording of messages: nouns with their numbers, choices, hints for misspelt names."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 rank", "2 ranks"."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def did_you_mean(got: str, allowed: Iterable[str]) -> str:
+    """Return a hint for an error, ' (did you mean "..."?)'; an empty text where no allowed name is close."""
+    close = difflib.get_close_matches(got.lower(), list(allowed), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def one_of(allowed: Iterable[str]) -> str:
+    """Return the part of an error that lists the choices."""
+    return f"must be one of {', '.join(allowed)}"

@@ -1,96 +1,58 @@
-"""From what the user writes, such as "cifar10:~/data", to data sets that fit the model."""
-
-import difflib
-from pathlib import Path
+"""From the data that the user names, such as "cifar10:~/data", to data sets that fit the model."""
 
 from engine.config.errors import UserError
 from engine.config.paths import expand
+from engine.config.wording import did_you_mean
 from engine.data.dataset import DataError, Dataset, DataSource
-from engine.data.readers.cifar10 import open_cifar10
-from engine.data.readers.digits import open_digits
-from engine.data.readers.image_folder import open_image_folder
-from engine.data.readers.mnist import open_mnist
-from engine.data.readers.synthetic import Synthetic
-
-SYNTHETIC_LENGTH = 1 << 16
-_IN_PLACE = ("digits", "synthetic")
-_IN_FOLDERS = ("images", "mnist", "cifar10")
-_ALLOWED = "must be digits, synthetic, images:DIR, mnist:DIR or cifar10:DIR"
+from engine.data.registry import SOURCES, Request, allowed
 
 
 def open_data(spec: str, sample_shape: tuple[int, ...], classes: int, seed: int) -> DataSource:
-    """Open what `spec` names and check that it fits the model.
+    """Open the data that `spec` names and check that it fits the model.
 
     Parameters
     ----------
     spec
-        "digits", "synthetic", "images:DIR", "mnist:DIR" or "cifar10:DIR"; ~ is the home folder.
+        A name of `engine.data.registry.SOURCES`, with its folder where it takes one: "digits", "images:DIR";
+        ~ is the home folder.
     sample_shape, classes
-        The model's input and the number of its outputs. Folders of images are resized to the input, and
-        may have fewer classes than the model; all other data must fit exactly.
+        The model's input and the number of its outputs, which the data must fit exactly; folders of images
+        are resized to the input, and may have fewer classes.
     seed
         Draws the synthetic samples.
 
     Raises
     ------
     UserError
-        The spec is not one of these, or the data does not fit the model.
+        The spec names no source, or the data does not fit the model.
     DataError
         A file or folder cannot be read.
     """
-    kind, colon, folder = spec.partition(":")
-    _check_spec(spec, kind=kind, colon=bool(colon), folder=folder)
-    directory = expand(folder, "data")
+    name, colon, folder = spec.partition(":")
+    _check_spec(spec, name=name, colon=bool(colon), folder=folder)
+    request = Request(expand(folder, "data"), sample_shape, classes, seed)
     try:
-        source = _open(kind, directory, sample_shape=sample_shape, classes=classes, seed=seed)
+        source = SOURCES[name].open(request)
     except OSError as error:
-        raise DataError.at(error.filename or directory, f"cannot be read: {error.strerror}") from error
-    _check_fit(spec, source.train, sample_shape=sample_shape, classes=classes)
+        raise DataError.at(error.filename or request.folder, f"cannot be read: {error.strerror}") from error
+    check_fit(spec, source.train, request, fewer_classes=SOURCES[name].fewer_classes)
     return source
 
 
-def _open(
-    kind: str, directory: Path, *, sample_shape: tuple[int, ...], classes: int, seed: int
-) -> DataSource:
-    match kind:
-        case "digits":
-            return open_digits()
-        case "mnist":
-            return open_mnist(directory)
-        case "cifar10":
-            return open_cifar10(directory)
-        case "images":
-            return open_image_folder(directory, _image_shape(sample_shape))
-        case _:
-            train = Synthetic.make(sample_shape, classes=classes, length=SYNTHETIC_LENGTH, seed=seed)
-            return DataSource(train, None)
+def _check_spec(spec: str, *, name: str, colon: bool, folder: str) -> None:
+    if name not in SOURCES:
+        raise UserError(f'data: got "{spec}"{did_you_mean(name, SOURCES)}; {allowed()}')
+    if colon and not SOURCES[name].takes_folder:
+        raise UserError(f'data: got "{spec}"; {name} takes no folder')
+    if SOURCES[name].takes_folder and not folder:
+        raise UserError(f'data: got "{spec}"; {name} needs its folder: {name}:DIR')
 
 
-def _check_spec(spec: str, *, kind: str, colon: bool, folder: str) -> None:
-    if kind not in _IN_PLACE + _IN_FOLDERS:
-        close = difflib.get_close_matches(kind.lower(), _IN_PLACE + _IN_FOLDERS, n=1)
-        hint = f' (did you mean "{close[0]}"?)' if close else ""
-        raise UserError(f'data: got "{spec}"{hint}; {_ALLOWED}')
-    if kind in _IN_PLACE and colon:
-        raise UserError(f'data: got "{spec}"; {kind} takes no folder')
-    if kind in _IN_FOLDERS and not folder:
-        raise UserError(f'data: got "{spec}"; {kind} needs its folder: {kind}:DIR')
-
-
-def _image_shape(sample_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    match sample_shape:
-        case (1 | 3 as channels, height, width):
-            return channels, height, width
-        case _:
-            raise UserError(
-                f"images: the model wants samples of shape {sample_shape}; must be (3, H, W) or (1, H, W)"
-            )
-
-
-def _check_fit(spec: str, dataset: Dataset, *, sample_shape: tuple[int, ...], classes: int) -> None:
-    if dataset.sample_shape != sample_shape:
-        raise UserError(f"{spec} has samples of shape {dataset.sample_shape}; the model wants {sample_shape}")
-    fewer_allowed = dataset.name == "images"
-    if dataset.classes > classes or (dataset.classes < classes and not fewer_allowed):
-        wanted = f"at most {classes}" if fewer_allowed else f"{classes}"
-        raise UserError(f"{spec} has {dataset.classes} classes; the model wants {wanted}")
+def check_fit(spec: str, dataset: Dataset, request: Request, *, fewer_classes: bool) -> None:
+    """Raise UserError where a data set has other samples or classes than the model wants."""
+    wanted, classes = request.sample_shape, request.classes
+    if dataset.sample_shape != wanted:
+        raise UserError(f"{spec} has samples of shape {dataset.sample_shape}; the model wants {wanted}")
+    if dataset.classes > classes or (dataset.classes < classes and not fewer_classes):
+        number = f"at most {classes}" if fewer_classes else f"{classes}"
+        raise UserError(f"{spec} has {dataset.classes} classes; the model wants {number}")

@@ -20,10 +20,6 @@ from engine.run.start import Start
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 
-_MAY_DIFFER = ("data", "out", "overlap", "threads", "cluster")
-"""Fields of the recipe that may differ between ranks; of the data the samples are compared, of a chosen plan
-the plan itself."""
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -67,7 +63,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
 def common(prepared: Prepared) -> dict[str, str]:
     """Return what must be equal on all ranks, so that they take the same steps and compute the same bits."""
     recipe, data, state = prepared.start.recipe, prepared.data, prepared.start.state
-    fields = {name: str(value) for name, value in vars(recipe).items() if name not in _MAY_DIFFER}
+    fields = {name: str(value) for name, value in vars(recipe).items() if name not in Recipe.MAY_DIFFER}
     return {
         **fields,
         "plan": str(prepared.plan),

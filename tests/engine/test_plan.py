@@ -148,7 +148,9 @@ def test_an_unknown_option_is_one_line(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--nodse", "4"])
     assert end.value.code == 2
-    assert capsys.readouterr().err == ("error: unrecognized arguments: --nodse 4; --help lists all options\n")
+    assert capsys.readouterr().err == (
+        'error: unrecognized arguments: --nodse 4 (did you mean "--nodes"?); --help lists all options\n'
+    )
 
 
 def test_a_picture_of_another_kind_or_without_matplotlib_is_refused(capsys, tmp_path, monkeypatch):

@@ -134,8 +134,8 @@ def test_a_binary_recipe_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"chunk_kib": 0}, r"^chunk_kib: got 0; must be at least 1$"),
-        ({"chunk_kib": -1}, r"^chunk_kib: got -1; must be at least 0 and at most 1048576$"),
+        ({"chunk_kib": 0}, r"^chunk_kib: got 0; must be at least 1 and at most 1048576$"),
+        ({"chunk_kib": -1}, r"^chunk_kib: got -1; must be at least 1 and at most 1048576$"),
         ({"bucket_kib": 1 << 21}, r"^bucket_kib: got 2097152; must be at least 0 and at most 1048576$"),
     ],
 )
@@ -143,3 +143,52 @@ def test_sizes_of_messages_out_of_range_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         Recipe(epochs=1, **change).check(MODELS)
     assert set(change) <= set(Recipe.NOT_IN_THE_BITS)
+
+
+OWN = {"width": 0.5, "layers": [1, 2], "act": "relu", "bias": True}
+
+
+@pytest.mark.parametrize("field", ["model", "data"])
+def test_functions_of_ones_own_and_their_arguments_survive_the_way_through_toml(field):
+    for arguments in ({}, OWN):
+        recipe = Recipe(epochs=1, **{field: "my/net.py:make", f"{field}_arguments": arguments})
+        recipe.check(MODELS)
+        text = recipe.to_toml()
+        assert parse_recipe(text, "copy") == recipe
+        assert (f'{field} = "my/net.py:make"\n' in text) == (not arguments)
+        assert (f'[{field}]\nname = "my/net.py:make"\n' in text) == bool(arguments)
+
+
+@pytest.mark.parametrize("name", ["net.py", "net.py:", "net.py:3x", "net:make"])
+def test_what_is_no_function_in_a_file_is_no_model(name):
+    with pytest.raises(UserError, match=r"must be one of digits, .*, or FILE\.py:function$"):
+        Recipe(epochs=1, model=name).check(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [("digits", "digits"), ("images:/a:b", "images"), ("a/b.py:make", "a/b.py:make"), ("b.py", "b.py")],
+)
+def test_the_kind_of_data_has_no_folder(data, kind):
+    assert Recipe(data=data).data_kind == kind
+
+
+def test_arguments_belong_to_what_they_were_given_for():
+    recipe = Recipe(model="net.py:make", model_arguments=OWN, data="set.py:make", data_arguments={"a": 1})
+    assert override(recipe, {"model_arguments.width": 2}).model_arguments == OWN | {"width": 2}
+    assert override(recipe, {"model": "net.py:make"}).model_arguments == OWN
+    other = override(recipe, {"model": "digits", "model_arguments.width": 2, "data": "digits"})
+    assert (other.model_arguments, other.data_arguments) == ({"width": 2}, {})
+
+
+def test_fields_that_change_no_bit_or_may_differ_between_ranks_are_these():
+    assert set(Recipe.NOT_IN_THE_BITS) == {
+        "fuse", "overlap", "threads", "evaluate_every", "checkpoint_every", "checkpoint_steps", "out",
+        "trace", "plan", "cluster", "bucket_kib", "chunk_kib", "shared_memory",
+    }  # fmt: skip
+    assert set(Recipe.MAY_DIFFER) == {"data", "out", "overlap", "threads", "cluster"}
+
+
+def test_a_value_of_a_wrong_type_in_python_is_refused():
+    with pytest.raises(UserError, match=r"^batch: got '64'; must be a whole number$"):
+        Recipe(epochs=1, batch="64").check(MODELS)

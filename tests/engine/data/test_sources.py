@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from engine.config.errors import UserError
-from engine.data import sources
 from engine.data.dataset import DataError
+from engine.data.readers import mnist
 from engine.data.sources import open_data
 from tests.engine.data.files import random_bytes, write_cifar10, write_image, write_mnist
 
@@ -103,6 +103,6 @@ def test_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
     def refuse(directory: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(directory / "train-images-idx3-ubyte"))
 
-    monkeypatch.setattr(sources, "open_mnist", refuse)
+    monkeypatch.setattr(mnist, "open_mnist", refuse)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission denied"):
         open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)

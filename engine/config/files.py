@@ -1,0 +1,95 @@
+"""Files that users name: they are written whole or not at all, and what fails is a UserError."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.config.errors import UserError
+
+UNFINISHED = ".unfinished"
+"""Ending of a file, or of a folder, that is not whole yet."""
+
+
+@contextmanager
+def reading(path: Path, what: str = "") -> Iterator[None]:
+    """Turn an OSError into a UserError that says which file cannot be read.
+
+    Parameters
+    ----------
+    path
+        Named in the error, unless the system names another file.
+    what
+        The option that named it: "resume".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refused(error, path, what, "read") from error
+
+
+@contextmanager
+def writing(path: Path, what: str = "") -> Iterator[None]:
+    """Turn an OSError into a UserError that says what cannot be written: a full disk, a missing permission.
+
+    Parameters
+    ----------
+    path
+        File or folder, named in the error unless the system names another one.
+    what
+        The option that named it: "out".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refused(error, path, what, "written") from error
+
+
+def _refused(error: OSError, path: Path, what: str, done: str) -> UserError:
+    named = str(error.filename or path).removesuffix(UNFINISHED)
+    return UserError(f"{what}{': ' if what else ''}{named}: cannot be {done}: {error.strerror or error}")
+
+
+def unfinished(path: Path) -> Path:
+    """Return the place beside `path` where it is prepared."""
+    return path.with_name(f"{path.name}{UNFINISHED}")
+
+
+def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
+    """Write a file that appears under its name when all of it is on the disk, also if the machine fails.
+
+    A crash before leaves what was there, and perhaps an unfinished file beside it, which the next write
+    replaces.
+
+    Parameters
+    ----------
+    content
+        Text is UTF-8; an iterable is written piece by piece.
+
+    Raises
+    ------
+    OSError
+        As it comes: see `writing`.
+    """
+    if isinstance(content, str):
+        content = content.encode()
+    write_durably(unfinished(path), (content,) if isinstance(content, bytes) else content)
+    unfinished(path).replace(path)
+    sync_folder(path.parent)
+
+
+def write_durably(path: Path, content: Iterable[bytes]) -> None:
+    """Write a file's content to the disk itself; its name is `sync_folder`'s business."""
+    with path.open("wb") as file:
+        file.writelines(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, as fsync does the content of files."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,155 @@
+"""Settings: what the field of a dataclass accepts, and what its user is told about it.
+
+A dataclass annotates its fields, ``batch: Annotated[int, Setting("global minibatch")] = 64``. The TOML reader
+(`engine.config.toml_fields`), the command line (`engine.config.options`) and the check of ranges all follow
+from these annotations, so that a field is described once.
+
+msgspec and cattrs read dataclasses too, but their errors are worse for the user: msgspec passes over an
+unknown field of a dataclass and does not say which value came, cattrs raises a group of exceptions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+
+from engine.config.errors import UserError
+from engine.config.wording import did_you_mean, one_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Describe a field: its help, its range, its option.
+
+    Attributes
+    ----------
+    help
+        For the list of options; empty: the field has no option.
+    group
+        Heading of its option.
+    option
+        Its name, without dashes; empty: the name of the field.
+    metavar
+        Placeholder of its value; empty: by type.
+    choices
+        All texts that are allowed; empty: any text.
+    least, above, below, most
+        Range of a number, or of each number of a list.
+    power_of_two
+        Only 1, 2, 4 ... are allowed.
+    changes_bits
+        False: no weight depends on it, so a resumed run may change it.
+    same_on_all_ranks
+        False: ranks may have different values.
+    arguments_of
+        The text field beside it whose arguments it holds: in TOML both are one table, with `name` and
+        `arguments`.
+    """
+
+    help: str = ""
+    group: str = ""
+    option: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    most: float | None = None
+    power_of_two: bool = False
+    changes_bits: bool = True
+    same_on_all_ranks: bool = True
+    arguments_of: str = ""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A field of a dataclass with its type and its setting."""
+
+    path: str
+    """Its name, with the tables around it: "schedule.rate"."""
+    kind: Any
+    setting: Setting
+
+
+def settings_of(kind: type) -> dict[str, Described]:
+    """Return the fields of a dataclass by name; a field without an annotation of ours gets an empty one."""
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if get_origin(hint) is ClassVar:
+            continue
+        extras = getattr(hint, "__metadata__", ())
+        setting = next((each for each in extras if isinstance(each, Setting)), Setting())
+        found[name] = Described(name, get_args(hint)[0] if extras else hint, setting)
+    return found
+
+
+def all_settings(kind: type, prefix: str = "") -> Iterator[Described]:
+    """Yield the settings of a dataclass and of the tables inside it, with their dotted names."""
+    for name, each in settings_of(kind).items():
+        if is_dataclass(each.kind):
+            yield from all_settings(each.kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield Described(f"{prefix}{name}", each.kind, each.setting)
+
+
+def check_settings(value: object, prefix: str = "") -> None:
+    """Raise UserError for the first field, in the order of the dataclass, of a wrong type or out of range.
+
+    Parameters
+    ----------
+    prefix
+        Before the name of the field in errors: "my.toml: ".
+    """
+    for name, each in settings_of(type(value)).items():
+        _check(getattr(value, name), each.kind, each.setting, f"{prefix}{name}")
+
+
+def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
+    if is_dataclass(kind):
+        check_settings(value, f"{name}.")
+    elif get_origin(kind) is tuple:
+        each = get_args(kind)[0]
+        for index, entry in enumerate(value):
+            _check(entry, each, setting, f"{name}[{index}]" if is_dataclass(each) else name)
+    elif kind in (int, float) and not _is_number(value, kind):
+        raise UserError(f"{name}: got {value!r}; must be {TYPES[kind]}")
+    elif kind in (int, float) and not _in_range(value, setting):
+        raise UserError(f"{name}: got {value}; must be {_range(setting)}")
+    elif setting.choices and value not in setting.choices:
+        hint = did_you_mean(str(value), setting.choices)
+        raise UserError(f'{name}: got "{value}"{hint}; {one_of(setting.choices)}')
+
+
+TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+"""What errors call the types of fields."""
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+
+
+def _in_range(value: Any, setting: Setting) -> bool:
+    """Say whether a number is in its range; NaN is in none that has an end."""
+    return (
+        (setting.least is None or value >= setting.least)
+        and (setting.above is None or value > setting.above)
+        and (setting.below is None or value < setting.below)
+        and (setting.most is None or value <= setting.most)
+        and not (setting.power_of_two and (value < 1 or value & (value - 1)))
+    )
+
+
+def _range(setting: Setting) -> str:
+    if setting.power_of_two:
+        return "a power of two" + ("" if setting.most is None else f" up to {setting.most}")
+    ends = {
+        "at least": setting.least,
+        "more than": setting.above,
+        "below": setting.below,
+        "at most": setting.most,
+    }
+    return " and ".join(f"{word} {_shown(end)}" for word, end in ends.items() if end is not None)
+
+
+def _shown(end: float) -> str:
+    return f"{end}" if isinstance(end, int) else f"{end:g}"

@@ -1,0 +1,125 @@
+"""The data sets that a user can name. A new one is a reader, and one entry here.
+
+The readers are imported when their data is opened: the names and their help must be quick to list.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.config.errors import UserError
+
+if TYPE_CHECKING:
+    from engine.data.dataset import DataSource
+
+SYNTHETIC_LENGTH = 1 << 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """The data that a run asks for.
+
+    Attributes
+    ----------
+    folder
+        Where it lies; of data that takes no folder, the working directory.
+    sample_shape, classes
+        The model's input and the number of its outputs.
+    seed
+        Draws the samples, where they are drawn.
+    """
+
+    folder: Path
+    sample_shape: tuple[int, ...]
+    classes: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, or a format of data sets.
+
+    Attributes
+    ----------
+    open
+        Reads it. What it raises as OSError becomes a DataError.
+    help
+        One line for the user.
+    takes_folder
+        It is written NAME:DIR, not NAME.
+    fewer_classes
+        It may have fewer classes than the model has outputs.
+    """
+
+    open: Callable[[Request], "DataSource"]
+    help: str
+    takes_folder: bool = False
+    fewer_classes: bool = False
+
+
+def _digits(_: Request) -> "DataSource":
+    from engine.data.readers.digits import open_digits  # noqa: PLC0415
+
+    return open_digits()
+
+
+def _synthetic(request: Request) -> "DataSource":
+    from engine.data.dataset import DataSource  # noqa: PLC0415
+    from engine.data.readers.synthetic import Synthetic  # noqa: PLC0415
+
+    shape, classes = request.sample_shape, request.classes
+    return DataSource(
+        Synthetic.make(shape, classes=classes, length=SYNTHETIC_LENGTH, seed=request.seed), None
+    )
+
+
+def _images(request: Request) -> "DataSource":
+    from engine.data.readers.image_folder import open_image_folder  # noqa: PLC0415
+
+    match request.sample_shape:
+        case (1 | 3 as channels, height, width):
+            return open_image_folder(request.folder, (channels, height, width))
+        case shape:
+            raise UserError(
+                f"images: the model wants samples of shape {shape}; must be (3, H, W) or (1, H, W)"
+            )
+
+
+def _mnist(request: Request) -> "DataSource":
+    from engine.data.readers.mnist import open_mnist  # noqa: PLC0415
+
+    return open_mnist(request.folder)
+
+
+def _cifar10(request: Request) -> "DataSource":
+    from engine.data.readers.cifar10 import open_cifar10  # noqa: PLC0415
+
+    return open_cifar10(request.folder)
+
+
+SOURCES = {
+    "digits": Source(_digits, "8x8 handwritten digits, in scikit-learn"),
+    "synthetic": Source(_synthetic, "drawn from the seed, in the model's shape"),
+    "images": Source(
+        _images, "class folders of JPEG or PNG, resized to the model", takes_folder=True, fewer_classes=True
+    ),
+    "mnist": Source(_mnist, "IDX files, gzipped or not", takes_folder=True),
+    "cifar10": Source(_cifar10, "binary batches", takes_folder=True),
+}
+
+
+def written(name: str) -> str:
+    """Return a source as the user writes it: "digits", "images:DIR"."""
+    return f"{name}:DIR" if SOURCES[name].takes_folder else name
+
+
+def described() -> str:
+    """Return a line that says what each source is."""
+    return "; ".join(f"{written(name)} ({source.help})" for name, source in SOURCES.items())
+
+
+def allowed() -> str:
+    """Return the part of an error that lists all sources."""
+    *others, last = map(written, SOURCES)
+    return f"must be {', '.join(others)} or {last}"
