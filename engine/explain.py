@@ -10,6 +10,7 @@ from typing import Any
 from comm import failure
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
+from engine.config.files import reading
 from engine.config.paths import expand
 from engine.profile.breakdown import Breakdown, combine
 from engine.profile.recorder import STEP, Span
@@ -99,11 +100,11 @@ def read_results(path: Path) -> Breakdown:
     UserError
         It cannot be read or holds no such table.
     """
+    with reading(path):
+        text = path.read_bytes()
     try:
-        table: Any = json.loads(path.read_bytes())["where_the_time_went"]
+        table: Any = json.loads(text)["where_the_time_went"]
         return Breakdown.from_json(table)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: does not say where the time went; is it of a finished run?") from error
 

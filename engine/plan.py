@@ -12,6 +12,7 @@ from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
+from engine.config.files import writing
 from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
 from engine.config.wording import did_you_mean, one_of
@@ -141,10 +142,8 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
     ]
     found = measure(world, designs, name=path.stem)
     if world.rank == 0:
-        try:
+        with writing(path, "out"):
             path.write_text(found.to_toml(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"out: {path}: cannot be written: {error.strerror}") from error
         print(f"{found.description}: {path}")
 
 

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     """Return the recipe's fields that options change; epochs alone replace steps, and steps epochs."""
     changes = given_options(Recipe, options)
     if "epochs" in changes and "steps" not in changes:
@@ -96,7 +96,7 @@ def _train(world: "Communicator", options: argparse.Namespace, collectives: "Mak
 def _resolve(options: argparse.Namespace) -> "Start":
     from engine.run.start import new_run, resumed_run  # noqa: PLC0415 -- as above
 
-    changes = _changes(options)
+    changes = _overrides(options)
     if options.resume is None:
         return new_run(options.recipe or "digits", changes)
     return resumed_run(options.resume, options.recipe, changes)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.errors import UserError
+from engine.config.files import writing
 
 KINDS = (".png", ".svg")
 
@@ -27,7 +28,5 @@ def figure_class(path: Path) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure; UserError where the file cannot be written."""
-    try:
+    with writing(path, "out"):
         figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UserError(f"out: {path}: cannot be written: {error.strerror}") from error

@@ -11,6 +11,7 @@ import numpy as np
 from comm.clock import Alignment
 from comm.communicator import CONTROL_TAG, Communicator, Message
 from engine.config.errors import UserError
+from engine.config.files import reading, unfinished, write_whole, writing
 from engine.config.paths import expand
 from engine.profile.recorder import (
     COMMUNICATION,
@@ -40,12 +41,9 @@ def check_writable(text: str) -> Path:
     path = expand(text, "trace").resolve()
     if path.exists() and not path.is_file():
         raise UserError(f"trace: {path} is not a file")
-    unfinished = _unfinished(path)
-    try:
-        unfinished.touch()
-        unfinished.unlink()
-    except OSError as error:
-        raise UserError(f"trace: {path}: cannot be written: {error.strerror}") from error
+    with writing(path, "trace"):
+        unfinished(path).touch()
+        unfinished(path).unlink()
     return path
 
 
@@ -99,18 +97,20 @@ def write_spans(path: Path, ranks: Sequence[Sequence[Span]], *, communication_al
 
 
 def _write(path: Path, about: dict[str, Any], texts: Sequence[bytes]) -> None:
-    """Write the events of all ranks, whole or not at all."""
-    try:
-        with _unfinished(path).open("wb") as file:
-            file.write(b'{"displayTimeUnit": "ms",\n"otherData": ')
-            file.write(json.dumps({ABOUT: about}).encode())
-            file.write(b',\n"traceEvents": [\n')
-            for rank, text in enumerate(texts):
-                file.write(b",\n" * (rank > 0) + text)
-            file.write(b"\n]}\n")
-        _unfinished(path).rename(path)
-    except OSError as error:
-        raise UserError(f"trace: {path}: cannot be written: {error.strerror}") from error
+    """Write the events of all ranks."""
+    with writing(path, "trace"):
+        write_whole(path, _content(about, texts))
+
+
+def _content(about: dict[str, Any], texts: Sequence[bytes]) -> Iterator[bytes]:
+    yield b'{"displayTimeUnit": "ms",\n"otherData": '
+    yield json.dumps({ABOUT: about}).encode()
+    yield b',\n"traceEvents": [\n'
+    for rank, text in enumerate(texts):
+        if rank > 0:
+            yield b",\n"
+        yield text
+    yield b"\n]}\n"
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,10 @@ def read_trace(path: Path) -> Trace:
     UserError
         It cannot be read, or is something else.
     """
+    with reading(path):
+        text = path.read_bytes()
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
         about = content["otherData"][ABOUT]
         processes = {event["pid"] for event in content["traceEvents"]}
         if not processes or len(processes) != about["ranks"] or processes != set(range(len(processes))):
@@ -144,8 +146,6 @@ def read_trace(path: Path) -> Trace:
                 ranks[event["pid"]].append(_span(event))
         alone, complete = about["communication_alone_seconds"], bool(about["complete"])
         alone = None if alone is None else float(alone)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: is not a trace written by engine.train --trace") from error
     return Trace(tuple(map(tuple, ranks)), alone, complete)
@@ -196,10 +196,6 @@ def _in_lanes(spans: Iterable[Span], *, nests: bool) -> list[list[Span]]:
         lanes[lane].append(span)
         open_ends[lane].append(span.end)
     return lanes
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f"{path.name}.unfinished")
 
 
 def _text(rank: int, spans: Sequence[Span], clock: Callable[[float], float]) -> bytes:

@@ -5,7 +5,6 @@
 """
 
 import json
-import os
 import re
 import shutil
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
+from engine.config.files import UNFINISHED, reading, sync_folder, write_durably
 from engine.graph import Graph
 from engine.training.parameters import MOMENTUM
 from layers.layer import Array, Shape
@@ -44,16 +44,16 @@ def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velociti
     folder = run / FOLDER / f"step-{state.step:08d}"
     for stale in folder.parent.glob("step-*.*"):  # of a run that was killed while it saved
         shutil.rmtree(stale, ignore_errors=True)
-    unfinished, replaced = folder.with_suffix(".unfinished"), folder.with_suffix(".replaced")
+    unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(".replaced")
     unfinished.mkdir(parents=True)
-    _write(unfinished / _MODEL, save(weights))
-    _write(unfinished / _OPTIMIZER, save(velocities))
-    _write(unfinished / _STATE, json.dumps({"format": FORMAT, **asdict(state)}, indent=2).encode())
-    _sync(unfinished)
+    described = json.dumps({"format": FORMAT, **asdict(state)}, indent=2).encode()
+    for name, content in ((_MODEL, save(weights)), (_OPTIMIZER, save(velocities)), (_STATE, described)):
+        write_durably(unfinished / name, (content,))
+    sync_folder(unfinished)
     if folder.exists():
         folder.rename(replaced)
     unfinished.rename(folder)
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
     others = [path for path in _checkpoints(run) if path != folder]
     for old in others[: 1 - KEPT]:
@@ -63,12 +63,10 @@ def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velociti
 
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
-    try:
+    with reading(path, "resume"):
         if (path / _STATE).is_file():
             return path
         found = _checkpoints(path)
-    except OSError as error:
-        raise UserError(f"resume: {path}: cannot be read: {error.strerror}") from error
     if not found:
         raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
     return found[-1]
@@ -130,19 +128,3 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable, as fsync does the content of files."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

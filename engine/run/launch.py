@@ -14,6 +14,7 @@ from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
 from comm.grid import Grid
 from engine.config.errors import UserError
+from engine.config.files import write_whole, writing
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.host.affinity import Cores, cores
 from engine.profile.recorder import Recorder
@@ -21,7 +22,7 @@ from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.prepare import Prepared, common, prepare
 from engine.run.results import say_goodbye
-from engine.run.run_folder import new_folder, rewind, writing
+from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.session import run_session
 from engine.run.start import Start
 from engine.run.trainer import Trainer
@@ -99,8 +100,8 @@ def _paths(start: Start) -> tuple[Path, Path | None]:
     else:
         folder, traced = start.run, _trace_path(start.recipe)
         rewind(folder, start.state.step)
-    with writing(folder):
-        (folder / "recipe.toml").write_text(start.recipe.to_toml(), encoding="utf-8")
+    with writing(folder, "out"):
+        write_whole(folder / RECIPE, start.recipe.to_toml())
     return folder, traced
 
 

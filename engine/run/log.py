@@ -1,22 +1,25 @@
-"""What a run tells: progress to the terminal, and files that other tools read."""
+"""The log of a run: progress for the user, and files that other tools read."""
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tqdm import tqdm
+from engine.config.files import write_whole, writing
+from engine.run.run_folder import METRICS, RESULTS
 
-from engine.run.run_folder import METRICS, RESULTS, writing
+if TYPE_CHECKING:
+    from engine.run.progress_bar import ProgressBar
 
 LINE_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
 def to_json(record: dict[str, Any], *, indent: int | None = None) -> str:
-    """Write a flat record as JSON, which has no infinity and no NaN: they become null."""
+    """Return a flat record as JSON; infinity and NaN, which JSON lacks, become null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()
@@ -38,15 +41,17 @@ class RunLog:
     def __init__(self, folder: Path | None, *, total_steps: int, first_step: int):
         self._folder, self._total = folder, total_steps
         self._metrics: TextIO | None = None
-        self._bar: tqdm[Any] | None = None
+        self._bar: ProgressBar | None = None
         self._last_line = time.monotonic()
         self._warned = False
         if folder is None:
             return
-        with writing(folder):
+        with writing(folder, "out"):
             self._metrics = (folder / METRICS).open("a", encoding="utf-8")
-        if sys.stderr.isatty():
-            self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True)
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from engine.run import progress_bar  # noqa: PLC0415 -- imports rich: on a terminal only
+
+            self._bar = progress_bar.ProgressBar(sys.stderr, total_steps=total_steps, first_step=first_step)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -64,19 +69,19 @@ class RunLog:
 
     def say(self, line: str) -> None:
         """Print a line on rank 0."""
-        if self._folder is not None:
-            tqdm.write(line, file=sys.stderr)
-            sys.stderr.flush()
+        if self._bar is not None:
+            self._bar.say(line)
+        elif self._folder is not None:
+            print(line, file=sys.stderr, flush=True)
 
     def step(self, record: dict[str, Any]) -> None:
-        """Write one step's record, and show that the run moves."""
+        """Write one step's record and show it."""
         self._write({"kind": "step", **record})
         if not self._warned and not math.isfinite(record["loss"]):
             self._warned = True
             self.say(f"warning: step {record['step']}: the loss is {record['loss']}; a lower --lr may help")
         if self._bar is not None:
-            self._bar.update()
-            self._bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
+            self._bar.step(record)
         elif self._folder is not None and time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
             rate = f"{record['samples_per_second']:.4g} samples/s"
@@ -92,15 +97,12 @@ class RunLog:
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write `run.json`, whole or not at all."""
-        if self._folder is None:
-            return
-        unfinished = self._folder / f"{RESULTS}.unfinished"
-        with writing(self._folder):
-            unfinished.write_text(to_json(results, indent=2) + "\n", encoding="utf-8")
-            unfinished.rename(self._folder / RESULTS)
+        if self._folder is not None:
+            with writing(self._folder, "out"):
+                write_whole(self._folder / RESULTS, to_json(results, indent=2) + "\n")
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._metrics is not None and self._folder is not None:
-            with writing(self._folder):
+            with writing(self._folder, "out"):
                 self._metrics.write(to_json(record) + "\n")
                 self._metrics.flush()

@@ -1,32 +1,20 @@
-"""The folder of a run, which only rank 0 sees: a new one, or that of the run which goes on."""
+"""The folder of a run, which only rank 0 sees: a new one, or the one of the run that goes on."""
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from engine.config.errors import UserError
+from engine.config.files import write_whole, writing
 from engine.config.paths import expand
 from engine.run.checkpoint import FOLDER, remove_newer
 
-METRICS, RESULTS = "metrics.jsonl", "run.json"
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what fails while a run's folder is written into a UserError: a full disk, a missing permission."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"out: {error.filename or folder}: cannot be written: {error.strerror or error}"
-        ) from error
+METRICS, RESULTS, RECIPE = "metrics.jsonl", "run.json", "recipe.toml"
 
 
 def new_folder(out: str, name: str) -> Path:
-    """Make the folder that the user wants, or runs/<name>-<time>, with -2, -3, ... where that exists.
+    """Make the folder `out`, or, without one, runs/<name>-<time>, with -2, -3, ... where that exists.
 
     Raises
     ------
@@ -36,7 +24,7 @@ def new_folder(out: str, name: str) -> Path:
     if not out:
         return _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     folder = expand(out, "out")
-    with writing(folder):
+    with writing(folder, "out"):
         for held in (METRICS, RESULTS, FOLDER):
             if (folder / held).exists():
                 raise UserError(
@@ -47,20 +35,18 @@ def new_folder(out: str, name: str) -> Path:
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Make a run's folder what it was after `step`: what came later will come again."""
+    """Cut a run's folder back to its state after `step`: what came later will come again."""
     metrics = folder / METRICS
-    with writing(folder):
+    with writing(folder, "out"):
         remove_newer(folder, step)
         (folder / RESULTS).unlink(missing_ok=True)
         if metrics.exists():
             kept = [line for line in metrics.read_bytes().splitlines() if _is_until(step, line)]
-            unfinished = folder / f"{METRICS}.unfinished"
-            unfinished.write_bytes(b"".join(line + b"\n" for line in kept))
-            unfinished.rename(metrics)
+            write_whole(metrics, (line + b"\n" for line in kept))
 
 
 def _unused(wanted: Path) -> Path:
-    with writing(wanted):
+    with writing(wanted, "out"):
         wanted.parent.mkdir(exist_ok=True)
         for number in count(1):
             folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

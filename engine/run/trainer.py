@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
+from engine.config.files import writing
 from engine.config.recipe import Recipe
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource
@@ -17,7 +18,6 @@ from engine.run.callbacks import Callbacks
 from engine.run.checkpoint import State, save_checkpoint
 from engine.run.evaluator import Evaluator
 from engine.run.log import RunLog
-from engine.run.run_folder import writing
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule
@@ -195,7 +195,7 @@ class Trainer:
             weights = self.rank.parameters.gather_weights(keep=keep)
             if self.folder is not None:
                 state = State(self.progress.step, self.recipe.to_toml(), self.data.identity)
-                with writing(self.folder):
+                with writing(self.folder, "out"):
                     tensors = weights | self.rank.states.tensors()
                     written = save_checkpoint(self.folder, state, tensors, velocities)
         self.progress.saved_step = self.progress.step

@@ -5,15 +5,15 @@ lock; the others wait, and then find it in the cache. numba writes each file at 
 processes that add to one function's index at the same time lose an entry: the lock prevents that too.
 """
 
-import fcntl
 import re
-import time
 from contextlib import suppress
-from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numba.core.caching import FunctionCache
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 PATIENCE_S = 60.0  # a compilation takes a few seconds; who has waited so long compiles it too
 _POLL_S = 0.01
@@ -31,7 +31,7 @@ class SharedCache(FunctionCache):
         super().__init__(function)
         name = f"{function.__module__}.{function.__qualname__}-{function.__code__.co_firstlineno}"
         self._lock_path = Path(self.cache_path) / (re.sub(r"[^.\w-]", "", name) + ".lock")
-        self._lock: FileIO | None = None
+        self._lock: BaseFileLock | None = None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what is cached; None if this process is to compile and `save_overload` it."""
@@ -54,22 +54,18 @@ class SharedCache(FunctionCache):
 
     def _release(self) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
 
-def _locked(path: Path) -> FileIO | None:
-    """Return a locked file; None where that is not possible, or not in time."""
-    with suppress(OSError):  # not writable, or a file system without locks
+def _locked(path: Path) -> "BaseFileLock | None":
+    """Return a lock that is held; None where that is not possible, or not in time."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 -- for who compiles only: a warm start must be quick
+
+    # Not thread_local: whoever saves a function releases its lock, on whichever thread.
+    lock = FileLock(path, timeout=PATIENCE_S, poll_interval=_POLL_S, thread_local=False)
+    with suppress(OSError, NotImplementedError, Timeout):  # not writable, or a file system without locks
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = FileIO(path, "a")
-        give_up = time.monotonic() + PATIENCE_S
-        while time.monotonic() < give_up:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_POLL_S)
-            else:
-                return file
-        file.close()
+        lock.acquire()
+        return lock
     return None

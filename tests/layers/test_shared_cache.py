@@ -102,10 +102,12 @@ def test_a_process_that_dies_while_it_compiles_holds_nobody_up(tmp_path):
 
 @pytest.mark.parametrize("patience", [0.0, 60.0])
 def test_without_a_lock_everybody_compiles(tmp_path, monkeypatch, patience):
-    from layers.kernels import shared_cache  # noqa: PLC0415 -- fcntl is not everywhere
+    from layers.kernels import shared_cache  # noqa: PLC0415 -- imports numba
 
-    monkeypatch.setattr(shared_cache, "PATIENCE_S", patience)
     path = tmp_path / "folder" if patience else tmp_path / "file.lock"
+    held = shared_cache._locked(tmp_path / "file.lock")
+    assert held is not None
+    monkeypatch.setattr(shared_cache, "PATIENCE_S", patience)
     if patience:
         path.mkdir()  # a lock file cannot be opened there
     assert shared_cache._locked(path) is None

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from engine.config.errors import UserError
+from engine.config.files import writing
 from engine.run import run_folder
 from engine.run.checkpoint import State, save_checkpoint
-from engine.run.run_folder import new_folder, rewind, writing
+from engine.run.run_folder import new_folder, rewind
 
 
 def test_default_folders_are_new_ones_also_within_a_second(tmp_path, monkeypatch):
@@ -65,7 +66,7 @@ def test_lines_that_are_no_records_are_dropped(tmp_path, noise):
 def test_what_fails_while_writing_is_the_users_to_mend(tmp_path):
     with (
         pytest.raises(UserError, match=r"^out: .*: cannot be written: No space left on device$"),
-        writing(tmp_path),
+        writing(tmp_path, "out"),
     ):
         raise OSError(28, "No space left on device")
     (tmp_path / "metrics.jsonl").mkdir()
