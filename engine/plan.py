@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comm import failure
 from comm.communicator import Communicator
@@ -13,12 +14,12 @@ from comm.threads import single_rank
 from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
 from engine.config.files import writing
+from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
-from engine.config.wording import did_you_mean, one_of
 from engine.graph.parallel.plan import AUTO, Plan
 from engine.host.affinity import cores
-from engine.models import MODELS
+from engine.models import MODELS, build_model
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
 from engine.planner.design import Design
@@ -63,7 +64,17 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--model", metavar="NAME", default="vgg_a", help=f"{', '.join(MODELS)}; default vgg_a"
+        "--model",
+        metavar="NAME",
+        default="vgg_a",
+        help=f"{', '.join(MODELS)}, or a function of yours: FILE.py:function; default vgg_a",
+    )
+    parser.add_argument(
+        "--model-argument",
+        action="append",
+        type=read_argument,
+        metavar="KEY=VALUE",
+        help="argument of that function; may be repeated",
     )
     parser.add_argument("--nodes", type=int, metavar="N", help="how many; default 1")
     parser.add_argument("--batch", type=int, metavar="N", help="global minibatch; default the recipe's")
@@ -137,8 +148,16 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
     check_minibatch(ranks, batch, leaves)
     threads = options.threads or cores(world).threads(beside=world.size > 1)
     designs = [
-        Design(options.model, ranks, batch, leaves, plan, threads)
-        for plan in plans(MODELS[options.model](), ranks, batch)
+        Design(
+            options.model,
+            ranks,
+            batch,
+            leaves,
+            plan,
+            threads,
+            model_arguments=tuple(_arguments(options).items()),
+        )
+        for plan in plans(build_model(options.model, _arguments(options)), ranks, batch)
     ]
     found = measure(world, designs, name=path.stem)
     if world.rank == 0:
@@ -164,10 +183,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.model not in MODELS:
-        raise UserError(
-            f'model: got "{options.model}"{did_you_mean(options.model, MODELS)}; {one_of(MODELS)}'
-        )
+    build_model(options.model, _arguments(options))
     for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -178,6 +194,10 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.sweep is None and options.out is not None and not options.measure:
         raise UserError("out: a curve is drawn of a sweep: add --sweep nodes=1..256")
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    return dict(options.model_argument or ())
 
 
 def _cluster(options: argparse.Namespace) -> Cluster:
@@ -203,12 +223,13 @@ def _search(
     thorough: bool = True,
 ) -> list[Point]:
     design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
+    design = replace(design, model_arguments=tuple(_arguments(options).items()))
     if options.threads is not None:
         design = replace(design, threads=options.threads)
     allowed = None
     if plan != AUTO:
         allowed = [Plan.parse(plan)]
-        allowed[0].check(MODELS[options.model](), design.ranks)
+        allowed[0].check(design.network(), design.ranks)
     return search(design, cluster, allowed=allowed, thorough=thorough)
 
 

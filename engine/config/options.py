@@ -99,7 +99,7 @@ def _defaults(kind: type, prefix: str = "") -> dict[str, Any]:
 
 def _reader(kind: Any) -> Callable[[str], Any]:
     if get_origin(kind) is dict:
-        return _read_argument
+        return read_argument
     if get_origin(kind) is tuple:
         return _read_numbers
     return {bool: _read_switch, int: _read_whole, float: _read_number}.get(kind, str)
@@ -132,7 +132,8 @@ def _number(kind: Callable[[str], float], text: str, wanted: str, whole: str = "
         raise argparse.ArgumentTypeError(f'got "{whole or text}"; must be {wanted}') from error
 
 
-def _read_argument(text: str) -> tuple[str, Any]:
+def read_argument(text: str) -> tuple[str, Any]:
+    """Read one argument of a user's function: a name and a TOML value, or a bare word."""
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
         raise argparse.ArgumentTypeError(f'got "{text}"; must be KEY=VALUE')

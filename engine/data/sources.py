@@ -1,13 +1,25 @@
 """From the data that the user names, such as "cifar10:~/data", to data sets that fit the model."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from engine.config.errors import UserError
-from engine.config.paths import expand
+from engine.config.paths import expand, function_in_file
+from engine.config.user_code import call, load_function
 from engine.config.wording import did_you_mean
 from engine.data.dataset import DataError, Dataset, DataSource
 from engine.data.registry import SOURCES, Request, allowed
 
 
-def open_data(spec: str, sample_shape: tuple[int, ...], classes: int, seed: int) -> DataSource:
+def open_data(
+    spec: str,
+    sample_shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    any_classes: bool = False,
+) -> DataSource:
     """Open the data that `spec` names and check that it fits the model.
 
     Parameters
@@ -20,6 +32,10 @@ def open_data(spec: str, sample_shape: tuple[int, ...], classes: int, seed: int)
         are resized to the input, and may have fewer classes.
     seed
         Draws the synthetic samples.
+    arguments
+        Of a function in a user's file, FILE.py:function.
+    any_classes
+        The data may have any number of classes: the model will follow.
 
     Raises
     ------
@@ -28,6 +44,10 @@ def open_data(spec: str, sample_shape: tuple[int, ...], classes: int, seed: int)
     DataError
         A file or folder cannot be read.
     """
+    if function_in_file(spec):
+        source = _call(spec, sample_shape, classes, seed, arguments or {})
+        check_fit(spec, source.train, sample_shape, None if any_classes else range(1, classes + 1))
+        return source
     name, colon, folder = spec.partition(":")
     _check_spec(spec, name=name, colon=bool(colon), folder=folder)
     request = Request(expand(folder, "data"), sample_shape, classes, seed)
@@ -35,7 +55,19 @@ def open_data(spec: str, sample_shape: tuple[int, ...], classes: int, seed: int)
         source = SOURCES[name].open(request)
     except OSError as error:
         raise DataError.at(error.filename or request.folder, f"cannot be read: {error.strerror}") from error
-    check_fit(spec, source.train, request, fewer_classes=SOURCES[name].fewer_classes)
+    least = 1 if SOURCES[name].fewer_classes else classes
+    check_fit(spec, source.train, sample_shape, None if any_classes else range(least, classes + 1))
+    return source
+
+
+def _call(
+    spec: str, sample_shape: tuple[int, ...], classes: int, seed: int, arguments: Mapping[str, Any]
+) -> DataSource:
+    """Return what a user's function makes; it may take the model's shape, its classes and the seed."""
+    given = {"sample_shape": sample_shape, "classes": classes, "seed": seed}
+    source = call(load_function(spec, "data"), arguments, "data", given=given)
+    if not isinstance(source, DataSource):
+        raise UserError(f"data: {spec} returned {type(source).__name__}; must return a DataSource")
     return source
 
 
@@ -48,11 +80,11 @@ def _check_spec(spec: str, *, name: str, colon: bool, folder: str) -> None:
         raise UserError(f'data: got "{spec}"; {name} needs its folder: {name}:DIR')
 
 
-def check_fit(spec: str, dataset: Dataset, request: Request, *, fewer_classes: bool) -> None:
-    """Raise UserError where a data set has other samples or classes than the model wants."""
-    wanted, classes = request.sample_shape, request.classes
-    if dataset.sample_shape != wanted:
-        raise UserError(f"{spec} has samples of shape {dataset.sample_shape}; the model wants {wanted}")
-    if dataset.classes > classes or (dataset.classes < classes and not fewer_classes):
-        number = f"at most {classes}" if fewer_classes else f"{classes}"
-        raise UserError(f"{spec} has {dataset.classes} classes; the model wants {number}")
+def check_fit(spec: str, dataset: Dataset, sample_shape: tuple[int, ...], classes: range | None) -> None:
+    """Raise UserError where samples or classes do not suit the model; None: any number of classes does."""
+    if dataset.sample_shape != sample_shape:
+        raise UserError(f"{spec} has samples of shape {dataset.sample_shape}; the model wants {sample_shape}")
+    if classes is not None and dataset.classes not in classes:
+        most = classes.stop - 1
+        wanted = f"{most}" if len(classes) == 1 else f"at most {most}"
+        raise UserError(f"{spec} has {dataset.classes} classes; the model wants {wanted}")

@@ -1,7 +1,17 @@
-"""Networks by name: each module has one function that returns a Graph."""
+"""Networks by name: each module has one function that returns a Graph.
 
-from collections.abc import Callable
+The functions take the number of classes and the shape of the input, so that a network follows its data. A
+function of the user's own, FILE.py:function, is called in the same way.
+"""
 
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.config.errors import UserError
+from engine.config.paths import function_in_file
+from engine.config.user_code import call, load_function
+from engine.config.wording import did_you_mean, one_of
 from engine.graph import Graph
 from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
@@ -9,10 +19,50 @@ from engine.models.digits import digits
 from engine.models.overfeat_fast import overfeat_fast
 from engine.models.vgg_a import vgg_a
 
-MODELS: dict[str, Callable[[], Graph]] = {
+MODELS: dict[str, Callable[..., Graph]] = {
     "digits": digits,
     "cifar10": cifar10,
     "vgg_a": vgg_a,
     "overfeat_fast": overfeat_fast,
     "cd_dnn": cd_dnn,
 }
+
+
+def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph:
+    """Return the network of a name in `MODELS`, or of "FILE.py:function".
+
+    Parameters
+    ----------
+    arguments
+        Passed on by name: ``classes``, ``image``, or what else the function takes.
+
+    Raises
+    ------
+    UserError
+        No such model or file, an argument that does not fit, or an error in the user's function.
+    """
+    network = call(_function(model), arguments or {}, "model", given={})
+    if not isinstance(network, Graph):
+        got = type(network).__name__
+        raise UserError(f"model: {model} returned {got}; must return a Graph, as GraphBuilder.graph() does")
+    if len(network.output_shape) != 1:
+        raise UserError(
+            f"model: {model} ends with values of shape {network.output_shape}; must end with a vector of one "
+            "value for each class"
+        )
+    return network
+
+
+def follows_classes(model: str, arguments: Mapping[str, Any]) -> bool:
+    """Say whether the number of classes is left to the data."""
+    return "classes" in inspect.signature(_function(model)).parameters and "classes" not in arguments
+
+
+def _function(model: str) -> Callable[..., Any]:
+    if function_in_file(model):
+        return load_function(model, "model")
+    if model not in MODELS:
+        raise UserError(
+            f'model: got "{model}"{did_you_mean(model, MODELS)}; {one_of(MODELS)}, or FILE.py:function'
+        )
+    return MODELS[model]

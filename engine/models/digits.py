@@ -1,5 +1,7 @@
 """A small convolutional network for 8x8 grey digits."""
 
+from collections.abc import Sequence
+
 from engine.graph import Graph, GraphBuilder
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
@@ -8,9 +10,9 @@ from layers.max_pool import MaxPool
 from layers.relu import ReLU
 
 
-def digits() -> Graph:
+def digits(classes: int = 10, image: Sequence[int] = (1, 8, 8)) -> Graph:
     """Return three 3x3 convolutions and two fully connected layers: 62,250 parameters."""
-    net = GraphBuilder((1, 8, 8))
+    net = GraphBuilder(tuple(image))
     for name, channels in (("conv1", 32), ("conv2", 32)):
         net.add(name, Conv2d(channels, 3, padding=1))
         net.add(f"relu_{name}", ReLU())
@@ -21,5 +23,5 @@ def digits() -> Graph:
     net.add("flatten", Flatten())
     net.add("fc4", Linear(128))
     net.add("relu_fc4", ReLU())
-    net.add("fc5", Linear(10, gain=1.0))
+    net.add("fc5", Linear(classes, gain=1.0))
     return net.graph()

@@ -1,5 +1,7 @@
 """VGG-A, the 11-layer network of Simonyan and Zisserman 2015 (arXiv:1409.1556, table 1, column A)."""
 
+from collections.abc import Sequence
+
 from engine.graph import Graph, GraphBuilder
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
@@ -12,9 +14,9 @@ AFTER_DROPOUT = 1.0  # gain of a layer whose inputs dropout has scaled by 2: hal
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
-def vgg_a() -> Graph:
+def vgg_a(classes: int = 1000, image: Sequence[int] = (3, 224, 224)) -> Graph:
     """Return the network for 3x224x224 images and 1,000 classes: 132,863,336 parameters."""
-    net = GraphBuilder((3, 224, 224))
+    net = GraphBuilder(tuple(image))
     for stage, widths in enumerate(STAGES, start=1):
         for index, channels in enumerate(widths, start=1):
             net.add(f"conv{stage}_{index}", Conv2d(channels, 3, padding=1))
@@ -25,5 +27,5 @@ def vgg_a() -> Graph:
         net.add(name, Linear(4096, gain=gain))
         net.add(f"relu_{name}", ReLU())
         net.add(f"drop_{name}", Dropout(0.5))
-    net.add("fc8", Linear(1000, gain=AFTER_DROPOUT / 2))
+    net.add("fc8", Linear(classes, gain=AFTER_DROPOUT / 2))
     return net.graph()

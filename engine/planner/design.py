@@ -1,6 +1,7 @@
 """A design point: everything about a run that decides how fast it is, but the cluster."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from comm.collectives import CHUNK_FLOATS, Collectives
 from comm.comm_thread import CommandQueue
@@ -8,8 +9,9 @@ from comm.communicator import Communicator
 from comm.grid import Grid
 from comm.scheduler import BYTES_IN_FLIGHT
 from comm.tree import Tree
+from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
-from engine.models import MODELS
+from engine.models import build_model
 from engine.training.all_passes import Wrap
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
@@ -23,6 +25,7 @@ class Design:
     """One way to train a network on some ranks."""
 
     model: str
+    """A name of `engine.models`, or FILE.py:function."""
     ranks: int
     batch: int
     """Global minibatch."""
@@ -38,6 +41,11 @@ class Design:
     bytes_in_flight: int = BYTES_IN_FLIGHT
     conv: str = "auto"
     fuse: bool = True
+    model_arguments: tuple[tuple[str, Any], ...] = ()
+
+    def network(self) -> Graph:
+        """Return the network as its model function writes it."""
+        return build_model(self.model, dict(self.model_arguments))
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def build_rank_of(
     UserError, ValueError
         A plan that the network or the number of ranks does not allow, or more ranks than leaves.
     """
-    network = MODELS[design.model]()
+    network = design.network()
     design.plan.check(network, design.ranks)
     tree = Tree.of(design.ranks, design.leaves)
     world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)

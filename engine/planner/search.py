@@ -9,7 +9,6 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fusion import fuse
-from engine.models import MODELS
 from engine.planner.cluster import Channel, Cluster
 from engine.planner.costs import Costs
 from engine.planner.design import Design
@@ -108,7 +107,7 @@ def promising(design: Design, cluster: Cluster, *, most: int = PROMISING) -> lis
 
 def assembled(design: Design) -> Graph:
     """Return the network as its kernels see it, before nodes are handed to ranks."""
-    graph = set_convolutions(MODELS[design.model](), design.conv, feature_leaves=1)
+    graph = set_convolutions(design.network(), design.conv, feature_leaves=1)
     return fuse(graph) if design.fuse else graph
 
 

@@ -31,12 +31,16 @@ _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "stat
 class State:
     """Where a run stands: `step` updates done, under the recipe whose TOML this is, on this data.
 
-    `data` is `DataSource.identity`: the samples that the run's bits depend on, wherever they lie.
+    `data` is `DataSource.identity`: the samples that the run's bits depend on, wherever they lie. `code` is
+    the hash of the user's own files, empty without any. `normalisation` is the data's, as
+    `Normalisation.to_json` writes it; None where the data has none.
     """
 
     step: int
     recipe: str
     data: str
+    code: str = ""
+    normalisation: dict[str, list[float]] | None = None
 
 
 def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array]) -> Path:
@@ -86,7 +90,13 @@ def read_state(checkpoint: Path) -> State:
         state: dict[str, Any] = json.loads(path.read_bytes())
         if state["format"] != FORMAT:
             raise UserError(f"{path}: has format {state['format']}; this version reads {FORMAT}")
-        return State(int(state["step"]), str(state["recipe"]), str(state["data"]))
+        return State(
+            int(state["step"]),
+            str(state["recipe"]),
+            str(state["data"]),
+            str(state.get("code", "")),
+            state.get("normalisation"),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
@@ -94,8 +104,13 @@ def read_state(checkpoint: Path) -> State:
 
 
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
-    """Read all weights and velocities, checked against what the graph wants."""
-    weights = _read(checkpoint / _MODEL, _wanted(graph, ""))
+    """Read all weights, state and velocities, checked against what the graph wants."""
+    state = {
+        f"{node.name}.{name}": state.shape
+        for node in graph
+        for name, state in node.layer.state(*graph.input_shapes(node)).items()
+    }
+    weights = _read(checkpoint / _MODEL, _wanted(graph, "") | state)
     return weights | _read(checkpoint / _OPTIMIZER, _wanted(graph, MOMENTUM))
 
 

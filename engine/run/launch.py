@@ -1,8 +1,9 @@
 """From a start to a finished run: check everything on all ranks, agree, then train."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,14 +21,16 @@ from engine.host.affinity import Cores, cores
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
+from engine.run.callbacks import Callback
 from engine.run.prepare import Prepared, common, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.session import run_session
 from engine.run.start import Start
-from engine.run.trainer import Trainer
+from engine.run.trainer import Task, Trainer
 from engine.training.rank import build_rank, settings_of
 from layers.kernels.threads import Threads
+from layers.layer import Array
 
 T = TypeVar("T")
 
@@ -36,29 +39,82 @@ MakeCollectives = Callable[..., Collectives]
 """What a benchmark puts in place of the class `Collectives`."""
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over, on one of its ranks."""
+
+    results: dict[str, Any]
+    """The content of `run.json`."""
+    folder: Path
+    """On the host of rank 0, which alone writes there."""
+    weights: dict[str, Array]
+    """In standard layout by name; empty unless they were asked for."""
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where a run is written; both None but on rank 0."""
+
+    folder: Path | None
+    trace: Path | None
+
+
 def run(
     world: Communicator, resolve: Callable[[], Start], *, collectives: MakeCollectives | None = None
 ) -> dict[str, Any]:
-    """Train what `resolve` returns and return the results (collective).
+    """Train what `resolve` returns, as a command that ends with the run, and return the results (collective).
+
+    What fails in the middle of the run ends the process on all ranks, with exit code 2.
 
     Raises
     ------
     UserError
         On all ranks, with the same message: before the first step, any rank's mistake in what was given.
     """
-    prepared = _agreed(world, lambda: prepare(resolve(), world.size))
-    seen = cores(world)
-    _agreed(world, lambda: _check_equal(world, prepared))
-    folder, traced = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else (None, None))
+    prepared, seen, places = _prepare(world, resolve)
     try:
-        results = _train(world, prepared, seen, folder, traced, collectives or Collectives)
+        finished = _train(world, prepared, seen, places, make_collectives=collectives or Collectives)
     except UserError as error:  # found by this rank alone, in the middle of the run
         failure.fail(world, str(error))
     except MemoryError as error:
-        failure.fail(world, f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks")
-    if folder is not None:
-        say_goodbye(folder, results, traced)
-    return results
+        failure.fail(world, _no_memory(error))
+    if places.folder is not None:
+        say_goodbye(places.folder, finished.results, places.trace)
+    return finished.results
+
+
+def run_in_process(
+    world: Communicator, resolve: Callable[[], Start], *, callbacks: Sequence[Callback] = ()
+) -> Finished:
+    """Train what `resolve` returns, in a program that goes on afterwards, and keep the weights (collective).
+
+    Raises
+    ------
+    UserError
+        As in `run`; with one rank also what fails in the middle of the run. Several ranks end together then,
+        as the others wait for this one.
+    """
+    prepared, seen, places = _prepare(world, resolve)
+    try:
+        return _train(world, prepared, seen, places, callbacks=callbacks, keep_weights=True)
+    except (UserError, MemoryError) as error:
+        message = str(error) if isinstance(error, UserError) else _no_memory(error)
+        if world.size > 1:
+            failure.fail(world, message)
+        raise UserError(message) from error
+
+
+def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, Cores, _Places]:
+    """Read, check and compare what all ranks were given, and make the run's folder on rank 0."""
+    prepared = _agreed(world, lambda: prepare(resolve(), world.size))
+    seen = cores(world)
+    _agreed(world, lambda: _check_equal(world, prepared))
+    places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places(None, None))
+    return prepared, seen, places
+
+
+def _no_memory(error: BaseException) -> str:
+    return f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks"
 
 
 def _agreed(world: Communicator, work: Callable[[], T]) -> T:
@@ -84,7 +140,7 @@ def _check_equal(world: Communicator, prepared: Prepared) -> None:
                 )
 
 
-def _paths(start: Start) -> tuple[Path, Path | None]:
+def _paths(start: Start) -> _Places:
     """Make or rewind the run's folder, with the resolved recipe in it; return it and the file of the trace.
 
     A trace that cannot be written leaves everything as it was; it may lie in a folder that is made here.
@@ -102,7 +158,7 @@ def _paths(start: Start) -> tuple[Path, Path | None]:
         rewind(folder, start.state.step)
     with writing(folder, "out"):
         write_whole(folder / RECIPE, start.recipe.to_toml())
-    return folder, traced
+    return _Places(folder, traced)
 
 
 def _trace_path(recipe: Recipe) -> Path | None:
@@ -113,10 +169,12 @@ def _train(
     world: Communicator,
     prepared: Prepared,
     seen: Cores,
-    folder: Path | None,
-    traced: Path | None,
-    make_collectives: MakeCollectives,
-) -> dict[str, Any]:
+    places: _Places,
+    *,
+    make_collectives: MakeCollectives = Collectives,
+    callbacks: Sequence[Callback] = (),
+    keep_weights: bool = False,
+) -> Finished:
     recipe = prepared.start.recipe
     threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
     _warn(world, seen, threads)
@@ -138,12 +196,11 @@ def _train(
     )
     trainer = Trainer(
         rank,
-        recipe,
-        prepared.data,
+        Task(recipe, prepared.data, prepared.code),
         Threads(threads, seen.pinned(threads)),
         control=world,
         recorder=recorder,
-        folder=folder,
+        folder=places.folder,
     )
     if prepared.start.state is None:
         rank.initialise(recipe.seed)
@@ -151,14 +208,16 @@ def _train(
         trainer.restore(prepared.start.state, prepared.tensors)
         prepared.tensors.clear()
     started = read_clock(world) if recipe.trace else None
-    results = run_session(trainer)
+    results = run_session(trainer, callbacks)
+    weights = rank.parameters.gather_weights() if keep_weights else {}
     queue.close()
     if started is not None:
         table = results["where_the_time_went"]
         cost = table["communication_alone_seconds"] if table else None
         alignment = Alignment(started, read_clock(world))
-        write_trace(traced, world, recorder, alignment, communication_alone=cost)
-    return results
+        write_trace(places.trace, world, recorder, alignment, communication_alone=cost)
+    folder = world.gather_objects(places.folder)[0]
+    return Finished(results, folder, weights)
 
 
 def _warn(world: Communicator, seen: Cores, threads: int) -> None:

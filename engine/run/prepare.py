@@ -1,10 +1,12 @@
 """What every rank reads and checks before the first step, and what must be equal on all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comm.tree import Tree
 from engine.config.errors import UserError
-from engine.config.recipe import Recipe
+from engine.config.paths import function_in_file
+from engine.config.recipe import Recipe, override
+from engine.config.user_code import code_digest
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource, digest
 from engine.data.readers.image_file import decoder_version
@@ -13,7 +15,7 @@ from engine.data.sources import open_data
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
-from engine.models import MODELS
+from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
 from engine.run.checkpoint import State, read_tensors
 from engine.run.start import Start
@@ -30,12 +32,14 @@ class Prepared:
     data: DataSource
     tree: Tree
     plan: Plan
+    code: str
+    """Hash of the user's own files; empty without any."""
     tensors: dict[str, Array]
-    """Weights and velocities of the checkpoint; empty without one."""
+    """Weights, state and velocities of the checkpoint; empty without one."""
 
 
 def prepare(start: Start, ranks: int) -> Prepared:
-    """Read and check what a start names, for so many ranks.
+    """Read and check what a start names, for a number of ranks.
 
     Raises
     ------
@@ -48,16 +52,40 @@ def prepare(start: Start, ranks: int) -> Prepared:
         tree = Tree.of(ranks, recipe.leaves)
     except ValueError as error:
         raise UserError(str(error)) from error
-    graph = MODELS[recipe.model]()
+    graph, data, recipe = _network_and_data(recipe, is_new=start.state is None)
+    start = replace(start, recipe=recipe)
     cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
     plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
-    data = open_data(recipe.data, graph.input_shape, graph.output_shape[0], recipe.seed)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
+    code = code_digest((recipe.model, recipe.data))
     if start.state is None or start.checkpoint is None:
-        return Prepared(start, graph, data, tree, plan, {})
-    _check_resumed(start.state, data, recipe, recipe.total_steps(sampler.steps_per_epoch))
-    return Prepared(start, graph, data, tree, plan, read_tensors(start.checkpoint, graph))
+        return Prepared(start, graph, data, tree, plan, code, {})
+    _check_resumed(start.state, data, recipe, code)
+    _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
+    return Prepared(start, graph, data, tree, plan, code, read_tensors(start.checkpoint, graph))
+
+
+def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSource, Recipe]:
+    """Return the network and the data, and the recipe with the number of classes that follows from the data.
+
+    A run that goes on has that number in its recipe already, or is older and has the network's own.
+    """
+    graph = build_model(recipe.model, recipe.model_arguments)
+    follows = is_new and follows_classes(recipe.model, recipe.model_arguments)
+    (outputs,) = graph.output_shape
+    data = open_data(
+        recipe.data,
+        graph.input_shape,
+        outputs,
+        recipe.seed,
+        arguments=recipe.data_arguments,
+        any_classes=follows,
+    )
+    if follows and data.train.classes != outputs:
+        recipe = override(recipe, {"model_arguments.classes": data.train.classes})
+        graph = build_model(recipe.model, recipe.model_arguments)
+    return graph, data, recipe
 
 
 def common(prepared: Prepared) -> dict[str, str]:
@@ -67,6 +95,7 @@ def common(prepared: Prepared) -> dict[str, str]:
     return {
         **fields,
         "plan": str(prepared.plan),
+        "own code": prepared.code or "none",
         "data": recipe.data_kind,
         "training samples": str(len(data.train)),
         "training set": data.train.fingerprint(),
@@ -79,12 +108,21 @@ def common(prepared: Prepared) -> dict[str, str]:
     }
 
 
-def _check_resumed(state: State, data: DataSource, recipe: Recipe, total_steps: int) -> None:
+def _check_resumed(state: State, data: DataSource, recipe: Recipe, code: str) -> None:
     if state.data != data.identity:
         raise UserError(
             f"resume: {recipe.data} has other samples ({data.identity}) than the checkpoint's run had "
             f"({state.data}); must be the same"
         )
+    if state.code != code:
+        own = " and ".join(filter(function_in_file, (recipe.model, recipe.data)))
+        raise UserError(
+            f"resume: the code of {own} has changed since the checkpoint (hash {state.code or 'none'}, "
+            f"now {code or 'none'}); must be the same"
+        )
+
+
+def _check_length(state: State, total_steps: int) -> None:
     if state.step >= total_steps:
         raise UserError(
             f"resume: the run is at step {state.step} of {total_steps}: give more --epochs or --steps"

@@ -11,6 +11,7 @@ from engine.config.recipe import Recipe
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource
 from engine.data.loader import Batch, Loader
+from engine.data.readers.normalise import normalisation_of
 from engine.data.sampler import Sampler
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import StepClock, Timing
@@ -40,6 +41,16 @@ class Progress:
     timings: list[Timing] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is trained, as checkpoints describe it."""
+
+    recipe: Recipe
+    data: DataSource
+    code: str = ""
+    """Hash of the user's own files, as they were when the run began; empty without any."""
+
+
 class Trainer:
     """One rank's part of a run.
 
@@ -47,6 +58,8 @@ class Trainer:
     ----------
     rank
         With its weights: initialised, or else `restore` follows.
+    task
+        The recipe and the data.
     threads
         The kernel threads.
     control
@@ -60,15 +73,15 @@ class Trainer:
     def __init__(
         self,
         rank: Rank,
-        recipe: Recipe,
-        data: DataSource,
+        task: Task,
         threads: Threads,
         *,
         control: Communicator,
         recorder: Recorder,
         folder: Path | None = None,
     ):
-        self.rank, self.recipe, self.data = rank, recipe, data
+        recipe, data = task.recipe, task.data
+        self.rank, self.task, self.recipe, self.data = rank, task, recipe, data
         self.control, self.recorder, self.folder = control, recorder, folder
         recorder.watch(rank.queue)
         self.context = Context(threads, seed=recipe.seed)
@@ -194,7 +207,13 @@ class Trainer:
             velocities = self.rank.parameters.gather_velocities(keep=keep)
             weights = self.rank.parameters.gather_weights(keep=keep)
             if self.folder is not None:
-                state = State(self.progress.step, self.recipe.to_toml(), self.data.identity)
+                state = State(
+                    self.progress.step,
+                    self.recipe.to_toml(),
+                    self.data.identity,
+                    self.task.code,
+                    normalisation_of(self.data.train),
+                )
                 with writing(self.folder, "out"):
                     tensors = weights | self.rank.states.tensors()
                     written = save_checkpoint(self.folder, state, tensors, velocities)

@@ -22,7 +22,7 @@ from engine.planner.auto import resolve
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.run.session import run_session
-from engine.run.trainer import Trainer
+from engine.run.trainer import Task, Trainer
 from engine.training.rank import RankSettings, build_rank, settings_of
 from engine.training.rank_parameters import BUCKET_FLOATS
 from layers.kernels.threads import Threads
@@ -141,7 +141,7 @@ def make_trainer(
         wrap=partial(timed, recorder=recorder),
     )  # fmt: skip
     return Trainer(
-        rank, recipe, data, Threads(settings.threads),
+        rank, Task(recipe, data), Threads(settings.threads),
         control=control or single_rank(), recorder=recorder, folder=folder,
     )  # fmt: skip
 

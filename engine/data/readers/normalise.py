@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.data.dataset import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,23 @@ class Normalisation:
         shift = -average / deviation
         return cls(scale.astype(np.float32), shift.astype(np.float32))
 
+    def to_json(self) -> dict[str, list[float]]:
+        """Return scale and shift by channel; `from_json` returns an equal one."""
+        return {"scale": self.scale.ravel().tolist(), "shift": self.shift.ravel().tolist()}
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Normalisation:
+        """Return the normalisation that `to_json` was called on."""
+        scale, shift = (np.array(written[name], np.float32).reshape(-1, 1, 1) for name in ("scale", "shift"))
+        return cls(scale, shift)
+
     def apply(self, pixels: NDArray[np.uint8], x: NDArray[np.float32]) -> None:
         """Overwrite x (float32 [C, H, W]) with the normalised pixels (uint8 [C, H, W])."""
         np.multiply(pixels, self.scale, out=x)
         np.add(x, self.shift, out=x)
+
+
+def normalisation_of(dataset: Dataset) -> dict[str, list[float]] | None:
+    """Return how a data set normalises its pixels, for a checkpoint; None where it does not."""
+    found = getattr(dataset, "normalisation", None)
+    return found.to_json() if isinstance(found, Normalisation) else None

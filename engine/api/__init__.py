@@ -1,0 +1,1 @@
+"""The Python interface, which users import as `lockstep`."""

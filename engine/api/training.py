@@ -1,0 +1,115 @@
+"""Training from Python: `lockstep.train`, and the `Run` that it returns."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from comm import failure, mpi
+from comm.communicator import Communicator
+from comm.threads import single_rank
+from engine.config.errors import UserError
+from engine.config.files import reading
+from engine.config.recipe import Recipe, override, read_recipe
+from engine.config.wording import did_you_mean, one_of
+from engine.profile.breakdown import Breakdown
+from engine.run.callbacks import Callback
+from engine.run.checkpoint import find_checkpoint
+from engine.run.launch import run_in_process
+from engine.run.run_folder import METRICS
+from engine.run.start import Start, resumed_run
+from layers.layer import Array
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is over; on every rank of it."""
+
+    results: dict[str, Any]
+    """The content of `run.json`: losses, `weights_sha256`, timings, and whether it was interrupted."""
+    folder: Path
+    """On the host of rank 0, which alone writes there."""
+    weights: dict[str, Array] = field(repr=False)
+    """All weights, float32 in standard layout (OIHW, [out, in]), by ``node.parameter``."""
+
+    @property
+    def table(self) -> Breakdown | None:
+        """Where the time went, by part of a step; `lines()` are the table. None without a whole step."""
+        where = self.results["where_the_time_went"]
+        return None if where is None else Breakdown.from_json(where)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The newest checkpoint; None where the recipe wants none."""
+        try:
+            return find_checkpoint(self.folder)
+        except UserError:
+            return None
+
+    def metrics(self, kind: str = "step") -> list[dict[str, Any]]:
+        """Return the records of all steps, or of all evaluations with kind "epoch", from the run's folder."""
+        path = self.folder / METRICS
+        with reading(path):
+            records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return [record for record in records if record["kind"] == kind]
+
+
+def train(
+    recipe: Recipe | str | Path = "digits",
+    *,
+    resume: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    changes: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train in this process; under mpirun or srun call it on all ranks.
+
+    Parameters
+    ----------
+    recipe
+        A `Recipe`, the name of a shipped one, or the path of a TOML file. With `resume` it is not looked at:
+        the checkpoint's is used.
+    resume
+        A run's folder or a checkpoint: go on from there.
+    callbacks
+        Called between steps on all ranks; see `Callback`.
+    changes
+        Fields of the recipe's tables by dotted name: ``{"schedule.rate": 0.1}``.
+    options
+        Other fields of the recipe: ``steps=100, batch=32``. One of `steps` and `epochs` replaces the other.
+
+    Raises
+    ------
+    UserError
+        What is wrong with the arguments, before a first step; on all ranks.
+    """
+    asked = {**options, **(changes or {})}
+    if "steps" in asked and "epochs" not in asked:
+        asked["epochs"] = 0
+    if "epochs" in asked and "steps" not in asked:
+        asked["steps"] = 0
+    finished = run_in_process(_world(), lambda: _start(recipe, resume, asked), callbacks=callbacks)
+    return Run(finished.results, finished.folder, finished.weights)
+
+
+def _start(recipe: Recipe | str | Path, resume: str | Path | None, asked: dict[str, Any]) -> Start:
+    known = [each.name for each in fields(Recipe)]
+    for name in asked:
+        if name.partition(".")[0] not in known:
+            raise UserError(f'recipe: unknown field "{name}"{did_you_mean(name, known)}; {one_of(known)}')
+    if resume is not None:
+        return resumed_run(str(resume), None, asked)
+    if isinstance(recipe, Recipe):
+        return Start(override(recipe, asked), recipe.model.rpartition(":")[2])
+    return Start(override(read_recipe(str(recipe)), asked), Path(recipe).stem)
+
+
+def _world() -> Communicator:
+    """Return the communicator of all ranks; a process that no launcher started needs no MPI."""
+    if mpi.launched_ranks(os.environ) == 1:
+        return single_rank()
+    world = mpi.world()
+    failure.install(world)
+    return world

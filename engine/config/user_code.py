@@ -1,0 +1,156 @@
+"""Python files of the user's: a network, a data set, named as FILE.py:function.
+
+The file runs under a module name of its own, so that it clashes with nothing. Its folder is searched last for
+what it imports: a `layers.py` beside it does not take the place of this package's.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from engine.config.errors import UserError
+from engine.config.paths import expand, function_in_file
+from engine.config.wording import did_you_mean, one_of
+
+_PREFIX = "lockstep_user_"
+"""Of the names of modules that are users' files."""
+
+
+def load_function(text: str, option: str) -> Callable[..., Any]:
+    """Return the function that "FILE.py:function" names.
+
+    Parameters
+    ----------
+    option
+        Names the option in errors: "model".
+
+    Raises
+    ------
+    UserError
+        There is no such file or function, or the file fails when it runs.
+    """
+    place = function_in_file(text)
+    assert place is not None
+    path, name = expand(place[0], option), place[1]
+    if not path.is_file():
+        raise UserError(f"{option}: {path.absolute()}: no such file")
+    module = _module(path.resolve(), option, path.read_bytes())
+    function = getattr(module, name, None)
+    if not callable(function):
+        made = [each for each, value in vars(module).items() if _is_public(each, value, module)]
+        allowed = one_of(made) if made else "it has none"
+        raise UserError(f'{option}: {path} has no function "{name}"{did_you_mean(name, made)}; {allowed}')
+    result: Callable[..., Any] = function
+    return result
+
+
+def call(
+    function: Callable[..., Any], arguments: Mapping[str, Any], option: str, *, given: Mapping[str, Any]
+) -> Any:
+    """Call a function of a network or a data set by name.
+
+    Parameters
+    ----------
+    arguments
+        The user's; the function must take all of them.
+    given
+        What the engine can give besides: passed on where the function has a parameter of that name.
+
+    Raises
+    ------
+    UserError
+        An argument that the function does not take or that is missing, or an error in the function.
+    """
+    parameters = inspect.signature(function).parameters
+    takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    for name in arguments:
+        if name not in parameters and not takes_any:
+            allowed = one_of(parameters) if parameters else "it takes none"
+            hint = did_you_mean(name, parameters)
+            raise UserError(f"{option}: {_named(function)} takes no argument {name}{hint}; {allowed}")
+    filled = {name: value for name, value in given.items() if name in parameters} | dict(arguments)
+    for name, parameter in parameters.items():
+        if name not in filled and parameter.default is parameter.empty and _is_named(parameter):
+            raise UserError(f"{option}: {_named(function)} needs {name}: --{option}-argument {name}=VALUE")
+    try:
+        return function(**filled)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{option}: {_named(function)}: {_said(error)}") from error
+
+
+def code_digest(texts: tuple[str, ...]) -> str:
+    """Return a hash of the files that "FILE.py:function" texts name, and of what those import beside them.
+
+    Texts of another form count nothing; the hash is empty where none is left.
+    """
+    places = [place for text in texts if (place := function_in_file(text))]
+    named = {expand(path, "file").resolve() for path, _ in places}
+    files = {each for path in named for each in (path, *_imported_beside(path))}
+    digest = hashlib.sha256()
+    for path in sorted(files, key=lambda each: (each.name, each)):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16] if files else ""
+
+
+@cache
+def _module(path: Path, option: str, content: bytes) -> ModuleType:
+    """Run a file; once for each content, so that one that was edited meanwhile runs again."""
+    name = f"{_PREFIX}{hashlib.sha256(str(path).encode() + content).hexdigest()[:8]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        said = _said(error)
+        del sys.modules[name]
+        raise UserError(f"{option}: {path}: {said}") from error
+    return module
+
+
+def _imported_beside(path: Path) -> list[Path]:
+    """Return the files of imported modules and packages that lie in the folder of a user's file."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file, beside = getattr(module, "__file__", None), path.parent / name.partition(".")[0]
+        if file is not None:
+            place = Path(file).resolve()
+            if place == beside.with_suffix(".py") or place.is_relative_to(beside):
+                found.append(place)
+    return found
+
+
+def _said(error: Exception) -> str:
+    """Return one line: the error, and the last line of the user's code on the way to it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    own = {getattr(each, "__file__", None) for name, each in sys.modules.items() if name.startswith(_PREFIX)}
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((each for each in reversed(frames) if each.filename in own), frames[-1])
+    return f"{Path(frame.filename).name}, line {frame.lineno}: {type(error).__name__}: {error}"
+
+
+def _named(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _is_named(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _is_public(name: str, value: Any, module: ModuleType) -> bool:
+    return not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__

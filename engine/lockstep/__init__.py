@@ -1,0 +1,88 @@
+"""Lockstep: synchronous SGD for CPU clusters, with the same bits on any number of ranks.
+
+>>> import lockstep
+>>> run = lockstep.train("digits", steps=20)
+>>> run.results["weights_sha256"]
+>>> model = lockstep.load(run.checkpoint)
+>>> model(x)  # float32 [N, 1, 8, 8] -> logits [N, 10]
+
+Names are imported when they are first used: `import lockstep` alone is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.api.model import Model as Model
+    from engine.api.model import load as load
+    from engine.api.training import Run as Run
+    from engine.api.training import train as train
+    from engine.config.errors import UserError as UserError
+    from engine.config.recipe import OptimizerFields as OptimizerFields
+    from engine.config.recipe import Recipe as Recipe
+    from engine.config.recipe import ScheduleFields as ScheduleFields
+    from engine.config.recipe import read_recipe as read_recipe
+    from engine.data.dataset import Dataset as Dataset
+    from engine.data.dataset import DataSource as DataSource
+    from engine.data.readers.arrays import ArrayDataset as ArrayDataset
+    from engine.graph import Graph as Graph
+    from engine.graph import GraphBuilder as GraphBuilder
+    from engine.models import MODELS as MODELS
+    from engine.run.callbacks import Callback as Callback
+    from engine.run.callbacks import RunView as RunView
+    from layers.add import Add as Add
+    from layers.avg_pool import AvgPool as AvgPool
+    from layers.concat import Concat as Concat
+    from layers.conv2d import Conv2d as Conv2d
+    from layers.dropout import Dropout as Dropout
+    from layers.flatten import Flatten as Flatten
+    from layers.layer import Buffers as Buffers
+    from layers.layer import Context as Context
+    from layers.layer import Layer as Layer
+    from layers.layer import Parameter as Parameter
+    from layers.layer import Scratch as Scratch
+    from layers.layer import State as State
+    from layers.linear import Linear as Linear
+    from layers.max_pool import MaxPool as MaxPool
+    from layers.relu import ReLU as ReLU
+    from layers.sigmoid import Sigmoid as Sigmoid
+    from layers.work import Extents as Extents
+
+_PLACES = {
+    "engine.api.model": ("Model", "load"),
+    "engine.api.training": ("Run", "train"),
+    "engine.config.errors": ("UserError",),
+    "engine.config.recipe": ("OptimizerFields", "Recipe", "ScheduleFields", "read_recipe"),
+    "engine.data.dataset": ("DataSource", "Dataset"),
+    "engine.data.readers.arrays": ("ArrayDataset",),
+    "engine.graph": ("Graph", "GraphBuilder"),
+    "engine.models": ("MODELS",),
+    "engine.run.callbacks": ("Callback", "RunView"),
+    "layers.add": ("Add",),
+    "layers.avg_pool": ("AvgPool",),
+    "layers.concat": ("Concat",),
+    "layers.conv2d": ("Conv2d",),
+    "layers.dropout": ("Dropout",),
+    "layers.flatten": ("Flatten",),
+    "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),
+    "layers.linear": ("Linear",),
+    "layers.max_pool": ("MaxPool",),
+    "layers.relu": ("ReLU",),
+    "layers.sigmoid": ("Sigmoid",),
+    "layers.work": ("Extents",),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [*_PLACE_OF]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
+    value = getattr(import_module(_PLACE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,47 @@
+"""The command ``lockstep``: one name for all commands, wherever it is called."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "train": ("engine.train", "train a network, alone or under mpirun or srun"),
+    "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
+    "explain": ("engine.explain", "say where the time of a run went, from its folder or its trace"),
+}
+"""Module and help of each command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``lockstep COMMAND ...``; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if given[0] not in COMMANDS:
+        from engine.config.command_line import Parser  # noqa: PLC0415 -- with the hint for misspelt names
+
+        parser = Parser(prog="lockstep", add_help=False)
+        parser.add_argument("command", choices=COMMANDS)
+        parser.parse_args(given[:1])
+    command: Callable[[Sequence[str]], int] = import_module(COMMANDS[given[0]][0]).main
+    return command(given[1:])
+
+
+def _usage() -> str:
+    rows = [f"  lockstep {name:<8} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: lockstep COMMAND ...",
+            "",
+            "Synchronous SGD for CPU clusters: every rank in step, to the bit.",
+            "",
+            *rows,
+            "",
+            "lockstep COMMAND --help tells more; python -m engine.COMMAND is the same.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
