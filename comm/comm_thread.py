@@ -1,4 +1,4 @@
-"""The communication thread: jobs go on side by side, the most urgent first, beside the computation."""
+"""The communication thread: runs jobs concurrently with the main thread's kernels, the most urgent first."""
 
 import threading
 import time
@@ -8,24 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from comm.backoff import Backoff
 from comm.job import Job
-from comm.scheduler import BYTES_IN_FLIGHT, Backoff, FailureHook, Scheduler, SpanHook, run_all
+from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Scheduler, SpanHook, run_all
 
-_UNTIL_RUNG = -1.0  # a timeout of Lock.acquire: none
+_NO_TIMEOUT = -1.0  # as `Lock.acquire` takes it
 
 
 class Request:
-    """A submitted job."""
+    """Handle of a submitted job."""
 
     def __init__(self, queue: "CommandQueue", name: str) -> None:
         self._queue, self.name = queue, name
-        self._running = threading.Lock()  # cheaper than an Event: a small network waits often
+        self._running = threading.Lock()  # held until the job ends; cheaper than an Event, and waits are many
         self._running.acquire()
         self._error: BaseException | None = None
         self._ended = False
 
     def wait(self) -> None:
-        """Return when the job has ended; raise what it raised, or what another job raised before that."""
+        """Block until the job has ended; raise the error that ended it, its own or of an earlier job."""
         if not self._ended:
             with self._queue.blocked(self.name), self._running:
                 pass
@@ -33,37 +34,36 @@ class Request:
             raise self._error
 
     def has_ended(self) -> bool:
-        """Say whether the job has ended, without waiting."""
+        """Return at once whether the job has ended."""
         return self._ended
 
     def end(self, error: BaseException | None) -> None:
-        """Let the waiters go on; called once, by the queue."""
+        """Mark the job as ended and release its waiters; called once, by the queue."""
         self._error, self._ended = error, True
         self._running.release()
 
 
 class CommandQueue(ABC):
-    """Runs jobs. All ranks submit the same ones in the same order, and may finish them in any.
+    """Runs jobs. All ranks submit the same jobs in the same order; they may end in any order.
 
-    After a job has failed no other goes on: their requests fail with the same error.
+    After one job has failed, all other requests fail with the same error.
     """
 
     def __init__(self) -> None:
         self.blocked_by_name: dict[str, float] = {}
-        """Seconds that the submitting thread was held up in `submit` and `Request.wait`, by the job's name.
+        """Seconds that the submitting thread was blocked in `submit` and `Request.wait`, by the job's name.
 
-        It is what is not hidden. It counts whole jobs, so also what they compute, such as the update of the
-        weights.
+        This is the exposed time. It includes the computation inside jobs, such as the update of the weights.
         """
 
     @property
     def blocked_seconds(self) -> float:
-        """The sum of `blocked_by_name`."""
+        """Sum of `blocked_by_name`."""
         return sum(self.blocked_by_name.values())
 
     @contextmanager
     def blocked(self, name: str) -> Iterator[None]:
-        """Count the time inside as blocked by a job."""
+        """Count the time inside the `with` as blocked by the named job."""
         start = time.perf_counter()
         try:
             yield
@@ -73,30 +73,31 @@ class CommandQueue(ABC):
 
     @abstractmethod
     def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
-        """Start a job, if it builds on another then when that one has ended.
+        """Submit a job, to be started once the job of `after` has ended.
 
-        Lower priority numbers go first, among equal ones the earlier.
+        Lower priority numbers go first; of equal ones, the job submitted first.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Return when all submitted jobs have ended; nothing may be submitted afterwards."""
+        """Block until all submitted jobs have ended; nothing may be submitted afterwards."""
 
 
 class CommThread(CommandQueue):
-    """Runs jobs on a thread of its own.
+    """Runs jobs on a dedicated thread.
 
     Parameters
     ----------
     spare_core
-        Whether that thread may keep a core busy while the main thread waits for messages; see `Backoff`.
+        Whether the thread has a core of its own to poll on; see `Backoff`.
     bytes_in_flight
-        See `Scheduler`; any value gives the same bits.
+        Limit on messages in flight, see `Scheduler`; any value gives the same bits.
     on_failure
         Called on the communication thread with the error of the first job that fails, before any waiter sees
-        it: the caller may be busy for long, and the other ranks wait. It may end the process, not raise.
+        it: the main thread may compute for long, while the other ranks wait. It may end the process, not
+        raise.
     on_span
-        Called on the communication thread when a job or one of its exchanges has ended; see `SpanHook`.
+        Called on the communication thread when a job or one of its rounds has ended; see `SpanHook`.
     """
 
     def __init__(
@@ -110,10 +111,10 @@ class CommThread(CommandQueue):
         super().__init__()
         self._scheduler = Scheduler(bytes_in_flight=bytes_in_flight, on_failure=on_failure, on_span=on_span)
         self._backoff = Backoff(spare_core=spare_core)
-        self._submitted: deque[Callable[[], None] | None] = deque()
-        # Free when something has been submitted. A queue.SimpleQueue would do both, but its get() with a
-        # short timeout sometimes never returned (CPython 3.11).
-        self._awaited = False  # whether the submitting thread is held up
+        self._awaited = False  # whether the submitting thread is blocked
+        self._submitted: deque[Callable[[], None] | None] = deque()  # calls that add a job; None: close
+        # Released to end the thread's nap. A queue.SimpleQueue would be queue and signal in one, but its
+        # get() with a short timeout sometimes never returned (CPython 3.11).
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread = threading.Thread(target=self._serve, name="comm", daemon=True)
@@ -130,13 +131,13 @@ class CommThread(CommandQueue):
         return request
 
     def close(self) -> None:
-        """Return when the thread has run all submitted jobs and ended."""
+        """Block until all submitted jobs, and the thread, have ended."""
         self._hand_over(None)
         self._thread.join()
 
     @contextmanager
     def blocked(self, name: str) -> Iterator[None]:
-        """Let the thread hurry, and count the time."""
+        """Count the time, and let the thread poll with short naps meanwhile."""
         self._awaited = True
         self._wake()
         try:
@@ -150,7 +151,7 @@ class CommThread(CommandQueue):
         self._wake()
 
     def _wake(self) -> None:
-        """End the thread's nap; one thread submits and waits, so nobody else frees the lock meanwhile."""
+        """End the thread's nap. Only one thread submits and waits, so no other can release the lock first."""
         if self._bell.locked():
             self._bell.release()
 
@@ -164,17 +165,17 @@ class CommThread(CommandQueue):
                 else:
                     add()
             if scheduler.busy:
-                nap = self._backoff.nap_s(moved=scheduler.turn(), awaited=self._awaited)
+                nap = self._backoff.nap_s(progressed=scheduler.turn(), awaited=self._awaited)
             else:
-                nap = _UNTIL_RUNG if is_open else 0.0
+                nap = _NO_TIMEOUT if is_open else 0.0
             if nap:
                 self._bell.acquire(timeout=nap)
 
 
 class InlineCommThread(CommandQueue):
-    """Runs each job to its end inside `submit`: overlap off, the reference for every overlap test.
+    """Runs each job to its end inside `submit`: no overlap, the reference for every test of overlap.
 
-    The hooks, which are those of `CommThread`, are called on the submitting thread.
+    The hooks are those of `CommThread`, but are called on the submitting thread.
     """
 
     def __init__(self, *, on_failure: FailureHook | None = None, on_span: SpanHook | None = None):
@@ -182,7 +183,7 @@ class InlineCommThread(CommandQueue):
         self._scheduler = Scheduler(on_failure=on_failure, on_span=on_span)
 
     def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
-        """Run a job; its error waits in the request."""
+        """Run a job to its end; `Request.wait` raises its error."""
         request = Request(self, name)
         with self.blocked(name):
             self._scheduler.add(job, request.end, name=name, priority=priority)

@@ -1,6 +1,5 @@
-"""Several jobs at once on one thread: what goes first, how much is on its way, and how to wait."""
+"""The scheduler of jobs: which of several goes first, and how many bytes are in flight."""
 
-import os
 import time
 from bisect import insort
 from collections import deque
@@ -8,40 +7,40 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from comm.backoff import Backoff
 from comm.communicator import Transfer
 from comm.job import Job, Round
 
 FailureHook = Callable[[BaseException], None]
 SpanHook = Callable[[str, float, float, dict[str, Any]], None]
-"""``on_span(job's name, start, end, about)``, in seconds of `time.perf_counter`.
+"""``on_span(job's name, start, end, attributes)``, in seconds of `time.perf_counter`.
 
-``about["kind"]`` is "job" for the whole run of a job, "exchange" for one of its exchanges from post to
-completion, which overlap. Further keys: "bytes", "priority" and, of an exchange, "partner".
+``attributes["kind"]`` is "job" for a whole job, from its start to its end, or "exchange" (as trace files call
+it) for one of its rounds, from post to completion; rounds overlap. Further attributes: "bytes", "priority"
+and, of a round, "partner".
 """
 
 BYTES_IN_FLIGHT = 4 << 20
-STALL_S = 0.02
-"""A job that has not moved for so long holds up no other: longer than a chunk takes on all but slow links."""
+"""Four chunks: the link stays busy while one is added, and an urgent job soon has the link to itself."""
 
-_POLL_S = 1e-3  # so long a wait only polls while the main thread waits too: nobody needs the core
-_NAPS_S = (50e-6, 1e-3)  # else it sleeps between polls: the briefest, and the longest
-_POLLS = 4  # in the time that messages usually take: longer naps cost bandwidth, and each poll some 50 us
+STALL_S = 0.02
+"""A job without progress for 20 ms holds up no other: a chunk takes less on all but slow links (1 MB: 8 ms at
+1 Gb/s)."""
 
 
 class Scheduler:
-    """Advances jobs, each an independent sequence of exchanges; a job alone must end on its own.
+    """Advances jobs, each an independent sequence of rounds that would end if it were the only one.
 
-    Jobs of a lower priority number go first; of equal ones, those added first. A job posts its next
-    exchange when, with it, at most `bytes_in_flight` of its own and of the jobs before it are on their way.
-    Jobs behind it never count, so an urgent job starts whatever is on its way already. Where a job waits,
-    those behind it go on.
+    Jobs of a lower priority number go first; of equal ones, those added first. A job posts its next round if
+    at most `bytes_in_flight` of this job and the jobs before it are in flight then. Jobs behind it never
+    count, so an urgent job starts whatever is in flight already. Where a job waits, those behind it go on.
 
-    No order in which ranks add or advance jobs makes a deadlock. Messages of different jobs have different
-    tags, so a job can be held up from outside by that limit only, and a job that has not moved for STALL_S
-    does not count. In a deadlock nothing moves: after STALL_S no limit holds, and every job that all ranks
-    have added goes on as if it were alone. As to those that some have not: of the ranks whose main threads
-    wait, take one that is least far in the program which they share. All others have added the job that it
-    waits for, so that job ends, and the rank goes on.
+    No order in which ranks add or advance jobs can deadlock. Messages of different jobs have different tags,
+    so only that limit can make one job wait for another, and a job that has not progressed for STALL_S does
+    not count. In a deadlock nothing would progress: after STALL_S no limit holds, and every job that all
+    ranks have added goes on as if it were the only one. As to jobs that some ranks have not added yet: of the
+    ranks whose main threads wait, take the one that is least far in the program, which all ranks share. All
+    others have added the job that it waits for, so that job ends, and the rank goes on.
     """
 
     def __init__(
@@ -52,201 +51,157 @@ class Scheduler:
         on_span: SpanHook | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        self._limit, self._on_failure, self._on_span, self._clock = (
-            bytes_in_flight,
-            on_failure,
-            on_span,
-            clock,
-        )
-        self._jobs: list[_Job] = []  # what goes first comes first
-        self._abandoned: list[_Job] = []  # whose messages may still touch their arrays
+        self._bytes_in_flight, self._clock = bytes_in_flight, clock
+        self._on_failure, self._on_span = on_failure, on_span
+        self._jobs: list[_ActiveJob] = []  # in the order of priority
+        self._abandoned: list[_ActiveJob] = []  # kept: MPI may still write into their rounds' arrays
         self._error: BaseException | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether there is a job that has not ended."""
+        """Whether a job has not ended."""
         return bool(self._jobs)
 
     def add(
         self,
-        steps: Job,
-        end: Callable[[BaseException | None], None],
+        job: Job,
+        on_end: Callable[[BaseException | None], None],
         *,
         name: str = "",
         priority: int = 0,
         may_start: Callable[[], bool] | None = None,
     ) -> None:
-        """Take on a job; `end` is called once, with the error that ended it if there is one.
+        """Add a job; `on_end` is called once, with the error that ended the job if there is one.
 
-        It begins when `may_start` says that the job which it builds on, an earlier one, has ended.
+        The job starts when `may_start` returns true: when the earlier job that it depends on has ended.
 
-        After a job has failed no other goes on: all end with the same error, because the other ranks would
-        wait for this one's part of it for ever.
+        After one job has failed all others end with the same error: the other ranks would wait for ever for
+        this rank's messages.
         """
         if self._error is not None:
-            end(self._error)
-        else:
-            now = self._clock()
-            insort(
-                self._jobs,
-                _Job(steps, end, name, priority, may_start, now, now),
-                key=lambda job: job.priority,
-            )
+            on_end(self._error)
+            return
+        now = self._clock()
+        active = _ActiveJob(job, on_end, name, priority, may_start, now, now)
+        insort(self._jobs, active, key=lambda other: other.priority)
 
     def turn(self) -> bool:
-        """Advance the first job that can go on by one step, without waiting; say whether one could."""
-        now, ahead = self._clock(), 0
+        """Advance the first job that can progress, by one round or computation; return whether one could."""
+        now, bytes_ahead = self._clock(), 0
         for place, job in enumerate(self._jobs):
-            if job.is_held(now):
+            if job.waits_to_start(now):
                 continue
             try:
-                moved = self._post(job, ahead) or self._complete(job)
-            except KeyboardInterrupt:  # only inline: it is for the main thread, at once
+                progressed = self._post(job, bytes_ahead) or self._complete(job)
+            except KeyboardInterrupt:  # only inline: it is the main thread's, at once
                 raise
-            except BaseException as error:  # the waiter, not this thread, must see it
+            except BaseException as error:  # raised again in `Request.wait`, on the main thread
                 self._fail(error)
                 return True
-            if job.exhausted and not job.flying:
+            if job.exhausted and not job.in_flight:
                 del self._jobs[place]
                 self._end(job)
                 return True
-            if moved:
-                job.moved = self._clock()
+            if progressed:
+                job.progressed_at = self._clock()
                 return True
-            if now - job.moved < STALL_S:
-                ahead += job.flying_bytes
+            if now - job.progressed_at < STALL_S:
+                bytes_ahead += job.bytes_in_flight
         return False
 
-    def _post(self, job: "_Job", ahead: int) -> bool:
-        """Let a job compute up to its next exchange, and start that if it may; say whether it went on."""
-        step = job.upcoming
-        if step is None:
+    def _post(self, job: "_ActiveJob", bytes_ahead: int) -> bool:
+        """Advance a job to its next round, and post that if it may; return whether the job progressed."""
+        upcoming = job.upcoming
+        if upcoming is None:
             if job.exhausted:
                 return False
             try:
-                step = job.upcoming = next(job.steps)
+                upcoming = job.upcoming = next(job.rounds)
             except StopIteration:
                 job.exhausted = True
                 return False
-            if step is None:
+            if upcoming is None:
                 return True
-        size, flying = step.wire_bytes, ahead + job.flying_bytes
-        if len(job.flying) > step.max_pending or (flying and flying + size > self._limit):
+        size, in_flight = upcoming.wire_bytes, bytes_ahead + job.bytes_in_flight
+        if len(job.in_flight) > upcoming.max_pending:
             return False
-        transfer = step.communicator.post(step.sends, step.receives)
-        job.flying.append((step, transfer, self._clock()))
+        if in_flight and in_flight + size > self._bytes_in_flight:  # of any size, if it is the only one
+            return False
+        transfer = upcoming.communicator.post(upcoming.sends, upcoming.receives)
+        job.in_flight.append((upcoming, transfer, self._clock()))
         job.upcoming = None
-        job.flying_bytes += size
-        job.bytes += step.bytes
+        job.bytes_in_flight += size
+        job.bytes += upcoming.bytes
         return True
 
-    def _complete(self, job: "_Job") -> bool:
-        """Finish a job's oldest exchange if its messages have completed; say whether they had."""
-        if not job.flying or not job.flying[0][1].test():
+    def _complete(self, job: "_ActiveJob") -> bool:
+        """Finish a job's oldest round if its messages have completed; return whether they had."""
+        if not job.in_flight or not job.in_flight[0][1].test():
             return False
-        step, _, posted = job.flying.popleft()
-        job.flying_bytes -= step.wire_bytes
+        oldest, _, posted = job.in_flight.popleft()
+        job.bytes_in_flight -= oldest.wire_bytes
         if self._on_span is not None:
-            about = {
+            attributes = {
                 "kind": "exchange",
-                "bytes": step.bytes,
-                "partner": step.partner,
+                "bytes": oldest.bytes,
+                "partner": oldest.partner,
                 "priority": job.priority,
             }
-            self._on_span(job.name, posted, self._clock(), about)
-        if step.then is not None:
-            step.then()
+            self._on_span(job.name, posted, self._clock(), attributes)
+        if oldest.then is not None:
+            oldest.then()
         return True
 
-    def _end(self, job: "_Job") -> None:
+    def _end(self, job: "_ActiveJob") -> None:
         if self._on_span is not None:
-            about = {"kind": "job", "bytes": job.bytes, "priority": job.priority}
-            self._on_span(job.name, job.started, self._clock(), about)
-        job.end(None)
+            attributes = {"kind": "job", "bytes": job.bytes, "priority": job.priority}
+            self._on_span(job.name, job.started, self._clock(), attributes)
+        job.on_end(None)
 
     def _fail(self, error: BaseException) -> None:
         self._error = error
         try:
             if self._on_failure is not None:
                 self._on_failure(error)
-        finally:  # the waiters must not wait for ever
+        finally:  # also if the hook raises: nobody may wait for ever
             self._jobs, self._abandoned = [], self._jobs
             for job in self._abandoned:
-                job.end(error)
+                job.on_end(error)
 
 
 @dataclass
-class _Job:
-    steps: Job
-    end: Callable[[BaseException | None], None]
+class _ActiveJob:
+    """A job that has been added and has not ended, and how far it is."""
+
+    rounds: Job
+    on_end: Callable[[BaseException | None], None]
     name: str
     priority: int
     may_start: Callable[[], bool] | None
+    """None once it has started."""
     started: float
-    moved: float
-    """When it last went on."""
+    progressed_at: float
     upcoming: Round | None = None
+    """The next round, until it is posted."""
     exhausted: bool = False
-    """Whether there are no more steps; it ends when what is on its way has completed."""
-    flying: deque[tuple[Round, Transfer, float]] = field(default_factory=deque)
-    flying_bytes: int = 0
+    """Whether the generator has ended; the job ends when its rounds in flight have completed."""
+    in_flight: deque[tuple[Round, Transfer, float]] = field(default_factory=deque)
+    """Posted rounds, and when they were posted."""
+    bytes_in_flight: int = 0
     bytes: int = 0
+    """Bytes of all rounds posted."""
 
-    def is_held(self, now: float) -> bool:
-        """Say whether it still waits for its start; note the time of that."""
+    def waits_to_start(self, now: float) -> bool:
+        """Return whether the job must not start yet; note the time when it may for the first time."""
         if self.may_start is not None and self.may_start():
             self.may_start, self.started = None, now
         return self.may_start is not None
 
 
-class Backoff:
-    """How a thread that polls waits: it naps between polls, as long as past waits suggest, longer and longer.
-
-    While the main thread waits for a job, it only polls at first. While that computes, it must not: it would
-    take the core from the kernels, and the interpreter's lock from the main thread between two of them.
-
-    Parameters
-    ----------
-    spare_core
-        Whether the thread has a core of its own: it polls all the time while the main thread waits, and naps
-        as briefly as it can while that computes.
-    """
-
-    def __init__(self, *, spare_core: bool = False):
-        self._spare_core = spare_core
-        self._since = self._usual = 0.0  # when this wait began (0: none), how long the last ones took
-
-    def nap_s(self, *, moved: bool, awaited: bool) -> float:
-        """Return how long to sleep now.
-
-        Parameters
-        ----------
-        moved
-            Whether the last poll has found something.
-        awaited
-            Whether the main thread waits.
-        """
-        if moved and not self._since:
-            return 0.0
-        now = time.perf_counter()
-        waited = now - (self._since or now)
-        if moved:
-            self._usual += (waited - self._usual) / _POLLS
-            self._since = 0.0
-            return 0.0
-        self._since = self._since or now
-        if self._spare_core:
-            return 0.0 if awaited else _NAPS_S[0]
-        if awaited and waited < _POLL_S:
-            os.sched_yield()  # perhaps to the rank that is waited for
-            return 0.0
-        return min(max(_NAPS_S[0], max(waited, self._usual) / _POLLS), _NAPS_S[1])
-
-
 def run_all(scheduler: Scheduler, backoff: Backoff) -> None:
     """Advance a scheduler's jobs on the calling thread until all have ended."""
     while scheduler.busy:
-        nap = backoff.nap_s(moved=scheduler.turn(), awaited=True)
+        nap = backoff.nap_s(progressed=scheduler.turn(), awaited=True)
         if nap:
             time.sleep(nap)
 

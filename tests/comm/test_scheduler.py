@@ -14,7 +14,7 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread, Request
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.job import Job, Round
-from comm.scheduler import STALL_S, Backoff, Scheduler
+from comm.scheduler import STALL_S, Scheduler
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
@@ -245,8 +245,8 @@ class Wire(Communicator):
     def abort(self, code: int) -> NoReturn:
         raise SystemExit(code)
 
-    def job(self, tag: int, exchanges: int, floats: int = 25) -> Job:
-        for _ in range(exchanges):
+    def job(self, tag: int, rounds: int, floats: int = 25) -> Job:
+        for _ in range(rounds):
             yield Round(self, [Message(1, tag, np.zeros(floats, np.float32))], max_pending=99)
 
 
@@ -290,7 +290,7 @@ def test_a_job_that_has_stalled_holds_up_no_other() -> None:
     assert wire.posted == [1] * 3 + [7] * 3
 
 
-def test_an_exchange_larger_than_the_limit_goes_alone() -> None:
+def test_a_round_larger_than_the_limit_goes_alone() -> None:
     wire = Wire()
     scheduler = Scheduler(bytes_in_flight=300, clock=lambda: 0.0)
     scheduler.add(wire.job(1, 2, floats=1000), lambda _: None)
@@ -327,7 +327,7 @@ def test_all_jobs_end_even_where_on_failure_raises() -> None:
 
 
 @pytest.mark.parametrize("make", [CommThread, InlineCommThread])
-def test_spans_tell_of_jobs_and_their_exchanges(make: Any) -> None:
+def test_spans_tell_of_jobs_and_their_rounds(make: Any) -> None:
     def work(communicator: Communicator) -> list[tuple[str, float, float, dict[str, Any]]]:
         spans: list[tuple[str, float, float, dict[str, Any]]] = []
         collectives = Collectives(communicator, Tree.of(2, LEAVES), chunk_floats=64)
@@ -357,43 +357,3 @@ def test_blocked_seconds_are_kept_by_the_name_of_the_job() -> None:
     queue.submit(iter(()), name="gather loss").wait()
     assert queue.blocked_by_name["update fc6"] >= 0.01 > queue.blocked_by_name["gather loss"] >= 0
     assert queue.blocked_seconds == sum(queue.blocked_by_name.values())
-
-
-def test_naps_grow_unless_a_core_is_to_spare_and_begin_later_while_somebody_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [5.0]
-    monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
-    backoff, awaited, spare = Backoff(), Backoff(), Backoff(spare_core=True)
-    first = backoff.nap_s(moved=False, awaited=False)
-    assert awaited.nap_s(moved=False, awaited=True) == spare.nap_s(moved=False, awaited=True) == 0
-    now[0] += 0.003
-    later = backoff.nap_s(moved=False, awaited=False)
-    assert 0 < first < later < 0.001
-    assert awaited.nap_s(moved=False, awaited=True) == later
-    assert spare.nap_s(moved=False, awaited=True) == 0
-    assert spare.nap_s(moved=False, awaited=False) == first, "the interpreter's lock is the main thread's"
-    now[0] += 1.0
-    assert backoff.nap_s(moved=False, awaited=False) <= 0.001
-    for each in (backoff, awaited):
-        assert each.nap_s(moved=True, awaited=False) == 0
-        assert each.nap_s(moved=False, awaited=True) == 0
-
-
-def test_naps_are_as_long_as_messages_usually_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, backoff = [5.0], Backoff()
-    monkeypatch.setattr("comm.scheduler.time.perf_counter", lambda: now[0])
-
-    def first_nap_after(wait_s: float) -> float:
-        for _ in range(40):
-            backoff.nap_s(moved=False, awaited=False)
-            now[0] += wait_s
-            assert backoff.nap_s(moved=True, awaited=False) == 0
-            assert backoff.nap_s(moved=True, awaited=False) == 0, "nobody waits between two that move"
-        nap = backoff.nap_s(moved=False, awaited=False)
-        backoff.nap_s(moved=True, awaited=False)
-        return nap
-
-    assert first_nap_after(0.002) == pytest.approx(0.0005, rel=0.01)
-    assert first_nap_after(0.0001) == pytest.approx(0.00005, rel=0.01)
-    assert first_nap_after(1.0) == pytest.approx(0.001)
