@@ -62,12 +62,12 @@ class MpiCollectives(Collectives):
         from mpi4py import MPI  # noqa: PLC0415 -- as above
 
         if self._way == "allreduce":
-            yield self._exchange(lambda: mpi.Iallreduce(MPI.IN_PLACE, buffer), buffer)
+            yield self._round(lambda: mpi.Iallreduce(MPI.IN_PLACE, buffer), buffer)
         else:
             own = buffer[self._own(buffer)]
             part = np.empty_like(own)
             start = partial(mpi.Ireduce_scatter_block, buffer, part)
-            yield self._exchange(start, buffer, partial(np.copyto, own, part))
+            yield self._round(start, buffer, partial(np.copyto, own, part))
 
     def part_broadcast(
         self, buffer: Array, peers: Peers | None = None, prepare: Prepare | None = None
@@ -81,7 +81,7 @@ class MpiCollectives(Collectives):
 
         if prepare is not None:
             yield from prepare(self._own(buffer))
-        yield self._exchange(lambda: mpi.Iallgather(MPI.IN_PLACE, buffer), buffer)
+        yield self._round(lambda: mpi.Iallgather(MPI.IN_PLACE, buffer), buffer)
 
     def _own(self, buffer: Array) -> slice:
         return self.tree.strips_of(self.communicator.rank, buffer.size)[0]
@@ -90,7 +90,7 @@ class MpiCollectives(Collectives):
         self._jobs += 1
         return self._communicators[self._jobs % _COMMUNICATORS]
 
-    def _exchange(
+    def _round(
         self, start: Callable[[], Any], buffer: Array, then: Callable[[], object] | None = None
     ) -> Round:
         """Let MPI run a collective; the scheduler counts the bytes of a good algorithm."""
@@ -100,7 +100,7 @@ class MpiCollectives(Collectives):
 
 
 class _Starter(Communicator):
-    """What an exchange posts to: it starts a collective."""
+    """The communicator of a round: a post starts a collective."""
 
     def __init__(self, start: Callable[[], Any]):
         self._start = start

@@ -1,9 +1,9 @@
-"""Collectives in the order of the fixed tree, over any communicator."""
+"""Collectives over any communicator; sums are added in the order of the fixed tree."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -12,35 +12,55 @@ from comm.communicator import CONTROL_TAG, Communicator, Message, Window
 from comm.job import Job, Round
 from comm.tree import Tree
 
-CHUNK_FLOATS, CHUNKS_IN_FLIGHT = 1 << 18, 8
-"""1 MB: half as much costs the thread a seventh more. It must not exceed `comm.mpi.EAGER_BYTES`."""
+CHUNK_FLOATS = 1 << 18
+"""1 MB; at 512 KB the communication thread spends 14 % more CPU. At most `comm.mpi.EAGER_BYTES`, so that a
+chunk leaves at once."""
+CHUNKS_IN_FLIGHT = 8
+"""At 1 Gb/s part-reduce reached 0.86 of TCP's rate with eight of 512 KB in flight, 0.76 with four of 1 MB."""
 
 Peers = Mapping[int, npt.NDArray[np.float32]]
-"""The buffers of ranks whose memory this rank can read, by rank."""
+"""Buffers of other ranks that this rank can read in shared memory, by rank."""
 
 Prepare = Callable[[slice], Job]
-"""Computes a part of a buffer, with a yield of None here and there."""
+"""Job that computes a region of a buffer, without messages."""
+
+_P = ParamSpec("_P")
 
 _NOBODY: Peers = {}
-_NEAR_CHUNKS = 8  # as long is what is read in another rank's memory: nothing is on the wire meanwhile
-_READY = np.empty(0, np.float32)  # the content of a message that only says so
+_SHARED_CHUNKS = 8  # so many make one where a rank reads shared memory: no transfer overlaps with its adds
+_READY = np.empty(0, np.float32)  # content of a message that only announces that a chunk can be read
+_TAGS = 1 << 15  # MPI guarantees tags up to 32767
 
-_TAGS = 1 << 15  # what every MPI has
+
+def _with_tag(
+    collective: Callable[Concatenate["Collectives", int, _P], Job],
+) -> Callable[Concatenate["Collectives", _P], Job]:
+    """Pass its job's first tag to a collective, taken in the call: all ranks call in the same order.
+
+    They run jobs in any order, so a generator's body, which runs later, cannot take it.
+    """
+
+    @wraps(collective)
+    def call(self: "Collectives", /, *args: _P.args, **kwargs: _P.kwargs) -> Job:
+        return collective(self, self._take_tag(), *args, **kwargs)
+
+    return call
 
 
 class Collectives:
-    """The collectives of one communicator and tree: the only ones of that communicator.
+    """The collectives of a communicator, which nothing else may use, in the order of a tree.
 
-    A call returns a job for a `CommandQueue`, or for `run_job`; nothing is done before that runs it. All
-    ranks make the same calls in the same order. The jobs may run in any order, and side by side, because each
-    has tags of its own: it gets them in the call, and they come round again only after _TAGS / 2 more.
+    Each collective returns a job for a `CommandQueue`, or for `run_job`; no message is sent before that runs
+    it. All ranks make the same calls in the same order. They may run the jobs in any order, and concurrently,
+    because each job's messages have tags of their own, used again after _TAGS / 2 calls. (The methods get the
+    first tag from their decorator, not from the caller.)
 
     Parameters
     ----------
     chunk_floats
-        Length of the messages into which buffers are cut; any value gives the same bits.
+        Length of the chunks that buffers are sent in; any value gives the same bits.
     chunks_in_flight
-        How many chunks of one job travel at most, while an earlier one is added.
+        Chunks of one job that may be in flight at once.
     shared_memory
         Whether ranks of one host read each other's buffers instead of sending them; the same bits either way.
     """
@@ -60,30 +80,32 @@ class Collectives:
                 f"chunk_floats={chunk_floats} and chunks_in_flight={chunks_in_flight} must be at least 1"
             )
         self.communicator, self.tree = communicator, tree
-        self._chunk, self._flying, self._shares = chunk_floats, chunks_in_flight, shared_memory
+        self._chunk_floats, self._chunks_in_flight = chunk_floats, chunks_in_flight
+        self._shared_memory = shared_memory
         self._calls = 0
-        self._scratch: list[npt.NDArray[np.float32]] = []  # chunks that no exchange uses
+        self._free_chunks: list[npt.NDArray[np.float32]] = []  # receive buffers that no round uses
 
     def with_others(self, communicator: Communicator, tree: Tree) -> "Collectives":
-        """Return the collectives of another communicator, with the same chunks."""
+        """Return the collectives of another communicator, with the same settings."""
         return Collectives(
             communicator,
             tree,
-            chunk_floats=self._chunk,
-            chunks_in_flight=self._flying,
-            shared_memory=self._shares,
+            chunk_floats=self._chunk_floats,
+            chunks_in_flight=self._chunks_in_flight,
+            shared_memory=self._shared_memory,
         )
 
     def share(self, floats: int) -> Window | None:
         """Allocate buffers for `part_reduce` and `part_broadcast`; see `Communicator.share`."""
-        return self.communicator.share(floats) if self._shares else None
+        return self.communicator.share(floats) if self._shared_memory else None
 
-    def part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Job:
-        """Sum a buffer over all ranks, each rank keeping its own strips.
+    @_with_tag
+    def part_reduce(self, tag: int, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Job:
+        """Sum a buffer over all ranks; each rank keeps the sums of its own strips (a reduce-scatter).
 
-        Recursive halving, nearest blocks first, so that the pairing is the tree. A rank with a pair of blocks
-        plays both; the pair has nothing to send, as its sum is there at entry. What leaves at the next level
-        goes first, so that the next level begins before this one has ended.
+        Recursive halving, nearest blocks first, so that the pairing is the tree. A rank that owns two blocks
+        sends for both; between the two it sends nothing, as their sum is in the buffer at entry. The chunks
+        that are sent at the next level come first, so that levels overlap.
 
         Parameters
         ----------
@@ -91,14 +113,10 @@ class Collectives:
             float32 [tree.padded(n)]. At entry: the tree sum over the rank's own leaves. At return: the sum
             over all leaves in `tree.strips_of(rank)`, garbage elsewhere.
         peers
-            The same buffer of other ranks, see `share`; none of them changes its own before this rank has
-            read there what it needs.
+            The same buffer of other ranks, see `share`; they keep its content until this rank has read it.
         """
         self._check(buffer)
-        return self._part_reduce(buffer, peers, self._tag())
-
-    def _part_reduce(self, buffer: npt.NDArray[np.float32], peers: Peers, tag: int) -> Job:
-        written: deque[slice] = deque(maxlen=self._flying - 1)  # newest first
+        written: deque[slice] = deque(maxlen=self._chunks_in_flight - 1)  # by the last rounds, newest first
         for level in range(self.tree.levels):
             for block, partner, kept, given in self._chunks(level, buffer.size, peers, own_first=False):
                 peer, mine = self.tree.owner(partner), buffer[kept]
@@ -107,48 +125,48 @@ class Collectives:
                     sent, received = _READY, _READY
                     add = partial(np.add, mine, peers[peer][kept], out=mine)
                 else:
-                    sent, received = buffer[given], self._take_scratch(mine.size)
-                    add = partial(self._add, mine, received)
+                    sent, received = buffer[given], self._take_chunk(mine.size)
+                    add = partial(self._add_received, mine, received)
                 yield Round(
                     self.communicator,
                     [Message(peer, tag + partner % 2, sent)],
                     [Message(peer, tag + block % 2, received)],
                     add,
-                    _newer_than(written, given),
+                    _rounds_since_write(written, given),
                     bytes_read=mine.nbytes if peer in peers else 0,
                 )
                 written.appendleft(kept)
-        yield from self._until_read(peers, tag)
+        yield from self._wait_for_readers(tag, peers)
 
+    @_with_tag
     def part_broadcast(
-        self, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY, prepare: Prepare | None = None
+        self,
+        tag: int,
+        buffer: npt.NDArray[np.float32],
+        peers: Peers = _NOBODY,
+        prepare: Prepare | None = None,
     ) -> Job:
-        """Spread each rank's strips to all ranks: recursive doubling, furthest blocks first.
+        """Copy each rank's strips to all ranks (an all-gather).
 
-        What a rank has had for longest goes first, so that a level begins before the one before has ended.
+        Recursive doubling, furthest blocks first. The chunks that a rank has had for longest leave first, so
+        that levels overlap.
 
         Parameters
         ----------
         buffer
             float32 [tree.padded(n)]. At entry only the rank's own strips matter; all are filled at return.
         peers
-            As of `part_reduce`.
+            As for `part_reduce`.
         prepare
-            Computes the rank's own strips part by part, each just before it leaves, while those before are on
-            their way.
+            Computes the rank's own strips, chunk by chunk, each just before it is sent.
         """
         self._check(buffer)
-        return self._part_broadcast(buffer, peers, prepare or _as_it_is, self._tag())
-
-    def _part_broadcast(
-        self, buffer: npt.NDArray[np.float32], peers: Peers, prepare: Prepare, tag: int
-    ) -> Job:
-        written: deque[slice] = deque(maxlen=self._flying - 1)
-        if self.tree.levels == 0:
+        written: deque[slice] = deque(maxlen=self._chunks_in_flight - 1)
+        if self.tree.levels == 0 and prepare is not None:
             yield from prepare(slice(0, buffer.size))
         for level in reversed(range(self.tree.levels)):
             for block, partner, mine, theirs in self._chunks(level, buffer.size, peers, own_first=True):
-                if level == self.tree.levels - 1:  # all own strips leave here, whole
+                if level == self.tree.levels - 1 and prepare is not None:  # all own strips are sent here
                     yield from prepare(mine)
                 peer, copy = self.tree.owner(partner), None
                 sent, received = buffer[mine], buffer[theirs]
@@ -160,23 +178,15 @@ class Collectives:
                     [Message(peer, tag + partner % 2, sent)],
                     [Message(peer, tag + block % 2, received)],
                     copy,
-                    _newer_than(written, mine),
+                    _rounds_since_write(written, mine),
                     bytes_read=buffer[theirs].nbytes if peer in peers else 0,
                 )
                 written.appendleft(theirs)
-        yield from self._until_read(peers, tag)
+        yield from self._wait_for_readers(tag, peers)
 
-    def _until_read(self, peers: Peers, tag: int) -> Job:
-        """Wait until the others have read what they need in this rank's buffer."""
-        blocks = self.tree.blocks_of(self.communicator.rank)
-        met = {self.tree.owner(block ^ 1 << level) for block in blocks for level in range(self.tree.levels)}
-        near = [rank for rank in sorted(met) if rank in peers]
-        if near:
-            messages = [Message(rank, tag, _READY) for rank in near]
-            yield Round(self.communicator, messages, messages)
-
-    def all_gather_leaves(self, values: npt.NDArray[Any]) -> Job:
-        """Fill the rows of all leaves.
+    @_with_tag
+    def all_gather_leaves(self, tag: int, values: npt.NDArray[Any]) -> Job:
+        """Gather the rows of all leaves on all ranks.
 
         Parameters
         ----------
@@ -184,11 +194,8 @@ class Collectives:
             Contiguous [leaves, ...]: the rows of the rank's own leaves are filled at entry, all at return.
         """
         assert len(values) == self.tree.leaves and values.flags.c_contiguous
-        return self._all_gather_leaves(values, self._tag())
-
-    def _all_gather_leaves(self, values: npt.NDArray[Any], tag: int) -> Job:
         rank, ranks = self.communicator.rank, self.communicator.size
-        known = 1  # this rank has the rows of so many ranks, up to and with its own
+        known = 1  # number of ranks whose rows are here: this rank and those just below it
         while known < ranks:
             count = min(known, ranks - known)
             to, source = (rank + known) % ranks, (rank - known) % ranks
@@ -199,11 +206,9 @@ class Collectives:
             )
             known += count
 
-    def broadcast(self, array: npt.NDArray[Any], root: int) -> Job:
-        """Copy the root's contiguous array into those of all ranks (binomial tree)."""
-        return self._broadcast(array, root, self._tag())
-
-    def _broadcast(self, array: npt.NDArray[Any], root: int, tag: int) -> Job:
+    @_with_tag
+    def broadcast(self, tag: int, array: npt.NDArray[Any], root: int) -> Job:
+        """Copy the root's contiguous array into the arrays of all ranks (binomial tree)."""
         size = self.communicator.size
         place = (self.communicator.rank - root) % size  # the root's is 0
         if place:
@@ -215,31 +220,29 @@ class Collectives:
             sends = [Message((child + root) % size, tag, array) for child in children]
             yield Round(self.communicator, sends)
 
-    def all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> Job:
+    @_with_tag
+    def all_to_all(self, tag: int, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> Job:
         """Send row p to rank p and receive rank p's row into row p; contiguous [ranks, ...], disjoint."""
-        assert len(send) == len(recv) == self.communicator.size
-        return self._all_to_all(send, recv, self._tag())
-
-    def _all_to_all(self, send: npt.NDArray[Any], recv: npt.NDArray[Any], tag: int) -> Job:
         rank, size = self.communicator.rank, self.communicator.size
+        assert len(send) == len(recv) == size
         for distance in range(1, size):
             to, source = (rank + distance) % size, (rank - distance) % size
             yield Round(
                 self.communicator,
                 [Message(to, tag, send[to])],
                 [Message(source, tag, recv[source])],
-                max_pending=self._flying - 1,
+                max_pending=self._chunks_in_flight - 1,
             )
         recv[rank] = send[rank]
 
     def _chunks(
         self, level: int, floats: int, peers: Peers, *, own_first: bool
     ) -> Iterator[tuple[int, int, slice, slice]]:
-        """Yield (block, partner, the block's chunk, the partner's chunk) of a level, blocks in turn.
+        """Yield (block, partner, block's chunk, partner's chunk) of a level, alternating between own blocks.
 
-        A block's region at the next level is a half of its region here; that half comes first or last. All
-        ranks walk in the same order, level then chunk then block, so that no two wait for each other: the
-        first chunk in this order that has not been exchanged waits for none behind it, on either rank.
+        A block's region at the next level is one half of its region here; that half comes first or last. All
+        ranks follow the same order (level, chunk, block), so no two wait for each other: the first chunk in
+        this order that has not been exchanged waits for no later one, on either rank.
         """
         length = floats >> (level + 1)
         pairs = []
@@ -247,8 +250,8 @@ class Collectives:
             partner = block ^ 1 << level
             peer = self.tree.owner(partner)
             if peer != self.communicator.rank:
-                chunk = self._chunk * (_NEAR_CHUNKS if peer in peers else 1)
-                pairs.append((block, partner, range(0, length, chunk)))
+                step = self._chunk_floats * (_SHARED_CHUNKS if peer in peers else 1)
+                pairs.append((block, partner, range(0, length, step)))
         for index in range(max((len(starts) for *_, starts in pairs), default=0)):
             for block, partner, starts in pairs:
                 if index < len(starts):
@@ -258,43 +261,50 @@ class Collectives:
                     own, other = (self.tree.region(b, level + 1, floats).start for b in (block, partner))
                     yield block, partner, slice(own + start, own + stop), slice(other + start, other + stop)
 
+    def _wait_for_readers(self, tag: int, peers: Peers) -> Job:
+        """Wait until the ranks that read this rank's buffer in shared memory have done so."""
+        blocks = self.tree.blocks_of(self.communicator.rank)
+        met = {self.tree.owner(block ^ 1 << level) for block in blocks for level in range(self.tree.levels)}
+        readers = [rank for rank in sorted(met) if rank in peers]
+        if readers:
+            messages = [Message(rank, tag, _READY) for rank in readers]
+            yield Round(self.communicator, messages, messages)
+
     def _rows(self, last: int, count: int) -> list[slice]:
-        """Return the rows of `count` ranks that end with rank `last`, counted around the circle."""
+        """Return the rows of `count` consecutive ranks, the last of which is `last`, modulo all ranks."""
         first, stop = last - count + 1, self.tree.leaves_of(last).stop
         if first >= 0:
             return [slice(self.tree.leaves_of(first).start, stop)]
         first += self.tree.ranks
         return [slice(0, stop), slice(self.tree.leaves_of(first).start, self.tree.leaves)]
 
-    def _tag(self) -> int:
-        """Return the first of two tags for one job, one for each block that a rank may receive for.
+    def _take_tag(self) -> int:
+        """Return the first of a job's two tags, one for each block that a rank may receive for.
 
-        Two ranks meet at one level only, and chunks of one tag arrive in order.
+        Two are enough: two blocks meet at one level only, and chunks of one tag arrive in order.
         """
         self._calls += 1
         return CONTROL_TAG + 1 + 2 * (self._calls % (_TAGS // 2 - 1))
 
-    def _take_scratch(self, floats: int) -> npt.NDArray[np.float32]:
-        chunk = self._scratch.pop() if self._scratch else np.empty(self._chunk, np.float32)
+    def _take_chunk(self, floats: int) -> npt.NDArray[np.float32]:
+        chunk = self._free_chunks.pop() if self._free_chunks else np.empty(self._chunk_floats, np.float32)
         return chunk[:floats]
 
-    def _add(self, kept: npt.NDArray[np.float32], received: npt.NDArray[np.float32]) -> None:
+    def _add_received(self, kept: npt.NDArray[np.float32], received: npt.NDArray[np.float32]) -> None:
         np.add(kept, received, out=kept)
         assert isinstance(received.base, np.ndarray)
-        self._scratch.append(received.base)  # the newest is still in cache: it goes out first
+        self._free_chunks.append(received.base)  # the last one is still in cache, and is taken first
 
     def _check(self, buffer: npt.NDArray[np.float32]) -> None:
         assert buffer.dtype == np.float32 and buffer.ndim == 1 and buffer.flags.c_contiguous
         assert buffer.size == self.tree.padded(buffer.size)
 
 
-def _as_it_is(_: slice) -> Job:
-    """Compute nothing."""
-    return iter(())
+def _rounds_since_write(written: deque[slice], region: slice) -> int:
+    """Return how many of the last rounds came after the last one that writes into a region.
 
-
-def _newer_than(written: deque[slice], region: slice) -> int:
-    """Return how many of the last exchanges, newest first, come after the last that writes into a region."""
+    These need not have completed before the region is sent; all rounds noted, where none writes there.
+    """
     for number, other in enumerate(written):
         if region.start < other.stop and other.start < region.stop:
             return number

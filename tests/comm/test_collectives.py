@@ -221,6 +221,18 @@ def test_an_error_in_one_rank_ends_a_collective_in_the_others() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_jobs_made_in_one_order_run_in_any() -> None:
+    def work(communicator: Communicator) -> list[float]:
+        collective = collectives(communicator)
+        arrays = [np.array([float(number)]) if communicator.rank == 0 else np.zeros(1) for number in range(4)]
+        jobs = [collective.broadcast(array, root=0) for array in arrays]
+        for job in jobs if communicator.rank else reversed(jobs):
+            run_job(job)
+        return [float(array[0]) for array in arrays]
+
+    assert run_ranks(3, work) == [[0.0, 1.0, 2.0, 3.0]] * 3
+
+
 @pytest.mark.parametrize(("chunk_floats", "chunks_in_flight"), [(0, 4), (100, 0)])
 def test_collectives_refuse_empty_chunks(chunk_floats: int, chunks_in_flight: int) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):

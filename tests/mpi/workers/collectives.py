@@ -96,12 +96,12 @@ def reduce_and_broadcast(
     reduce = collective.part_reduce(buffer, peers or {})
     broadcast = collective.part_broadcast(buffer, peers or {})
 
-    def steps() -> Job:
+    def job() -> Job:
         yield from reduce
         yield Round(collective.communicator)  # the broadcast sends what the reduce has added
         yield from broadcast
 
-    return steps()
+    return job()
 
 
 main()
