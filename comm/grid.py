@@ -1,10 +1,10 @@
-"""P ranks as G groups x M parts: ranks of a group share samples, ranks of a part share weights."""
+"""The grid of ranks: P ranks as G groups x M parts; a group shares samples, a part shares weights."""
 
 from dataclasses import dataclass
 
 from comm.collectives import Collectives
 from comm.communicator import Communicator
-from comm.tree import Tree
+from comm.tree import Tree, is_power_of_two
 
 
 @dataclass(frozen=True)
@@ -12,20 +12,19 @@ class Grid:
     """One rank's place among G groups of M consecutive ranks; made by `Grid.of`.
 
     A group's leaves are an aligned subtree of the fixed tree, whatever G is, because the ranks that hold two
-    blocks are whole groups. So what is summed over a group's leaves, and then over the groups, is added as
-    the fixed tree has it.
+    blocks form whole groups. So a sum over a group's leaves, and then over groups, is the fixed tree's sum.
     """
 
     world: Collectives
     """All ranks."""
     model: Collectives
-    """The ranks of my group, one a part; as leaves of its tree they are parts."""
+    """The ranks of my group, one a part; the leaves of this tree are parts."""
     data: Collectives
-    """The ranks of my part, one a group; of its tree each holds the leaves of its group."""
+    """The ranks of my part, one a group; each holds its group's leaves in this tree."""
 
     @classmethod
     def of(cls, world: Collectives, parts: int) -> "Grid":
-        """See the ranks as groups of `parts` (collective).
+        """Divide all ranks into groups of `parts` consecutive ones (collective).
 
         Parameters
         ----------
@@ -39,7 +38,7 @@ class Grid:
 
     @classmethod
     def joined(cls, world: Collectives, model: Communicator, data: Communicator) -> "Grid":
-        """Return the grid of communicators that are there already."""
+        """Make a grid from the communicators of my group and of my part."""
         return cls(
             world,
             world.with_others(model, Tree.of(model.size, model.size)),
@@ -48,28 +47,28 @@ class Grid:
 
     @property
     def parts(self) -> int:
-        """M, the number of parts."""
+        """Number of parts, M."""
         return self.model.communicator.size
 
     @property
     def part(self) -> int:
-        """The part of this rank."""
+        """Part of this rank, from 0 to M - 1."""
         return self.model.communicator.rank
 
     @property
     def own_leaves(self) -> range:
-        """The leaves of this rank."""
+        """Leaves of this rank."""
         return self.world.tree.leaves_of(self.world.communicator.rank)
 
     @property
     def group_leaves(self) -> range:
-        """The leaves of this rank's group: those of its members, one behind the other."""
+        """Leaves of this rank's group: those of its members, in rank order."""
         return self.data.tree.leaves_of(self.data.communicator.rank)
 
 
 def check_parts(ranks: int, parts: int) -> None:
-    """Raise ValueError where so many ranks are no groups of `parts`."""
-    if parts < 1 or parts & (parts - 1):
+    """Raise ValueError unless the ranks divide into groups of `parts`, a power of two."""
+    if not is_power_of_two(parts):
         raise ValueError(f"{parts} parts; must be a power of two")
     if ranks < parts:
         raise ValueError(f"{parts} parts need at least {parts} ranks, got {ranks}")

@@ -1,8 +1,8 @@
-"""The fixed tree: in which order leaves are added, which rank owns what, whatever the number of ranks.
+"""The fixed tree: the order of additions over leaves, the same on any number of ranks, and who owns what.
 
-The leaves of a minibatch are cut into blocks, as many as the next power of two of the number of ranks. A sum
-over all leaves is a balanced binary tree: inside a block by its rank, above by recursive halving, nearest
-blocks first.
+The leaves of a minibatch are divided into blocks: the number of ranks, rounded up to a power of two. A sum
+over all leaves is a balanced binary tree: below a block its rank adds, above it recursive halving does,
+nearest blocks first.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-STRIP_FLOATS = 16  # a strip is a multiple of this: one cache line of float32
+STRIP_FLOATS = 16  # a strip is a multiple of one cache line (16 float32): no two ranks' strips share one
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Ranks and leaves, both numbered from 0; made by `Tree.of`."""
+    """Assignment of leaves, blocks and strips to ranks, all numbered from 0; made by `Tree.of`."""
 
     ranks: int
     leaves: int
@@ -24,14 +24,14 @@ class Tree:
 
     @classmethod
     def of(cls, ranks: int, leaves: int) -> "Tree":
-        """Spread a power of two of leaves over ranks."""
-        if leaves < 1 or leaves & (leaves - 1):
+        """Distribute leaves, a power of two of them, over at most as many ranks."""
+        if not is_power_of_two(leaves):
             raise ValueError(f"leaves={leaves} must be a power of two")
         if not 1 <= ranks <= leaves:
             raise ValueError(
                 f"{ranks} ranks but only {leaves} leaves: use at most {leaves} ranks, or more leaves"
             )
-        return cls(ranks, leaves, 1 << (ranks - 1).bit_length())
+        return cls(ranks, leaves, next_power_of_two(ranks))
 
     @property
     def levels(self) -> int:
@@ -40,34 +40,34 @@ class Tree:
 
     @property
     def pairs(self) -> int:
-        """Number of ranks, the first ones, that hold two blocks."""
+        """Number of ranks that hold two blocks: the first ones."""
         return self.blocks - self.ranks
 
     def blocks_of(self, rank: int) -> range:
-        """Return the rank's blocks: a pair of siblings for the first ranks, one for the others."""
+        """Return a rank's blocks: two siblings for the first `pairs` ranks, one for each other rank."""
         if rank < self.pairs:
             return range(2 * rank, 2 * rank + 2)
         return range(rank + self.pairs, rank + self.pairs + 1)
 
     def leaves_of(self, rank: int) -> range:
-        """Return the rank's leaves: an aligned power of two of them, so one subtree."""
+        """Return a rank's leaves: an aligned run of a power of two, which is one subtree."""
         blocks, each = self.blocks_of(rank), self.leaves // self.blocks
         return range(blocks.start * each, blocks.stop * each)
 
     def owner(self, block: int) -> int:
-        """Return the rank that holds a block."""
+        """Return the rank that owns a block."""
         return block // 2 if block < 2 * self.pairs else block - self.pairs
 
     def padded(self, floats: int) -> int:
-        """Round a number of floats up to whole strips for all blocks."""
+        """Round a buffer's length up, so that all blocks get strips of equal length."""
         unit = self.blocks * STRIP_FLOATS
-        return -(-floats // unit) * unit
+        return ceil_div(floats, unit) * unit
 
     def region(self, block: int, level: int, floats: int) -> slice:
-        """Return what a block still holds of a buffer after `level` halvings.
+        """Return the region of a buffer that a block still adds up after `level` halvings.
 
-        At level l block q halves its region with block q ^ (1 << l); the one whose bit l is 0 keeps the lower
-        half.
+        At level l block q shares its region with block q ^ (1 << l): the block whose bit l is 0 keeps the
+        lower half, the other one the upper.
         """
         start, length = 0, floats
         for bit in range(level):
@@ -76,19 +76,34 @@ class Tree:
         return slice(start, start + length)
 
     def strip(self, block: int, floats: int) -> slice:
-        """Return the part of a padded buffer whose sum ends up with a block: one of `blocks` equal strips."""
+        """Return the strip of a padded buffer that a block owns: its region after all halvings."""
         assert floats == self.padded(floats)
         return self.region(block, self.levels, floats)
 
     def strips_of(self, rank: int, floats: int) -> tuple[slice, ...]:
-        """Return the strips of the rank's blocks in ascending order; two of one rank never touch."""
+        """Return the strips of a rank's blocks in ascending order; two of one rank never adjoin."""
         return tuple(self.strip(block, floats) for block in self.blocks_of(rank))
 
 
 def tree_sum(leaf_values: npt.ArrayLike) -> Any:
-    """Add a power of two of numbers, or of arrays along axis 0, as a balanced tree, neighbours first."""
+    """Add numbers, or arrays along axis 0, as a balanced tree, neighbours first; a power of two of them."""
     values = np.asarray(leaf_values)
-    assert len(values) and len(values) & (len(values) - 1) == 0
+    assert is_power_of_two(len(values))
     while len(values) > 1:
         values = values[::2] + values[1::2]
     return values[0]
+
+
+def is_power_of_two(number: int) -> bool:
+    """Test whether an integer is 1, 2, 4, ..."""
+    return number > 0 and number & (number - 1) == 0
+
+
+def next_power_of_two(number: int) -> int:
+    """Round a positive integer up to a power of two."""
+    return 1 << (number - 1).bit_length()
+
+
+def ceil_div(number: int, divisor: int) -> int:
+    """Divide integers, rounding up."""
+    return -(-number // divisor)

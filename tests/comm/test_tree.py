@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from comm.tree import Tree, tree_sum
+from comm.tree import Tree, ceil_div, is_power_of_two, next_power_of_two, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
 
 LEAVES = 16
@@ -74,3 +74,12 @@ def test_tree_sum_is_the_balanced_tree() -> None:
 
 def test_tree_sum_adds_python_floats() -> None:
     assert tree_sum([0.1, 0.2, 0.3, 0.4]) == (0.1 + 0.2) + (0.3 + 0.4)
+
+
+def test_powers_of_two_are_recognised_and_found() -> None:
+    assert [number for number in range(-4, 20) if is_power_of_two(number)] == [1, 2, 4, 8, 16]
+    assert [next_power_of_two(number) for number in range(1, 10)] == [1, 2, 4, 4, 8, 8, 8, 8, 16]
+
+
+def test_ceil_div_rounds_up() -> None:
+    assert [ceil_div(number, 4) for number in range(9)] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
