@@ -1,4 +1,4 @@
-"""The clocks of the ranks, as rank 0 sees them."""
+"""Clock alignment: the offset of each rank's clock from rank 0's, and its drift during a run."""
 
 import time
 from collections.abc import Callable
@@ -8,28 +8,29 @@ import numpy as np
 
 from comm.communicator import CONTROL_TAG, Communicator, Message
 
-PINGS = 20  # the quickest one counts
+PINGS = 20  # the quickest counts: of twenty, one is rarely delayed, and all take milliseconds
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How far this rank's clock was ahead of rank 0's, in seconds."""
+    """Offset of this rank's clock at one moment, in seconds."""
 
     at: float
-    """When, by this rank's clock."""
+    """The moment, by this rank's clock."""
     offset: float
+    """This rank's clock minus rank 0's."""
     error: float
-    """Bound of the offset's error: half of the quickest round trip."""
+    """Bound on the error of `offset`: half of the quickest round trip."""
 
 
 def read_clock(communicator: Communicator, *, clock: Clock = time.perf_counter) -> Reading:
-    """Compare this rank's clock with rank 0's (collective).
+    """Measure the offset of this rank's clock from rank 0's (collective).
 
-    Rank 0 asks each rank in turn for its time, and takes the answer to have been given half way between
-    question and arrival, as in Cristian 1989, "Probabilistic clock synchronization": wrong by half of the
-    round trip at most, so the quickest of a few is kept.
+    Rank 0 asks each rank in turn for its time and assumes that the answer was given half way between question
+    and arrival (Cristian 1989, "Probabilistic clock synchronization"). The error is half of the round trip at
+    most, so the quickest of `PINGS` round trips is kept.
     """
     root = communicator.rank == 0
     readings = dict[int, Reading]()
@@ -45,11 +46,11 @@ def read_clock(communicator: Communicator, *, clock: Clock = time.perf_counter) 
 
 @dataclass(frozen=True)
 class Alignment:
-    """From this rank's clock to rank 0's, by a reading at the start and one at the end.
+    """Conversion of this rank's clock to rank 0's, by a reading at the start and one at the end.
 
-    Clocks drift apart steadily (by some microseconds a second), so the offset between the two readings lies
-    on the straight line through them. Where both may have seen the same offset, the better one holds
-    throughout: two ranks of one host have one clock.
+    Clocks drift apart at a steady rate (microseconds a second), so offsets between the readings are
+    interpolated. Where the readings agree within their errors, no drift is assumed and the more exact one
+    holds throughout, as ranks of one host share a clock.
     """
 
     first: Reading
@@ -57,11 +58,11 @@ class Alignment:
 
     @property
     def error(self) -> float:
-        """Bound of the error between the two readings, in seconds."""
+        """Bound on the error of `to_root` between the two readings, in seconds."""
         return max(self.first.error, self.last.error)
 
     def to_root(self, moment: float) -> float:
-        """Return what rank 0's clock showed when this rank's showed `moment`."""
+        """Convert a moment of this rank's clock to rank 0's clock."""
         drift = self.last.offset - self.first.offset
         if abs(drift) <= self.first.error + self.last.error:
             return moment - min(self.first, self.last, key=_error).offset

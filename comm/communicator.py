@@ -1,4 +1,4 @@
-"""The contract of a communicator: point-to-point messages, and the small collectives made of them."""
+"""The interface of a communicator: point-to-point messages, and a gather of small objects."""
 
 import pickle
 from abc import ABC, abstractmethod
@@ -9,12 +9,12 @@ from typing import Any, NoReturn, final
 import numpy as np
 import numpy.typing as npt
 
-CONTROL_TAG = 0  # for the small collectives below; the others' tags are larger
+CONTROL_TAG = 0  # of the main thread's small messages; `Collectives` takes tags above it
 
 
 @dataclass(frozen=True)
 class Message:
-    """A C-contiguous array that goes to, or comes from, another rank of the same communicator."""
+    """A C-contiguous array to send to, or to receive from, another rank of the same communicator."""
 
     peer: int
     tag: int
@@ -23,31 +23,31 @@ class Message:
 
 @dataclass(frozen=True)
 class Window:
-    """Buffers of equal length, one a rank, as those that share a host with their owners see them."""
+    """Shared memory of the ranks of one host: buffers of equal length, one a rank."""
 
     own: npt.NDArray[np.float32]
     peers: Mapping[int, npt.NDArray[np.float32]]
-    """Of other ranks of the communicator, to be read only; a rank that I see here sees me too."""
+    """Read-only buffers of the communicator's other ranks on this host; those ranks see mine too."""
 
 
 class Transfer(ABC):
-    """Messages on their way. Until it has completed, nobody else may touch their arrays."""
+    """Messages in flight. Until they have completed, nobody else may touch their arrays."""
 
     @abstractmethod
     def test(self) -> bool:
-        """Say whether all messages have completed, without waiting."""
+        """Return at once whether all messages have completed."""
 
     @abstractmethod
     def wait(self) -> None:
-        """Return when all messages have completed."""
+        """Block until all messages have completed."""
 
 
 class Communicator(ABC):
     """A group of ranks, seen by one of them.
 
     Two messages with the same sender, receiver and tag arrive in the order in which they were posted. All
-    ranks call the collectives in the same order, and one thread at a time uses a communicator: a second
-    thread takes its own with `split(0)`.
+    ranks make collective calls in the same order. One thread uses a communicator; a second thread makes its
+    own by `split(0)`.
     """
 
     rank: int
@@ -55,31 +55,31 @@ class Communicator(ABC):
 
     @abstractmethod
     def split(self, color: int) -> "Communicator":
-        """Make the communicator of the ranks that gave the same color, in their order (collective)."""
+        """Make a communicator of the ranks that pass the same color, in their order here (collective)."""
 
     @abstractmethod
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
-        """Start messages and return at once. Matching messages have the same number of bytes."""
+        """Start messages and return at once. A send and its receive have the same number of bytes."""
 
     def share(self, floats: int) -> Window | None:
-        """Allocate zeros, float32 [floats], that ranks on the same host can read (collective).
+        """Allocate zeros, float32 [floats], that other ranks of the host can read (collective).
 
-        None where no other rank could: then any memory will do.
+        Return None where no other rank can read them: the caller then allocates private memory.
         """
         return None
 
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
-        """End the whole job with this exit code, the other ranks too. With one rank: raise SystemExit."""
+        """End all ranks with this exit code. With one rank: raise SystemExit."""
 
     @final
     def send_receive(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
-        """Send and receive messages; return when all have completed."""
+        """Send and receive messages; block until all have completed."""
         self.post(sends, receives).wait()
 
     @final
     def gather_objects(self, value: Any) -> list[Any]:
-        """Give a small picklable value, get those of all ranks in rank order (collective)."""
+        """Gather one small picklable value from each rank, in rank order, on all ranks (collective)."""
         known = {self.rank: value}
         distance = 1
         while distance < self.size:  # after each round every rank knows twice as many values

@@ -1,7 +1,7 @@
-"""Memory of one process that others on the same machine can read.
+"""Shared memory: segments of one process that other processes of the same host can read.
 
-A segment is a memfd: it has no name in any file system, the others open it by its entry in /proc. So nothing
-is left behind however a process ends, and /dev/shm, which containers keep small, is not needed.
+A segment is a memfd, which has no name in a file system; other processes open it by its entry in /proc. So
+nothing is left behind however a process ends, and /dev/shm, which containers keep small, is not needed.
 """
 
 import mmap
@@ -14,41 +14,43 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-_PLACE = ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid", "/proc/self/ns/net")
+_DOMAIN = ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid", "/proc/self/ns/net")
 
 
 @dataclass(frozen=True)
 class Handle:
-    """How another process finds a segment."""
+    """Address of a segment, for other processes."""
 
     process: int
     file: int
+    """File descriptor in the owner's process."""
     identity: tuple[int, int]
-    """Device and inode."""
+    """Device and inode, because the owner may use the descriptor for another file by now."""
     floats: int
 
 
 def sharing_domain() -> tuple[str, ...] | None:
-    """Say where this process can share memory: with those that say the same. None: with nobody.
+    """Identify the processes that this one can share memory with: those with the same domain. None: no other.
 
-    Processes in different network namespaces count as on different machines.
+    A domain is one boot of a machine and its namespaces of processes and of networks. Memory could be shared
+    across network namespaces too, but they stand for different hosts: so one machine can simulate several.
     """
     if not hasattr(os, "memfd_create"):
         return None
     try:
-        return (Path(_PLACE[0]).read_text("ascii").strip(), *map(os.readlink, _PLACE[1:]))
+        return (Path(_DOMAIN[0]).read_text("ascii").strip(), *map(os.readlink, _DOMAIN[1:]))
     except OSError:
         return None
 
 
 @contextmanager
 def offer(floats: int) -> Iterator[tuple[npt.NDArray[np.float32], Handle]]:
-    """Make zeros, float32 [floats], that others can attach inside the `with`; all may be used ever after.
+    """Create a segment of zeros, float32 [floats]; others attach it inside the `with`, it stays mapped after.
 
     Raises
     ------
     OSError
-        The system has no memory, or no more files, to give.
+        If no memory, or no file descriptor, is left.
     """
     file = os.memfd_create("lockstep")
     try:
@@ -61,12 +63,12 @@ def offer(floats: int) -> Iterator[tuple[npt.NDArray[np.float32], Handle]]:
 
 
 def attach(handle: Handle) -> npt.NDArray[np.float32]:
-    """Return another process's segment, to be read only.
+    """Map another process's segment, read-only.
 
     Raises
     ------
     OSError
-        It cannot be opened.
+        If it cannot be opened.
     """
     file = os.open(f"/proc/{handle.process}/fd/{handle.file}", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -81,6 +83,6 @@ def attach(handle: Handle) -> npt.NDArray[np.float32]:
 def _map(file: int, protection: int, floats: int) -> npt.NDArray[np.float32]:
     memory = mmap.mmap(file, max(4 * floats, 1), mmap.MAP_SHARED, protection)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # from a kernel without
+        with suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.float32, floats)

@@ -1,4 +1,4 @@
-"""What a job is made of: exchanges of messages, in an order, with computation in between."""
+"""Jobs: what the communication thread runs, as rounds of messages with computation in between."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,41 +9,41 @@ from comm.communicator import Communicator, Message
 
 @dataclass(frozen=True)
 class Round:
-    """One step of a job: messages that go together, and what to do when they have completed.
+    """Messages of one job that are posted together, and what to do when they have completed.
 
-    A job's exchanges are posted, and complete, in the order in which it yields them.
+    A job's rounds are posted, and complete, in the order in which it yields them.
     """
 
     communicator: Communicator
     sends: Sequence[Message] = ()
     receives: Sequence[Message] = ()
     then: Callable[[], object] | None = None
-    """Called when all messages have completed, after the `then` of the exchanges before."""
+    """Called once all messages have completed, after the `then` of earlier rounds."""
     max_pending: int = 0
-    """How many of the job's exchanges before this one may still be on their way when it is posted."""
+    """How many earlier rounds of the job may still be in flight when this one is posted."""
 
     bytes_read: int = 0
-    """What `then` reads in the memory of another rank."""
+    """Bytes that `then` reads in another rank's memory."""
 
     @cached_property
     def wire_bytes(self) -> int:
-        """What goes out or what comes in as messages, whichever is more."""
+        """Bytes sent or bytes received as messages, whichever is more."""
         return max(sum(m.array.nbytes for m in side) for side in (self.sends, self.receives))
 
     @property
     def bytes(self) -> int:
-        """What goes out or what comes in, in whatever way."""
+        """Bytes moved in one direction, as messages or through shared memory."""
         return self.wire_bytes + self.bytes_read
 
     @property
     def partner(self) -> int:
-        """The rank that a message comes from, or goes to where none comes."""
+        """The rank that a message comes from or, where none is received, goes to."""
         return next(m.peer for m in (*self.receives, *self.sends))
 
 
 Job = Iterator[Round | None]
-"""A job: a generator that yields its exchanges one by one, and None where other jobs may come in between.
+"""A generator of rounds; it yields None where other jobs may get a turn during long computation.
 
-What it computes itself runs when it is asked for its next exchange, which is as soon as possible, not when
-the exchanges before have completed: what needs those belongs into `then`.
+The generator is advanced as early as possible, not when the rounds before have completed: computation that
+needs their messages belongs in `Round.then`.
 """

@@ -1,4 +1,4 @@
-"""Communication between processes by MPI. The only module that knows mpi4py, and it imports it late."""
+"""Communicators of processes, by MPI. The only module that imports mpi4py, and that late: it starts MPI."""
 
 import os
 import sys
@@ -14,14 +14,14 @@ from comm import host_memory
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.threads import single_rank
 
-_POLL_S = 100e-6  # so long a wait only polls: a small message comes within it
-_NAP_S = 100e-6  # then it sleeps between polls: a spinning wait takes a core from the kernels
-_TESTS = 8  # at a time: Open MPI looks at its sockets in every eighth only
-_PIECE_BYTES = 1 << 30  # MPI counts are 32 bits wide
+_POLL_S = 100e-6  # a wait polls without naps at first: a small message takes less
+_NAP_S = 100e-6  # between later polls: a wait that only polls takes a core from the kernels
+_TESTS = 8  # MPI tests a poll: Open MPI reads its sockets in every eighth only
+_PIECE_BYTES = 1 << 30  # of a long array a message: MPI counts are signed and 32 bits wide
 
 EAGER_BYTES = 1 << 21
-"""Over TCP a message of up to so much leaves at once. By default it is announced first, and the answer waits
-in line behind all that goes the other way: a tenth of a link that is busy both ways stays idle."""
+"""Longest message that leaves at once over TCP. Open MPI announces longer ones first and waits for an answer,
+which queues behind the messages of the other direction: a tenth of a link that is busy both ways idles."""
 
 _OPEN_MPI = {
     f"OMPI_MCA_btl_tcp_{limit}": str(EAGER_BYTES)
@@ -29,35 +29,35 @@ _OPEN_MPI = {
 }
 
 LAUNCHED_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Variables in which a launcher tells each process how many it started; the first one set holds."""
+"""Environment variables by which launchers tell a process how many they started; the first one set counts."""
 
 
 class LaunchError(RuntimeError):
-    """The launcher and the MPI library do not fit together, or MPI is missing."""
+    """The launcher and the MPI library do not match, or no MPI library was found."""
 
 
 def world(*, yield_when_idle: bool = False) -> Communicator:
     """Initialise MPI and return the communicator of all ranks.
 
-    A process that no launcher started is a communicator of size 1, even where there is no MPI.
+    A process without a launcher gets a communicator of size 1, even without an MPI library.
 
     Parameters
     ----------
     yield_when_idle
-        Whether Open MPI yields the core each time it finds nothing, if the launcher says so. A thread that
-        naps between polls, as those of `comm` do, must not: Linux lets one that has yielded wait for a whole
-        slice of each other thread of the core, some ms, and a message as long.
+        Whether Open MPI may yield the core after a poll that finds nothing, if the launcher tells it to. A
+        thread that naps between polls, as those of `comm` do, must not yield as well: Linux then runs each
+        other thread of the core for a whole time slice, some ms, and messages are late by as much.
 
     Raises
     ------
     LaunchError
-        If a launcher started several processes that MPI does not see.
+        If a launcher started several processes, but MPI is missing, sees one, or lacks support for threads.
     """
     launched = launched_ranks(os.environ)
     set_up(os.environ, yield_when_idle=yield_when_idle)
     try:
         from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is installed, but no MPI library
         if launched == 1:
             return single_rank()
         raise LaunchError(
@@ -75,9 +75,10 @@ def world(*, yield_when_idle: bool = False) -> Communicator:
 
 
 def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> None:
-    """Write Open MPI's parameters into the environment, for when it starts.
+    """Set Open MPI's parameters in the environment, before it starts.
 
-    Sizes of messages that the user has set stay; whether it yields does not, unless it `yield_when_idle`.
+    Message sizes that the user has set stay. Yielding is switched off whatever the user or the launcher says,
+    unless `yield_when_idle`.
     """
     for name, value in _OPEN_MPI.items():
         environment.setdefault(name, value)
@@ -86,11 +87,11 @@ def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> N
 
 
 def launched_ranks(environment: Mapping[str, str]) -> int:
-    """Read from the environment how many processes the launcher started with this one; 1 without a launcher.
+    """Return the number of processes that the launcher started, from the environment; 1 without a launcher.
 
-    The number of a Slurm job's tasks (SLURM_NTASKS) says nothing: inside a batch script it is set although
-    one process runs. The number of the step's tasks is set for what srun started. mpirun comes first, because
-    it may itself have started its daemons as a Slurm step.
+    Slurm's SLURM_NTASKS is no evidence of a launcher: it is set inside a batch script, too, where one process
+    runs. SLURM_STEP_NUM_TASKS is set only by srun. mpirun's variable comes first, because mpirun may have
+    started its daemons by srun.
     """
     for name in LAUNCHED_RANKS:
         if environment.get(name, "").isdecimal():
@@ -99,7 +100,7 @@ def launched_ranks(environment: Mapping[str, str]) -> int:
 
 
 def launched_rank(environment: Mapping[str, str]) -> int:
-    """Read this process's rank from the environment, for what has to be said before MPI starts; 0 without."""
+    """Return this process's rank, from the environment, for use before MPI starts; 0 without a launcher."""
     for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"):
         if environment.get(name, "").isdecimal():
             return int(environment[name])
@@ -115,19 +116,19 @@ class MpiCommunicator(Communicator):
         from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
 
         self._test_all: Callable[[Any], bool] = MPI.Request.Testall
-        self._host: MpiCommunicator | None = None  # the ranks of this machine; made when first needed
-        self._near = [self.rank]  # the same by their ranks here, if they can share memory
+        self._host: MpiCommunicator | None = None  # the ranks that can share memory; made when first needed
+        self._near = [self.rank]  # the same, by their ranks in this communicator
 
     def split(self, color: int) -> "MpiCommunicator":
-        """Make a communicator by MPI_Comm_split."""
+        """Make a communicator by MPI_Comm_split; see `Communicator`."""
         return MpiCommunicator(self._comm.Split(color, self.rank))
 
     def share(self, floats: int) -> Window | None:
-        """Map the memory of the others into this process, see `comm.host_memory`."""
+        """Allocate a segment and map those of the host's other ranks; see `comm.host_memory`."""
         if self._host is None:
-            here = host_memory.sharing_domain()
-            places = self.gather_objects(here)
-            near = [rank for rank in range(self.size) if here is not None and places[rank] == here]
+            domain = host_memory.sharing_domain()
+            domains = self.gather_objects(domain)
+            near = [rank for rank in range(self.size) if domain is not None and domains[rank] == domain]
             self._near = near or [self.rank]
             self._host = self.split(self._near[0])
         if len(self._near) == 1:
@@ -141,13 +142,13 @@ class MpiCommunicator(Communicator):
             if all(self._host.gather_objects(peers is not None)):
                 assert offered is not None and peers is not None
                 return Window(offered[0], peers)
-        self._near = [self.rank]  # somebody could not, nor would it the next time
+        self._near = [self.rank]  # one rank failed, and would fail again: share nothing from now on
         return None
 
     def _attach(
         self, handles: Sequence[host_memory.Handle | None]
     ) -> dict[int, npt.NDArray[np.float32]] | None:
-        """Map what the others of this host offer; None if that does not work."""
+        """Map the segments of the host's other ranks; None if one of them has none or cannot be mapped."""
         peers = {}
         for rank, handle in zip(self._near, handles, strict=True):
             if handle is None:
@@ -160,7 +161,7 @@ class MpiCommunicator(Communicator):
         return peers
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
-        """Start messages as bytes, the receives first."""
+        """Start messages as bytes; receives first, so that what arrives needs no buffer of MPI's."""
         for message in (*sends, *receives):
             assert message.peer != self.rank
         receive, send = self._comm.Irecv, self._comm.Isend
@@ -169,7 +170,7 @@ class MpiCommunicator(Communicator):
         return _MpiTransfer(started, self._test_all)
 
     def abort(self, code: int) -> NoReturn:
-        """End all ranks; standard output and error are written first."""
+        """End all ranks, after flushing stdout and stderr."""
         if self.size == 1:
             raise SystemExit(code)
         sys.stdout.flush()
@@ -184,7 +185,7 @@ class _MpiTransfer(Transfer):
         self._requests, self._test_all = requests, test_all
 
     def test(self) -> bool:
-        for _ in range(_TESTS):  # noqa: SIM110 -- no generator: this is all that a poll does
+        for _ in range(_TESTS):  # noqa: SIM110 -- a generator would make every poll longer
             if self._test_all(self._requests):
                 return True
         return False
@@ -197,19 +198,18 @@ class _MpiTransfer(Transfer):
 
 
 def _pieces(array: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
-    """See an array as bytes, in pieces that MPI can count."""
+    """Return an array's bytes, in pieces whose lengths MPI can count."""
     assert array.flags.c_contiguous
     content = array.reshape(-1).view(np.uint8)
     if 0 < content.size <= _PIECE_BYTES:
         return [content]
-    starts = range(0, max(content.size, 1), _PIECE_BYTES)  # what is empty is a message too
+    starts = range(0, max(content.size, 1), _PIECE_BYTES)  # an empty array is a message, too
     return [content[start : start + _PIECE_BYTES] for start in starts]
 
 
 def _mpirun_ends_the_job(environment: Mapping[str, str]) -> bool:
-    """Say whether the launcher ends all ranks as soon as one exits.
+    """Return whether the launcher ends all ranks as soon as one exits.
 
-    Open MPI's mpirun does (unless told to survive lost ranks), with fewer words than MPI_Abort. Slurm does
-    not.
+    Open MPI's mpirun does, unless told to survive lost ranks, and prints less than MPI_Abort. Slurm does not.
     """
     return "PRTE_LAUNCHED" in environment and environment.get("OMPI_MCA_mpi_ft_enable", "0") == "0"

@@ -13,11 +13,11 @@ from comm.communicator import Communicator, Message, Transfer, Window
 T = TypeVar("T")
 Channel = tuple[Any, int, int, int]  # communicator's name, sender, receiver, tag
 
-_SILENCE_S = 60.0  # nobody waits that long for another thread, unless they wait for each other
+_DEADLOCK_S = 60.0  # no rank of the tests waits that long for another, unless they wait for each other
 
 
 class PeerError(RuntimeError):
-    """Another rank has failed, or a message does not come."""
+    """Another rank has failed, or a message has not come for a minute."""
 
 
 class ThreadCommunicator(Communicator):
@@ -28,7 +28,7 @@ class ThreadCommunicator(Communicator):
         self._shared, self._name, self._hosts, self._splits, self._windows = shared, name, hosts, 0, 0
 
     def split(self, color: int) -> "ThreadCommunicator":
-        """Make a communicator of the same threads."""
+        """Make a communicator of the same threads; see `Communicator`."""
         colors = self.gather_objects(color)
         members = [rank for rank in range(self.size) if colors[rank] == color]
         self._splits += 1
@@ -37,20 +37,20 @@ class ThreadCommunicator(Communicator):
         return ThreadCommunicator(self._shared, name, members.index(self.rank), hosts)
 
     def share(self, floats: int) -> Window | None:
-        """Let the threads of a host see each other's arrays."""
+        """Allocate an array and return views of the arrays of the host's other threads."""
         self._windows += 1
         name, own = (self._name, self._windows), np.zeros(floats, np.float32)
-        self._shared.shown[name, self.rank] = own
-        self.gather_objects(None)  # all have shown theirs
+        self._shared.arrays[name, self.rank] = own
+        self.gather_objects(None)  # a barrier: all arrays are there
         peers = {}
         for rank, host in enumerate(self._hosts):
             if host == self._hosts[self.rank] and rank != self.rank:
-                peers[rank] = self._shared.shown[name, rank].view()
+                peers[rank] = self._shared.arrays[name, rank].view()
                 peers[rank].flags.writeable = False
         return Window(own, peers) if peers else None
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
-        """Copy what is sent into the receivers' mail."""
+        """Copy each array sent into the receiver's mail."""
         for message in (*sends, *receives):
             assert message.peer != self.rank and message.peer in range(self.size)
             assert message.array.flags.c_contiguous
@@ -60,14 +60,14 @@ class ThreadCommunicator(Communicator):
         return _ThreadTransfer(self._shared, [(self._shared.expect(c), array) for c, array in expected])
 
     def abort(self, code: int) -> NoReturn:
-        """Let the other ranks fail where they wait, and `run_ranks` raise SystemExit."""
-        end = SystemExit(code)
-        self._shared.fail(end)
-        raise end
+        """Make the other ranks raise PeerError where they wait, and `run_ranks` raise SystemExit."""
+        error = SystemExit(code)
+        self._shared.fail(error)
+        raise error
 
 
 def single_rank() -> ThreadCommunicator:
-    """Make a communicator of size 1."""
+    """Make a communicator of size 1, for a run without MPI."""
     return ThreadCommunicator(_SharedState(None), "world", rank=0, hosts=[0])
 
 
@@ -81,8 +81,8 @@ def run_ranks(
     """Run `work(communicator)` on `size` threads and return its results in rank order.
 
     When one rank raises, the others raise PeerError where they wait, and the first error is raised here.
-    `delays` is called before every message; it may sleep, so that ranks meet in another order. Ranks of one
-    host can `share` memory.
+    `delays` is called before every message; it may sleep, to vary the order in which messages come. Each
+    `ranks_per_host` consecutive ranks can `share` memory.
     """
     shared, hosts = _SharedState(delays), [rank // ranks_per_host for rank in range(size)]
     results: dict[int, T] = {}
@@ -104,11 +104,11 @@ def run_ranks(
 
 
 class _SharedState:
-    """What the ranks share: the messages that nobody has received yet, and the first error."""
+    """State shared by the ranks' threads: messages not yet received, windows, and the first error."""
 
     def __init__(self, delays: Callable[[], None] | None):
         self.error: BaseException | None = None
-        self.shown: dict[tuple[Any, int], npt.NDArray[np.float32]] = {}  # by window and rank
+        self.arrays: dict[tuple[Any, int], npt.NDArray[np.float32]] = {}  # by window and rank
         self._delays = delays
         self._changed = threading.Condition()
         self._mail: dict[tuple[Channel, int], npt.NDArray[Any]] = {}
@@ -125,17 +125,17 @@ class _SharedState:
             self._changed.notify_all()
 
     def expect(self, channel: Channel) -> tuple[Channel, int]:
-        """Name the next message of a channel: the n-th receive gets the n-th message."""
+        """Return the key of a channel's next message: the n-th receive posted gets the n-th message."""
         with self._changed:
             number = self._expected[channel]
             self._expected[channel] += 1
         return channel, number
 
     def receive(self, wanted: tuple[Channel, int], *, wait: bool) -> npt.NDArray[Any] | None:
-        """Take a message; None if it has not come and `wait` is false."""
+        """Remove a message from the mail; None if it has not come and `wait` is false."""
         with self._changed:
             in_time = self._changed.wait_for(
-                lambda: wanted in self._mail or self.error is not None, _SILENCE_S if wait else 0
+                lambda: wanted in self._mail or self.error is not None, _DEADLOCK_S if wait else 0
             )
             if wanted in self._mail:
                 return self._mail.pop(wanted)
@@ -153,7 +153,7 @@ class _SharedState:
 
 
 class _ThreadTransfer(Transfer):
-    """Receives that still wait; sends are copied when they are posted, so they have completed."""
+    """Pending receives. Sends complete in `post`, which copies their arrays."""
 
     def __init__(self, shared: _SharedState, pending: list[tuple[tuple[Channel, int], npt.NDArray[Any]]]):
         self._shared, self._pending = shared, pending
