@@ -1,10 +1,13 @@
-"""What the environment says about the launcher; no MPI is started here."""
+"""The launcher's environment, and messages cut for MPI; no MPI is started here."""
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from comm import mpi
+from comm.collectives import CHUNK_FLOATS
 from comm.mpi import EAGER_BYTES, launched_rank, launched_ranks, set_up
 
 
@@ -60,3 +63,19 @@ def test_importing_comm_does_not_import_mpi4py() -> None:
     modules = "comm.mpi, comm.failure, comm.collectives, comm.comm_thread, comm.threads, comm.tree, sys"
     code = f"import {modules}; sys.exit('mpi4py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("floats", "lengths"), [(0, [0]), (1, [4]), (4, [16]), (10, [16, 16, 8])])
+def test_long_arrays_are_cut_into_pieces_and_an_empty_one_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, floats: int, lengths: list[int]
+) -> None:
+    monkeypatch.setattr(mpi, "_PIECE_BYTES", 16)
+    array = np.arange(floats, dtype=np.float32)
+    pieces = mpi._pieces(array)
+    assert [piece.nbytes for piece in pieces] == lengths
+    assert b"".join(piece.tobytes() for piece in pieces) == array.tobytes()
+    assert all(np.shares_memory(piece, array) for piece in pieces if piece.size)
+
+
+def test_a_chunk_is_no_longer_than_what_leaves_at_once() -> None:
+    assert CHUNK_FLOATS * 4 <= EAGER_BYTES
