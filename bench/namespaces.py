@@ -4,6 +4,11 @@ One more namespace holds the bridge that is the switch, so nothing shows in the 
 the addresses clash with nobody's. A link is shaped at both ends: what the host sends leaves through a token
 bucket on its own interface, what it is sent through one on the switch's port, where latency is added too: by
 netem, or by a delay line (bench.delay_line) instead of the bridge. Needs root and iproute2.
+
+pyroute2 could make namespaces and links without the program `ip`, but not replace it: ranks are started by
+`ip netns exec`, which lays each host's own files over /etc, also from the shell script that stands in for
+ssh. So both would be needed. And commands are data: tests read them without being root, and an error shows a
+line that the user can run again.
 """
 
 import json
@@ -18,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+
+import psutil
 
 SUBNET = "10.77.0.0/24"
 INTERFACE = "eth0"
@@ -240,7 +247,7 @@ def remove_leftovers(folder: Path) -> list[str]:
 
 def _is_orphan(name: str) -> bool:
     owner = _NAME.match(name)
-    return owner is not None and not Path(f"/proc/{owner[1]}").exists()
+    return owner is not None and not psutil.pid_exists(int(owner[1]))
 
 
 def _processes(name: str) -> list[int]:

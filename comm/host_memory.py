@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-_DOMAIN = ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid", "/proc/self/ns/net")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACES = ("/proc/self/ns/pid", "/proc/self/ns/net")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Handle:
     floats: int
 
 
+def boot_id() -> str:
+    """Return a text that names the running Linux: the same in all its containers and namespaces.
+
+    Raises
+    ------
+    OSError
+        The system is another one, or has no /proc.
+    """
+    return _BOOT.read_text("ascii").strip()
+
+
 def sharing_domain() -> tuple[str, ...] | None:
     """Identify the processes that this one can share memory with: those with the same domain. None: no other.
 
@@ -38,7 +50,7 @@ def sharing_domain() -> tuple[str, ...] | None:
     if not hasattr(os, "memfd_create"):
         return None
     try:
-        return (Path(_DOMAIN[0]).read_text("ascii").strip(), *map(os.readlink, _DOMAIN[1:]))
+        return (boot_id(), *map(os.readlink, _NAMESPACES))
     except OSError:
         return None
 

@@ -1,1 +1,1 @@
-"""What a run is asked for: recipes, command lines and paths, read and checked."""
+"""Everything that a user gives: recipes, options, paths and files, read and checked."""

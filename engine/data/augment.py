@@ -70,7 +70,7 @@ class Augment:
 
 
 def _overlap(size: int, shift: int) -> tuple[slice, slice]:
-    """Where pixels land, and where they come from, when a window of `size` moves on by `shift`."""
+    """Return where pixels land, and where they come from, when a window of `size` moves on by `shift`."""
     landing = slice(max(0, -shift), size - max(0, shift))
     source = slice(max(0, shift), size + min(0, shift))
     return landing, source

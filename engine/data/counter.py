@@ -13,7 +13,7 @@ from engine.config.errors import UserError
 
 
 class Stream(IntEnum):
-    """What the numbers are for: no two uses of one seed share a number."""
+    """Use of random numbers: no two uses of one seed share a number."""
 
     SHUFFLE = 1
     AUGMENT = 2
@@ -24,7 +24,7 @@ class Stream(IntEnum):
 def random_words(
     stream: Stream, count: int, *, seed: int, counter: tuple[int, int] = (0, 0)
 ) -> NDArray[np.uint64]:
-    """Draw `count` words of 64 random bits: a function of the stream, the seed and the counter only."""
+    """Draw uint64 [count] random bits: a function of the stream, the seed and the counter only."""
     if not 0 <= seed < 2**64:
         raise UserError(f"seed: got {seed}; must be from 0 to 2**64 - 1")
     philox = np.random.Philox(
@@ -36,6 +36,6 @@ def random_words(
 def permutation(
     stream: Stream, length: int, *, seed: int, counter: tuple[int, int] = (0, 0)
 ) -> NDArray[np.int64]:
-    """Shuffle 0 .. length - 1 by sorting one random word for each."""
+    """Return 0 .. length - 1 shuffled, int64 [length], by sorting one random word for each."""
     words = random_words(stream, length, seed=seed, counter=counter)
     return np.argsort(words, kind="stable").astype(np.int64, copy=False)

@@ -1,4 +1,4 @@
-"""The contract of a data set: a length, and one sample at a time written where the caller says."""
+"""The contract of a data set: a length, and samples that are read one by one into the caller's array."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Dataset(ABC):
     sample_shape
         (C, H, W) for images, (F,) for features.
     classes
-        How many different labels there are.
+        Number of different labels.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Dataset(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a hash by which ranks, and a run and its resumption, see that they have the same samples.
+        """Return a hash that is equal on ranks, and in a run and its resumption, if the samples are.
 
-        The place of the data is no part of it, and where samples are files, their content neither.
+        The place of the data is no part of it; where samples are files, their content is none either.
         """
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """What to train on, and what to test on, if there is anything."""
+    """Samples to train on, and samples to test on if there are any."""
 
     train: Dataset
     test: Dataset | None

@@ -1,4 +1,4 @@
-"""A thread that prepares the next minibatches while this one is computed."""
+"""Prepare the next minibatches on a thread while this one is computed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _End:
-    """Follows the last batch; carries what stopped the thread, if anything did."""
+    """Mark the end of the batches; carry the error that stopped the thread, if one did."""
 
     error: BaseException | None
 
@@ -68,14 +68,14 @@ class Loader:
     seed
         Keys the augmentation, together with the share's epoch and the sample's index.
     depth
-        How many batches are prepared ahead.
+        Number of batches that are prepared ahead.
     on_wait, on_load
         Called after each wait of the caller for a batch, and on the loader's thread after each batch.
 
     Attributes
     ----------
     wait_seconds
-        How long, in all, the caller has waited for batches that were not ready.
+        Time that the caller has waited for batches that were not ready, in all.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Loader:
         )
 
     def _fill(self, buffer: Batch, share: Share) -> bool:
-        """Write one share into a buffer; tell whether it was finished rather than stopped."""
+        """Write one share into a buffer; return False if `close` stopped it halfway."""
         assert share.samples.shape == buffer.samples.shape, "all shares of a loader have one length"
         buffer.samples[...] = share.samples
         for place, sample in enumerate(share.samples.tolist()):

@@ -1,4 +1,4 @@
-"""Which sample sits in which place of which minibatch: known to every rank, and the same on all."""
+"""Order of the samples: which one sits in which place of which minibatch, the same on all ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.config.errors import UserError
 from engine.data.counter import Stream, permutation
 
 ABSENT = -1
-"""Stands where a minibatch has a place and the data set has no sample."""
+"""Index of a place in a minibatch for which the data set has no sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Sampler:
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    """Shuffle the samples of one epoch: a function of these three numbers only."""
+    """Return the shuffled samples of one epoch, int64 [length]: a function of these three numbers only."""
     return permutation(Stream.SHUFFLE, length, seed=seed, counter=(0, epoch))
 
 

@@ -1,1 +1,1 @@
-"""The machine as one rank finds it: cores, memory, signals."""
+"""The machine that a rank runs on: cores, memory, signals."""

@@ -1,4 +1,4 @@
-"""The cores that this rank may use, how many ranks share them, and which its threads stay on.
+"""Divide a machine's cores among its ranks, and choose the cores that the threads of a rank stay on.
 
 Cores belong to a machine, which may seem to be several hosts: containers or network namespaces.
 """
@@ -6,16 +6,15 @@ Cores belong to a machine, which may seem to be several hosts: containers or net
 import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
+from comm import host_memory
 from comm.communicator import Communicator
 from comm.mpi import LAUNCHED_RANKS
 from engine.config.wording import counted
 from engine.host.cpu_quota import cpu_quota
-
-_BOOT = Path("/proc/sys/kernel/random/boot_id")  # one text for all hosts that are namespaces of one Linux
 
 _LAUNCHERS = {"mpirun", "mpiexec", "prterun", "prted", "orterun", "orted", "hydra_pmi_proxy", "slurmstepd"}
 
@@ -24,33 +23,29 @@ MANY = 8  # cores of a rank; of more, one is left to the communication thread
 
 @dataclass(frozen=True)
 class Cores:
-    """What one rank sees of its machine."""
+    """A rank's view of its machine: its cores, and the ranks it shares them with."""
 
     mask: tuple[int, ...]
     """Cores in this process's affinity mask."""
     available: int
-    """Their number, or fewer where the quotas of containers allow less time."""
+    """Number of these cores, or fewer where the quotas of containers allow less time."""
     ranks: int
     """Ranks on this machine whose masks overlap with this one."""
     place: int
-    """Of this rank among those."""
+    """Position of this rank among them."""
     alike: bool
-    """Those ranks have all the same mask."""
+    """All of these ranks have the same mask."""
     idle: int
-    """Cores of the machine that the launcher had, and that none of its ranks may use."""
+    """Cores of the machine that the launcher may use and none of its ranks may."""
     scattered: bool
     """Some host has ranks that are not consecutive."""
 
     def threads(self, *, beside: bool) -> int:
-        """Return the kernel threads of a rank that shares its cores fairly.
-
-        With a communication thread `beside` them, it gets a core of its own where there are more than MANY.
-        """
-        share = max(1, self.available // self.ranks)
-        return share - 1 if beside and share > MANY else share
+        """Return the kernel threads of this rank by `fair_threads`."""
+        return fair_threads(self.available, self.ranks, beside=beside)
 
     def pinned(self, threads: int) -> tuple[int, ...] | None:
-        """Return the cores that this rank's threads stay on, one each; None where they should not.
+        """Return a core for each thread of this rank to stay on; None where threads should not be pinned.
 
         Ranks with the same mask divide it among them. Nobody is pinned where threads would share a core, or
         where half of the cores are left over: another job may use them, and the scheduler finds room.
@@ -62,7 +57,7 @@ class Cores:
         return self.mask[first : first + threads]
 
     def complaints(self, threads: int) -> list[str]:
-        """Return what is wrong with the cores that the launcher gave, each with what mends it."""
+        """List what is wrong with the cores that the launcher gave, each with its remedy."""
         found = []
         if self.scattered:
             found.append(
@@ -76,7 +71,7 @@ class Cores:
                 "srun --cpus-per-task=N"
             )
         if threads * self.ranks > self.available:
-            fair = max(1, self.available // self.ranks)
+            fair = fair_threads(self.available, self.ranks, beside=False)
             mend = f"lower --threads to {fair}" if threads > fair else "start fewer ranks on each host"
             if self.idle and threads > self.available:
                 mend = "give each rank its cores: mpirun --bind-to none, or srun --cpus-per-task=N"
@@ -87,8 +82,20 @@ class Cores:
         return found
 
 
+def fair_threads(cores: int, ranks: int, *, beside: bool) -> int:
+    """Return the kernel threads of each of some ranks that share cores fairly.
+
+    Parameters
+    ----------
+    beside
+        A communication thread runs beside them: it gets a core of its own where a rank has more than MANY.
+    """
+    share = max(1, cores // ranks)
+    return share - 1 if beside and share > MANY else share
+
+
 def cores(world: Communicator) -> Cores:
-    """Look at the affinity masks of all ranks (collective)."""
+    """Compare the affinity masks of all ranks and return this rank's view (collective)."""
     mask, around = _masks()
     machine, host = machine_name(), socket.gethostname()
     everyone = world.gather_objects((machine, host, mask))
@@ -108,8 +115,15 @@ def cores(world: Communicator) -> Cores:
 
 
 def machine_name() -> str:
-    """Return what ranks whose hosts share cores have in common; a host's name if the system does not tell."""
-    return _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname()
+    """Return a text that only ranks on one machine have in common, whatever their hosts are called.
+
+    A machine is a running Linux; elsewhere its host's name must do. Ranks on one machine share cores, but
+    not always memory: see `comm.host_memory.place`.
+    """
+    try:
+        return host_memory.boot_id()
+    except OSError:
+        return socket.gethostname()
 
 
 def _masks() -> tuple[set[int], set[int]]:
@@ -127,14 +141,10 @@ def _masks() -> tuple[set[int], set[int]]:
 
 def _launcher() -> int:
     """Return the process that started this one as a rank: the parent, or further up behind scripts."""
-    process = os.getppid()
-    while process > 1:
-        try:
-            status = Path(f"/proc/{process}/status").read_text("utf-8", "replace")
-        except OSError:  # not for us to see
-            break
-        about = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        if about["Name"] in _LAUNCHERS:
-            return process
-        process = int(about["PPid"])
+    import psutil  # noqa: PLC0415 -- for launched ranks alone
+
+    with suppress(psutil.Error):  # not for us to see
+        for process in psutil.Process().parents():
+            if process.name() in _LAUNCHERS:
+                return int(process.pid)
     return os.getppid()

@@ -1,4 +1,4 @@
-"""Memory that kernels like."""
+"""Arrays that start on a cache line, and the memory pages behind them."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from layers.layer import Shape
 
-PAGE = 4096  # bytes; of most hosts, and no host has smaller ones
+PAGE = 4096  # bytes; no host has smaller pages
 
 
 def aligned_zeros(shape: Shape, dtype: type[np.generic] = np.float32) -> NDArray[np.float32]:
@@ -19,7 +19,7 @@ def aligned_zeros(shape: Shape, dtype: type[np.generic] = np.float32) -> NDArray
 
 
 def blocks(arrays: Iterable[NDArray[np.generic]], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield the memory behind arrays of `aligned_zeros`, each byte once, in blocks of `size` bytes."""
+    """Yield the memory behind arrays of `aligned_zeros`, each byte once, in blocks of up to `size` bytes."""
     seen = set()
     for array in arrays:
         raw: NDArray[np.generic] = array
@@ -32,5 +32,5 @@ def blocks(arrays: Iterable[NDArray[np.generic]], size: int) -> Iterator[NDArray
 
 
 def touch(block: NDArray[np.uint8]) -> None:
-    """Let the system find memory for a block of zeros: it otherwise does when a page is first written."""
+    """Fault in the pages of a block of zeros now, not on the first write inside a step."""
     block[::PAGE] = 0

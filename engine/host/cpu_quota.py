@@ -1,4 +1,8 @@
-"""The share of CPU time that a container allows: a limit that no affinity mask shows."""
+"""Read the CPU quota of a container: a limit that no affinity mask shows.
+
+loky.cpu_count reads the quota of the topmost group alone, so that a limit of a group inside it (a systemd
+slice, a Slurm step) goes unseen, and rounds it up: 1.5 cores would get 2 threads. psutil knows no quotas.
+"""
 
 import math
 from collections.abc import Iterator
@@ -9,10 +13,11 @@ MOUNT = Path("/sys/fs/cgroup")
 
 
 def cpu_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
-    """Return how many cores' time the control groups of this process allow; infinite without a limit.
+    """Return the CPU time a second that the control groups of this process allow: 1.5 is one core and a half.
 
-    Version 2 has one hierarchy with ``cpu.max``, version 1 one a controller with ``cpu.cfs_quota_us`` and
-    ``cpu.cfs_period_us``. The tightest limit from this group up to the root holds.
+    Without a limit it is infinite. The tightest limit from this group up to the root holds. Version 2 has one
+    hierarchy with ``cpu.max``; version 1 has one a controller, with ``cpu.cfs_quota_us`` and
+    ``cpu.cfs_period_us``.
     """
     limit = math.inf
     for line in groups.read_text().splitlines() if groups.exists() else []:
@@ -25,7 +30,7 @@ def cpu_quota(groups: Path = GROUPS, mount: Path = MOUNT) -> float:
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """Yield a group's folder and those above; a container may see its own group as the root."""
+    """Yield the folders of a group and of those above it; a container may see its own group as the root."""
     inside = Path(path.lstrip("/"))
     yield from (mount / folder for folder in (inside, *inside.parents))
 

@@ -1,12 +1,15 @@
-"""The most memory that this process has had."""
+"""The largest amount of memory that this process has used.
+
+The standard library knows it; psutil does not, except on Windows.
+"""
 
 import sys
 
 
 def peak_resident_bytes() -> int | None:
-    """Return the largest resident set so far; None where the system does not tell.
+    """Return the largest resident set so far; None where the system does not report it.
 
-    It counts what this process has read in the memory of other ranks of its host, as the system does.
+    As in the system's own figures, memory of other ranks that this process has read counts too.
     """
     if sys.platform == "win32":
         return None

@@ -1,31 +1,39 @@
-"""Ctrl-C and SIGTERM as a wish to end, which the training loop looks at between steps."""
+"""Turn Ctrl-C and SIGTERM into a stop request that the training loop polls between steps."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 
+@dataclass
+class StopRequest:
+    """Whether a signal has asked this rank to stop."""
+
+    made: bool = False
+
+
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of ending; a second one raises KeyboardInterrupt.
+def stop_signals() -> Iterator[StopRequest]:
+    """Let the first SIGINT or SIGTERM set the stop request; a second one raises KeyboardInterrupt.
 
-    Off the main thread (ranks as threads) nothing is collected.
+    Off the main thread (ranks as threads) signals are left alone.
     """
-    caught: list[int] = []
+    request = StopRequest()
 
-    def remember(number: int, _frame: FrameType | None) -> None:
-        caught.append(number)
-        if len(caught) > 1:
+    def answer(_number: int, _frame: FrameType | None) -> None:
+        if request.made:
             raise KeyboardInterrupt
+        request.made = True
 
     try:
-        old = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # signals belong to the main thread
-        yield caught
+        yield request
         return
     try:
-        yield caught
+        yield request
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from engine.graph import Graph, Node
 from engine.graph.parallel.plan import Plan, is_able
-from engine.host.affinity import MANY
+from engine.host.affinity import fair_threads
 from engine.planner import balance
 from engine.planner.cluster import Cluster
 from engine.planner.costs import Costs
@@ -109,8 +109,7 @@ def ranked(graph: Graph, ranks: int, batch: int, costs: Costs) -> list[Plan]:
 def default_threads(cluster: Cluster, ranks: int) -> int:
     """Return the kernel threads of a rank as the engine chooses them."""
     machine = cluster.machine
-    share = max(1, machine.cores // (machine.ranks * machine.hosts))
-    return share - 1 if ranks > 1 and share > MANY else share
+    return fair_threads(machine.cores, machine.ranks * machine.hosts, beside=ranks > 1)
 
 
 def most_samples(ranks: int, batch: int) -> int:

@@ -13,6 +13,7 @@ from engine.data.dataset import DataSource
 from engine.data.loader import Batch, Loader
 from engine.data.readers.normalise import normalisation_of
 from engine.data.sampler import Sampler
+from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import StepClock, Timing
 from engine.run.callbacks import Callbacks
@@ -98,7 +99,7 @@ class Trainer:
         self.rank.states.restore(tensors)
         self.progress = Progress(state.step, state.step)
 
-    def train(self, log: RunLog, called: Callbacks, stop: list[int]) -> None:
+    def train(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         """Run all steps that are left, with evaluations and checkpoints (collective).
 
         A stop request of any rank, by signal or callback, ends the run after the step that all ranks are in,
@@ -107,7 +108,7 @@ class Trainer:
         self._run_steps(log, called, stop)
         self._finish(log, called)
 
-    def _run_steps(self, log: RunLog, called: Callbacks, stop: list[int]) -> None:
+    def _run_steps(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         first = self.progress.step
         left = islice(self.sampler.training(first), self.total_steps - first)
         shares = (share.rows(self.rank.memory.mine) for share in left)
@@ -123,7 +124,7 @@ class Trainer:
             clock = StepClock(self.rank.queue, lambda: loader.wait_seconds, recorder)
             for batch, minibatch in zip(loader, self.sampler.training(first), strict=False):  # endless
                 self.rank.memory.minibatch[:] = minibatch.samples
-                record = self._step(batch, clock, stop=bool(stop) or called.stopped)
+                record = self._step(batch, clock, stop=stop.made or called.stopped)
                 log.step(record)
                 called.on_step(record)
                 if self.progress.interrupted:

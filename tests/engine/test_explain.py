@@ -16,7 +16,7 @@ from engine.profile.trace_file import read_trace
 from engine.run.launch import run
 from engine.run.start import new_run
 from layers.work import PASSES
-from tests.engine import json_schema
+from tests.engine.json_schema import errors
 from tests.engine.profile.test_trace_file import SCHEMA, crossings
 
 BUCKET = "fc4..fc5"  # of so many KiB, whatever the SIMD width that pads the layers
@@ -77,7 +77,7 @@ def test_tracing_changes_no_bit(tmp_path, traced):
 
 def test_a_trace_has_the_form_that_perfetto_reads(traced):
     content = json.loads(traced[2].read_text())
-    assert json_schema.errors(content, SCHEMA) == []
+    assert errors(content, SCHEMA) == []
     assert crossings(event for event in content["traceEvents"] if event["ph"] == "X") == []
 
 

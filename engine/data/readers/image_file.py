@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def load_pillow() -> None:
-    """Import Pillow, or say how to install it; silence what it warns of while it decodes.
+    """Import Pillow and silence its warnings about files that it decodes.
 
     The filter is set once, for the process: Python's scoped filters are not safe between threads.
 
     Raises
     ------
     UserError
-        Pillow is not installed.
+        Pillow is not installed; the error says how to install it.
     """
     try:
         import PIL.Image  # noqa: F401, PLC0415 - an extra: only its users need it

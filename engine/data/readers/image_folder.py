@@ -169,5 +169,5 @@ def _images(root: Path, class_name: str) -> list[str]:
 
 
 def _refuse(error: OSError) -> None:
-    """Make os.walk stop at a folder that cannot be read, where it would pass it over."""
+    """Make os.walk stop at a folder that cannot be read, instead of passing it over."""
     raise error

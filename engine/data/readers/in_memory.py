@@ -1,4 +1,4 @@
-"""Images that are small enough to be held in memory as bytes: what several readers return."""
+"""Images held in memory as bytes, as several readers return them."""
 
 from dataclasses import dataclass
 

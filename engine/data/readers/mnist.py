@@ -35,7 +35,7 @@ def open_mnist(directory: Path) -> DataSource:
 
 
 def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
-    """Read one IDX file of unsigned bytes with so many dimensions.
+    """Read one IDX file of unsigned bytes: uint8, of as many dimensions as `dimensions` says.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Made-up samples of any shape that can be learned, at the price of one addition."""
+"""Synthetic samples of any shape that can be learned, at the cost of one addition."""
 
 from __future__ import annotations
 

@@ -155,3 +155,21 @@ def test_a_launcher_is_found_behind_a_script(tmp_path):
     )
     assert process.wait(60) == 0
     assert int(seen.read_text()) == process.pid
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "beside", "threads"),
+    [(8, 1, True, 8), (9, 1, True, 8), (9, 1, False, 9), (18, 2, True, 8), (3, 2, True, 1), (1, 4, True, 1)],
+)
+def test_ranks_share_cores_fairly(cores, ranks, beside, threads):
+    assert affinity.fair_threads(cores, ranks, beside=beside) == threads
+
+
+def test_a_machine_is_named_also_where_the_system_does_not_tell(monkeypatch):
+    def missing() -> str:
+        raise FileNotFoundError
+
+    assert affinity.machine_name() == affinity.machine_name() != ""
+    monkeypatch.setattr("comm.host_memory.boot_id", missing)
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    assert affinity.machine_name() == "here"

@@ -24,4 +24,4 @@ def test_a_thread_of_a_pinned_thread_can_be_free():
     thread.start()
     thread.join()
     os.sched_setaffinity(0, before)
-    assert seen == [{min(before)}, unpinned.GIVEN]
+    assert seen == [{min(before)}, unpinned.INITIAL_CORES]

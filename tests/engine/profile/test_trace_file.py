@@ -11,7 +11,7 @@ from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.profile.recorder import COMMUNICATION, COMPUTE, DATA, STEP, WAITS, Recorder, Span
 from engine.profile.trace_file import check_writable, lanes_of, read_trace, write_spans, write_trace
-from tests.engine import json_schema
+from tests.engine.json_schema import errors
 
 SCHEMA = json.loads((Path(__file__).parent / "trace_schema.json").read_text())
 UNSHIFTED = Alignment(Reading(0.0, 0.0, 0.0), Reading(1.0, 0.0, 0.0))
@@ -27,18 +27,18 @@ def written(path: Path, *spans: Span) -> list[dict]:
     """Write the spans as one rank, and return the complete events."""
     write_trace(path, single_rank(), recorder_of(*spans), UNSHIFTED, communication_alone=None)
     content = json.loads(path.read_text())
-    assert json_schema.errors(content, SCHEMA) == []
+    assert errors(content, SCHEMA) == []
     return [event for event in content["traceEvents"] if event["ph"] == "X"]
 
 
 def test_the_schema_finds_what_is_wrong():
     event = {"name": "a", "cat": "data", "ph": "X", "pid": 0, "tid": 0, "ts": 0.5, "dur": 1, "args": {}}
     schema = SCHEMA["properties"]["traceEvents"]["items"]
-    assert json_schema.errors(event, schema) == []
+    assert errors(event, schema) == []
     wrong = {"ph": "Z", "dur": -1, "ts": "0", "pid": 0.5, "cat": "x", "more": 1, "tid": True}
     for name, value in wrong.items():
-        assert json_schema.errors(event | {name: value}, schema), name
-    assert json_schema.errors({name: event[name] for name in event if name != "ts"}, schema)
+        assert errors(event | {name: value}, schema), name
+    assert errors({name: event[name] for name in event if name != "ts"}, schema)
 
 
 def test_spans_come_back_as_they_were_with_times_from_the_first(tmp_path):
@@ -67,7 +67,7 @@ def test_spans_that_were_never_recorded_come_back_with_their_times(tmp_path):
     assert [list(spans) for spans in trace.ranks] == ranks
     assert trace.communication_alone == 0.125
     content = json.loads((tmp_path / "trace.json").read_text())
-    assert json_schema.errors(content, SCHEMA) == []
+    assert errors(content, SCHEMA) == []
 
 
 def test_rank_0_writes_all_ranks_by_its_own_clock(tmp_path):
@@ -82,7 +82,7 @@ def test_rank_0_writes_all_ranks_by_its_own_clock(tmp_path):
 
     run_ranks(3, work)
     content = json.loads(path.read_text())
-    assert json_schema.errors(content, SCHEMA) == []
+    assert errors(content, SCHEMA) == []
     assert content["otherData"]["lockstep"]["clock_error_seconds"] == 2e-5
     trace = read_trace(path)
     assert trace.communication_alone == 0.25

@@ -251,7 +251,7 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_2(tmp_path
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(checkpoint, "write_durably", full)
     with pytest.raises(SystemExit) as end:
         trained(tmp_path)
     assert end.value.code == 2

@@ -2,12 +2,16 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from engine.run.log import RunLog, to_json
 
+ROOT = Path(__file__).parents[3]
 STEP = {"step": 1, "loss": 0.5, "samples_per_second": 10.0}
 
 
@@ -61,3 +65,27 @@ def test_json_has_no_infinity():
         to_json({"a": float("-inf"), "b": 1.5, "c": None, "d": 3})
         == '{"a": null, "b": 1.5, "c": null, "d": 3}'
     )
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("engine.run.log.LINE_SECONDS", 0.0)
+    monkeypatch.setenv("TERM", "dumb")
+    with RunLog(tmp_path, total_steps=4, first_step=0) as log:
+        log.step(STEP)
+    assert terminal.getvalue() == "step 1/4: loss 0.5000, 10 samples/s\n"
+
+
+def test_no_library_for_terminals_is_imported_where_there_is_none(tmp_path):
+    code = "import sys; from pathlib import Path; from engine.run.log import RunLog; "
+    code += "log = RunLog(Path('.'), total_steps=1, first_step=0); print('rich' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
