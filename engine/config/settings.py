@@ -111,12 +111,21 @@ def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
         each = get_args(kind)[0]
         for index, entry in enumerate(value):
             _check(entry, each, setting, f"{name}[{index}]" if is_dataclass(each) else name)
-    elif kind in (int, float) and not _is_number(value, kind):
+    elif setting.arguments_of:
+        for key, entry in value.items():
+            if not is_argument(entry):
+                raise UserError(f"{name}.{key}: got {entry!r}; must be {ARGUMENT}")
+    else:
+        _check_scalar(value, kind, setting, name)
+
+
+def _check_scalar(value: Any, kind: Any, setting: Setting, name: str) -> None:
+    if not _is_a(value, kind):
         raise UserError(f"{name}: got {value!r}; must be {TYPES[kind]}")
-    elif kind in (int, float) and not _in_range(value, setting):
+    if kind in (int, float) and not _in_range(value, setting):
         raise UserError(f"{name}: got {value}; must be {_range(setting)}")
-    elif setting.choices and value not in setting.choices:
-        hint = did_you_mean(str(value), setting.choices)
+    if setting.choices and value not in setting.choices:
+        hint = did_you_mean(value, setting.choices)
         raise UserError(f'{name}: got "{value}"{hint}; {one_of(setting.choices)}')
 
 
@@ -124,8 +133,24 @@ TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or
 """What errors call the types of fields."""
 
 
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+def _is_a(value: Any, kind: type) -> bool:
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+ARGUMENT = "a number, a text, true or false, or a list of these"
+"""What errors call the values that a user's function can be given."""
+
+
+def is_argument(value: object) -> bool:
+    """Say whether a value can be an argument of a user's function: int, float, bool, str or a list of these.
+
+    NaN cannot: it is not equal to itself, so no resumed run would have the same.
+    """
+    if isinstance(value, list):
+        return all(is_argument(each) and not isinstance(each, list) for each in value)
+    return isinstance(value, (int, float, bool, str)) and value == value  # noqa: PLR0124 -- NaN
 
 
 def _in_range(value: Any, setting: Setting) -> bool:

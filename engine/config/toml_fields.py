@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.paths import expand
-from engine.config.settings import TYPES, settings_of
+from engine.config.settings import ARGUMENT, TYPES, is_argument, settings_of
 from engine.config.wording import did_you_mean, one_of
 
 T = TypeVar("T")
@@ -109,19 +109,6 @@ def _named(table: Mapping[str, Any], where: str, path: str) -> tuple[str, dict[s
         if not is_argument(value):
             raise UserError(f"{where}: {path}.{ARGUMENTS}.{key}: got {value!r}; must be {ARGUMENT}")
     return _typed(str, table[NAME], where, f"{path}.{NAME}"), arguments
-
-
-ARGUMENT = "a number, a text, true or false, or a list of these"
-
-
-def is_argument(value: object) -> bool:
-    """Say whether a value can be an argument of a user's function: int, float, bool, str or a list of these.
-
-    NaN cannot: it is not equal to itself, so no resumed run would have the same.
-    """
-    if isinstance(value, list):
-        return all(is_argument(each) and not isinstance(each, list) for each in value)
-    return isinstance(value, (int, float, bool, str)) and value == value  # noqa: PLR0124 -- NaN
 
 
 def parse_argument(text: str) -> Any:

@@ -22,6 +22,7 @@ class Outer:
     colour: Annotated[str, Setting(choices=("red", "green"))] = "red"
     times: Annotated[tuple[float, ...], Setting(least=0)] = ()
     free: str = ""
+    arguments: Annotated[dict[str, Any], Setting(arguments_of="free")] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
     more: tuple[Inner, ...] = ()
 
@@ -45,6 +46,11 @@ def test_values_in_their_ranges_pass():
         ({"count": 9}, "count: got 9; must be at least 1 and at most 8"),
         ({"count": True}, "count: got True; must be a whole number"),
         ({"count": "3"}, "count: got '3'; must be a whole number"),
+        ({"free": 3}, "free: got 3; must be a text"),
+        (
+            {"arguments": {"a": 1, "b": (1,)}},
+            "arguments.b: got (1,); must be a number, a text, true or false, or a list of these",
+        ),
         ({"leaves": 12}, "leaves: got 12; must be a power of two"),
         ({"leaves": 0}, "leaves: got 0; must be a power of two"),
         ({"speed": 0.0}, "speed: got 0.0; must be more than 0"),
