@@ -1,6 +1,6 @@
 """A network: named layers in topological order, with the shape of every value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -115,8 +115,8 @@ class Graph:
 class GraphBuilder:
     """Write a network down line by line; a layer reads the one above it unless told otherwise."""
 
-    def __init__(self, input_shape: Shape):
-        self._input_shape, self._nodes, self._last = input_shape, list[Node](), INPUT
+    def __init__(self, input_shape: Sequence[int]):
+        self._input_shape, self._nodes, self._last = tuple(input_shape), list[Node](), INPUT
 
     def add(self, name: str, layer: Layer, *inputs: str) -> str:
         """Append a node and return the name of its value."""

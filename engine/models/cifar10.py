@@ -14,7 +14,7 @@ from layers.relu import ReLU
 
 def cifar10(classes: int = 10, image: Sequence[int] = (3, 32, 32)) -> Graph:
     """Return three pairs of 3x3 convolutions with 32, 64 and 128 channels, and one classifier."""
-    net = GraphBuilder(tuple(image))
+    net = GraphBuilder(image)
     for stage, channels in ((1, 32), (2, 64), (3, 128)):
         for index in (1, 2):
             net.add(f"conv{stage}_{index}", Conv2d(channels, 3, padding=1))

@@ -12,7 +12,7 @@ from layers.relu import ReLU
 
 def digits(classes: int = 10, image: Sequence[int] = (1, 8, 8)) -> Graph:
     """Return three 3x3 convolutions and two fully connected layers: 62,250 parameters."""
-    net = GraphBuilder(tuple(image))
+    net = GraphBuilder(image)
     for name, channels in (("conv1", 32), ("conv2", 32)):
         net.add(name, Conv2d(channels, 3, padding=1))
         net.add(f"relu_{name}", ReLU())

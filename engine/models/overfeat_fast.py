@@ -15,7 +15,7 @@ AFTER_DROPOUT = 1.0  # gain of a layer whose inputs dropout has scaled by 2: hal
 
 def overfeat_fast(classes: int = 1000, image: Sequence[int] = (3, 231, 231)) -> Graph:
     """Return the network for 3x231x231 images and 1,000 classes: 145,920,872 parameters."""
-    net = GraphBuilder(tuple(image))
+    net = GraphBuilder(image)
     convolutions = (
         ("conv1", Conv2d(96, 11, stride=4), True),
         ("conv2", Conv2d(256, 5), True),

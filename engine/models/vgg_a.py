@@ -16,7 +16,7 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 def vgg_a(classes: int = 1000, image: Sequence[int] = (3, 224, 224)) -> Graph:
     """Return the network for 3x224x224 images and 1,000 classes: 132,863,336 parameters."""
-    net = GraphBuilder(tuple(image))
+    net = GraphBuilder(image)
     for stage, widths in enumerate(STAGES, start=1):
         for index, channels in enumerate(widths, start=1):
             net.add(f"conv{stage}_{index}", Conv2d(channels, 3, padding=1))
