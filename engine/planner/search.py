@@ -13,7 +13,7 @@ from engine.planner.cluster import Channel, Cluster
 from engine.planner.costs import Costs
 from engine.planner.design import Design
 from engine.planner.plans import default_threads, estimate, most_samples, ranked
-from engine.planner.simulation.simulator import Prediction, are_alike, simulate
+from engine.planner.simulation.simulator import Prediction, is_symmetric, simulate
 
 PROMISING = 4
 """Plans that are simulated: those for which the equations count the shortest steps."""
@@ -179,7 +179,7 @@ def bound(point: Point, gained: dict[str, float]) -> str:
     name = max(gained, key=lambda each: gained[each])
     design = point.design
     slowest = max(
-        point.prediction.breakdown.imbalance,
+        point.prediction.imbalance,
         most_samples(design.ranks, design.batch) * design.ranks / design.batch,
     )
     return IMBALANCE if name == COMPUTE and slowest > _UNEVEN else name
@@ -197,7 +197,9 @@ def _computing(point: Point) -> float:
 
 
 def _is_quick(design: Design, cluster: Cluster) -> bool:
-    return are_alike(design, _evened(cluster)) or design.ranks <= _MANY_RANKS or design.ranks > _MOST_UNEQUAL
+    return (
+        is_symmetric(design, _evened(cluster)) or design.ranks <= _MANY_RANKS or design.ranks > _MOST_UNEQUAL
+    )
 
 
 def _simulated(design: Design, cluster: Cluster) -> Point:

@@ -1,4 +1,4 @@
-"""When a message arrives: the links between ranks, each carrying one byte after the other."""
+"""Links between ranks: each carries one message after the other, and their load decides when one arrives."""
 
 from dataclasses import dataclass
 from typing import final
@@ -6,66 +6,72 @@ from typing import final
 from comm.mpi import EAGER_BYTES
 from engine.planner.cluster import SWITCH, Channel, Cluster
 
-EAGER_NEAR_BYTES = 1 << 12
-"""A longer message is fetched by a receiver in shared memory: two ways. One of more than EAGER_BYTES over a
-network announces itself and leaves only when the receiver has answered: three. (Open MPI, sm and TCP.)"""
+SHARED_MEMORY_EAGER_BYTES = 1 << 12
+"""Longest eager message between ranks of a host, as in Open MPI's sm transport; the receiver fetches longer
+ones itself. Over a network the limit is `comm.mpi.EAGER_BYTES`, and longer ones need a rendezvous."""
+
+_EAGER_TRIPS = 1  # one-way latencies until a message is there: it leaves at once
+_FETCH_TRIPS = 2  # shared memory: the sender's offer, the receiver's copy
+_RENDEZVOUS_TRIPS = 3  # TCP: request to send, clear to send, the message
 
 
-@dataclass
+@dataclass(slots=True)
 class _Link:
     bytes_per_s: float
     free_s: float = 0.0
+    """When the last byte that it has accepted is through."""
 
     def carry(self, count: int, start: float) -> tuple[float, float]:
-        """Take so many bytes, the first not before `start`; return when first and last are through."""
+        """Queue `count` bytes, the first not before `start`; return when the first and the last pass."""
         first = max(start, self.free_s)
         self.free_s = first + count / self.bytes_per_s
         return first, self.free_s
 
 
 @final
-class Wires:
-    """The links between ranks, and when what goes over them arrives.
+class Links:
+    """Compute the arrival of messages on links that ranks share.
 
-    A rank's link to the network carries messages in the order in which they were posted, as does what ranks
-    of one host, or machines of one group, share. Every link lets the head of a message through before its
-    tail has come.
+    A rank's link to the network carries messages in the order in which they were posted; so do the link that
+    ranks of a host share and those that machines of a group share. Forwarding is cut-through: every link lets
+    the head of a message pass before its tail has come.
 
     Parameters
     ----------
-    alike
-        All ranks do the same at the same time and only one of them is simulated: what they share is cut into
-        equal parts.
+    symmetric
+        Only one rank is simulated because all do the same at the same time: it gets an equal share of the
+        bandwidth of each link that it shares with others.
     """
 
-    def __init__(self, cluster: Cluster, *, alike: bool):
-        self._cluster, self._alike = cluster, alike
+    def __init__(self, cluster: Cluster, *, symmetric: bool):
+        self._cluster, self._symmetric = cluster, symmetric
         self._links: dict[tuple[str, int], _Link] = {}
 
     def channel(self, one: int, other: int) -> Channel:
-        """Return how two ranks reach each other."""
-        near = self.are_near(one, other)
-        return self._cluster.shared_memory if near else self._cluster.network.channel
+        """Return the channel between two ranks: shared memory on one host, else the network."""
+        same = self.share_host(one, other)
+        return self._cluster.shared_memory if same else self._cluster.network.channel
 
-    def are_near(self, one: int, other: int) -> bool:
-        """Say whether two ranks are on one host."""
+    def share_host(self, one: int, other: int) -> bool:
+        """Return whether two ranks are on one host."""
         return self._host(one) == self._host(other)
 
     def arrival(self, source: int, to: int, count: int, now: float, *, waited_s: float = 0.0) -> float:
-        """Send so many bytes and return when the last arrives.
+        """Send a message of `count` bytes and return when its last byte arrives.
 
         Parameters
         ----------
         waited_s
-            How long ago it was posted, if the receiver is only ready now: its first way may be behind it.
+            Time from the sender's post to the receiver's, if that came later: the sender's first trip has
+            been under way meanwhile.
         """
         channel, network = self.channel(source, to), self._cluster.network
-        way = channel.latency_s
+        trip_s = channel.latency_s
         if channel is self._cluster.shared_memory:
-            ways = 2 if count > EAGER_NEAR_BYTES else 1
+            trips = _FETCH_TRIPS if count > SHARED_MEMORY_EAGER_BYTES else _EAGER_TRIPS
             path = [self._link("memory", source, channel.bytes_per_s, 1)]
         else:
-            ways = 3 if count > EAGER_BYTES else 1
+            trips = _RENDEZVOUS_TRIPS if count > EAGER_BYTES else _EAGER_TRIPS
             hosts = self._host(source), self._host(to)
             ranks = self._cluster.machine.ranks
             path = [
@@ -74,7 +80,7 @@ class Wires:
             ]
             groups = self._group(hosts[0]), self._group(hosts[1])
             if groups[0] != groups[1]:
-                way += network.far_latency_s
+                trip_s += network.far_latency_s
                 shared = channel.bytes_per_s * network.group_machines / network.oversubscription
                 sharing = network.group_machines * ranks
                 path.insert(1, self._link("up", groups[0], shared, sharing))
@@ -83,12 +89,13 @@ class Wires:
         for link in path:
             head, through = link.carry(count, head)
             tail = max(tail, through)
-        return tail + ways * way - min(way, waited_s)
+        return tail + trips * trip_s - min(trip_s, waited_s)
 
     def _link(self, kind: str, place: int, bytes_per_s: float, sharing: int) -> _Link:
-        key = (kind, 0 if self._alike else place)
+        """Return the link of one kind at a host or group, shared by `sharing` ranks; make it on first use."""
+        key = (kind, 0 if self._symmetric else place)
         if key not in self._links:
-            self._links[key] = _Link(bytes_per_s / sharing if self._alike else bytes_per_s)
+            self._links[key] = _Link(bytes_per_s / sharing if self._symmetric else bytes_per_s)
         return self._links[key]
 
     def _host(self, rank: int) -> int:

@@ -1,154 +1,174 @@
-"""Communicators of simulated ranks: their messages take time and carry nothing."""
+"""Communicators of simulated ranks: messages take time and carry no data.
+
+They know ranks by number only. What posting and completing messages causes, in processor time, bytes and
+arrivals, goes into a `Ledger` for each rank, which that rank reads and clears.
+"""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn, final
 
 import numpy as np
 
 from comm.communicator import Communicator, Message, Transfer, Window
-from engine.planner.simulation.events import Events
-from engine.planner.simulation.links import Wires
+from engine.planner.simulation.instructions import Announce
+from engine.planner.simulation.links import Links
 
 
-class Endpoint(Protocol):
-    """A rank, as messages see it."""
+@dataclass
+class Ledger:
+    """What the communication of one rank has caused."""
 
-    bytes_sent: int
-
-    def charge(self, seconds: float) -> None:
-        """Add to the processor time of its communication thread."""
-
-    def arrives(self, moment: float) -> None:
-        """Look at the messages at that time: one will have come."""
+    processor_s: float = 0.0
+    """Processor time of the communication thread that it has not yet spent."""
+    bytes_sent: int = 0
+    """Since the start."""
+    arrivals: list[Announce] = field(default_factory=list)
+    """Arrivals that have become known and that no rank has been told of, in that order."""
 
 
 @final
-class Medium:
-    """What carries the messages of all ranks.
+class Fabric:
+    """The links between all ranks, and the queues that match sends with receives.
 
     Parameters
     ----------
-    alike
-        Only one rank is there, and all others do the same at the same time.
+    symmetric
+        Only one rank is simulated because all do the same at the same time: its own sends answer its
+        receives.
     """
 
-    def __init__(self, events: Events, wires: Wires, *, alike: bool):
-        self.events, self.wires, self.alike = events, wires, alike
-        self._mail: dict[tuple[Any, ...], _Mail] = {}
+    def __init__(self, links: Links, clock: Callable[[], float], *, symmetric: bool):
+        self.links, self.clock, self.symmetric = links, clock, symmetric
+        self._queues: dict[tuple[int, int, int, str], _MatchQueue] = {}
 
-    def mail(self, source: int, to: int, tag: int, name: str) -> "_Mail":
-        """Return the messages of one sender, receiver, tag and communicator."""
+    def queue(self, source: int, to: int, tag: int, name: str) -> "_MatchQueue":
+        """Return the queue of one sender, receiver, tag and communicator."""
         key = (source, to, tag, name)
-        if key not in self._mail:
-            self._mail[key] = _Mail(self, source, to)
-        return self._mail[key]
+        if key not in self._queues:
+            self._queues[key] = _MatchQueue(self, source, to)
+        return self._queues[key]
 
 
 @final
 class SimulatedCommunicator(Communicator):
-    """One rank's view of some ranks; `members` are their places among all, `name` is the same on all."""
+    """One rank's view of some ranks.
 
-    def __init__(self, medium: Medium, owner: Endpoint, rank: int, name: str, members: range):
+    Parameters
+    ----------
+    ledger
+        Of this rank; shared by its communicators.
+    name
+        The same on all members, and no other communicator's.
+    members
+        Ranks of the members in the world, `rank` among them.
+    """
+
+    def __init__(self, fabric: Fabric, ledger: Ledger, rank: int, name: str, members: range):
         self.rank, self.size = members.index(rank), len(members)
-        self._medium, self._owner, self._name, self._members = medium, owner, name, members
+        self._fabric, self._ledger, self._name, self._members = fabric, ledger, name, members
 
     def split(self, color: int) -> NoReturn:
-        """Fail: all communicators of a rank are there from the start."""
+        """Fail: all communicators of a simulated rank exist from the start."""
         raise NotImplementedError
 
     def abort(self, code: int) -> NoReturn:
-        """Fail: nothing can go wrong."""
+        """Fail: nothing goes wrong in a simulation."""
         raise NotImplementedError
 
     def share(self, floats: int) -> Window | None:
-        """Return memory that nobody touches, as that of the ranks of a host."""
+        """Return one untouched array as the window of each rank of the host; None where there is no other."""
         own, members = np.zeros(floats, np.float32), self._members
-        near = self._medium.wires.are_near
+        on_host = self._fabric.links.share_host
         others = (rank for rank in range(self.size) if rank != self.rank)
-        peers = [rank for rank in others if near(members[rank], members[self.rank])]
+        peers = [rank for rank in others if on_host(members[rank], members[self.rank])]
         return Window(own, dict.fromkeys(peers, own)) if peers else None
 
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
-        """Start messages; see `Communicator`."""
-        medium, own = self._medium, self._members[self.rank]
-        outgoing = [_Piece(self._owner, message.array.nbytes) for message in sends]
-        incoming = [_Piece(self._owner, message.array.nbytes) for message in receives]
-        self._owner.bytes_sent += sum(piece.bytes for piece in outgoing)
-        channel = medium.wires.channel(own, self._members[next(m.peer for m in (*receives, *sends))])
-        moved = sum(piece.bytes for piece in (*outgoing, *incoming))
-        self._owner.charge(channel.message_s)
-        for message, piece in zip(sends, outgoing, strict=True):
+        """Start messages, and enter their costs into the ledger; see `Communicator`."""
+        fabric, ledger, own = self._fabric, self._ledger, self._members[self.rank]
+        outgoing = [_MessageEnd(own, message.array.nbytes) for message in sends]
+        incoming = [_MessageEnd(own, message.array.nbytes) for message in receives]
+        ledger.bytes_sent += sum(end.bytes for end in outgoing)
+        channel = fabric.links.channel(own, self._members[next(m.peer for m in (*receives, *sends))])
+        moved = sum(end.bytes for end in (*outgoing, *incoming))
+        ledger.processor_s += channel.message_s
+        for message, end in zip(sends, outgoing, strict=True):
             to = self._members[message.peer]
-            if medium.alike:
-                piece.arrive(medium.wires.arrival(own, to, piece.bytes, medium.events.now))
+            if fabric.symmetric:
+                end.set_arrival(fabric.links.arrival(own, to, end.bytes, fabric.clock()), ledger)
             else:
-                medium.mail(own, to, message.tag, self._name).send(piece)
-        for message, piece in zip(receives, incoming, strict=True):
-            if medium.alike:  # the others send when I send
-                piece.arrive(max(each.arrival for each in outgoing))
+                fabric.queue(own, to, message.tag, self._name).send(end, ledger)
+        for message, end in zip(receives, incoming, strict=True):
+            if fabric.symmetric:  # the peers post their sends at this moment too
+                end.set_arrival(max(each.arrival for each in outgoing), ledger)
             else:
-                medium.mail(self._members[message.peer], own, message.tag, self._name).receive(piece)
+                fabric.queue(self._members[message.peer], own, message.tag, self._name).receive(end, ledger)
         seconds = moved * channel.processor_s_per_byte
-        return _Transfer(medium.events, self._owner, [*outgoing, *incoming], seconds)
+        return _Transfer(fabric.clock, ledger, [*outgoing, *incoming], seconds)
 
 
 @final
-class _Piece:
-    """One end of a message."""
+class _MessageEnd:
+    """The sender's or the receiver's end of a message."""
 
-    def __init__(self, owner: Endpoint, count: int):
-        self.bytes, self.arrival = count, float("inf")
-        self._owner = owner
+    __slots__ = ("arrival", "bytes", "rank")
 
-    def arrive(self, moment: float) -> None:
-        """Say when the message will have come."""
+    def __init__(self, rank: int, count: int):
+        self.rank, self.bytes, self.arrival = rank, count, float("inf")
+
+    def set_arrival(self, moment: float, ledger: Ledger) -> None:
+        """Set the time at which the message completes; a rank enters it into its ledger to be announced."""
         self.arrival = moment
-        self._owner.arrives(moment)
+        ledger.arrivals.append(Announce(self.rank, moment))
 
 
 @final
 class _Transfer(Transfer):
-    """Messages that complete when all have come; the processor time for their bytes is paid once."""
+    """Messages that complete together; the processor time for their bytes is due when they have arrived."""
 
-    def __init__(self, events: Events, owner: Endpoint, pieces: Sequence[_Piece], seconds: float):
-        self._events, self._owner, self._pieces, self._seconds = events, owner, pieces, seconds
+    def __init__(
+        self, clock: Callable[[], float], ledger: Ledger, ends: Sequence[_MessageEnd], seconds: float
+    ):
+        self._clock, self._ledger, self._ends, self._seconds = clock, ledger, ends, seconds
 
     def test(self) -> bool:
-        """Say whether they have completed."""
-        if any(piece.arrival > self._events.now for piece in self._pieces):
+        """Return whether all messages have arrived; enter the costs of their bytes the first time."""
+        now = self._clock()
+        if any(end.arrival > now for end in self._ends):
             return False
-        self._owner.charge(self._seconds)
+        self._ledger.processor_s += self._seconds
         self._seconds = 0.0
         return True
 
     def wait(self) -> NoReturn:
-        """Fail: only ranks can wait, and do so for whole jobs."""
+        """Fail: the simulator's clock stands still while a rank runs."""
         raise NotImplementedError
 
 
 @final
-class _Mail:
-    """Messages that meet in the order in which they were posted."""
+class _MatchQueue:
+    """Matches sends and receives in the order in which they were posted, as MPI does."""
 
-    def __init__(self, medium: Medium, source: int, to: int):
-        self._medium, self._source, self._to = medium, source, to
-        self._sent, self._expected = deque[tuple[_Piece, float]](), deque[_Piece]()
+    def __init__(self, fabric: Fabric, source: int, to: int):
+        self._fabric, self._source, self._to = fabric, source, to
+        self._sends, self._receives = deque[tuple[_MessageEnd, float]](), deque[_MessageEnd]()
 
-    def send(self, piece: _Piece) -> None:
-        """Post a message."""
-        self._sent.append((piece, self._medium.events.now))
-        self._meet()
+    def send(self, end: _MessageEnd, ledger: Ledger) -> None:
+        """Post a send; if its receive is there, enter the arrival at both ends into the poster's ledger."""
+        self._sends.append((end, self._fabric.clock()))
+        self._match(ledger)
 
-    def receive(self, piece: _Piece) -> None:
-        """Post room for one."""
-        self._expected.append(piece)
-        self._meet()
+    def receive(self, end: _MessageEnd, ledger: Ledger) -> None:
+        """Post a receive, likewise."""
+        self._receives.append(end)
+        self._match(ledger)
 
-    def _meet(self) -> None:
-        if self._sent and self._expected:
-            (piece, posted), other = self._sent.popleft(), self._expected.popleft()
-            wires, now = self._medium.wires, self._medium.events.now
-            moment = wires.arrival(self._source, self._to, piece.bytes, now, waited_s=now - posted)
-            for each in (piece, other):
-                each.arrive(moment)
+    def _match(self, ledger: Ledger) -> None:
+        if self._sends and self._receives:
+            (sender, posted), receiver = self._sends.popleft(), self._receives.popleft()
+            links, now = self._fabric.links, self._fabric.clock()
+            moment = links.arrival(self._source, self._to, sender.bytes, now, waited_s=now - posted)
+            for end in (sender, receiver):
+                end.set_arrival(moment, ledger)

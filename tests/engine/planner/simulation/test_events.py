@@ -2,17 +2,17 @@
 
 import pytest
 
-from engine.planner.simulation.events import Cores, Events
+from engine.planner.simulation.events import EventQueue, SharedCores
 
 
 def test_events_happen_in_the_order_of_their_times_and_then_of_their_coming():
-    events, seen = Events(), []
-    events.at(2.0, lambda: seen.append("late"))
-    events.at(1.0, lambda: seen.append("first"))
-    events.at(1.0, lambda: events.at(1.5, lambda: seen.append("made on the way")))
-    events.at(1.0, lambda: seen.append("second"))
+    events, happened = EventQueue(), []
+    events.at(2.0, lambda: happened.append("late"))
+    events.at(1.0, lambda: happened.append("first"))
+    events.at(1.0, lambda: events.at(1.5, lambda: happened.append("made on the way")))
+    events.at(1.0, lambda: happened.append("second"))
     events.run()
-    assert seen == ["first", "second", "made on the way", "late"]
+    assert happened == ["first", "second", "made on the way", "late"]
     assert events.now == 2.0
 
 
@@ -26,8 +26,8 @@ def test_events_happen_in_the_order_of_their_times_and_then_of_their_coming():
     ],
 )
 def test_threads_share_cores_evenly(cores, copies, threads, seconds, done):
-    events, ended = Events(), {}
-    machine = Cores(events, cores, copies)
+    events, ended = EventQueue(), {}
+    machine = SharedCores(events, cores, copies)
     for number, (count, length) in enumerate(zip(threads, seconds, strict=True)):
         machine.start(length, count, lambda number=number: ended.setdefault(number, events.now))
     events.run()
@@ -35,8 +35,8 @@ def test_threads_share_cores_evenly(cores, copies, threads, seconds, done):
 
 
 def test_work_that_comes_later_slows_down_what_runs():
-    events, ended = Events(), {}
-    machine = Cores(events, 1, 1)
+    events, ended = EventQueue(), {}
+    machine = SharedCores(events, 1, 1)
     machine.start(2.0, 1, lambda: ended.setdefault("early", events.now))
     events.at(1.0, lambda: machine.start(0.5, 1, lambda: ended.setdefault("late", events.now)))
     events.run()
