@@ -1,4 +1,4 @@
-"""A cluster as the planner sees it: nodes, what they compute with, and the network between them."""
+"""Describe a cluster to the planner: machines, network, software costs and measured kernels."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,23 +13,23 @@ _FOLDER = "planner/clusters"
 
 Count = Annotated[int, Setting(least=1)]
 Amount = Annotated[float, Setting(above=0)]
-"""Of what cannot be nothing: a speed, a capacity, an efficiency."""
+"""A figure that cannot be 0: a speed, a capacity, an efficiency."""
 Cost = Annotated[float, Setting(least=0)]
-"""Of what may be nothing: a time, a share."""
+"""A figure that may be 0: a time, a share."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What computes: one physical machine. Times of kernels follow from it where none were measured."""
+    """One physical machine; kernels that were not measured are estimated from these figures."""
 
     cores: Count
     flops_per_s: Amount
     """fp32 peak of all cores, nominal or measured."""
     memory_bytes_per_s: Amount
-    """Of all cores together; what they read and what they write."""
+    """Bandwidth of all cores together, reads and writes added."""
     memory_bytes: Amount
     ranks: Count = 1
-    """Ranks on one host; they share its link."""
+    """Ranks of a host; they share its link."""
     hosts: Count = 1
     """Hosts that share its cores: more than one where they are namespaces of one machine."""
     convolution_efficiency: Amount = 0.9
@@ -43,11 +43,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Channel:
-    """How messages go from one rank to another; all figures in one direction, the other is as fast."""
+    """A path of messages from one rank to another, full duplex; figures are of one direction."""
 
     latency_s: Cost
     bytes_per_s: Amount
-    """Of one rank's link."""
+    """Bandwidth of a rank's link."""
     message_s: Cost = 0.0
     """Processor time of the communication thread per exchange: posting, testing and the interpreter."""
     processor_s_per_byte: Cost = 0.0
@@ -56,7 +56,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Network:
-    """What lies between machines."""
+    """The network between machines: a rank's channel, and the topology above it."""
 
     channel: Channel
     topology: Annotated[str, Setting(choices=TOPOLOGIES)] = SWITCH
@@ -65,34 +65,34 @@ class Network:
     oversubscription: Annotated[float, Setting(least=1)] = 1.0
     """Links inside a group over links out of it, by bandwidth."""
     far_latency_s: Cost = 0.0
-    """What a message between groups takes longer."""
+    """Additional latency of a message between groups."""
 
 
 @dataclass(frozen=True)
 class Software:
-    """Costs of the engine beside kernels and messages; none of them depends on the network."""
+    """Costs of the engine other than kernels and messages; none depends on the network."""
 
     add_bytes_per_s: Amount
     """Of received gradients, on the communication thread."""
     update_bytes_per_s: Amount
     """Weights updated, on the communication thread: bytes of weights alone."""
     poll_s: Cost = 0.0
-    """How much later than it came a message is noticed, while the main thread computes."""
+    """Delay from a message's arrival to the poll that finds it, while the main thread computes."""
     polling: Cost = 0.0
-    """Share of a core that the communication thread takes meanwhile, looking for messages on their way."""
+    """Share of a core that the communication thread's polls take meanwhile, while messages are under way."""
     step_s: Cost = 0.0
-    """A step's time that belongs to no layer: the loop, the log."""
+    """Time of a step outside all layers: the loop, the log."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Measured seconds of one layer's passes, on one rank while all ranks of its machine compute.
+    """Measured seconds of a layer's passes on one rank, while all ranks of its machine compute.
 
-    Where they have no cores of their own, as many as have.
+    If they outnumber the cores, only as many compute at a time as have cores of their own.
     """
 
     layer: str
-    """See `engine.planner.costs.problem`: layer and shapes, not the name in a network."""
+    """Layer and shapes, not its name in a network: see `engine.planner.costs.problem`."""
     samples: Count
     threads: Count
     forward: Cost
@@ -102,7 +102,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster; made by `read_cluster`."""
+    """A description of a cluster; made by `read_cluster`."""
 
     name: str
     description: str
@@ -110,12 +110,12 @@ class Cluster:
     machine: Machine
     network: Network
     shared_memory: Channel
-    """Between ranks of one host."""
+    """The channel between ranks of one host."""
     software: Software
     kernels: tuple[Kernel, ...] = field(default=(), repr=False)
 
     def check(self, where: str) -> None:
-        """Raise UserError for the first figure out of its range; `where` names the cluster in errors."""
+        """Raise UserError for the first field out of its range; `where` names the cluster in errors."""
         check_settings(self, f"{where}: ")
         topology = self.network.topology
         if topology != SWITCH and self.network.group_machines < 1:
@@ -125,12 +125,12 @@ class Cluster:
             )
 
     def to_toml(self) -> str:
-        """Return the cluster as TOML that `parse_cluster` reads back to an equal one."""
+        """Return the cluster as TOML, from which `parse_cluster` makes an equal one."""
         return dumps(to_table(self))
 
 
 def shipped_clusters() -> list[str]:
-    """Return the names of the clusters that come with the engine."""
+    """Return the names of the clusters shipped with the engine."""
     return shipped_names(_FOLDER)
 
 
@@ -146,7 +146,7 @@ def read_cluster(name: str) -> Cluster:
 
 
 def parse_cluster(text: str, where: str) -> Cluster:
-    """Return the cluster that TOML text describes; `where` names the text in errors."""
+    """Parse TOML text into a cluster; `where` names the text in errors."""
     cluster = parse(Cluster, text, where)
     cluster.check(where)
     return cluster

@@ -1,4 +1,4 @@
-"""A design point: everything about a run that decides how fast it is, but the cluster."""
+"""Define a design point: all settings of a run that decide its speed, except the cluster."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,20 +22,20 @@ from layers.kernels import reorder
 
 @dataclass(frozen=True)
 class Design:
-    """One way to train a network on some ranks."""
+    """Settings with which a network trains on a number of ranks."""
 
     model: str
     """A name of `engine.models`, or FILE.py:function."""
     ranks: int
     batch: int
-    """Global minibatch."""
+    """Global minibatch, in samples."""
     leaves: int
     plan: Plan
     threads: int
-    """Of each rank's kernels."""
+    """Threads of each rank's kernels."""
     overlap: bool = True
     prioritised: bool = True
-    """Whether what the next forward needs first goes first; else first come, first served."""
+    """Communicate what the next forward pass needs first before the rest; else first come, first served."""
     bucket_floats: int = BUCKET_FLOATS
     chunk_floats: int = CHUNK_FLOATS
     bytes_in_flight: int = BYTES_IN_FLIGHT

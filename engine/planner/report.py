@@ -1,4 +1,4 @@
-"""What a search has found, as people and programs read it."""
+"""Report the results of a search, as text and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,41 +10,41 @@ from engine.config.wording import counted
 from engine.planner.cluster import Cluster
 from engine.planner.design import Design
 from engine.planner.plans import most_samples
-from engine.planner.search import Point, bound, gains, starved
+from engine.planner.search import Point, bound, gains, starvation
 from engine.training.rank_parameters import BUCKET_FLOATS
 
-_STARVED = 1.25  # times the computation of one node, over all nodes
-_FEW_SAMPLES = 2  # of a rank: kernels have little to share among threads
-_SHOWN = 8  # design points
+_STARVED = 1.25  # processor time of a sample over one node's, above which a reader is warned
+_FEW_SAMPLES = 2  # a rank; with fewer, kernels have little to share among threads
+_SHOWN = 8  # design points in the table
 
 
 @dataclass(frozen=True)
 class Report:
-    """The best design points of a network on some nodes, beside one node."""
+    """Compare the best design points of a network on several nodes with one node."""
 
     cluster: Cluster
     nodes: int
     points: tuple[Point, ...]
-    """The best one first."""
+    """Design points, the best first."""
     single: Point
-    """On one node."""
+    """The same minibatch on one node."""
     gains: dict[str, float]
     """See `engine.planner.search.gains`."""
 
     @classmethod
     def of(cls, cluster: Cluster, points: Sequence[Point], single: Point) -> "Report":
-        """Make the report; asks for the gains, which takes three more simulations."""
+        """Make a report; computes the gains, which takes three more simulations."""
         nodes = points[0].design.ranks // cluster.machine.ranks
         return cls(cluster, nodes, tuple(points), single, gains(points[0], cluster))
 
     @property
     def best(self) -> Point:
-        """The best design point."""
+        """The design point with the shortest step."""
         return self.points[0]
 
     @property
     def bound(self) -> str:
-        """What bounds its step: see `engine.planner.search.bound`."""
+        """The bottleneck of the best design point: see `engine.planner.search.bound`."""
         return bound(self.best, self.gains)
 
     def speed_up(self, point: Point) -> float:
@@ -56,7 +56,7 @@ class Report:
         return self.speed_up(point) / self.nodes
 
     def warnings(self) -> list[str]:
-        """Return what a reader must know before booking these nodes."""
+        """Return warnings to read before booking these nodes."""
         found, design, machines = (
             list[str](),
             self.best.design,
@@ -64,7 +64,7 @@ class Report:
         )
         if self.nodes > machines:
             found.append(f"{self.cluster.name} has {machines} nodes, not {self.nodes}")
-        slower = starved(self.best, self.single)
+        slower = starvation(self.best, self.single)
         samples = most_samples(design.ranks, design.batch)
         if slower > _STARVED:
             found.append(
@@ -85,7 +85,7 @@ class Report:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all fields and what follows from them, as `--json` prints them."""
         machine = self.cluster.machine
         return {
             "model": self.best.design.model,
@@ -121,7 +121,7 @@ class Report:
         }
 
     def lines(self) -> list[str]:
-        """Return the report as people read it."""
+        """Return the report as lines of text."""
         design, prediction, machine = self.best.design, self.best.prediction, self.cluster.machine
         ranks = f" of {machine.ranks} ranks" * (machine.ranks > 1)
         lines = [
@@ -150,7 +150,7 @@ class Report:
 
 
 def table(report: Report) -> list[str]:
-    """Return a row for each design point."""
+    """Return a table of the best design points, one line each."""
     shown = report.points[:_SHOWN]
     width = max(len("plan"), *(len(str(point.design.plan)) for point in shown))
     rows = [
@@ -169,29 +169,29 @@ def table(report: Report) -> list[str]:
 
 
 def settings(design: Design) -> str:
-    """Return what a search chooses of a design point."""
+    """Describe the settings of a design point that a search chooses."""
     order = "what is needed first goes first" if design.prioritised else "first come, first served"
     buckets = f"buckets up to {_kib(design.bucket_floats)}" if design.bucket_floats else "no buckets"
     return f"plan {design.plan}; {order}; {buckets}, chunks of {_kib(design.chunk_floats)}"
 
 
 def rate(point: Point) -> str:
-    """Return samples/s in digits that mean something."""
+    """Format samples/s, with one decimal below 1,000."""
     value = point.samples_per_second
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
 
 
 def command(design: Design) -> str:
-    """Return how such a run is started; the engine has no other order than "what is needed first"."""
-    words = [
+    """Return the command that trains a design point; training always prioritises what is needed first."""
+    parts = [
         f"mpirun -n {design.ranks} python -m engine.train {design.model} --batch {design.batch}",
         f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
     ]
     if design.bucket_floats != BUCKET_FLOATS:
-        words.append(f"--bucket-kib {design.bucket_floats // FLOATS_PER_KIB}")
+        parts.append(f"--bucket-kib {design.bucket_floats // FLOATS_PER_KIB}")
     if design.chunk_floats != CHUNK_FLOATS:
-        words.append(f"--chunk-kib {design.chunk_floats // FLOATS_PER_KIB}")
-    return " ".join(words)
+        parts.append(f"--chunk-kib {design.chunk_floats // FLOATS_PER_KIB}")
+    return " ".join(parts)
 
 
 def _explained(gained: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""What Das et al. 2016 (arXiv:1602.06709) report of their runs: nothing here is used in a prediction."""
+"""List the results reported by Das et al. 2016 (arXiv:1602.06709); no prediction uses them."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ class Reported:
 
     model: str
     cluster: str
-    """The shipped description that comes nearest."""
+    """The shipped cluster nearest to the one of the run."""
     nodes: int
     batch: int
     speed_up: float
-    """Over one node."""
+    """Speed-up over one node."""
     samples_per_second: float | None = None
-    """Of all nodes, where it is known."""
+    """Throughput of all nodes together; None where unknown."""
 
 
 PAPER = (
@@ -26,7 +26,7 @@ PAPER = (
     Reported("vgg_a", "aws_c4_8xlarge", 16, 256, 14.2, 397.0),
     Reported("overfeat_fast", "aws_c4_8xlarge", 16, 256, 11.9, 1027.0),
 )
-"""The five rows of the paper's claims, and OverFeat-FAST on Ethernet, where the minibatch is not known."""
+"""The five results that the paper claims, and OverFeat-FAST on Ethernet, whose minibatch is an assumption."""
 
 SINGLE_NODE = {
     ("vgg_a", "cori_phase1"): (28.0, 33.0),
@@ -35,11 +35,11 @@ SINGLE_NODE = {
     ("vgg_a", "aws_c4_8xlarge"): (397.0 / 14.2, 397.0 / 14.2),
     ("overfeat_fast", "aws_c4_8xlarge"): (1027.0 / 11.9, 1027.0 / 11.9),
 }
-"""Training samples/s of one node, from and to; on Ethernet the quotient of the two figures."""
+"""Training samples/s of one node, lowest and highest; on Ethernet throughput over speed-up."""
 
 
 def reported(model: str, cluster: str, batch: int) -> dict[int, float]:
-    """Return the speed-ups that the paper has for a network, cluster and minibatch, by nodes."""
+    """Return the reported speed-ups of a network, cluster and minibatch, by nodes."""
     return {
         each.nodes: each.speed_up
         for each in PAPER

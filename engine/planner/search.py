@@ -1,4 +1,4 @@
-"""The best design point of a network on a cluster: equations rule out, a simulation decides."""
+"""Search the best design point of a network on a cluster: equations rule plans out, simulations decide."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from engine.planner.plans import default_threads, estimate, most_samples, ranked
 from engine.planner.simulation.simulator import Prediction, is_symmetric, simulate
 
 PROMISING = 4
-"""Plans that are simulated: those for which the equations count the shortest steps."""
+"""Plans that are simulated: those with the shortest steps by the balance equations."""
 
 FEWEST_LEAVES = 16
-_WORTH = 0.01  # a design point other than the engine's own must be better by this share
-_MANY_RANKS = 4  # simulated one by one, a second or so each: then fewer design points
-_MOST_UNEQUAL = 8  # ranks that are simulated one by one
+_WORTH = 0.01  # share of the step that a variant must save to displace the default
+_MOST_THOROUGH = 4  # ranks simulated one by one, a second or so each; above it, fewer design points
+_MOST_SIMULATED = 8  # ranks simulated one by one; above it, the slowest stand for all
 _VARIANTS: tuple[Callable[[Design], Design], ...] = (
     lambda design: replace(design, prioritised=False),
     lambda design: replace(design, bucket_floats=0),
@@ -29,37 +29,37 @@ _VARIANTS: tuple[Callable[[Design], Design], ...] = (
     lambda design: replace(design, chunk_floats=design.chunk_floats >> 2),
     lambda design: replace(design, chunk_floats=design.chunk_floats << 2),
 )
-"""Schedule and fusion beside the engine's own, one thing at a time."""
+"""Changes of the default schedule and message sizes, tried one at a time."""
 
 COMPUTE, BANDWIDTH, LATENCY, IMBALANCE = "compute", "bandwidth", "latency", "imbalance"
-_UNEVEN = 1.2  # slowest rank over the mean
+_UNEVEN = 1.2  # compute of the slowest rank over the mean, above which imbalance is the bound
 
 
 @dataclass(frozen=True)
 class Point:
-    """A design point and what it does."""
+    """A design point and its predicted performance."""
 
     design: Design
     prediction: Prediction
 
     @property
     def step_seconds(self) -> float:
-        """Of one step."""
+        """Predicted time of a training step."""
         return self.prediction.step_seconds
 
     @property
     def samples_per_second(self) -> float:
-        """Of all ranks."""
+        """Throughput of all ranks together."""
         return self.design.batch / self.step_seconds
 
 
 def default_leaves(ranks: int) -> int:
-    """Return the fewest leaves that so many ranks can have, 16 at least."""
+    """Return the default number of leaves: the smallest power of two for these ranks, at least 16."""
     return max(FEWEST_LEAVES, 1 << (ranks - 1).bit_length())
 
 
 def check_minibatch(ranks: int, batch: int, leaves: int) -> None:
-    """Raise UserError where a minibatch cannot be spread over the ranks."""
+    """Raise UserError if the minibatch does not divide over the ranks and leaves."""
     if batch < ranks:
         raise UserError(
             f"batch: {batch} samples are too few for {ranks} ranks, each of which must have one; use at most "
@@ -81,17 +81,17 @@ def check_minibatch(ranks: int, batch: int, leaves: int) -> None:
 def starting_point(
     model: str, nodes: int, batch: int, cluster: Cluster, *, leaves: int = 0, plan: Plan | None = None
 ) -> Design:
-    """Return the design that the engine has unasked, data parallel unless a plan is given.
+    """Return the engine's default design, data parallel unless a plan is given.
 
     Parameters
     ----------
     leaves
-        0: `default_leaves`.
+        0 for `default_leaves`.
 
     Raises
     ------
     UserError
-        The minibatch does not suit the ranks.
+        See `check_minibatch`.
     """
     ranks = nodes * cluster.machine.ranks
     leaves = leaves or default_leaves(ranks)
@@ -100,13 +100,13 @@ def starting_point(
 
 
 def promising(design: Design, cluster: Cluster, *, most: int = PROMISING) -> list[Plan]:
-    """Return the plans with the shortest steps by the equations, the best first."""
+    """Return the plans with the shortest steps by the balance equations, the best first."""
     costs = Costs(cluster, threads=design.threads)
     return ranked(assembled(design), design.ranks, design.batch, costs)[:most]
 
 
 def assembled(design: Design) -> Graph:
-    """Return the network as its kernels see it, before nodes are handed to ranks."""
+    """Return the network with its kernels chosen and fused, before nodes are partitioned over ranks."""
     graph = set_convolutions(design.network(), design.conv, feature_leaves=1)
     return fuse(graph) if design.fuse else graph
 
@@ -120,16 +120,16 @@ def search(
 ) -> list[Point]:
     """Return the design points near a starting point, the best first.
 
-    Plans first, with the schedule that the engine has unasked; then, for the best of them, first come first
-    served, other sizes of buckets and chunks, and kernels on the core that is left to communication.
-    These are best where they save more than 1 %.
+    Plans come first, with the default schedule; then, for the best of them, first come, first served instead
+    of priorities, other sizes of buckets and chunks, and kernels on the core reserved for communication.
+    Such a variant ranks first only if it saves more than 1 %.
 
     Parameters
     ----------
     allowed
-        Plans to choose from; None: those that are promising, and data parallelism.
+        Plans to choose from; None for those of `promising`, and data parallelism.
     thorough
-        Look at schedule and fusion too.
+        Vary the schedule and message sizes too.
     """
     quick = _is_quick(design, cluster)
     if allowed is None:
@@ -150,12 +150,18 @@ def search(
 
 
 def gains(point: Point, cluster: Cluster) -> dict[str, float]:
-    """Return the share of the step that would be saved by compute, bandwidth or latency twice as good.
+    """Return the share of the step that twice the compute or bandwidth or half the latency would save.
 
-    Bandwidth includes the processor time that each byte costs, latency that of each message. Where
-    simulations take long, the equations tell.
+    Bandwidth includes the processor time per byte, latency the processor time per message. The balance
+    equations estimate it where a simulation takes long.
+
+    Parameters
+    ----------
+    cluster
+        The one that the point was predicted on.
     """
     if _is_quick(point.design, cluster):
+        now = point.step_seconds
 
         def step(where: Cluster) -> float:
             return _simulated(point.design, where).step_seconds
@@ -166,16 +172,17 @@ def gains(point: Point, cluster: Cluster) -> dict[str, float]:
             design, costs = point.design, Costs(where, threads=point.design.threads)
             return estimate(graph, design.plan, design.ranks, design.batch, costs).step
 
-    better = {COMPUTE: _quicker_machine(cluster)}
+        now = step(cluster)
+
+    better = {COMPUTE: _faster_machine(cluster)}
     if point.design.ranks > 1:
-        better[BANDWIDTH] = _channels(cluster, bytes_per_s=2.0, processor_s_per_byte=0.5)
-        better[LATENCY] = _channels(cluster, latency_s=0.5, message_s=0.5)
-    now = step(cluster)
+        better[BANDWIDTH] = _scaled_channels(cluster, bytes_per_s=2.0, processor_s_per_byte=0.5)
+        better[LATENCY] = _scaled_channels(cluster, latency_s=0.5, message_s=0.5)
     return {name: 1 - step(other) / now for name, other in better.items()}
 
 
 def bound(point: Point, gained: dict[str, float]) -> str:
-    """Return what bounds a step: where the gain is greatest; imbalance where some ranks compute far more."""
+    """Return the bottleneck of a step: the greatest gain, or imbalance if some ranks compute far more."""
     name = max(gained, key=lambda each: gained[each])
     design = point.design
     slowest = max(
@@ -185,38 +192,39 @@ def bound(point: Point, gained: dict[str, float]) -> str:
     return IMBALANCE if name == COMPUTE and slowest > _UNEVEN else name
 
 
-def starved(point: Point, single: Point) -> float:
-    """Return how many times the processor time a sample takes that it takes on one node."""
+def starvation(point: Point, single: Point) -> float:
+    """Return the processor time of a sample, over its processor time on one node."""
     return _computing(point) / _computing(single)
 
 
 def _computing(point: Point) -> float:
-    """Return the processor seconds of the passes, for one sample of the rank with most."""
+    """Return the processor seconds of a sample's passes, on the rank that has most samples."""
     design = point.design
     return point.prediction.compute_seconds * design.threads / most_samples(design.ranks, design.batch)
 
 
 def _is_quick(design: Design, cluster: Cluster) -> bool:
-    return (
-        is_symmetric(design, _evened(cluster)) or design.ranks <= _MANY_RANKS or design.ranks > _MOST_UNEQUAL
-    )
+    """Return whether a simulation is short: of one rank for all, or of few."""
+    if design.ranks <= _MOST_THOROUGH or design.ranks > _MOST_SIMULATED:
+        return True
+    return is_symmetric(design, _evened(cluster))
 
 
 def _simulated(design: Design, cluster: Cluster) -> Point:
-    """Simulate a design point, many ranks of unequal work by their slowest.
+    """Simulate a design point; of many ranks with unequal work, only those with most.
 
-    Those have two blocks of leaves each: as on the next lower power of two of ranks, which all have.
+    They have two blocks of leaves each, as all ranks have on the next lower power of two of ranks.
     """
     ranks = design.ranks
-    if ranks > _MOST_UNEQUAL and ranks & (ranks - 1):
+    if ranks > _MOST_SIMULATED and ranks & (ranks - 1):
         ranks = 1 << (ranks.bit_length() - 1)
     return Point(design, simulate(replace(design, ranks=ranks), _evened(cluster)))
 
 
 def _evened(cluster: Cluster) -> Cluster:
-    """Return the cluster with groups of machines cut down to a power of two.
+    """Return the cluster with groups of machines rounded down to a power of two.
 
-    Then powers of two of ranks all do the same, and one is simulated for all of them.
+    A power of two of ranks is then symmetric, and one of them is simulated for all.
     """
     network = cluster.network
     machines = 1 << (max(network.group_machines, 1).bit_length() - 1)
@@ -227,9 +235,10 @@ def _step(point: Point) -> float:
     return point.step_seconds
 
 
-def _quicker_machine(cluster: Cluster) -> Cluster:
+def _faster_machine(cluster: Cluster) -> Cluster:
+    """Return the cluster with twice the peak and memory bandwidth, and kernels measured at half the time."""
     machine = cluster.machine
-    quicker = replace(
+    faster = replace(
         machine,
         flops_per_s=2 * machine.flops_per_s,
         memory_bytes_per_s=2 * machine.memory_bytes_per_s,
@@ -243,11 +252,11 @@ def _quicker_machine(cluster: Cluster) -> Cluster:
         )
         for kernel in cluster.kernels
     )
-    return replace(cluster, machine=quicker, kernels=kernels)
+    return replace(cluster, machine=faster, kernels=kernels)
 
 
-def _channels(cluster: Cluster, **factors: float) -> Cluster:
-    """Return the cluster with figures of both channels, and of the way out of a group, multiplied."""
+def _scaled_channels(cluster: Cluster, **factors: float) -> Cluster:
+    """Return the cluster with fields of both channels, and latency between groups, times the factors."""
 
     def scaled(channel: Channel) -> Channel:
         return replace(channel, **{name: getattr(channel, name) * factor for name, factor in factors.items()})

@@ -1,4 +1,4 @@
-"""How a network scales: the best design point for each number of nodes."""
+"""Sweep over numbers of nodes: the best design point of each, as a table and as JSON."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _MOST_NODES = 1 << 16
 
 @dataclass(frozen=True)
 class Row:
-    """One number of nodes: a report, or why there is none."""
+    """Result for one number of nodes: a report, or the error that there is instead."""
 
     nodes: int
     report: Report | None
@@ -25,14 +25,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The rows of a sweep, by nodes."""
+    """Results of a sweep, in the order of the numbers of nodes."""
 
     model: str
     batch: int
     cluster: Cluster
     rows: tuple[Row, ...]
     paper: dict[int, float]
-    """Speed-ups that the paper reports for this, by nodes."""
+    """Speed-ups reported by the paper for this network, cluster and minibatch, by nodes."""
 
     @classmethod
     def of(
@@ -50,7 +50,7 @@ class Sweep:
         Raises
         ------
         UserError
-            There is none that the minibatch suits.
+            The minibatch suits none of them.
         """
         rows = []
         for count in nodes:
@@ -63,7 +63,7 @@ class Sweep:
         return cls(model, batch, cluster, tuple(rows), reported(model, cluster.name, batch))
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all rows, as `--json` prints them."""
         return {
             "model": self.model,
             "batch": self.batch,
@@ -76,7 +76,7 @@ class Sweep:
         }
 
     def lines(self) -> list[str]:
-        """Return a table, and below it what is to be known of single rows."""
+        """Return a table as lines of text, and below it the warnings of its rows."""
         plans = [str(row.report.best.design.plan) for row in self.rows if row.report]
         width = max(len("plan"), *map(len, plans))
         lines = [
@@ -103,12 +103,12 @@ class Sweep:
 
 
 def read_nodes(text: str) -> list[int]:
-    """Return the numbers of nodes that a sweep names.
+    """Parse the numbers of nodes of a sweep, in ascending order.
 
     Raises
     ------
     UserError
-        Another form, or numbers out of order or range.
+        The text has another form, or numbers are out of order or range.
     """
     name, _, values = text.partition("=")
     first, dots, last = values.partition("..")

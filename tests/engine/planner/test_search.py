@@ -21,7 +21,7 @@ from engine.planner.search import (
     gains,
     search,
     starting_point,
-    starved,
+    starvation,
 )
 from engine.planner.simulation.simulator import simulate
 from tests.engine.planner.clusters import cluster
@@ -143,9 +143,9 @@ def test_few_samples_starve_the_kernels():
     single, some, few = (
         search(starting_point("cd_dnn", nodes, 64, where), where, thorough=False)[0] for nodes in (1, 2, 64)
     )
-    assert starved(single, single) == 1.0
-    assert starved(some, single) < 1.25
-    assert starved(few, single) > 2.0, "all weights are read for one sample"
+    assert starvation(single, single) == 1.0
+    assert starvation(some, single) < 1.25
+    assert starvation(few, single) > 2.0, "all weights are read for one sample"
 
 
 def test_a_recipe_has_the_sizes_of_messages_that_a_design_has_unasked():
