@@ -18,13 +18,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
+from comm.comm_thread import Request
 from comm.scheduler import STALL_S, Scheduler
 from comm.job import Job
 from engine.planner.cluster import Software
 from engine.planner.design import Design
 from engine.planner.simulation.instructions import Event, Instruction, Occupy, Schedule
 from engine.planner.simulation.messages import Ledger
-from engine.planner.simulation.program import Submit, Ticket
+from engine.planner.simulation.program import Submit
 from engine.profile.recorder import COMMUNICATION, COMPUTE, PASS, UPDATE, Span
 from layers.layer import Array
 
@@ -150,9 +151,8 @@ class CommunicationThread:
     def _charge(self, seconds: float) -> None:
         self._ledger.processor_s += seconds
 
-    def _end_job(self, ticket: Ticket, error: BaseException | None) -> None:
-        assert error is None
-        ticket.end(None)
+    def _end_job(self, ticket: Request, error: BaseException | None) -> None:
+        ticket.end(error)
         self.job_ended_s = self._clock()
 
     def _note_span(self, name: str, start: float, end: float, about: dict[str, Any]) -> None:

@@ -21,10 +21,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import final
 
+from comm.comm_thread import Request
 from engine.planner.design import Design
 from engine.planner.simulation.communication_thread import CommunicationThread
 from engine.planner.simulation.instructions import Event, Instruction, Occupy, Schedule
-from engine.planner.simulation.program import Compute, EndStep, Operation, Submit, Ticket, Wait
+from engine.planner.simulation.program import Compute, EndStep, Operation, Submit, Wait
 from engine.profile.recorder import COMPUTE, PASS, STEP, WAITS, Span
 
 
@@ -45,7 +46,7 @@ class Computing:
 class Waiting:
     """It is held up by a job."""
 
-    ticket: Ticket
+    ticket: Request
     since: float
 
 
@@ -53,7 +54,7 @@ class Waiting:
 class Updating:
     """The job that it waits for updates weights, on the main thread itself."""
 
-    ticket: Ticket
+    ticket: Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class MainThread:
         threads = self._design.threads + self._communication.polling_threads()
         instructions.append(Occupy(seconds, threads, Event.COMPUTED))
 
-    def _wait(self, ticket: Ticket, instructions: list[Instruction]) -> None:
+    def _wait(self, ticket: Request, instructions: list[Instruction]) -> None:
         if not ticket.has_ended():
             self.state = Waiting(ticket, self._clock())
             instructions.append(Schedule(self._clock(), Event.POLL))
