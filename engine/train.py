@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RECIPE",
         help=f"a shipped recipe ({', '.join(shipped())}) or a TOML file; default digits",
     )
-    groups = add_options(
-        parser, Recipe, HEADINGS, more={"data": f"{described()}; or a function of yours, FILE.py:function"}
-    )
+    groups = add_options(parser, Recipe, HEADINGS, more={"data": described()})
     groups[FILES].add_argument(
         "--resume", metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
     )

@@ -115,11 +115,11 @@ def written(name: str) -> str:
 
 
 def described() -> str:
-    """Return a line that says what each source is."""
-    return "; ".join(f"{written(name)} ({source.help})" for name, source in SOURCES.items())
+    """Return a line of help that lists all sources."""
+    sources = [f"{written(name)} ({source.help})" for name, source in SOURCES.items()]
+    return "; ".join((*sources, "or a function of yours, FILE.py:function"))
 
 
 def allowed() -> str:
     """Return the part of an error that lists all sources."""
-    *others, last = map(written, SOURCES)
-    return f"must be {', '.join(others)} or {last}"
+    return f"must be {', '.join(map(written, SOURCES))}, or FILE.py:function"

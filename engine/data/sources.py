@@ -50,6 +50,10 @@ def open_data(
         return source
     name, colon, folder = spec.partition(":")
     _check_spec(spec, name=name, colon=bool(colon), folder=folder)
+    if arguments:
+        raise UserError(
+            f"data: {name} takes no arguments, got {', '.join(arguments)}; only FILE.py:function does"
+        )
     request = Request(expand(folder, "data"), sample_shape, classes, seed)
     try:
         source = SOURCES[name].open(request)

@@ -106,3 +106,10 @@ def test_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(mnist, "open_mnist", refuse)
     with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission denied"):
         open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)
+
+
+def test_arguments_for_data_that_takes_none_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^data: digits takes no arguments, got a, b; only FILE\.py:function"
+    ):
+        open_data("digits", (1, 8, 8), 10, 0, arguments={"a": 1, "b": 2})
