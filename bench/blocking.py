@@ -9,11 +9,9 @@ from typing import Any
 from bench import machine
 from bench.peak import Gauge
 from bench.shapes import Problem, select
-from layers.conv2d import Conv2d
 from layers.kernels import blocking
 from layers.kernels.blocking import Blocking, Nest
 from layers.kernels.threads import Threads
-from layers.linear import Linear
 
 _EPILOG = """\
 examples:
@@ -37,21 +35,12 @@ _HEAD = f"{'layer':24} {'pass':17} {'block':>24} {'KB':>6} {'walk':7} {'tile':>9
 
 
 def nest_of(problem: Problem, direction: str) -> Nest | None:
-    """Return the loops of a pass; None for layers without multiply-adds."""
-    layer, shape = problem.layer, problem.inputs[0]
-    if isinstance(layer, Linear):
-        return blocking.nest(direction, problem.minibatch, (shape[0], layer.out_features))
-    if isinstance(layer, Conv2d):
-        channels = (shape[0], layer.out_channels)
-        image, kernel = (shape[1], shape[2]), _pair(layer.kernel)
-        return blocking.nest(
-            direction, problem.minibatch, channels, image, kernel, layer.stride, _pair(layer.padding)
-        )
-    return None
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+    """Return the loops of a pass; None for a layer that does not multiply."""
+    loops = problem.layer.extents(*problem.inputs)
+    if loops is None:
+        return None
+    channels, image, kernel = (loops.ifm, loops.ofm), (loops.ih, loops.iw), (loops.kh, loops.kw)
+    return blocking.nest(direction, problem.minibatch, channels, image, kernel, loops.stride, loops.padding)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,40 +1,28 @@
-"""Is a result right? Compares elements of it, drawn at random, with float64 sums written out in numpy.
+"""Is a result right? Compares what a pass has written with the layer's float64 reference.
 
-Whole references of VGG's layers would take minutes. For layers that add up, some elements of every result are
-computed from the inputs that they depend on, the corners among them; for the others one sample as a whole.
-A layer of a new kind needs a row in `_CHECKS`.
+The whole reference of a product, such as a convolution of VGG, would take minutes: some elements of every
+result are computed from the inputs that they depend on, the corners among them. The result of any other layer
+is compared as a whole on the last sample, and the gradients of its parameters on all samples.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.setup import KEY, SEED, STEP, Setup
-from layers import layout
-from layers.add import Add
-from layers.avg_pool import AvgPool
-from layers.concat import Concat
-from layers.conv2d import Conv2d
-from layers.dropout import Dropout
-from layers.flatten import Flatten
-from layers.layer import Array, Layer, Shape
-from layers.linear import Linear
-from layers.max_pool import MaxPool
-from layers.pooling import window_size
-from layers.reference import add, avg_pool, concat, dropout, flatten, max_pool, relu, sigmoid
-from layers.relu import ReLU
-from layers.sigmoid import Sigmoid
+from bench.setup import Setup
+from layers import layout, reference
+from layers.layer import Array, Shape
+from layers.reference import reference_of
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Extents
 
 Values = NDArray[np.float64]
 Pairs = tuple[Values, Values]
 """What was computed, and what is right."""
 
 TOLERANCE = 2e-5
-"""Relative L2 error over the elements compared: that of Winograd with thousands of channels. Direct: 1e-6."""
+"""Relative L2 error over the elements compared: Winograd's with thousands of channels. Direct: 1e-6."""
 
 POINTS = 64
-GRADIENT_POINTS = 16  # each is a sum over the whole minibatch
+GRADIENT_POINTS = 16  # of convolutions: each is a sum over all pixels of the minibatch
 
 
 def error(setup: Setup, direction: str) -> float:
@@ -42,16 +30,135 @@ def error(setup: Setup, direction: str) -> float:
 
     Raises
     ------
-    KeyError
-        If nobody has said how to check such a layer.
+    ValueError
+        The layer has no reference.
     """
-    compare = _CHECKS[type(setup.problem.layer)]
-    computed, right = compare(setup, direction)
+    computed, right = _compared(setup, direction)
     if not np.isfinite(computed).all():
         return float("inf")
     scale = float(np.linalg.norm(right))
     difference = float(np.linalg.norm(computed - right))
     return difference / scale if scale else difference
+
+
+def _compared(setup: Setup, direction: str) -> Pairs:
+    layer = setup.problem.layer
+    extents = layer.extents(*setup.problem.inputs)
+    if extents is None or not reference_of(layer).is_product:
+        return _gradients(setup) if direction == BACKWARD_WEIGHTS else _last_samples(setup, direction)
+    sampled = {
+        FORWARD: _sampled_outputs,
+        BACKWARD_DATA: _sampled_input_gradients,
+        BACKWARD_WEIGHTS: _sampled_weight_gradients,
+    }
+    return sampled[direction](setup, extents)
+
+
+def _last_samples(setup: Setup, direction: str) -> Pairs:
+    """Compare the last sample as a whole, or the last leaf where samples of a leaf depend on each other."""
+    at, layer = setup.at, setup.problem.layer
+    count = len(at.samples) // at.leaves if layer.leaf_values(*at.shapes) else 1
+    last = slice(len(at.samples) - count, len(at.samples))
+    problem = _plain_problem(setup, last)
+    if direction == FORWARD:
+        written, shapes = at.y, (at.shape,) * layer.outputs
+        right = reference_of(layer).forward(layer, problem)
+    else:
+        written, shapes = at.dx, at.shapes
+        right = reference_of(layer).backward_data(layer, problem)
+    computed = [_plain(array[last], shape) for array, shape in zip(written, shapes, strict=True)]
+    return _flat(computed), _flat(right)
+
+
+def _gradients(setup: Setup) -> Pairs:
+    """Compare all gradients of parameters, those of the reference added leaf by leaf."""
+    at, layer = setup.at, setup.problem.layer
+    per_leaf, right = len(at.samples) // at.leaves, dict[str, Values]()
+    for leaf in range(at.leaves):
+        problem = _plain_problem(setup, slice(leaf * per_leaf, (leaf + 1) * per_leaf))
+        for name, gradient in reference_of(layer).backward_weights(layer, problem).items():
+            right[name] = right.get(name, 0.0) + gradient
+    computed = setup.standard_gradients()
+    return _flat([computed[name] for name in right]), _flat(list(right.values()))
+
+
+def _plain_problem(setup: Setup, rows: slice) -> reference.Problem:
+    """Return some samples of a setup as the reference wants them."""
+    at, run = setup.at, setup.context
+    return reference.Problem(
+        tuple(_plain(x[rows], shape) for x, shape in zip(at.x, at.shapes, strict=True)),
+        {name: weight.astype(np.float64) for name, weight in setup.weights.items()},
+        tuple(_plain(dy[rows], at.shape) for dy in at.dy),
+        at.samples[rows],
+        run.seed,
+        run.step,
+        at.key,
+    )
+
+
+def _plain(value: Array, shape: Shape) -> Values:
+    return layout.from_blocked(value, shape).astype(np.float64)
+
+
+def _flat(arrays: list[NDArray[np.floating]]) -> Values:
+    return np.concatenate([array.ravel().astype(np.float64) for array in arrays])
+
+
+def _sampled_outputs(setup: Setup, extents: Extents) -> Pairs:
+    x, y = _image(setup.at.x[0]), _image(setup.at.y[0])
+    weight, bias = _taps(setup.weights["weight"]), setup.weights["bias"]
+    pad_h, pad_w = extents.padding
+    computed, right = [], []
+    for n, k, i, j in _points(POINTS, len(y), extents.ofm, extents.oh, extents.ow):
+        rows, tap_rows = _inside(i * extents.stride - pad_h, extents.kh, extents.ih)
+        columns, tap_columns = _inside(j * extents.stride - pad_w, extents.kw, extents.iw)
+        seen = _window(x, n, extents.ifm, rows, columns)
+        computed.append(_pixel(y, n, k, i, j))
+        right.append(bias[k] + np.vdot(seen, weight[k][:, tap_rows, tap_columns].astype(np.float64)))
+    return np.array(computed), np.array(right)
+
+
+def _sampled_input_gradients(setup: Setup, extents: Extents) -> Pairs:
+    dx, dy, weight = _image(setup.at.dx[0]), _image(setup.at.dy[0]), _taps(setup.weights["weight"])
+    pad_h, pad_w = extents.padding
+    computed, right = [], []
+    for n, c, h, w in _points(POINTS, len(dx), extents.ifm, extents.ih, extents.iw):
+        total = 0.0
+        for u in range(extents.kh):
+            for v in range(extents.kw):
+                i, down = divmod(h + pad_h - u, extents.stride)
+                j, across = divmod(w + pad_w - v, extents.stride)
+                if down == across == 0 and 0 <= i < extents.oh and 0 <= j < extents.ow:
+                    seen = _window(dy, n, extents.ofm, slice(i, i + 1), slice(j, j + 1))[:, 0, 0]
+                    total += float(seen @ weight[:, c, u, v].astype(np.float64))
+        computed.append(_pixel(dx, n, c, h, w))
+        right.append(total)
+    return np.array(computed), np.array(right)
+
+
+def _sampled_weight_gradients(setup: Setup, extents: Extents) -> Pairs:
+    x, dy, stride = _image(setup.at.x[0]), _image(setup.at.dy[0]), extents.stride
+    gradients = setup.standard_gradients()
+    gradient, bias_gradient = _taps(gradients["weight"]), gradients["bias"]
+    pad_h, pad_w = extents.padding
+    computed, right = [], []
+    for k, c, u, v in _points(POINTS if extents.is_fully_connected else GRADIENT_POINTS, *gradient.shape):
+        outputs = _plane(dy, k)
+        padded = np.pad(_plane(x, c), ((0, 0), (pad_h, pad_h), (pad_w, pad_w)))
+        seen = padded[:, u : u + extents.oh * stride : stride, v : v + extents.ow * stride : stride]
+        computed += [gradient[k, c, u, v], bias_gradient[k]]
+        right += [np.vdot(seen[:, : extents.oh, : extents.ow], outputs), outputs.sum()]
+    return np.array(computed, np.float64), np.array(right)
+
+
+def _image(value: Array) -> Array:
+    """View a blocked value as images; features are channels of one pixel."""
+    return value if value.ndim == 5 else value[:, None, None, None, :]
+
+
+def _taps(weight: Array) -> Array:
+    """View weights as OIHW; those of a fully connected layer have one tap."""
+    return weight if weight.ndim == 4 else weight[:, :, None, None]
 
 
 def _points(count: int, *extents: int) -> list[tuple[int, ...]]:
@@ -82,171 +189,3 @@ def _plane(image: Array, c: int) -> Values:
     """Return plain [N, H, W] of one channel."""
     lanes = image.shape[-1]
     return image[:, c // lanes, :, :, c % lanes].astype(np.float64)
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
-
-
-def _conv2d(setup: Setup, direction: str) -> Pairs:
-    layer = setup.problem.layer
-    assert isinstance(layer, Conv2d)
-    compare = {
-        "forward": _conv_forward,
-        "backward_data": _conv_backward_data,
-        "backward_weights": _conv_backward_weights,
-    }
-    return compare[direction](setup, layer)
-
-
-def _conv_forward(setup: Setup, layer: Conv2d) -> Pairs:
-    at, weight, bias = setup.at, setup.weights["weight"], setup.weights["bias"]
-    (channels, height, width), (outputs, rows, columns) = at.shapes[0], at.shape
-    (r, s), (pad_h, pad_w) = weight.shape[2:], _pair(layer.padding)
-    computed, right = [], []
-    for n, k, i, j in _points(POINTS, len(at.x[0]), outputs, rows, columns):
-        (u, tap_rows), (v, tap_columns) = (
-            _inside(i * layer.stride - pad_h, r, height),
-            _inside(j * layer.stride - pad_w, s, width),
-        )
-        seen = _window(at.x[0], n, channels, u, v)
-        computed.append(_pixel(at.y[0], n, k, i, j))
-        right.append(bias[k] + np.vdot(seen, weight[k][:, tap_rows, tap_columns].astype(np.float64)))
-    return np.array(computed), np.array(right)
-
-
-def _conv_backward_data(setup: Setup, layer: Conv2d) -> Pairs:
-    at, weight = setup.at, setup.weights["weight"]
-    (channels, height, width), (outputs, rows, columns) = at.shapes[0], at.shape
-    (r, s), (pad_h, pad_w) = weight.shape[2:], _pair(layer.padding)
-    computed, right = [], []
-    for n, c, h, w in _points(POINTS, len(at.x[0]), channels, height, width):
-        total = 0.0
-        for u in range(r):
-            for v in range(s):
-                i, down = divmod(h + pad_h - u, layer.stride)
-                j, across = divmod(w + pad_w - v, layer.stride)
-                if down == across == 0 and 0 <= i < rows and 0 <= j < columns:
-                    seen = _window(at.dy[0], n, outputs, slice(i, i + 1), slice(j, j + 1))[:, 0, 0]
-                    total += float(seen @ weight[:, c, u, v].astype(np.float64))
-        computed.append(_pixel(at.dx[0], n, c, h, w))
-        right.append(total)
-    return np.array(computed), np.array(right)
-
-
-def _conv_backward_weights(setup: Setup, layer: Conv2d) -> Pairs:
-    at = setup.at
-    gradient, bias_gradient = _gradients(setup)
-    (pad_h, pad_w), stride = _pair(layer.padding), layer.stride
-    _, rows, columns = at.shape
-    computed, right = [], []
-    for k, c, u, v in _points(GRADIENT_POINTS, *gradient.shape):
-        x, dy = _plane(at.x[0], c), _plane(at.dy[0], k)
-        padded = np.pad(x, ((0, 0), (pad_h, pad_h), (pad_w, pad_w)))
-        seen = padded[:, u : u + rows * stride : stride, v : v + columns * stride : stride]
-        computed += [gradient[k, c, u, v], bias_gradient[k]]
-        right += [np.vdot(seen[:, :rows, :columns], dy), dy.sum()]
-    return np.array(computed, np.float64), np.array(right)
-
-
-def _gradients(setup: Setup) -> tuple[Array, Array]:
-    described = setup.problem.layer.parameters(*setup.problem.inputs)
-    weight, bias = (described[name].unpack(setup.at.gradients[name]) for name in ("weight", "bias"))
-    return weight, bias
-
-
-def _linear(setup: Setup, direction: str) -> Pairs:
-    at, weight, bias = setup.at, setup.weights["weight"], setup.weights["bias"]
-    outputs, features = weight.shape
-    computed, right = [], []
-    if direction == "forward":
-        for n, k in _points(POINTS, len(at.x[0]), outputs):
-            x = at.x[0][n, :features].astype(np.float64)
-            computed.append(at.y[0][n, k])
-            right.append(bias[k] + x @ weight[k].astype(np.float64))
-    elif direction == "backward_data":
-        for n, c in _points(POINTS, len(at.x[0]), features):
-            dy = at.dy[0][n, :outputs].astype(np.float64)
-            computed.append(at.dx[0][n, c])
-            right.append(dy @ weight[:, c].astype(np.float64))
-    else:
-        gradient, bias_gradient = _gradients(setup)
-        for k, c in _points(POINTS, outputs, features):
-            dy = at.dy[0][:, k].astype(np.float64)
-            computed += [gradient[k, c], bias_gradient[k]]
-            right += [dy @ at.x[0][:, c].astype(np.float64), dy.sum()]
-    return np.array(computed, np.float64), np.array(right, np.float64)
-
-
-def _one_sample(setup: Setup, direction: str) -> Pairs:
-    """Compare the last sample as a whole."""
-    at, layer = setup.at, setup.problem.layer
-    forward, backward_data = _REFERENCES[type(layer)]
-    n = len(at.x[0]) - 1
-    inputs = [_plain(x, shape, n) for x, shape in zip(at.x, at.shapes, strict=True)]
-    if direction == "forward":
-        return _plain(at.y[0], at.shape, n).ravel(), forward(layer, inputs, n).ravel()
-    expected = backward_data(layer, inputs, _plain(at.dy[0], at.shape, n), n)
-    computed = [_plain(dx, shape, n) for dx, shape in zip(at.dx, at.shapes, strict=True)]
-    return np.concatenate([a.ravel() for a in computed]), np.concatenate([a.ravel() for a in expected])
-
-
-def _plain(value: Array, shape: Shape, n: int) -> Values:
-    return layout.from_blocked(value[n : n + 1], shape).astype(np.float64)
-
-
-def _window_of(layer: MaxPool | AvgPool, x: Values) -> tuple[int, int]:
-    return window_size(layer.window, x.shape[1:])
-
-
-def _mask(layer: Dropout, x: Values, n: int) -> NDArray[np.bool_]:
-    return dropout.mask(x.size, layer.probability, SEED, STEP, n, KEY).reshape(x.shape)
-
-
-_REFERENCES: dict[type[Layer], tuple[Callable[..., Values], Callable[..., list[Values]]]] = {
-    ReLU: (
-        lambda _, inputs, __: relu.forward(inputs[0]),
-        lambda _, inputs, dy, __: [relu.backward_data(inputs[0], dy)],
-    ),
-    Sigmoid: (
-        lambda _, inputs, __: sigmoid.forward(inputs[0]),
-        lambda _, inputs, dy, __: [sigmoid.backward_data(inputs[0], dy)],
-    ),
-    Dropout: (
-        lambda layer, inputs, n: dropout.forward(inputs[0], _mask(layer, inputs[0], n), layer.probability),
-        lambda layer, _, dy, n: [dropout.backward_data(dy, _mask(layer, dy, n), layer.probability)],
-    ),
-    MaxPool: (
-        lambda layer, inputs, _: max_pool.forward(
-            inputs[0], _window_of(layer, inputs[0]), layer.stride, layer.padding
-        ),
-        lambda layer, inputs, dy, _: [
-            max_pool.backward_data(inputs[0], dy, _window_of(layer, inputs[0]), layer.stride, layer.padding)
-        ],
-    ),
-    AvgPool: (
-        lambda layer, inputs, _: avg_pool.forward(inputs[0], _window_of(layer, inputs[0]), layer.stride),
-        lambda layer, inputs, dy, _: [
-            avg_pool.backward_data(inputs[0], dy, _window_of(layer, inputs[0]), layer.stride)
-        ],
-    ),
-    Flatten: (
-        lambda _, inputs, __: flatten.forward(inputs[0]),
-        lambda _, inputs, dy, __: [flatten.backward_data(inputs[0], dy)],
-    ),
-    Add: (
-        lambda _, inputs, __: add.forward(inputs),
-        lambda _, inputs, dy, __: add.backward_data(inputs, dy),
-    ),
-    Concat: (
-        lambda _, inputs, __: concat.forward(inputs),
-        lambda _, inputs, dy, __: concat.backward_data(inputs, dy),
-    ),
-}
-"""``forward(layer, inputs, sample)`` and ``backward_data(layer, inputs, dy, sample)`` in float64."""
-
-_CHECKS: dict[type[Layer], Callable[[Setup, str], Pairs]] = {
-    Conv2d: _conv2d,
-    Linear: _linear,
-    **dict.fromkeys(_REFERENCES, _one_sample),
-}

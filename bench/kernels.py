@@ -11,7 +11,6 @@ from bench import check, machine
 from bench.peak import Gauge, Timing
 from bench.setup import Setup, prepare
 from bench.shapes import PASSES, Problem, select
-from bench.work import executed_flops, is_winograd
 from engine.config.recipe import ALGORITHMS
 from layers.kernels.threads import Threads
 
@@ -142,8 +141,7 @@ def _measure(
 
 def _row(setup: Setup, direction: str, error: float, gauge: Gauge, timing: Timing) -> dict[str, Any]:
     problem, seconds = setup.problem, timing.median
-    moved, leaves = setup.moved_bytes(direction), setup.at.leaves
-    executed = executed_flops(problem, direction, leaves)
+    moved, executed = setup.moved_bytes(direction), setup.executed_flops(direction)
     arithmetic_s, memory_s = executed / timing.peak, moved / max(gauge.read, gauge.copy)
     return {
         "problem": problem.name,
@@ -151,7 +149,7 @@ def _row(setup: Setup, direction: str, error: float, gauge: Gauge, timing: Timin
         "inputs": problem.inputs,
         "minibatch": problem.minibatch,
         "pass": direction,
-        "winograd": is_winograd(problem, direction, leaves),
+        "winograd": setup.is_winograd(direction),
         "ms": 1e3 * seconds,
         "ms_best": 1e3 * timing.best,
         "samples": len(timing.seconds),

@@ -1,4 +1,4 @@
-"""A problem with all its arrays, as the engine's memory plan makes them, filled with noise."""
+"""A problem with all its arrays in the form that the engine's memory plan gives them, filled with noise."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from engine.host.aligned_arrays import aligned_zeros
 from layers import layout
 from layers.kernels.threads import Threads
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Shape
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 SEED, STEP, KEY = 1, 3, 77
 
@@ -27,42 +28,66 @@ class Setup:
     """In standard layout."""
 
     def run(self, direction: str) -> None:
-        """Run one pass of PASSES."""
+        """Run one of `layers.work.PASSES`."""
         getattr(self.problem.layer, direction)(self.at, self.context)
 
+    def standard_gradients(self) -> dict[str, Array]:
+        """Return copies of the parameters' gradients in standard layout."""
+        described = self.problem.layer.parameters(*self.problem.inputs)
+        return {name: described[name].unpack(blocked) for name, blocked in self.at.gradients.items()}
+
+    def executed_flops(self, direction: str) -> int:
+        """Return the FLOP of the multiply-adds that the kernels of a pass execute."""
+        problem = self.problem
+        return problem.layer.executed_flops(direction, problem.minibatch, self.at.leaves, *problem.inputs)
+
+    def is_winograd(self, direction: str) -> bool:
+        """Return whether a pass uses Winograd's algorithm."""
+        samples_per_leaf = self.problem.minibatch // self.at.leaves
+        return self.problem.layer.is_winograd(direction, samples_per_leaf, *self.problem.inputs)
+
     def moved_bytes(self, direction: str) -> int:
-        """Return the bytes that a pass reads and writes at least: each of its arrays once."""
+        """Return the least bytes that a pass reads and writes: each of its arrays once."""
         at, layer = self.at, self.problem.layer
         kept = layer.scratch(1, 1, 1, *self.problem.inputs)
         noted = [at.scratch[name] for name, scratch in kept.items() if scratch.kept]
         weights, gradients = list(at.weights.values()), list(at.gradients.values())
         saved = [] if weights else [*(at.x if layer.reads_x else ()), *(at.y if layer.reads_y else ())]
         arrays = {
-            "forward": [*at.x, *at.y, *weights, *noted],
-            "backward_weights": [*at.x, *at.dy, *gradients],
-            "backward_data": [*at.dy, *at.dx, *weights, *noted, *saved],
+            FORWARD: [*at.x, *at.y, *weights, *noted],
+            BACKWARD_WEIGHTS: [*at.x, *at.dy, *gradients],
+            BACKWARD_DATA: [*at.dy, *at.dx, *weights, *noted, *saved],
         }
         return sum(array.size * array.itemsize for array in arrays[direction])
 
 
 def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
-    """Allocate and fill everything that the layer's passes touch.
+    """Allocate and fill every array that the passes of a problem's layer touch.
 
     In-place layers get arrays of their own for y and dx: run again and again over their own result, they
     would drift away from ordinary numbers.
     """
     layer, inputs, minibatch = problem.layer, problem.inputs, problem.minibatch
     parameters = layer.parameters(*inputs)
+    x = tuple(_filled(shape, minibatch, layer.halo(*inputs)) for shape in inputs)
     at = Buffers(
         KEY,
         inputs,
         problem.output,
-        x=tuple(_filled(shape, minibatch, layer.halo(*inputs)) for shape in inputs),
-        y=(_stored(problem.output, minibatch, NO_HALO),),
+        x=x,
+        y=x * layer.outputs if layer.outputs > 1 else (_stored(problem.output, minibatch, NO_HALO),),
         dx=tuple(_stored(shape, minibatch, NO_HALO) for shape in inputs),
-        dy=(_filled(problem.output, minibatch, layer.gradient_halo(*inputs)),),
+        dy=tuple(
+            _filled(problem.output, minibatch, layer.gradient_halo(*inputs)) for _ in range(layer.outputs)
+        ),
         leaves=leaves,
         samples=np.arange(minibatch, dtype=np.int64),
+        data_first=not problem.first,
+        state={
+            name: np.full(state.shape, state.initial, np.float32)
+            for name, state in layer.state(*inputs).items()
+        },
+        leaf_values={name: np.zeros((leaves, *shape)) for name, shape in layer.leaf_values(*inputs).items()},
     )
     weights = {}
     for name, parameter in parameters.items():

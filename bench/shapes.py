@@ -15,8 +15,10 @@ from engine.models import MODELS
 from layers.conv2d import Conv2d
 from layers.layer import Layer, Shape
 from layers.linear import Linear
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
-PASSES = ("forward", "backward_data", "backward_weights")
+PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
+"""In the order of the rows of results; a training step runs backward_weights before backward_data."""
 
 NETWORKS = {"vgg_a": 32, "overfeat_fast": 64, "cd_dnn": 1024}
 """The networks that are measured, and the minibatch at which they are: that of one host of a cluster."""
@@ -51,7 +53,7 @@ class Problem:
     def passes(self) -> tuple[str, ...]:
         """Return the passes that a training step runs."""
         trains = bool(self.layer.parameters(*self.inputs))
-        wanted = {"forward": True, "backward_data": not self.first, "backward_weights": trains}
+        wanted = {FORWARD: True, BACKWARD_DATA: not self.first, BACKWARD_WEIGHTS: trains}
         return tuple(name for name in PASSES if wanted[name])
 
     def flops(self) -> int:

@@ -1,31 +1,41 @@
 """Average pooling in float64, one window after the other."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from layers.avg_pool import AvgPool
+from layers.pooling import window_size
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
+
 Pair = tuple[int, int]
 
 
-def forward(x: Array, window: Pair, stride: int) -> Array:
+def forward(layer: AvgPool, problem: Problem) -> list[Array]:
     """Return y [N, C, OH, OW]."""
-    rows, columns = (x.shape[2] - window[0]) // stride + 1, (x.shape[3] - window[1]) // stride + 1
+    (x,), window = problem.inputs, window_size(layer.window, problem.inputs[0].shape[1:])
+    rows, columns = ((x.shape[2 + axis] - window[axis]) // layer.stride + 1 for axis in range(2))
     y = np.empty((*x.shape[:2], rows, columns))
     for i in range(rows):
         for j in range(columns):
-            y[:, :, i, j] = _window(x, i, j, window, stride).mean(axis=(2, 3))
-    return y
+            y[:, :, i, j] = _window(x, i, j, window, layer.stride).mean(axis=(2, 3))
+    return [y]
 
 
-def backward_data(x: Array, dy: Array, window: Pair, stride: int) -> Array:
+def backward_data(layer: AvgPool, problem: Problem) -> list[Array]:
     """Return dx [N, C, H, W]."""
+    (x,), (dy,) = problem.inputs, problem.dys
+    window = window_size(layer.window, x.shape[1:])
     dx = np.zeros_like(x)
     for i in range(dy.shape[2]):
         for j in range(dy.shape[3]):
-            _window(dx, i, j, window, stride)[...] += dy[:, :, i, j, None, None] / (window[0] * window[1])
-    return dx
+            share = dy[:, :, i, j, None, None] / (window[0] * window[1])
+            _window(dx, i, j, window, layer.stride)[...] += share
+    return [dx]
 
 
 def _window(x: Array, i: int, j: int, window: Pair, stride: int) -> Array:
     top, left = i * stride, j * stride
     return x[:, :, top : top + window[0], left : left + window[1]]
+
+
+REFERENCE = Reference(forward, backward_data)

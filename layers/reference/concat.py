@@ -1,18 +1,21 @@
 """Concatenation along channels or features in float64."""
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from layers.concat import Concat
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
 
 
-def forward(inputs: Sequence[Array]) -> Array:
+def forward(_layer: Concat, problem: Problem) -> list[Array]:
     """Return y."""
-    return np.concatenate(inputs, axis=1)
+    return [np.concatenate(problem.inputs, axis=1)]
 
 
-def backward_data(inputs: Sequence[Array], dy: Array) -> list[Array]:
+def backward_data(_layer: Concat, problem: Problem) -> list[Array]:
     """Return a dx for each input."""
-    return np.split(dy, np.cumsum([x.shape[1] for x in inputs])[:-1], axis=1)
+    (dy,) = problem.dys
+    return np.split(dy, np.cumsum([x.shape[1] for x in problem.inputs])[:-1], axis=1)
+
+
+REFERENCE = Reference(forward, backward_data)

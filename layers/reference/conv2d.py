@@ -1,51 +1,63 @@
 """Convolution in float64: plain NCHW images, OIHW weights, one kernel tap after the other."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from layers.conv2d import Conv2d
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
+
 Pair = tuple[int, int]
 
 
-def forward(x: Array, weight: Array, bias: Array, stride: int, padding: Pair) -> Array:
+def forward(layer: Conv2d, problem: Problem) -> list[Array]:
     """Return y [N, K, OH, OW]."""
-    _, _, r, s = weight.shape
-    padded = _pad(x, padding)
+    (x,), weight, bias = problem.inputs, problem.parameters["weight"], problem.parameters["bias"]
+    stride, (_, _, r, s) = layer.stride, weight.shape
+    padded = _pad(x, _edges(layer))
     rows, columns = (padded.shape[2] - r) // stride + 1, (padded.shape[3] - s) // stride + 1
-    y = np.tile(bias[None, :, None, None], (len(x), 1, rows, columns)).astype(np.float64)
+    y = np.tile(bias[None, :, None, None], (len(x), 1, rows, columns))
     for u in range(r):
         for v in range(s):
             y += np.einsum("ncij,kc->nkij", _tap(padded, u, v, rows, columns, stride), weight[:, :, u, v])
-    return y
+    return [y]
 
 
-def backward_data(x: Array, weight: Array, dy: Array, stride: int, padding: Pair) -> Array:
+def backward_data(layer: Conv2d, problem: Problem) -> list[Array]:
     """Return dx [N, C, H, W]."""
+    (x,), (dy,), weight = problem.inputs, problem.dys, problem.parameters["weight"]
     _, _, r, s = weight.shape
     _, _, rows, columns = dy.shape
-    dpadded = np.zeros_like(_pad(x, padding))
+    top, left = _edges(layer)
+    dpadded = np.zeros_like(_pad(x, (top, left)))
     for u in range(r):
         for v in range(s):
-            _tap(dpadded, u, v, rows, columns, stride)[...] += np.einsum(
+            _tap(dpadded, u, v, rows, columns, layer.stride)[...] += np.einsum(
                 "nkij,kc->ncij", dy, weight[:, :, u, v]
             )
-    return dpadded[:, :, padding[0] : padding[0] + x.shape[2], padding[1] : padding[1] + x.shape[3]]
+    return [dpadded[:, :, top : top + x.shape[2], left : left + x.shape[3]]]
 
 
-def backward_weights(x: Array, weight: Array, dy: Array, stride: int, padding: Pair) -> tuple[Array, Array]:
+def backward_weights(layer: Conv2d, problem: Problem) -> dict[str, Array]:
     """Return the gradients of weight [K, C, R, S] and bias [K]."""
+    (x,), (dy,), weight = problem.inputs, problem.dys, problem.parameters["weight"]
     _, _, r, s = weight.shape
     _, _, rows, columns = dy.shape
-    padded = _pad(x, padding)
+    padded = _pad(x, _edges(layer))
     gradient = np.empty_like(weight)
     for u in range(r):
         for v in range(s):
-            gradient[:, :, u, v] = np.einsum("nkij,ncij->kc", dy, _tap(padded, u, v, rows, columns, stride))
-    return gradient, dy.sum(axis=(0, 2, 3))
+            seen = _tap(padded, u, v, rows, columns, layer.stride)
+            gradient[:, :, u, v] = np.einsum("nkij,ncij->kc", dy, seen)
+    return {"weight": gradient, "bias": dy.sum(axis=(0, 2, 3))}
 
 
-def _pad(x: Array, padding: Pair) -> Array:
-    return np.pad(x, ((0, 0), (0, 0), (padding[0], padding[0]), (padding[1], padding[1])))
+def _edges(layer: Conv2d) -> Pair:
+    """Return the rows of padding above and below, and the columns on the left and right."""
+    return (layer.padding, layer.padding) if isinstance(layer.padding, int) else layer.padding
+
+
+def _pad(x: Array, edges: Pair) -> Array:
+    return np.pad(x, ((0, 0), (0, 0), (edges[0], edges[0]), (edges[1], edges[1])))
 
 
 def _tap(padded: Array, u: int, v: int, rows: int, columns: int, stride: int) -> Array:
@@ -53,3 +65,6 @@ def _tap(padded: Array, u: int, v: int, rows: int, columns: int, stride: int) ->
     return padded[:, :, u : u + rows * stride : stride, v : v + columns * stride : stride][
         :, :, :rows, :columns
     ]
+
+
+REFERENCE = Reference(forward, backward_data, backward_weights, is_product=True)

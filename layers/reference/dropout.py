@@ -1,21 +1,34 @@
-"""Dropout in float64, and its mask by integer arithmetic of any size."""
+"""Dropout in training in float64, and its mask by integer arithmetic of any size."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from layers.dropout import Dropout
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
 
 _WORD32, _WORD64 = 2**32 - 1, 2**64 - 1
 
 
-def forward(x: Array, mask: NDArray[np.bool_], probability: float) -> Array:
-    """Return y; `mask` is true where an element is kept."""
-    return x * mask / (1 - probability)
+def forward(layer: Dropout, problem: Problem) -> list[Array]:
+    """Return y: elements kept are scaled up, the others are 0."""
+    (x,) = problem.inputs
+    return [x * _masks(layer, problem) / (1 - layer.probability)]
 
 
-def backward_data(dy: Array, mask: NDArray[np.bool_], probability: float) -> Array:
+def backward_data(layer: Dropout, problem: Problem) -> list[Array]:
     """Return dx."""
-    return dy * mask / (1 - probability)
+    (dy,) = problem.dys
+    return [dy * _masks(layer, problem) / (1 - layer.probability)]
+
+
+def _masks(layer: Dropout, problem: Problem) -> NDArray[np.bool_]:
+    (x,), probability = problem.inputs, layer.probability
+    kept = [
+        mask(x[0].size, probability, problem.seed, problem.step, int(sample), problem.key)
+        for sample in problem.samples
+    ]
+    return np.stack(kept).reshape(x.shape)
 
 
 def mask(size: int, probability: float, seed: int, step: int, sample: int, key: int) -> NDArray[np.bool_]:
@@ -35,3 +48,6 @@ def _scramble(word: int) -> int:
     word = ((word ^ word >> 16) * 0x7FEB352D) & _WORD32
     word = ((word ^ word >> 15) * 0x846CA68B) & _WORD32
     return word ^ word >> 16
+
+
+REFERENCE = Reference(forward, backward_data)

@@ -1,16 +1,20 @@
 """Flatten in float64."""
 
-import numpy as np
-from numpy.typing import NDArray
+from layers.flatten import Flatten
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
 
-Array = NDArray[np.float64]
 
-
-def forward(x: Array) -> Array:
+def forward(_layer: Flatten, problem: Problem) -> list[Array]:
     """Return y [N, C*H*W]."""
-    return x.reshape(len(x), -1)
+    (x,) = problem.inputs
+    return [x.reshape(len(x), -1)]
 
 
-def backward_data(x: Array, dy: Array) -> Array:
+def backward_data(_layer: Flatten, problem: Problem) -> list[Array]:
     """Return dx [N, C, H, W]."""
-    return dy.reshape(x.shape)
+    (x,), (dy,) = problem.inputs, problem.dys
+    return [dy.reshape(x.shape)]
+
+
+REFERENCE = Reference(forward, backward_data)

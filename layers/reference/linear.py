@@ -1,21 +1,26 @@
 """Fully connected layer in float64."""
 
-import numpy as np
-from numpy.typing import NDArray
+from layers.linear import Linear
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
 
-Array = NDArray[np.float64]
 
-
-def forward(x: Array, weight: Array, bias: Array) -> Array:
+def forward(_layer: Linear, problem: Problem) -> list[Array]:
     """Return y [N, K] for x [N, C] and weight [K, C]."""
-    return x @ weight.T + bias
+    (x,) = problem.inputs
+    return [x @ problem.parameters["weight"].T + problem.parameters["bias"]]
 
 
-def backward_data(weight: Array, dy: Array) -> Array:
+def backward_data(_layer: Linear, problem: Problem) -> list[Array]:
     """Return dx [N, C]."""
-    return dy @ weight
+    (dy,) = problem.dys
+    return [dy @ problem.parameters["weight"]]
 
 
-def backward_weights(x: Array, dy: Array) -> tuple[Array, Array]:
+def backward_weights(_layer: Linear, problem: Problem) -> dict[str, Array]:
     """Return the gradients of weight [K, C] and bias [K]."""
-    return dy.T @ x, dy.sum(axis=0)
+    (x,), (dy,) = problem.inputs, problem.dys
+    return {"weight": dy.T @ x, "bias": dy.sum(axis=0)}
+
+
+REFERENCE = Reference(forward, backward_data, backward_weights, is_product=True)

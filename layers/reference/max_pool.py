@@ -1,25 +1,31 @@
 """Maximum pooling in float64, one window after the other."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from layers.max_pool import MaxPool
+from layers.pooling import window_size
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
+
 Pair = tuple[int, int]
 
 
-def forward(x: Array, window: Pair, stride: int, padding: int) -> Array:
+def forward(layer: MaxPool, problem: Problem) -> list[Array]:
     """Return y [N, C, OH, OW]; a NaN in a window makes a NaN."""
-    padded = _pad(x, padding)
-    rows, columns = _counts(padded, window, stride)
+    (x,), window = problem.inputs, window_size(layer.window, problem.inputs[0].shape[1:])
+    padded = _pad(x, layer.padding)
+    rows, columns = _counts(padded, window, layer.stride)
     y = np.empty((*x.shape[:2], rows, columns))
     for i in range(rows):
         for j in range(columns):
-            y[:, :, i, j] = _window(padded, i, j, window, stride).max(axis=(2, 3))
-    return y
+            y[:, :, i, j] = _window(padded, i, j, window, layer.stride).max(axis=(2, 3))
+    return [y]
 
 
-def backward_data(x: Array, dy: Array, window: Pair, stride: int, padding: int) -> Array:
+def backward_data(layer: MaxPool, problem: Problem) -> list[Array]:
     """Return dx [N, C, H, W]: each dy goes to the first maximum of its window."""
+    (x,), (dy,), stride, padding = problem.inputs, problem.dys, layer.stride, layer.padding
+    window = window_size(layer.window, x.shape[1:])
     padded = _pad(x, padding)
     dpadded = np.zeros_like(padded)
     rows, columns = _counts(padded, window, stride)
@@ -30,7 +36,7 @@ def backward_data(x: Array, dy: Array, window: Pair, stride: int, padding: int) 
             first = np.arange(window[0] * window[1]) == taps[:, :, None]
             share = first.reshape(values.shape) * dy[:, :, i, j, None, None]
             _window(dpadded, i, j, window, stride)[...] += share
-    return dpadded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]
+    return [dpadded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]]
 
 
 def _pad(x: Array, padding: int) -> Array:
@@ -45,3 +51,6 @@ def _counts(padded: Array, window: Pair, stride: int) -> Pair:
 def _window(padded: Array, i: int, j: int, window: Pair, stride: int) -> Array:
     top, left = i * stride, j * stride
     return padded[:, :, top : top + window[0], left : left + window[1]]
+
+
+REFERENCE = Reference(forward, backward_data)

@@ -1,16 +1,22 @@
 """Rectified linear unit in float64."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from layers.reference.problem import Array, Problem
+from layers.reference.reference import Reference
+from layers.relu import ReLU
 
 
-def forward(x: Array) -> Array:
+def forward(_layer: ReLU, problem: Problem) -> list[Array]:
     """Return max(x, 0); a NaN stays a NaN."""
-    return np.maximum(x, 0)
+    (x,) = problem.inputs
+    return [np.maximum(x, 0)]
 
 
-def backward_data(x: Array, dy: Array) -> Array:
+def backward_data(_layer: ReLU, problem: Problem) -> list[Array]:
     """Return dx; 0 where x is 0."""
-    return np.where(x > 0, dy, 0)
+    (x,), (dy,) = problem.inputs, problem.dys
+    return [np.where(x > 0, dy, 0)]
+
+
+REFERENCE = Reference(forward, backward_data)

@@ -12,6 +12,7 @@ from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
@@ -31,6 +32,9 @@ LAYERS: list[tuple[Layer, tuple[Shape, ...]]] = [
     (Flatten(), ((17, 3, 2),)),
     (Add(), ((17, 3, 2),) * 2),
     (Concat(), ((17, 3, 2), (5, 3, 2))),
+    (Conv2dReLU(Conv2d(17, 3, padding=1)), ((3, 9, 7),)),
+    (Conv2dReLUPool(Conv2d(17, 3, padding=1)), ((3, 9, 7),)),
+    (Conv2dReLUPool(Conv2d(64, 3, padding=1)), ((64, 10, 13),)),  # Winograd
 ]
 
 

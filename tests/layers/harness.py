@@ -7,42 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layers import layout
-from layers.fork import Fork
 from layers.kernels.threads import Threads
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Shape
+from layers.reference import Problem
 
 SEED, STEP, KEY = 11, 5, 1234
 GUARD: Halo = (1, 2)
 """Columns beside the rows of values that nobody may read or write there."""
 GUARD_VALUE = 7.0
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Plain arrays [N, C, H, W] or [N, F], and parameters in standard layout, to run a layer on."""
-
-    inputs: tuple[NDArray[np.floating], ...]
-    parameters: dict[str, NDArray[np.floating]]
-    dys: tuple[NDArray[np.floating], ...]
-    samples: NDArray[np.int64]
-
-    def part(self, first: int, last: int) -> "Problem":
-        """Return the problem with samples `first` to `last` only."""
-        return Problem(
-            tuple(x[first:last] for x in self.inputs),
-            self.parameters,
-            tuple(dy[first:last] for dy in self.dys),
-            self.samples[first:last],
-        )
-
-    def in_float64(self) -> "Problem":
-        """Return the same problem for the references."""
-        return Problem(
-            tuple(x.astype(np.float64) for x in self.inputs),
-            {name: value.astype(np.float64) for name, value in self.parameters.items()},
-            tuple(dy.astype(np.float64) for dy in self.dys),
-            self.samples,
-        )
 
 
 @dataclass
@@ -75,26 +47,28 @@ class Value:
 
 @dataclass
 class Result:
-    """What forward and backward wrote."""
+    """What forward, backward_weights and backward_data wrote."""
 
     x: tuple[Value, ...]
     y: tuple[Value, ...]
     dx: tuple[Value, ...]
     dy: tuple[Value, ...]
     gradients: dict[str, Array] = field(default_factory=dict)
+    leaf_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """One row for each leaf."""
 
 
 def problem(layer: Layer, shapes: tuple[Shape, ...], samples: int, seed: int = 0) -> Problem:
-    """Draw a problem from the normal distribution."""
+    """Draw a problem from the normal distribution, values that float32 holds."""
     generator = np.random.default_rng(seed)
 
-    def draw(*shape: int) -> Array:
-        return generator.standard_normal(shape, dtype=np.float32)
+    def draw(*shape: int) -> NDArray[np.float64]:
+        return generator.standard_normal(shape, dtype=np.float32).astype(np.float64)
 
     inputs = tuple(draw(samples, *shape) for shape in shapes)
     parameters = {name: draw(*parameter.shape) for name, parameter in layer.parameters(*shapes).items()}
     dys = tuple(draw(samples, *layer.output_shape(*shapes)) for _ in range(layer.outputs))
-    return Problem(inputs, parameters, dys, generator.integers(0, 2**40, samples))
+    return Problem(inputs, parameters, dys, generator.integers(0, 2**40, samples), SEED, STEP, KEY)
 
 
 def run(
@@ -112,11 +86,11 @@ def run(
     shape, samples = layer.output_shape(*shapes), len(given.samples)
     x = tuple(_given(plain, layer.halo(*shapes)) for plain in given.inputs)
     dy = tuple(_given(plain, layer.gradient_halo(*shapes)) for plain in given.dys)
-    aliases = in_place or isinstance(layer, Fork)
+    aliases = in_place or layer.outputs > 1  # several outputs are the input itself
     y = x * layer.outputs if aliases else (_result(shape, samples),)
     dx = dy if in_place else tuple(_result(each, samples) for each in shapes)
     at = Buffers(
-        KEY, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
+        given.key, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
         leaves=leaves, samples=given.samples, first=first,
     )  # fmt: skip
     parameters = layer.parameters(*shapes)
@@ -124,15 +98,19 @@ def run(
         at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)
         parameter.pack(given.parameters[name].astype(np.float32), at.weights[name])
         at.gradients[name] = np.full(parameter.blocked, np.nan, np.float32)
+    for name, state in layer.state(*shapes).items():
+        at.state[name] = np.full(state.shape, state.initial, np.float32)
+    for name, values in layer.leaf_values(*shapes).items():
+        at.leaf_values[name] = np.full((leaves, *values), np.nan)
     for name, wanted in layer.scratch(samples, leaves, threads, *shapes).items():
         empty = np.nan if np.issubdtype(wanted.dtype, np.floating) else 171
         at.scratch[name] = np.full(wanted.shape, empty, wanted.dtype)
-    context = Context(workers(threads), training, SEED, STEP)
+    context = Context(workers(threads), training, given.seed, given.step)
     layer.forward(at, context)
     layer.backward_weights(at, context)
     layer.backward_data(at, context)
     gradients = {name: parameter.unpack(at.gradients[name]) for name, parameter in parameters.items()}
-    return Result(x, y, dx, dy, gradients)
+    return Result(x, y, dx, dy, gradients, at.leaf_values)
 
 
 @lru_cache
@@ -145,7 +123,7 @@ def _views(values: tuple[Value, ...]) -> tuple[Array, ...]:
     return tuple(value.view for value in values)
 
 
-def _given(plain: NDArray[np.floating], halo: Halo) -> Value:
+def _given(plain: NDArray[np.float64], halo: Halo) -> Value:
     """Store an input with the zero columns that were asked for, and not one more; else with guards."""
     shape = plain.shape[1:]
     around, fill = (GUARD, GUARD_VALUE) if halo == NO_HALO else (halo, 0.0)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from layers.kernels.exponential import exp_nonpositive
 from layers.layer import Layer
+from layers.reference import Problem
 from layers.relu import ReLU
 from layers.sigmoid import Sigmoid
 from tests.layers import harness
@@ -13,8 +14,8 @@ from tests.layers import harness
 
 def _apply(layer: Layer, values: list[float]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return y and dx for dy = 1."""
-    x = np.array([values], np.float32)
-    result = harness.run(layer, harness.Problem((x,), {}, (np.ones_like(x),), np.zeros(1, np.int64)))
+    x = np.array([values])
+    result = harness.run(layer, Problem((x,), {}, (np.ones_like(x),), np.zeros(1, np.int64)))
     return result.y[0].plain()[0], result.dx[0].plain()[0]
 
 

@@ -4,15 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layers.dropout import Dropout
-from layers.reference import dropout
+from layers.reference import Problem, dropout
 from tests.layers import harness
 
 
 def _of_ones(
     layer: Dropout, samples: list[int], features: int = 1000, training: bool = True
 ) -> NDArray[np.float32]:
-    ones = np.ones((len(samples), features), np.float32)
-    given = harness.Problem((ones,), {}, (ones,), np.array(samples, np.int64))
+    ones = np.ones((len(samples), features))
+    random = harness.SEED, harness.STEP, harness.KEY
+    given = Problem((ones,), {}, (ones,), np.array(samples, np.int64), *random)
     result = harness.run(layer, given, training=training)
     np.testing.assert_array_equal(result.y[0].plain(), result.dx[0].plain())
     return result.y[0].plain()

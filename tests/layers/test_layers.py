@@ -15,11 +15,12 @@ from layers.kernels import threads
 from layers.kernels.simd import LANES
 from layers.layer import Layer, Shape
 from layers.max_pool import MaxPool
+from layers.reference import Problem, reference_of
 from layers.relu import ReLU
 from layers.sigmoid import Sigmoid
 from tests.layers import harness
 from tests.layers.cases import CASES, Case
-from tests.layers.harness import Problem, Value
+from tests.layers.harness import Value
 
 TOLERANCE = 1e-5
 """Of the largest element: sums of up to 7,000 float32 terms have errors of about sqrt(7000) * 6e-8."""
@@ -57,38 +58,54 @@ def _assert_same_bits(a: Sequence[Value], b: Sequence[Value]) -> None:
 
 @every_layer
 def test_forward_equals_the_reference(case: Case) -> None:
-    given = _problem(case)
-    _assert_close(harness.run(case.layer, given).y, case.reference.forward(given.in_float64()))
+    given, reference = _problem(case), reference_of(case.layer)
+    _assert_close(harness.run(case.layer, given).y, reference.forward(case.layer, given))
 
 
 @every_layer
 def test_backward_data_equals_the_reference(case: Case) -> None:
-    given = _problem(case)
-    _assert_close(harness.run(case.layer, given).dx, case.reference.backward_data(given.in_float64()))
+    given, reference = _problem(case), reference_of(case.layer)
+    _assert_close(harness.run(case.layer, given).dx, reference.backward_data(case.layer, given))
 
 
 @with_parameters
 def test_backward_weights_equals_the_reference(case: Case) -> None:
     given = _problem(case)
     computed = harness.run(case.layer, given).gradients
-    expected = case.reference.backward_weights(given.in_float64())
+    expected = reference_of(case.layer).backward_weights(case.layer, given)
     assert computed.keys() == expected.keys()
     for name, gradient in computed.items():
         _assert_array_close(gradient, expected[name])
 
 
 @every_layer
+def test_leaf_values_equal_the_reference(case: Case) -> None:
+    named = case.layer.leaf_values(*case.shapes)
+    given, leaves = _problem(case, samples=4), 2
+    expected = [
+        reference_of(case.layer).leaf_values(case.layer, given.part(first, first + 2)) for first in (0, 2)
+    ]
+    assert all(values.keys() == named.keys() for values in expected)
+    if named:
+        computed = harness.run(case.layer, given, leaves=leaves).leaf_values
+        for name in named:
+            want = np.stack([values[name] for values in expected])
+            np.testing.assert_allclose(computed[name], want, rtol=0, atol=TOLERANCE * np.abs(want).max())
+
+
+@every_layer
 def test_gradients_of_the_reference_equal_finite_differences(case: Case) -> None:
-    given = _problem(case).in_float64()
+    given, reference = _problem(case), reference_of(case.layer)
     generator = np.random.default_rng(1)
 
     def objective(at: Problem) -> float:
-        return sum(float(np.vdot(y, dy)) for y, dy in zip(case.reference.forward(at), at.dys, strict=True))
+        ys = reference.forward(case.layer, at)
+        return sum(float(np.vdot(y, dy)) for y, dy in zip(ys, at.dys, strict=True))
 
     def check(
-        value: NDArray[np.floating],
+        value: NDArray[np.float64],
         gradient: NDArray[np.float64],
-        moved: Callable[[NDArray[np.floating]], Problem],
+        moved: Callable[[NDArray[np.float64]], Problem],
     ) -> None:
         direction = generator.standard_normal(value.shape)
         direction /= np.linalg.norm(direction)
@@ -100,16 +117,16 @@ def test_gradients_of_the_reference_equal_finite_differences(case: Case) -> None
             change / (2 * step), np.vdot(gradient, direction), rtol=0, atol=1e-6 * scale
         )
 
-    for index, dx in enumerate(case.reference.backward_data(given)):
+    for index, dx in enumerate(reference.backward_data(case.layer, given)):
 
-        def move_input(value: NDArray[np.floating], index: int = index) -> Problem:
+        def move_input(value: NDArray[np.float64], index: int = index) -> Problem:
             inputs = given.inputs
             return replace(given, inputs=(*inputs[:index], value, *inputs[index + 1 :]))
 
         check(given.inputs[index], dx, move_input)
-    for name, gradient in case.reference.backward_weights(given).items():
+    for name, gradient in reference.backward_weights(case.layer, given).items():
 
-        def move_parameter(value: NDArray[np.floating], name: str = name) -> Problem:
+        def move_parameter(value: NDArray[np.float64], name: str = name) -> Problem:
             return replace(given, parameters={**given.parameters, name: value})
 
         check(given.parameters[name], gradient, move_parameter)

@@ -1,5 +1,7 @@
 """Maximum pooling where values are special."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ def _pool(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     given = harness.problem(layer, (x.shape[1:],), len(x))
     dys = (np.full_like(given.dys[0], dy),)
-    result = harness.run(layer, harness.Problem((x,), {}, dys, given.samples))
+    result = harness.run(layer, replace(given, inputs=(x.astype(np.float64),), dys=dys))
     return result.y[0].plain(), result.dx[0].plain()
 
 
