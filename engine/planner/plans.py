@@ -22,7 +22,7 @@ def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
     found = [Plan()]
     parts = 2
     while ranks % parts == 0:
-        able = [node for node in graph if is_able(node.layer, parts)]
+        able = [node for node in graph if is_able(graph, node, parts)]
         fewer = [node for node in able if _saves_bytes(graph, node, batch, ranks, parts)]
         connected = [node for node in able if _is_fully_connected(graph, node)]
         for nodes in (fewer, connected, able):

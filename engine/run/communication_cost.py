@@ -50,6 +50,7 @@ def _one_step(rank: Rank, run: Context) -> float:
         for exchange, at in _exchanges(node, rank.memory[node.name]):
             exchange.forward(at, run)
     rank.loss.submit(stop=False)
+    rank.states.submit()
     for node in reversed(rank.graph.nodes):
         rank.parameters[node.name].submit_reduce()
         for exchange, at in _exchanges(node, rank.memory[node.name]):
@@ -57,6 +58,7 @@ def _one_step(rank: Rank, run: Context) -> float:
                 exchange.begin_backward_data(at, run)()
         rank.parameters[node.name].submit_update(_update_nothing)
     rank.parameters.wait()
+    rank.states.wait()
     rank.loss.wait()
     return time.perf_counter() - start
 

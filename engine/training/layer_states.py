@@ -1,4 +1,4 @@
-"""State of layers: arrays that are not trained but kept equal on all ranks, saved and hashed."""
+"""State of layers: arrays that are not trained, but are kept equal on all ranks, saved and hashed."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,6 +20,11 @@ class LayerStates:
 
     After the forward pass the rows of all ranks' leaves are gathered in one message. Every rank then updates
     its copy from the same rows in the same order, so that copies stay equal to the bit on any ranks.
+
+    Raises
+    ------
+    ValueError
+        A parameter and a state of a layer have one name, which would be one tensor in a checkpoint.
     """
 
     def __init__(self, graph: Graph, collectives: Collectives, queue: CommandQueue):
@@ -34,6 +39,8 @@ class LayerStates:
         width = 0
         for node in self._nodes:
             inputs = graph.input_shapes(node)
+            if twice := node.layer.parameters(*inputs).keys() & node.layer.state(*inputs).keys():
+                raise ValueError(f"{node.name}: {', '.join(sorted(twice))} names a parameter and a state")
             self._state[node.name] = {
                 name: np.full(state.shape, state.initial, np.float32)
                 for name, state in node.layer.state(*inputs).items()
@@ -72,11 +79,15 @@ class LayerStates:
             priority=BEFORE_PARAMETERS,
         )
 
-    def update(self, step: int) -> None:
-        """Wait for what was submitted, and let every layer update its state."""
+    def wait(self) -> None:
+        """Return when the rows that were submitted have come from all ranks."""
         if self._request is not None:
             self._request.wait()
             self._request = None
+
+    def update(self, step: int) -> None:
+        """Wait for the rows of all ranks, and let every layer update its state."""
+        self.wait()
         for node in self._nodes:
             noted = self._noted[node.name]
             values = {

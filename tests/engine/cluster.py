@@ -68,7 +68,7 @@ def train(
     ranks_per_host: int = 1,
     **sizes: int,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what run.json would hold, and the final weights; checks that all ranks agree on them.
+    """Return what run.json would hold, and the final weights; checks that all ranks agree on both.
 
     `sizes` are those of `train_rank`.
     """
@@ -83,8 +83,8 @@ def train(
         )
 
     everyone = run_ranks(ranks, work, delays, ranks_per_host=ranks_per_host)
-    hashes = {results["weights_sha256"] for results, _ in everyone}
-    assert len(hashes) == 1, "the ranks ended with other weights"
+    hashes = {(results["weights_sha256"], results["state_sha256"]) for results, _ in everyone}
+    assert len(hashes) == 1, "the ranks ended with other weights or another state"
     return everyone[0]
 
 

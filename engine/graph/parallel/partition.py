@@ -74,8 +74,9 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
 
 
 def _follows(graph: Graph, node: Node) -> bool:
-    """Say whether a layer may compute a part of the features; state is kept whole on every rank."""
-    return node.layer.featurewise and not node.layer.state(*graph.input_shapes(node))
+    """Say whether a layer may compute a part of the features; it has no parameters or state, held whole."""
+    layer, inputs = node.layer, graph.input_shapes(node)
+    return layer.featurewise and not layer.parameters(*inputs) and not layer.state(*inputs)
 
 
 @dataclass(frozen=True)

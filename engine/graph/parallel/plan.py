@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from comm.grid import check_parts
 from engine.config.errors import UserError
-from engine.graph import Graph
-from layers.layer import Layer
+from engine.graph import Graph, Node
 
 DATA, AUTO = "data", "auto"
 """The plan that splits nothing; and the one that `engine.planner.auto` chooses."""
@@ -59,26 +58,29 @@ class Plan:
 
     def check(self, graph: Graph, ranks: int) -> None:
         """Raise UserError where the plan does not fit the graph or the number of ranks."""
-        layers = {node.name: node.layer for node in graph}
-        stateful = {node.name for node in graph if node.layer.state(*graph.input_shapes(node))}
-        able = [name for name, layer in layers.items() if is_able(layer)]
+        nodes = {node.name: node for node in graph}
         for name in (*self.split, *self.whole):
-            if name not in layers:
+            if name not in nodes:
+                able = [node.name for node in graph if is_able(graph, node)]
                 raise UserError(f"plan: no node {name}; this model can split {', '.join(able) or 'none'}")
         for name, parts in self.split.items():
             try:
                 check_parts(ranks, parts)
-                layers[name].shard(parts)
-                if name in stateful:
-                    raise ValueError("its layer has state, which cannot be split")
+                _check_able(graph, nodes[name], parts)
             except ValueError as error:
                 raise UserError(f"plan: {name}={parts}: {error}") from error
 
 
-def is_able(layer: Layer, parts: int = 2) -> bool:
-    """Return whether a layer can be split into so many parts."""
+def is_able(graph: Graph, node: Node, parts: int = 2) -> bool:
+    """Return whether a plan can split a node into some number of parts."""
     try:
-        layer.shard(parts)
+        _check_able(graph, node, parts)
     except ValueError:
         return False
     return True
+
+
+def _check_able(graph: Graph, node: Node, parts: int) -> None:
+    node.layer.shard(parts)
+    if node.layer.state(*graph.input_shapes(node)):
+        raise ValueError("its layer has state, which cannot be split")

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from engine.data.dataset import DataSource
+from engine.graph import GraphBuilder
 from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
 from engine.training import parameters
+from layers.conv2d import Conv2d
 from layers.dropout import Dropout
+from layers.flatten import Flatten
+from layers.linear import Linear
 from layers.relu import ReLU
 from tests.engine.cluster import Samples, changed, train
 from tests.engine.graphs import convolutional, mixed, wide
 from tests.engine.test_training import SGD_VARIANTS, late, naive_weights, untrained
+from tests.toy_layer import Scale
 
 PLANS = [
     (2, "fc2=2"),
@@ -184,3 +189,42 @@ def test_communication_alone_runs_the_exchanges_too():
     table = results["where_the_time_went"]
     assert table["communication_alone_seconds"] > 0
     assert {"fc1", "fc2"} < set(table["exposed_communication_seconds_by_layer"])
+
+
+def behind_a_split(parameters):
+    """Return a featurewise layer with state between convolutions that a plan may split."""
+    net = GraphBuilder((3, 8, 8))
+    net.add("conv1", Conv2d(64, 3, padding=1))
+    net.add("scale1", Scale() if parameters else RunningMean())
+    net.add("conv2", Conv2d(64, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(4, gain=1.0))
+    return net.graph()
+
+
+class RunningMean(Scale):
+    """The same without a scale."""
+
+    def parameters(self, *inputs):
+        return {}
+
+    def forward(self, at, run):
+        super().forward(replace(at, weights={"scale": np.ones(64, np.float32)}), run)
+
+    def backward_weights(self, at, run):
+        pass
+
+    def backward_data(self, at, run):
+        at.dx[0][...] = at.dy[0]
+
+
+@pytest.mark.parametrize("parameters", [True, False])
+@pytest.mark.parametrize(("ranks", "plan"), [(2, "conv1=2"), (4, "conv1=2,conv2=2")])
+def test_a_featurewise_layer_with_state_behind_a_split_one_computes_the_own_samples(ranks, plan, parameters):
+    graph = behind_a_split(parameters)
+    assert graph.nodes[1].layer.featurewise
+    recipe = changed(conv_feature_leaves=2)
+    expected, _ = train(1, graph, recipe)
+    results, _ = train(ranks, graph, changed(recipe, plan=plan))
+    for figure in ("weights_sha256", "state_sha256", "final_loss"):
+        assert results[figure] == expected[figure], figure

@@ -30,6 +30,7 @@ from layers.max_pool import MaxPool
 from layers.relu import ReLU
 from tests.engine.graphs import wide
 from tests.engine.training.test_memory import beside_rows
+from tests.toy_layer import Scale
 
 BATCH, LEAVES = 16, 8
 
@@ -220,3 +221,22 @@ def test_the_backward_of_an_exchange_is_its_adjoint(ranks, make, plan, name):
     forward, backward, size = np.sum(on_ranks(ranks, make(), plan, products), axis=0)
     assert forward == backward
     assert size > 0
+
+
+class FeaturewiseWithParameters(Scale):
+    def state(self, *inputs):
+        return {}
+
+
+@pytest.mark.parametrize("layer", [Scale(), FeaturewiseWithParameters()])
+def test_what_has_parameters_or_state_does_not_follow_a_split_layer(layer):
+    net = GraphBuilder((3, 7, 5))
+    net.add("conv1", Conv2d(2 * LANES, 3, padding=1, feature_leaves=2))
+    net.add("scale1", layer)
+    net.add("relu1", ReLU())
+    for graph in on_ranks(2, net.graph(), "conv1=2", lambda model, _: model.graph):
+        held = {node.name: node.held for node in graph}
+        assert held["conv1"] is Sharding.FEATURE
+        assert held["scale1"] is held["relu1"] is Sharding.BATCH
+        (exchange,) = (node for node in graph if node.name == "exchange scale1")
+        assert isinstance(exchange.layer, SwapFeatures)

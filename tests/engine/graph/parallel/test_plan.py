@@ -5,12 +5,28 @@ from dataclasses import replace
 import pytest
 
 from engine.config.errors import UserError
+from engine.graph import GraphBuilder
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.models import MODELS
 from engine.planner.auto import resolve
 from engine.planner.cluster import read_cluster
+from engine.planner.plans import plans
+from layers.layer import State
+from layers.linear import Linear
 from tests.engine.graphs import convolutional, mixed
+
+
+class StatefulLinear(Linear):
+    def state(self, *inputs):
+        return {"mean": State((self.out_features,))}
+
+
+def stateful():
+    net = GraphBuilder((12,))
+    net.add("fc1", StatefulLinear(256))
+    net.add("fc2", Linear(256))
+    return net.graph()
 
 
 def test_a_plan_names_nodes_and_their_parts():
@@ -114,3 +130,14 @@ def test_auto_refuses_a_cluster_that_is_not_there():
 def test_a_plan_that_fits_is_accepted():
     Plan.parse("fc4=2,fc5=2").check(mixed(), 6)
     Plan.parse("data").check(mixed(), 5)
+
+
+def test_a_layer_with_state_cannot_be_split():
+    graph = stateful()
+    message = r"^plan: fc1=2: its layer has state, which cannot be split$"
+    with pytest.raises(UserError, match=message):
+        Plan.parse("fc1=2").check(graph, 2)
+    Plan.parse("fc2=2").check(graph, 2)
+    with pytest.raises(UserError, match=r"^plan: no node fc9; this model can split fc2$"):
+        Plan.parse("fc9=2").check(graph, 2)
+    assert {str(plan) for plan in plans(graph, 2, 32)} == {"data", "fc2=2"}
