@@ -1,4 +1,4 @@
-"""The command ``python -m bench.blocking``: the block sizes that the search chooses, and why."""
+"""The command ``python -m bench.blocking``: block sizes of the fewest bytes per FLOP, found by search."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ columns:
   B/F     bytes from behind the cache per FLOP of the direct algorithm
   bound   memory, where these bytes take longer than the arithmetic; else compute
 
-What the kernels take from it, layers/kernels/blocking.py says.
+Which of these sizes the kernels use: see layers/kernels/blocking.py.
 """
 
 _HEAD = f"{'layer':24} {'pass':17} {'block':>24} {'KB':>6} {'walk':7} {'tile':>9} {'B/F':>8} bound"
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _rates(options: argparse.Namespace) -> tuple[float, float]:
-    """Return FLOP/s and bytes/s, measured where not given."""
+    """Return FLOP/s and bytes/s: options, else measured."""
     if options.peak and options.bandwidth:
         return 1e9 * options.peak, 1e9 * options.bandwidth
     threads = Threads(options.threads)

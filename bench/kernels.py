@@ -1,4 +1,4 @@
-"""The command ``python -m bench.kernels``: every layer and pass, checked, then timed against the machine."""
+"""The command ``python -m bench.kernels``: check every layer and pass, then time it against the machine."""
 
 import argparse
 import sys
@@ -27,14 +27,14 @@ examples:
 
 columns:
   ms          median of the samples
-  executed    GFLOP/s of the multiply-adds that the kernel does; w: by Winograd, without its transforms
-  effective   GFLOP/s of those that a direct algorithm would do in this time: more, with Winograd
-  peak        executed, in % of what the same threads reach from registers, measured beside the samples
+  executed    GFLOP/s of the multiply-adds that the kernel executes; w: by Winograd, without its transforms
+  effective   GFLOP/s of the multiply-adds of the direct algorithm over the same time: more, with Winograd
+  peak        executed, in % of the peak that the same threads reach from registers beside the samples
   GB/s        least traffic of the pass (each array once) over the time
-  roof        in % of what memory or the peak allows at most for this traffic and arithmetic; "bound" says
-              which of the two it is. Arrays that stay in the last-level cache may pass 100.
-  error       relative L2 error against float64 on elements drawn at random; above 2e-5 nothing is timed,
-              and the exit code is 1
+  roof        in % of the speed that memory or the peak allows for this traffic and arithmetic; "bound" says
+              which of the two limits it. Arrays that stay in the last-level cache may pass 100.
+  error       relative L2 error against the float64 reference: on elements drawn at random of products, on
+              one sample of other layers; above 2e-5 nothing is timed, and the exit code is 1
 """
 
 _HEAD = (
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leaves(samples: int, wanted: int | None) -> int:
-    """Return the leaves that were asked for, else as many as a recipe has by default, if they divide."""
+    """Return the leaves asked for, else a recipe's default, or fewer where they do not divide the samples."""
     return wanted or gcd(samples, DEFAULT_LEAVES)
 
 

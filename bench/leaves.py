@@ -1,4 +1,4 @@
-"""The command ``python -m bench.leaves``: what the fixed tree costs a training step."""
+"""The command ``python -m bench.leaves``: the cost of the fixed tree in a training step."""
 
 import argparse
 import statistics

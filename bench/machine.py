@@ -1,4 +1,4 @@
-"""What a result has to say about where it was measured: the machine in general terms, versions, date.
+"""The machine that a result was measured on, in general terms, with versions and date.
 
 ``python -m bench.machine`` prints it for one thread up to all cores.
 """
@@ -26,7 +26,7 @@ _TOLD = ("avx2", "fma", "avx512f", "avx512vl", "amx-tile", "neon", "sve")
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -42,9 +42,9 @@ def threads_option(parser: argparse.ArgumentParser) -> None:
 
 
 def describe(threads: int, gauge: Gauge | None = None) -> dict[str, Any]:
-    """Return the machine, the versions and the date, and the rates that `gauge` has measured beside the rest.
+    """Return the machine, the versions and the date, and the rates of a gauge that ran beside the results.
 
-    Without one there are none: measured at another time they would say nothing about the results.
+    Without a gauge there are no rates: measured at another time they would say nothing about the results.
     """
     features = llvm.get_host_cpu_features()
     cache = caches()
@@ -75,7 +75,7 @@ def _rates(gauge: Gauge) -> dict[str, float]:
 
 
 def line(machine: dict[str, Any]) -> str:
-    """Return the description as one line of text."""
+    """Return a description of a machine as one line of text."""
     return (
         f"{machine['cores']} cores ({machine['lanes']} lanes), {machine['threads']} threads: "
         f"peak {machine['peak_gflops']:.0f} GFLOP/s, memory {machine['read_gbytes_per_s']:.0f} GB/s read, "

@@ -1,4 +1,4 @@
-"""What commands ask of a model: its name, and the samples of a minibatch."""
+"""Options of several commands: the model, and the samples of a minibatch."""
 
 import argparse
 
@@ -22,7 +22,7 @@ def models_option(parser: argparse.ArgumentParser, *, default: str = "all") -> N
 
 
 def minibatch(model: str, given: int | None) -> int:
-    """Return the samples of a minibatch: as given, or those of one host.
+    """Return the samples of a minibatch: the number given, or the model's on one host.
 
     Raises
     ------

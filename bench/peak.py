@@ -1,9 +1,9 @@
 # ruff: noqa: ARG001 -- the arguments of intrinsics and kernels have fixed places
-"""What the machine can do, measured beside what is timed: multiply-adds from registers, and memory.
+"""Measure the machine beside what is timed on it: multiply-adds from registers, and memory bandwidth.
 
-A `Gauge` runs the peak loop before and after each sample of anything else, on the same threads, and repeats
+A `Gauge` runs the peak loop before and after each sample of a measurement, on the same threads, and repeats
 samples in which the cores were slow: virtual cores lose their speed for seconds now and then, and a
-percentage of a peak measured at another time means nothing. ``python -m bench.machine`` prints what it finds.
+percentage of a peak measured at another time means nothing. ``python -m bench.machine`` prints the rates.
 """
 
 import statistics
@@ -30,15 +30,15 @@ ACCUMULATORS = 24 if REGISTERS == 32 else 12
 """Independent sums: enough to hide the multiply-add's latency on every port, few enough for the registers."""
 
 STEPS = 600_000
-"""Of the loop in one run of the peak, on each thread: about 8 ms, of which waking the workers is little."""
+"""Iterations of the peak loop in a run, on each thread: about 8 ms, of which waking the workers is little."""
 
 PEAK_RUNS = 12
 
 MEMORY_BYTES = 256 * 1024**2
-"""Of each array that the bandwidth is measured on. A larger last-level cache would be measured instead."""
+"""Bytes of each array that the bandwidth is measured on; more than the last-level cache holds."""
 
 COLLAPSED = 0.85
-"""Of the best peak: below, a sample is repeated."""
+"""Share of the best peak below which a sample is repeated."""
 
 
 @intrinsic
@@ -117,12 +117,13 @@ def _copy_kernel() -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class Gated(Generic[T]):
-    """What ran between two samples of the peak."""
+    """The result of a call between two samples of the peak."""
 
     result: T
     peak: float
     """FLOP/s of the faster of the two."""
     repeated: int
+    """Calls before it, thrown away."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Timing:
     peaks: tuple[float, ...]
     """FLOP/s of the peak loop beside the samples."""
     repeated: int
-    """Samples thrown away, because the cores were slow beside them."""
+    """Samples thrown away because the cores were slow beside them."""
 
     @property
     def median(self) -> float:
@@ -147,17 +148,17 @@ class Timing:
 
     @property
     def peak(self) -> float:
-        """FLOP/s that the cores reached beside the samples: the greatest, so that no percentage flatters."""
+        """Greatest FLOP/s of the peak loop beside the samples, so that no percentage flatters."""
         return max(self.peaks)
 
 
 class Gauge:
-    """Measures on the threads that it is given.
+    """Measures calls, the peak and the memory on some threads.
 
     Attributes
     ----------
     peak : float
-        FLOP/s, the best that was seen so far.
+        FLOP/s, the best so far.
     read, copy : float
         Bytes/s of memory, measured once; a copy counts what it reads and what it writes.
     """
@@ -173,8 +174,8 @@ class Gauge:
     def sample_peak(self) -> float:
         """Return the FLOP/s of multiply-adds from registers.
 
-        Workers that have slept may share a core with their waker for tens of milliseconds. That is not what
-        is looked for: the best of a few runs, at most PEAK_RUNS, counts.
+        The best of a few runs, at most PEAK_RUNS, counts: workers that have slept may share a core with their
+        waker for tens of milliseconds.
         """
         best = 0.0
         for _ in range(PEAK_RUNS):
@@ -192,9 +193,9 @@ class Gauge:
         return flops / seconds
 
     def gated(self, work: Callable[[], T], *, patience_s: float = 5.0) -> Gated[T]:
-        """Run `work` between two samples of the peak; again, as long as the cores are slow beside it.
+        """Call `work` between two samples of the peak, again as long as the cores are slow beside it.
 
-        After `patience_s` of that the result is taken as it comes.
+        After `patience_s` the next result counts in any case.
         """
         repeated, deadline = 0, time.perf_counter() + patience_s
         while True:
@@ -209,7 +210,7 @@ class Gauge:
     ) -> Timing:
         """Time `work`: up to `samples` gated samples in about `seconds`, at least one.
 
-        Short work is repeated inside a sample until it takes `least_s`. The first two calls do not count.
+        A sample repeats short work until it takes `least_s`. The first two calls do not count.
         """
         work()
         calls = max(1, int(least_s / max(1e-7, _seconds(work))))

@@ -18,22 +18,22 @@ from layers.linear import Linear
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
-"""In the order of the rows of results; a training step runs backward_weights before backward_data."""
+"""Passes in the order of results; a training step runs backward_weights before backward_data."""
 
 NETWORKS = {"vgg_a": 32, "overfeat_fast": 64, "cd_dnn": 1024}
-"""The networks that are measured, and the minibatch at which they are: that of one host of a cluster."""
+"""Minibatch of each network that is measured: one host's part in a cluster."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A layer, the shapes of one sample of each input, and the minibatch that it is measured at."""
+    """A layer to measure: with the shapes of one sample of each input, and a minibatch."""
 
     name: str
     layer: Layer
     inputs: tuple[Shape, ...]
     minibatch: int
     first: bool = False
-    """It reads the network's input, so that nobody wants its backward_data."""
+    """Whether it reads the network's input, so that nobody wants its backward_data."""
 
     @property
     def output(self) -> Shape:
@@ -45,7 +45,7 @@ class Problem:
         return replace(self, minibatch=minibatch)
 
     def with_convolution(self, algorithm: str) -> "Problem":
-        """Return the problem with a convolution of this algorithm, "auto" or "direct"; others as they are."""
+        """Return the problem with a convolution's algorithm set to "auto" or "direct"; others are unchanged."""
         if not isinstance(self.layer, Conv2d):
             return self
         return replace(self, layer=replace(self.layer, algorithm=algorithm))
@@ -79,7 +79,7 @@ def problems() -> dict[str, Problem]:
 
 
 def select(filters: Sequence[str]) -> list[Problem]:
-    """Return the problems whose names contain one of the filters, or match it where it has a ``*`` or ``?``.
+    """Return the problems whose names contain a filter, or match one that has a ``*`` or ``?``.
 
     Raises
     ------
