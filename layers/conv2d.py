@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from layers import layout, work
-from layers.kernels import add, conv_direct, conv_first, conv_winograd, conv_winograd_weights
+from layers.kernels import add, conv_direct, conv_first, conv_winograd, conv_winograd_weights, winograd_tiles
 from layers.kernels.conv_algorithm import (
     backward_weights_is_winograd,
     feature_leaf,
@@ -340,7 +340,7 @@ def _cleared(array: Any) -> Any:
 
 
 def _tiles(samples: int, rows: int, columns: int, outputs: int) -> int:
-    down, along = conv_winograd.tile_counts(rows, columns, outputs)
+    down, along = winograd_tiles.tile_counts(rows, columns, outputs)
     return samples * down * along
 
 

@@ -13,8 +13,22 @@ from layers.kernels.blocking import band_rows
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.register_tile import (
+    BIAS,
+    BIAS_RELU,
+    LOAD,
+    NO_BIAS,
+    TILE_ROWS,
+    Loop,
+    Scalars,
+    Sums,
+    Tile,
+    Vectors,
+    multiply_tile,
+    multiply_tiles,
+)
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import BIAS, BIAS_RELU, LANES, LOAD, ONCE, REGISTERS, TILE_ROWS, ZERO, tiles
+from layers.kernels.simd import LANES, REGISTERS
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -73,9 +87,9 @@ def forward(
 
 @lru_cache
 def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
-    A_ROW = STRIDE * LANES
+    PIXEL = STRIDE * LANES  # from the x of one pixel of y to that of the next
     WINDOW = 2 if EPILOGUE == RELU_POOL else 1
-    START = BIAS_RELU if EPILOGUE == RELU else BIAS
+    TILE = Tile(ROWS, VECTORS, PIXEL, BIAS_RELU if EPILOGUE == RELU else BIAS, TAIL)
 
     @kernel(
         int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, TAPS, float32[:, ::1], int64, int64, int64
@@ -102,12 +116,16 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
                 if WINDOW == 2:
                     c = pair + 4 * half * VECTORS * columns * LANES
                     c_vector = columns * LANES
-                bz = bias.ctypes.data + 4 * group * VECTORS * LANES
-                tiles(
-                    ROWS, TAIL, VECTORS, A_ROW, START, columns // ROWS, 1,
-                    a, ROWS * A_ROW, b, LANES, c, LANES, c_vector, bz,
-                    (c_blocks, x_block, w_block), (u1 - u0, x_row, w_row), (s, LANES, w_tap),
-                    (used, 1, w_lane),
+                multiply_tiles(
+                    TILE, columns // ROWS,
+                    Scalars(a, tile=ROWS * PIXEL), Vectors(b, LANES), Sums(c, row=LANES, vector=c_vector),
+                    bias.ctypes.data + 4 * group * VECTORS * LANES,
+                    (
+                        Loop(c_blocks, x_block, w_block),
+                        Loop(u1 - u0, x_row, w_row),
+                        Loop(s, LANES, w_tap),
+                        Loop(used, 1, w_lane),
+                    ),
                 )  # fmt: skip
             if WINDOW == 2:
                 for vector in range(VECTORS):
@@ -154,6 +172,8 @@ def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tu
 
 @lru_cache
 def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
+    TILE = Tile(ROWS, VECTORS, LANES, tail=TAIL)
+
     @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64)
     def conv_backward_data(worker, first, last, dy, weight, dx, phase, pad_h, pad_w):
         samples, rows, columns = dx.shape[0], dx.shape[2], dx.shape[3]
@@ -186,11 +206,16 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
                 dx.ctypes.data + n * dx.strides[0] + group * VECTORS * dx.strides[1] + i * dx.strides[2]
                 + 4 * phase * LANES
             )  # fmt: skip
-            tiles(
-                ROWS, TAIL, VECTORS, LANES, ZERO, full, 1,
-                a, ROWS * LANES, b, LANES, c, STRIDE * LANES, dx_block, 0,
-                (k_blocks, dy_block, w_block), (t1 - t0, -dy_row, STRIDE * w_row),
-                (taps, -LANES, STRIDE * w_tap), (LANES, 1, w_lane),
+            multiply_tiles(
+                TILE, full,
+                Scalars(a, tile=ROWS * LANES), Vectors(b, LANES),
+                Sums(c, row=STRIDE * LANES, vector=dx_block), NO_BIAS,
+                (
+                    Loop(k_blocks, dy_block, w_block),
+                    Loop(t1 - t0, -dy_row, STRIDE * w_row),
+                    Loop(taps, -LANES, STRIDE * w_tap),
+                    Loop(LANES, 1, w_lane),
+                ),
             )  # fmt: skip
 
     return conv_backward_data
@@ -304,21 +329,12 @@ def _clip(u, pad_h, stride, height, rows):
 @lru_cache
 def _backward_weights(ROWS, VECTORS, STRIDE):
     WIDTH = VECTORS * LANES
+    TILE = Tile(ROWS, VECTORS, a_row=1, start=LOAD)
 
     @kernel(
-        int64,
-        int64,
-        int64,
-        IMAGE,
-        IMAGE,
-        float32[:, :, :, :, :, :, ::1],
-        WEIGHT,
-        int64,
-        int64,
-        int64,
-        int64,
-        int64,
-    )
+        int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT,
+        int64, int64, int64, int64, int64,
+    )  # fmt: skip
     def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves, band):
         samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
         c_blocks, height = x.shape[1], x.shape[2]
@@ -359,12 +375,14 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
                                 )  # fmt: skip
                                 for v in range(s):
                                     for lane in range(0, used, ROWS):
-                                        tiles(
-                                            ROWS, 0, VECTORS, 1, LOAD, 1, 0,
-                                            a + 4 * (v * LANES + lane), 0, b, dy_block,
-                                            partial + 4 * (v * LANES + lane) * WIDTH, WIDTH, LANES, 0,
-                                            ONCE, ONCE, (high - low, STRIDE * x_row, dy_row),
-                                            (columns, STRIDE * LANES, LANES),
+                                        at = v * LANES + lane
+                                        multiply_tile(
+                                            TILE, a + 4 * at, Vectors(b, dy_block),
+                                            Sums(partial + 4 * at * WIDTH, row=WIDTH, vector=LANES),
+                                            (
+                                                Loop(high - low, STRIDE * x_row, dy_row),
+                                                Loop(columns, STRIDE * LANES, LANES),
+                                            ),
                                         )  # fmt: skip
                 top = tree_add(base, level, top, leaf, level // (4 * LANES))
             for u in range(u0, u1):
@@ -393,6 +411,9 @@ def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
     threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, ONE, stack, gradient, leaves)
 
 
+ONE_VECTOR = Tile(rows=1, vectors=1, a_row=1)
+
+
 @lru_cache
 def _bias_gradient():
     @kernel(int64, int64, int64, IMAGE, float32[::1], float32[:, :, ::1], float32[::1], int64)
@@ -405,9 +426,9 @@ def _bias_gradient():
             top = 0
             for leaf in range(leaves):
                 b = dy_at + leaf * per_leaf * dy.strides[0] + block * dy.strides[1]
-                tiles(
-                    1, 0, 1, 1, ZERO, 1, 0, one_at, 0, b, LANES, base + top * level, LANES, LANES, 0,
-                    ONCE, (per_leaf, 0, sample), (rows, 0, row), (columns, 0, LANES),
+                multiply_tile(
+                    ONE_VECTOR, one_at, Vectors(b, LANES), Sums(base + top * level, row=LANES, vector=LANES),
+                    (Loop(per_leaf, 0, sample), Loop(rows, 0, row), Loop(columns, 0, LANES)),
                 )  # fmt: skip
                 top = tree_add(base, level, top, leaf, 1)
             for k in range(LANES):

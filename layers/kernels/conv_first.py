@@ -11,8 +11,9 @@ from numba import float32, int64
 
 from layers.kernels.epilogue import PLAIN, TAPS, Epilogue, unpool_row
 from layers.kernels.jit import kernel
+from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES, LOAD, ONCE, REGISTERS, add_vectors, tiles
+from layers.kernels.simd import LANES, REGISTERS, add_vectors
 from layers.kernels.threads import Threads
 
 WEIGHT = float32[:, :, :, :, :, ::1]
@@ -88,6 +89,7 @@ def backward_weights(
 @lru_cache
 def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
     WIDTH = VECTORS * LANES
+    TILE = Tile(COLUMNS, VECTORS, LANES, LOAD)
 
     @kernel(int64, int64, int64, IMAGE, IMAGE, TAPS, float32[:, :, ::1], PARTIALS, int64, int64)
     def conv_first_backward_weights(worker, first, last, x, dy, argmax, chunk, partials, pad_h, pad_w):
@@ -128,10 +130,11 @@ def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
                                 + 4 * (j * STRIDE - pad_w) * LANES
                             )
                             for channel in range(channels):
-                                tiles(
-                                    COLUMNS, 0, VECTORS, LANES, LOAD, 1, 0, a + 4 * channel, 0, b, b_vector,
-                                    c + u * partials.strides[2] + channel * partials.strides[3],
-                                    WIDTH, LANES, 0, ONCE, ONCE, ONCE, (count, STRIDE * LANES, LANES),
+                                sums = c + u * partials.strides[2] + channel * partials.strides[3]
+                                multiply_tile(
+                                    TILE, a + 4 * channel, Vectors(b, b_vector),
+                                    Sums(sums, row=WIDTH, vector=LANES),
+                                    (Loop(count, STRIDE * LANES, LANES),),
                                 )  # fmt: skip
 
     return conv_first_backward_weights

@@ -6,25 +6,35 @@ gradients are added as well. One task is one such block: it reads x and dy again
 less than moving 36 positions of all weights through memory.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from numba import float32, int64
 
-from layers.kernels.conv_winograd import (
-    GEOMETRY,
-    IMAGE,
+from layers.arithmetic import ceil_div
+from layers.kernels.compile_time import CompileTime
+from layers.kernels.jit import inline, kernel
+from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.register_tile import ADD, ZERO, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.rows import IMAGE
+from layers.kernels.simd import LANES, REGISTERS, prefetch_pixels
+from layers.kernels.threads import Threads
+from layers.kernels.winograd_tiles import (
+    GRID,
     POSITIONS,
     SCRATCH,
     WEIGHTS,
-    next_tile,
+    Grid,
+    Image,
+    Positions,
+    image_of,
+    next_place,
     padded_position,
-    row_address,
+    place_of,
+    row_or_zeros,
+    tile_counts,
     transform_window,
 )
-from layers.kernels.jit import inline, kernel
-from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.simd import ADD, LANES, ONCE, REGISTERS, ZERO, prefetch_pixels, tiles
-from layers.kernels.threads import Threads
 from layers.kernels.winograd_transforms import (
     OUTPUT_GRADIENT,
     POINTS,
@@ -86,125 +96,152 @@ def backward_weights(
     """
     c_blocks, k_blocks = x.shape[1], dy.shape[1]
     blocks, vectors = block_shape(c_blocks, k_blocks)
-    down, along = -(-dy.shape[2] // outputs), -(-dy.shape[3] // outputs)
+    grid = Grid(*tile_counts(dy.shape[2], dy.shape[3], outputs), outputs, *padding)
     run = _backward_weights(vectors, outputs)
     arrays = [scratch[name] for name in ("block_v", "block_z", "block_u", "block_stack")]
-    tasks = -(-c_blocks // blocks) * (k_blocks // vectors)
-    work = 2 * POSITIONS * len(x) * down * along * c_blocks * k_blocks * LANES * LANES
-    threads.run(
-        run, tasks, work, x, dy, gradient, *arrays, zeros, leaves, blocks, (down, along, outputs, *padding)
-    )
+    tasks = ceil_div(c_blocks, blocks) * (k_blocks // vectors)
+    work = 2 * POSITIONS * len(x) * grid.down * grid.along * c_blocks * k_blocks * LANES * LANES
+    threads.run(run, tasks, work, x, dy, gradient, *arrays, zeros, leaves, blocks, grid)
+
+
+@dataclass(frozen=True)
+class _Shape(CompileTime):
+    """What the kernel's code is generated for."""
+
+    vectors: int
+    """Vectors of output channels of one task."""
+    outputs: int
+    """M."""
+    first: Tile
+    """For the first chunk of a leaf."""
+    later: Tile
+    """For the other chunks, which add to it."""
 
 
 @lru_cache
 def _backward_weights(VECTORS, OUTPUTS):
-    WIDTH = VECTORS * LANES
-    COLUMNS = min(VECTORS, TILE_VECTORS)
+    TILES = (Tile(TILE_CHANNELS, min(VECTORS, TILE_VECTORS), 1, start) for start in (ZERO, ADD))
+    SHAPE = _Shape(VECTORS, OUTPUTS, *TILES)
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, WEIGHTS, SCRATCH, SCRATCH, SCRATCH, float32[:, :, :, :, ::1],
-        float32[::1], int64, int64, GEOMETRY,
+        float32[::1], int64, int64, GRID,
     )  # fmt: skip
     def winograd_backward_weights(
-        worker, first, last, x, dy, gradient, v, z, u, stack, zeros, leaves, blocks, geometry
-    ):  # fmt: skip
-        down, along = geometry[0], geometry[1]
+        worker, first, last, x, dy, gradient, v, z, u, stack, zeros, leaves, blocks, grid
+    ):
         samples, c_blocks, taps = x.shape[0], x.shape[1], gradient.shape[2]
         tasks_along = (c_blocks + blocks - 1) // blocks
-        per_leaf = samples // leaves * down * along
-        v_at = v.ctypes.data + worker * v.strides[0]
-        z_at = z.ctypes.data + worker * z.strides[0]
-        u_at = u.ctypes.data + worker * u.strides[0]
-        level = stack.strides[1]
+        per_leaf = samples // leaves * grid.down * grid.along
+        v_at = Positions(v.ctypes.data + worker * v.strides[0], v.shape[2])
+        z_at = Positions(z.ctypes.data + worker * z.strides[0], z.shape[2])
+        u_at = Positions(u.ctypes.data + worker * u.strides[0], u.shape[2])
+        level, tap = stack.strides[1], stack.shape[4]
         stack_at = stack.ctypes.data + worker * stack.strides[0]
-        x_at, dy_at, zeros_at = x.ctypes.data, dy.ctypes.data, zeros.ctypes.data
-        step = blocks * LANES  # channels of a tile in v
-        for task in range(first, last):
+        all_x, all_dy, zeros_at = image_of(x), image_of(dy), zeros.ctypes.data
+        for task in range(first, last):  # some blocks of input channels by VECTORS of output channels
             kg, cg = divmod(task, tasks_along)
             cb0 = cg * blocks
             present = min(blocks, c_blocks - cb0)
-            channels = present * LANES
+            of_x, of_dy = _from_block(all_x, cb0), _from_block(all_dy, kg * VECTORS)
             slot = 0
             for leaf in range(leaves):
                 for chunk in range(0, per_leaf, CHUNK_TILES):
                     count = min(CHUNK_TILES, per_leaf - chunk)
-                    t0 = leaf * per_leaf + chunk
-                    n, rest = divmod(t0, down * along)
-                    i, j = divmod(rest, along)
-                    for t in range(count):
-                        plane = x_at + n * x.strides[0] + cb0 * x.strides[1]
-                        top, left = i * OUTPUTS - geometry[3], j * OUTPUTS - geometry[4]
-                        for cb in range(present):
-                            transform_window(
-                                plane + cb * x.strides[1], x.strides[2], x.shape[2], top, left, zeros_at,
-                                v_at + 4 * (t * step + cb * LANES), POINTS * v.shape[2], v.shape[2],
-                            )  # fmt: skip
-                        plane = dy_at + n * dy.strides[0] + kg * VECTORS * dy.strides[1]
-                        for vector in range(VECTORS):
-                            _gradient_tile(
-                                OUTPUTS, plane + vector * dy.strides[1], dy.strides[2], dy.shape[2],
-                                i * OUTPUTS, j * OUTPUTS, zeros_at,
-                                z_at + 4 * (t * WIDTH + vector * LANES), z.shape[2],
-                            )  # fmt: skip
-                        n, i, j = next_tile(n, i, j, down, along)
-                    # Beside the products, the pixels of the next chunk come into L2: some lines each turn.
-                    next_n, next_i, next_j, turn = n, i, j, 0
-                    for position in range(POSITIONS):
-                        a = v_at + position * v.strides[1]
-                        b = z_at + position * z.strides[1]
-                        c = u_at + position * u.strides[1]
-                        for lane in range(0, channels, TILE_CHANNELS):
-                            if next_n < samples:
-                                if turn < present:
-                                    row_bytes = x.strides[2]
-                                    plane = x_at + next_n * x.strides[0] + (cb0 + turn) * x.strides[1]
-                                else:
-                                    row_bytes = dy.strides[2]
-                                    block = kg * VECTORS + turn - present
-                                    plane = dy_at + next_n * dy.strides[0] + block * dy.strides[1]
-                                corner = plane + OUTPUTS * (next_i * row_bytes + 4 * next_j * LANES)
-                                prefetch_pixels(corner, row_bytes, OUTPUTS)
-                                turn += 1
-                                if turn == present + VECTORS:
-                                    turn = 0
-                                    next_n, next_i, next_j = next_tile(next_n, next_i, next_j, down, along)
-                            for vector in range(0, VECTORS, COLUMNS):
-                                z_from = b + 4 * vector * LANES
-                                u_to = c + 4 * (lane * WIDTH + vector * LANES)
-                                if chunk == 0:
-                                    tiles(
-                                        TILE_CHANNELS, 0, COLUMNS, 1, ZERO, 1, 0, a + 4 * lane, 0,
-                                        z_from, LANES, u_to, WIDTH, LANES, 0,
-                                        ONCE, ONCE, ONCE, (count, step, WIDTH),
-                                    )  # fmt: skip
-                                else:
-                                    tiles(
-                                        TILE_CHANNELS, 0, COLUMNS, 1, ADD, 1, 0, a + 4 * lane, 0,
-                                        z_from, LANES, u_to, WIDTH, LANES, 0,
-                                        ONCE, ONCE, ONCE, (count, step, WIDTH),
-                                    )  # fmt: skip
-                partial = stack_at + slot * level
-                for vector in range(channels * VECTORS):
-                    transform(
-                        WEIGHT_GRADIENT, OUTPUTS, u_at + 4 * vector * LANES, POINTS * u.shape[2], u.shape[2],
-                        partial + 4 * vector * LANES, taps * stack.shape[4], stack.shape[4],
+                    place = place_of(leaf * per_leaf + chunk, grid)
+                    behind = _transform_chunk(
+                        SHAPE, count, place, of_x, present, blocks, of_dy, v_at, z_at, zeros_at, grid
+                    )
+                    _multiply_chunk(
+                        SHAPE, chunk == 0, count, v_at, z_at, u_at,
+                        behind, samples, of_x, present, blocks, of_dy, grid,
                     )  # fmt: skip
-                slot = tree_add(stack_at, level, slot, leaf, taps * taps * stack.shape[4] // LANES)
+                partial = stack_at + slot * level
+                for vector in range(present * LANES * VECTORS):
+                    transform(
+                        WEIGHT_GRADIENT, OUTPUTS,
+                        u_at.address + 4 * vector * LANES, POINTS * u_at.position, u_at.position,
+                        partial + 4 * vector * LANES, taps * tap, tap,
+                    )  # fmt: skip
+                slot = tree_add(stack_at, level, slot, leaf, taps * taps * tap // LANES)
             _write(stack[worker, 0], gradient, kg * VECTORS, VECTORS, cb0, present)
 
     return winograd_backward_weights
 
 
 @inline
-def _gradient_tile(OUTPUTS, plane, row_bytes, height, top, left, zeros, target, position):
+def _from_block(image, block):
+    """Return the images from a block of channels on."""
+    return Image(image.address + block * image.block, image.sample, image.block, image.row, image.height)
+
+
+@inline
+def _transform_chunk(SHAPE, count, place, x, present, blocks, dy, v, z, zeros, grid):
+    """Transform the windows of x and the tiles of dy of `count` tiles from `place` on.
+
+    v is [position][tile][`blocks` * LANES], z [position][tile][vectors * LANES]. Return the place behind.
+    """
+    for t in range(count):
+        for cb in range(present):
+            target = v.address + 4 * (t * blocks + cb) * LANES
+            transform_window(x, cb, place, grid, zeros, target, POINTS * v.position, v.position)
+        for vector in range(SHAPE.vectors):
+            target = z.address + 4 * (t * SHAPE.vectors + vector) * LANES
+            _transform_tile(SHAPE, dy, vector, place, zeros, target, z.position)
+        place = next_place(place, grid)
+    return place
+
+
+@inline
+def _multiply_chunk(SHAPE, is_first, count, v, z, u, behind, samples, x, present, blocks, dy, grid):
+    """Sum v * z over the tiles of a chunk at each position, the first chunk of a leaf from zero.
+
+    Beside the products, the pixels of the next chunk come into L2: those of one block each turn.
+    """
+    width = SHAPE.vectors * LANES
+    place, turn = behind, 0
+    for position in range(POSITIONS):
+        for channel in range(0, present * LANES, TILE_CHANNELS):
+            if place.n < samples:
+                _fetch_tile(SHAPE, x, turn, present, dy, place)
+                turn += 1
+                if turn == present + SHAPE.vectors:
+                    place, turn = next_place(place, grid), 0
+            a = v.address + 4 * (position * v.position + channel)
+            for vector in range(0, SHAPE.vectors, SHAPE.first.vectors):
+                b = Vectors(z.address + 4 * (position * z.position + vector * LANES), LANES)
+                to = u.address + 4 * (position * u.position + channel * width + vector * LANES)
+                c = Sums(to, row=width, vector=LANES)
+                over_tiles = (Loop(count, blocks * LANES, width),)
+                if is_first:
+                    multiply_tile(SHAPE.first, a, b, c, over_tiles)
+                else:
+                    multiply_tile(SHAPE.later, a, b, c, over_tiles)
+
+
+@inline
+def _fetch_tile(SHAPE, x, turn, present, dy, place):
+    """Ask for the pixels of a tile in one block: of the `present` ones of x, then of those of dy."""
+    image, block = x, turn
+    if turn >= present:
+        image, block = dy, turn - present
+    corner = image.address + place.n * image.sample + block * image.block
+    corner += SHAPE.outputs * (place.i * image.row + 4 * place.j * LANES)
+    prefetch_pixels(corner, image.row, SHAPE.outputs)
+
+
+@inline
+def _transform_tile(SHAPE, dy, block, place, zeros, target, position):
     """Write A dy A^T of one tile; its rows below the map are zeros, its columns beside it the halo."""
-    at = plane + 4 * left * LANES
-    first, second = at + top * row_bytes, row_address(at, top + 1, row_bytes, height, zeros)
-    if OUTPUTS == 2:
+    top, left = place.i * SHAPE.outputs, place.j * SHAPE.outputs
+    plane = dy.address + place.n * dy.sample + block * dy.block + 4 * left * LANES
+    first = plane + top * dy.row
+    second = row_or_zeros(plane, top + 1, dy.row, dy.height, zeros)
+    if SHAPE.outputs == 2:
         transform_rows(OUTPUT_GRADIENT, 2, (first, second), LANES, target, POINTS * position, position)
     else:
-        third = row_address(at, top + 2, row_bytes, height, zeros)
-        fourth = row_address(at, top + 3, row_bytes, height, zeros)
+        third = row_or_zeros(plane, top + 2, dy.row, dy.height, zeros)
+        fourth = row_or_zeros(plane, top + 3, dy.row, dy.height, zeros)
         rows = (first, second, third, fourth)
         transform_rows(OUTPUT_GRADIENT, 4, rows, LANES, target, POINTS * position, position)
 

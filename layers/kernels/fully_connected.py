@@ -14,8 +14,18 @@ from numba import float32, int64
 from layers.kernels import gemm, packing
 from layers.kernels.jit import kernel
 from layers.kernels.leaves import merges, stack_depth
-from layers.kernels.simd import LANES, REGISTERS, TILE_ROWS
-from layers.kernels.simd_linear import finish_streaming, leaf_tiles, stream_tiles
+from layers.kernels.matrix_tiles import (
+    Finished,
+    LeafTile,
+    Rows,
+    Samples,
+    StreamLoop,
+    Streams,
+    leaf_tiles,
+    stream_tiles,
+)
+from layers.kernels.register_tile import TILE_ROWS, Tile
+from layers.kernels.simd import LANES, REGISTERS, finish_streaming
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -117,6 +127,7 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) ->
 @lru_cache
 def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
     COLUMNS = VECTORS * LANES
+    TILE = Tile(ROWS, VECTORS, a_row=WIDTH, tail=TAIL)
 
     @kernel(int64, int64, int64, PACKED, WEIGHT, PACKED, STACK, VALUES, int64, int64, int64)
     def linear_backward_data(
@@ -124,7 +135,7 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
     ):
         samples = dx.shape[0]
         groups, features = weight.shape[0], weight.shape[1]
-        outputs = groups * WIDTH
+        outputs, a_group = groups * WIDTH, features * WIDTH
         feature_blocks = -(-features // (block_tiles * ROWS))
         part = stack[worker]
         chunk = OUTPUTS // WIDTH
@@ -151,12 +162,15 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
                         if group == begin:
                             start, start_row = zeros.ctypes.data, 0
                         stream_tiles(  # and fetch the next group's weights, and those of the tile after next
-                            ROWS, TAIL, VECTORS, WIDTH, height // ROWS, height % ROWS > 0,
-                            a, b, start, start_row, c, COLUMNS,
-                            a + weight.strides[0], a + 8 * ROWS * WIDTH, (ROWS * WIDTH, ROWS * WIDTH),
-                            (n_groups, features * WIDTH, WIDTH * COLUMNS, features * WIDTH, features * WIDTH),
-                            (WIDTH, 1, COLUMNS, ROWS, ROWS),
-                            (sums, slot - 4 * block, 4 * block),
+                            TILE, height // ROWS, height % ROWS > 0,
+                            Streams(a, b, near=a + weight.strides[0], ahead=a + 8 * ROWS * WIDTH),
+                            Streams(ROWS * WIDTH, 0, near=ROWS * WIDTH, ahead=ROWS * WIDTH),
+                            Rows(start, start_row), Rows(c, COLUMNS),
+                            Finished(sums, slot - 4 * block, 4 * block),
+                            (
+                                StreamLoop(n_groups, a_group, WIDTH * COLUMNS, near=a_group, ahead=a_group),
+                                StreamLoop(WIDTH, 1, COLUMNS, near=ROWS, ahead=ROWS),
+                            ),
                         )  # fmt: skip
                 top += 1 - ready
             for panel in range(panels):
@@ -223,6 +237,8 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
     WIDTH = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
     TILES = PITCH // ROWS  # in a slice of x
+    TILE = LeafTile(ROWS, VECTORS, SUBTREE, TAIL, bool(STREAM))
+    BIAS_TILE = LeafTile(1, VECTORS, SUBTREE)
 
     @kernel(
         int64, int64, int64, PACKED, PACKED, float32[::1], STACK, WEIGHT, float32[::1], int64, int64, int64
@@ -238,14 +254,15 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
             b = dy.ctypes.data + 4 * group * samples * WIDTH
             if block == 0:
                 leaf_tiles(
-                    1, 0, VECTORS, SUBTREE, 0, 1, 0, one.ctypes.data, 0, 0, b, part,
+                    BIAS_TILE, 1, 0, Samples(one.ctypes.data, tile=0, sample=0), b, part,
                     bias_gradient.ctypes.data + 4 * group * WIDTH, leaves, samples // leaves,
                 )  # fmt: skip
             for i in range(block * block_slices, min(slices, (block + 1) * block_slices)):
                 left = min(TILES * ROWS, features - i * TILES * ROWS)
+                x_slice = x.ctypes.data + 4 * i * samples * PITCH
                 leaf_tiles(
-                    ROWS, TAIL, VECTORS, SUBTREE, STREAM, left // ROWS, left % ROWS > 0,
-                    x.ctypes.data + 4 * i * samples * PITCH, ROWS, PITCH, b, part,
+                    TILE, left // ROWS, left % ROWS > 0,
+                    Samples(x_slice, tile=ROWS, sample=PITCH), b, part,
                     gradient.ctypes.data + group * gradient.strides[0] + 4 * i * TILES * ROWS * WIDTH,
                     leaves, samples // leaves,
                 )  # fmt: skip

@@ -7,8 +7,9 @@ from numba import float32, int64
 
 from layers.kernels import packing
 from layers.kernels.jit import kernel
-from layers.kernels.simd import LANES, TILE_ROWS
-from layers.kernels.simd_linear import NEAR, stream_tiles
+from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, stream_tiles
+from layers.kernels.register_tile import TILE_ROWS, Tile
+from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -51,6 +52,7 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
 def _multiply(ROWS, TAIL, VECTORS):
     WIDTH = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
+    TILE = Tile(ROWS, VECTORS, a_row=1, tail=TAIL)
 
     @kernel(
         int64, int64, int64, float32[::1], float32[:, :, ::1], float32[::1], float32[:, ::1], int64, int64
@@ -80,9 +82,11 @@ def _multiply(ROWS, TAIL, VECTORS):
                     if start == 0 and bias.size > 0:
                         begin, begin_row = bias.ctypes.data + 4 * group * WIDTH, 0
                     stream_tiles(
-                        ROWS, TAIL, VECTORS, 1, full, tails, a, b, begin, begin_row, to, width,
-                        a + 4 * NEAR * PITCH, ahead, (depth * PITCH, chunk * step),
-                        (1, 0, 0, 0, 0), (chunk, PITCH, WIDTH, PITCH, step), (0, to, 0),
+                        TILE, full, tails,
+                        Streams(a, b, near=a + 4 * NEAR * PITCH, ahead=ahead),
+                        Streams(depth * PITCH, 0, near=depth * PITCH, ahead=chunk * step),
+                        Rows(begin, begin_row), Rows(to, width), Finished(0, 0, 0),
+                        (StreamLoop(chunk, PITCH, WIDTH, near=PITCH, ahead=step),),
                     )  # fmt: skip
 
     return multiply_panels

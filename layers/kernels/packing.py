@@ -9,8 +9,8 @@ from functools import lru_cache
 from numba import float32, int64
 
 from layers.kernels.jit import inline, kernel
-from layers.kernels.simd import LANES, TILE_ROWS, copy_vectors
-from layers.kernels.simd_linear import transpose
+from layers.kernels.register_tile import TILE_ROWS
+from layers.kernels.simd import LANES, copy_vectors, transpose
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 

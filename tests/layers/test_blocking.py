@@ -17,7 +17,8 @@ from layers.kernels.blocking import (
     nest,
     search,
 )
-from layers.kernels.simd import REGISTERS, TILE_ROWS
+from layers.kernels.register_tile import TILE_ROWS
+from layers.kernels.simd import REGISTERS
 
 KB = 1024
 

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from layers.kernels import fully_connected, gemm, threads
-from layers.kernels.simd import LANES, TILE_ROWS
+from layers.kernels.register_tile import TILE_ROWS
+from layers.kernels.simd import LANES
 from layers.linear import Linear
 from tests.layers import harness
 

@@ -1,4 +1,4 @@
-"""The register tile against plain numpy."""
+"""The register tile, and intrinsics on vectors, against plain numpy."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,27 +9,44 @@ from numba import int64
 from numpy.typing import NDArray
 
 from layers.kernels.jit import kernel
-from layers.kernels.simd import BIAS, LANES, LOAD, TILE_ROWS, ZERO, add_vectors, tiles
+from layers.kernels.register_tile import (
+    ADD,
+    BIAS,
+    LOAD,
+    NO_BIAS,
+    TILE_ROWS,
+    ZERO,
+    Loop,
+    Scalars,
+    Sums,
+    Tile,
+    Vectors,
+    multiply_tile,
+    multiply_tiles,
+)
+from layers.kernels.simd import LANES, add_vectors
 
 Array = NDArray[np.float32]
-Loop = tuple[int, int, int]
+Steps = tuple[int, int, int]
 """Length, step in A, step in B."""
 
 
 @lru_cache
 def _tile(rows: int, vectors: int, a_row: int, start: int) -> Callable[..., None]:
+    tile = Tile(rows, vectors, a_row, start)
+
     @kernel(*[int64] * 19)
     def call(a, b, c, bias, n1, a1, b1, n2, a2, b2, n3, a3, b3, n4, a4, b4, b_vector, c_row, c_vector):
-        tiles(
-            rows, 0, vectors, a_row, start, 1, 1, a, 0, b, b_vector, c, c_row, c_vector, bias,
-            (n1, a1, b1), (n2, a2, b2), (n3, a3, b3), (n4, a4, b4),
+        multiply_tiles(
+            tile, 1, Scalars(a, 0), Vectors(b, b_vector), Sums(c, c_row, c_vector), bias,
+            (Loop(n1, a1, b1), Loop(n2, a2, b2), Loop(n3, a3, b3), Loop(n4, a4, b4)),
         )  # fmt: skip
 
     return call
 
 
 def _expected(
-    shape: tuple[int, int, int], start: int, loops: list[Loop], a: Array, b: Array, c: Array, bias: Array
+    shape: tuple[int, int, int], start: int, loops: list[Steps], a: Array, b: Array, c: Array, bias: Array
 ) -> Array:
     """Compute the tile in float64; `a` and `b` begin at the first element read, as flat functions."""
     rows, vectors, a_row = shape
@@ -58,7 +75,7 @@ EMPTY = [(2, 70, 300), (0, 20, 90), (2, 5, 35), (4, 1, 2)]
 @pytest.mark.parametrize("loops", [UP, DOWN, EMPTY], ids=["up", "down", "empty"])
 @pytest.mark.parametrize("start", [ZERO, LOAD, BIAS])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (TILE_ROWS, 2, LANES), (4, 4, 3), (3, 2, 2 * LANES)])
-def test_tile_equals_numpy(shape: tuple[int, int, int], start: int, loops: list[Loop]) -> None:
+def test_tile_equals_numpy(shape: tuple[int, int, int], start: int, loops: list[Steps]) -> None:
     rows, vectors, a_row = shape
     generator = np.random.default_rng(0)
     a, b = (generator.standard_normal(2 * MIDDLE, dtype=np.float32) for _ in range(2))
@@ -108,28 +125,50 @@ def test_a_sum_cut_in_two_has_the_same_bits() -> None:
     np.testing.assert_array_equal(whole, cut)
 
 
-def test_tiles_lie_one_below_the_other_and_the_tail_last() -> None:
-    rows, tail, full, depth = 3, 2, 4, 5
-
-    @kernel(int64, int64, int64, int64)
-    def call(a, b, c, tails):
-        once = (1, 0, 0)
-        tiles(
-            rows, tail, 2, 1, ZERO, full, tails, a, 10, b, LANES, c, 2 * LANES, LANES, 0,
-            once, once, once, (depth, 70, 2 * LANES),
+@lru_cache
+def _column(tile: Tile) -> Callable[..., None]:
+    @kernel(*[int64] * 5)
+    def call(a, b, c, full, depth):
+        multiply_tiles(
+            tile, full, Scalars(a, tile=10), Vectors(b, LANES), Sums(c, 2 * LANES, LANES), NO_BIAS,
+            (Loop(depth, 70, 2 * LANES),),
         )  # fmt: skip
 
+    return call
+
+
+def test_tiles_lie_one_below_the_other_and_the_tail_last() -> None:
+    rows, full, depth = 3, 4, 5
     generator = np.random.default_rng(0)
     a = generator.standard_normal((depth, 70), dtype=np.float32)
     b = generator.standard_normal((depth, 2 * LANES), dtype=np.float32)
-    for tails in (0, 1):
-        c = np.full((full * rows + tail, 2 * LANES), np.nan, np.float32)
-        call(a.ctypes.data, b.ctypes.data, c.ctypes.data, tails)
+    for tail in (0, 2):
+        c = np.full((full * rows + 2, 2 * LANES), np.nan, np.float32)
+        _column(Tile(rows, 2, a_row=1, tail=tail))(a.ctypes.data, b.ctypes.data, c.ctypes.data, full, depth)
         starts = [10 * t + row for t in range(full) for row in range(rows)] + [10 * full, 10 * full + 1]
         expected = a[:, starts].T.astype(np.float64) @ b
-        written = full * rows + tails * tail
+        written = full * rows + tail
         np.testing.assert_allclose(c[:written], expected[:written], rtol=0, atol=1e-5)
         assert np.isnan(c[written:]).all()
+
+
+def test_one_tile_adds_its_whole_sum_to_what_is_there() -> None:
+    rows, depth, tile = 3, 5, Tile(3, 2, a_row=1, start=ADD)
+
+    @kernel(int64, int64, int64)
+    def call(a, b, c):
+        multiply_tile(
+            tile, a, Vectors(b, LANES), Sums(c, tile.vectors * LANES, LANES),
+            (Loop(depth, tile.rows, 2 * LANES),),
+        )  # fmt: skip
+
+    generator = np.random.default_rng(0)
+    a = generator.standard_normal((depth, rows), dtype=np.float32)
+    b = generator.standard_normal((depth, 2 * LANES), dtype=np.float32)
+    c = generator.standard_normal((rows, 2 * LANES), dtype=np.float32)
+    expected = c + a.T.astype(np.float64) @ b
+    call(a.ctypes.data, b.ctypes.data, c.ctypes.data)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-5)
 
 
 def test_add_vectors_adds_what_it_should_and_no_more() -> None:

@@ -1,0 +1,16 @@
+"""Division and rounding of whole numbers upwards, and powers of two."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b rounded up."""
+    return -(-a // b)
+
+
+def round_up(a: int, b: int) -> int:
+    """Return the smallest multiple of b that is not below a."""
+    return -(-a // b) * b
+
+
+def is_power_of_two(a: int) -> bool:
+    """Return whether a is 1, 2, 4, ..."""
+    return a > 0 and a & (a - 1) == 0

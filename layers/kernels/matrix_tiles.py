@@ -1,0 +1,306 @@
+"""Register tiles of the matrix kernels: one that fetches ahead, and one that adds leaves.
+
+They follow `register_tile` where they can: each element of C is one chain of fused multiply-adds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from layers.kernels.compile_time import CompileTime, CompileTimeType
+from layers.kernels.register_tile import Accumulators, each_loop, integers
+from layers.kernels.simd import (
+    LANES,
+    advance,
+    constant,
+    load,
+    pointer_to,
+    prefetch,
+    store,
+    vector_at,
+    vector_constant,
+)
+
+LINE = 16
+"""Floats in a cache line."""
+
+NEAR = 16
+"""Innermost steps to fetch ahead: about 200 cycles, the latency of the second-level cache and more."""
+
+
+class Streams(NamedTuple):
+    """What a tile reads, in order, and what it fetches for later: addresses, or steps in floats."""
+
+    a: int
+    b: int
+    near: int
+    """Into the first-level cache: what is needed soon."""
+    ahead: int
+    """Into the second-level cache: what some later tile needs."""
+
+
+class StreamLoop(NamedTuple):
+    """The length of a loop, and its step in each stream."""
+
+    length: int
+    a: int
+    b: int
+    near: int
+    ahead: int
+
+
+class Rows(NamedTuple):
+    """An address, and the distance of rows; 0 if all rows are the same vectors (a bias)."""
+
+    address: int
+    row: int
+
+
+class Finished(NamedTuple):
+    """`number` sums like C to add to it: one at the address, each other `distance` bytes before the last."""
+
+    number: int
+    address: int
+    distance: int
+
+
+@intrinsic
+def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c, finished, nest):
+    """Compute `full` whole tiles, then `tails` with the rows of the tail (0 or 1), one below the other in C.
+
+    As `multiply_tiles`, with vectors of B and C side by side, and prefetches::
+
+        C[row, v] = S[row, v] + sum over the loops of A[i1*a1 + ... + row*a_row] * B[i1*b1 + ... + v*LANES]
+
+    Each innermost step asks for one line of `near` and the line of B that is needed soon, into the first
+    level of the caches, and for one line of `ahead`, into the second: so the memory works while the tile is
+    computed. Each tile also asks for the C of the next one: rows of C may lie a page apart, where no hardware
+    expects them.
+
+    Parameters
+    ----------
+    tile : Tile
+    full, tails : int64
+        Numbers of tiles.
+    streams : Streams
+        Addresses.
+    next_tile : Streams
+        Steps from one tile to the next.
+    start, c : Rows
+        S and C; they may be the same.
+    finished : Finished
+        What is added to C, one after the other, before it is stored.
+    nest : tuple of StreamLoop
+        Outermost first.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        full, tails = arguments[1:3]
+        streams, tile_steps, start, c, finished = (
+            integers(context, builder, signature.args[place], arguments[place]) for place in range(3, 8)
+        )
+        loops = each_loop(context, builder, signature.args[8], arguments[8])
+        streams = [pointer_to(builder, address) for address in streams]
+        (start_at, start_row), (c_at, c_row) = ((pointer_to(builder, at), row) for at, row in (start, c))
+        number, sums, distance = finished
+
+        def one(rows, index):
+            first = builder.mul(index, constant(shape.rows))
+            first_bytes = builder.mul(builder.mul(first, c_row), constant(4))
+            _stream_tile(
+                builder, Accumulators(builder, rows, shape.vectors), shape.a_row,
+                _advanced(builder, streams, index, tile_steps), loops,
+                (advance(builder, start_at, first, start_row), start_row),
+                (advance(builder, c_at, first, c_row), c_row),
+                (number, builder.add(sums, first_bytes), distance),
+            )  # fmt: skip
+
+        with cgutils.for_range(builder, full) as loop:
+            one(shape.rows, loop.index)
+        if shape.tail > 0:
+            with cgutils.for_range(builder, tails):
+                one(shape.tail, full)
+
+    counts = types.int64, types.int64
+    return types.void(tile, *counts, streams, next_tile, start, c, finished, nest), codegen
+
+
+def _advanced(
+    builder: ir.IRBuilder, pointers: Sequence[ir.Value], index: ir.Value, steps: Sequence[ir.Value]
+) -> list[ir.Value]:
+    return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
+
+
+def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
+    start_at, start_row = start
+    c_at, c_row = c
+
+    def begin(row: int, v: int) -> ir.Value:
+        return load(builder, advance(builder, start_at, constant(row), start_row), constant(v * LANES))
+
+    sums.begin(begin)
+    for row in range(sums.rows, 2 * sums.rows):
+        following = advance(builder, c_at, constant(row), c_row)
+        for line in range(0, sums.vectors * LANES, LINE):
+            prefetch(builder, builder.gep(following, [constant(line)]), level=2)
+
+    def nest(depth: int, at: list[ir.Value]) -> None:
+        if depth == len(loops):
+            a, b, near, ahead = at
+            prefetch(builder, ahead, level=2)
+            prefetch(builder, near, level=1)
+            _prefetch_vectors(builder, b, sums.vectors)
+            sums.multiply_add(a, a_row, b, constant(LANES))
+            return
+        length, *steps = loops[depth]
+        with cgutils.for_range(builder, length) as loop:
+            nest(depth + 1, _advanced(builder, at, loop.index, steps))
+
+    nest(0, streams)
+    number, last, distance = finished
+    with cgutils.for_range(builder, number) as k:
+        source = builder.sub(last, builder.mul(k.index, distance))
+        _add_rows(builder, sums, pointer_to(builder, source), c_row)
+    for (row, v), slot in sums.slots.items():
+        store(builder, builder.load(slot), advance(builder, c_at, constant(row), c_row), constant(v * LANES))
+
+
+def _prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int) -> None:
+    """Ask for the vectors that follow NEAR steps behind those at `b`, where they lie side by side."""
+    width = vectors * LANES
+    for line in range(0, width, LINE):
+        prefetch(builder, builder.gep(b, [constant(NEAR * width + line)]), level=1)
+
+
+def _add_rows(builder: ir.IRBuilder, sums: Accumulators, pointer: ir.Value, row_step: ir.Value) -> None:
+    """Add a tile in memory to the sums."""
+    for (row, v), slot in sums.slots.items():
+        partial = load(builder, advance(builder, pointer, constant(row), row_step), constant(v * LANES))
+        builder.store(builder.fadd(partial, builder.load(slot)), slot)
+
+
+def _stream(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, offset: ir.Value) -> None:
+    """Store past the caches; the address must be a multiple of the vector's size."""
+    stored = builder.store(value, vector_at(builder, pointer, offset), align=4 * LANES)
+    stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+
+@dataclass(frozen=True)
+class LeafTile(CompileTime):
+    """The shape of a tile of a weight gradient."""
+
+    rows: int
+    vectors: int
+    subtree: int
+    """Leaves whose sums are added in registers: a power of two that divides all leaves."""
+    tail: int = 0
+    """Rows of one more tile; 0: there is none."""
+    stream: bool = False
+    """C is stored past the caches, and must be aligned to vectors."""
+
+
+class Samples(NamedTuple):
+    """Where A begins, and the distances of tiles and samples in it."""
+
+    address: int
+    tile: int
+    sample: int
+
+
+@intrinsic
+def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_leaf):
+    """Compute tiles of a weight gradient: a chain over the samples of a leaf, leaves as a tree.
+
+    The tree is done before the tile is stored: a subtree of the leaves in registers, above it a binary
+    counter of partial tiles in `stack`, which stays in the first-level cache::
+
+        C[row, v] = tree over leaves of the sum over i < per_leaf of A[i*sample + row] * B[i, v]
+
+    Parameters
+    ----------
+    tile : LeafTile
+    full, tails : int64
+        Numbers of whole tiles and of tails (0 or 1); they lie one behind the other in C, rows of vectors.
+    a : Samples
+    b, stack, c : int64
+        Addresses; `stack` has room for stack_depth(leaves) tiles.
+    leaves, per_leaf : int64
+        `leaves` is a power of two.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        full, tails = arguments[1:3]
+        a, a_tile, a_step = integers(context, builder, signature.args[3], arguments[3])
+        a, b, stack, c = (pointer_to(builder, address) for address in (a, *arguments[4:7]))
+        leaves, per_leaf = arguments[7:]
+        width, subtree = shape.vectors * LANES, shape.subtree
+        row_step = constant(width)
+        near = subtree == 1  # short leaves: their samples are in the first-level cache anyway
+
+        def one(rows, index):
+            a_at = advance(builder, a, index, a_tile)
+            c_at = advance(builder, c, index, constant(shape.rows * width))
+            a_leaf, b_leaf = builder.mul(per_leaf, a_step), builder.mul(per_leaf, row_step)
+
+            def chain(leaf):
+                sums = Accumulators(builder, rows, shape.vectors)
+                sums.begin(lambda _row, _v: vector_constant(0))
+                a_from, b_from = advance(builder, a_at, leaf, a_leaf), advance(builder, b, leaf, b_leaf)
+                with cgutils.for_range(builder, per_leaf) as i:
+                    a_i = advance(builder, a_from, i.index, a_step)
+                    b_i = advance(builder, b_from, i.index, row_step)
+                    if near:
+                        prefetch(builder, builder.gep(a_i, [builder.mul(a_step, constant(NEAR))]), level=1)
+                        _prefetch_vectors(builder, b_i, shape.vectors)
+                    sums.multiply_add(a_i, 1, b_i, constant(LANES))
+                return sums
+
+            def tree(first, size):
+                """Emit the sum of `size` leaves in registers."""
+                if size == 1:
+                    return chain(first)
+                left = tree(first, size // 2)
+                right = tree(builder.add(first, constant(size // 2)), size // 2)
+                for place, slot in right.slots.items():
+                    total = builder.fadd(builder.load(left.slots[place]), builder.load(slot))
+                    builder.store(total, slot)
+                return right
+
+            def put(sums, target, instruction):
+                for (row, v), slot in sums.slots.items():
+                    instruction(builder, builder.load(slot), target, constant(row * width + v * LANES))
+
+            with cgutils.for_range(builder, builder.udiv(leaves, constant(subtree))) as loop:
+                sums = tree(builder.mul(loop.index, constant(subtree)), subtree)
+                done = builder.add(loop.index, constant(1))
+                merges = builder.cttz(done, ir.Constant(ir.IntType(1), 1))
+                top = builder.ctpop(loop.index)  # partial tiles below: one for each bit
+                slot_floats = constant(rows * width)
+                with cgutils.for_range(builder, merges) as merge:
+                    below = builder.sub(builder.sub(top, constant(1)), merge.index)
+                    _add_rows(builder, sums, advance(builder, stack, below, slot_floats), row_step)
+                finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
+                with builder.if_else(finished) as (last, other):
+                    with last:
+                        put(sums, c_at, _stream if shape.stream else store)
+                    with other:
+                        put(sums, advance(builder, stack, builder.sub(top, merges), slot_floats), store)
+
+        with cgutils.for_range(builder, full) as loop:
+            one(shape.rows, loop.index)
+        if shape.tail > 0:
+            with cgutils.for_range(builder, tails):
+                one(shape.tail, full)
+
+    return types.void(tile, *[types.int64] * 2, a, *[types.int64] * 5), codegen

@@ -1,0 +1,266 @@
+"""The register tile that every heavy kernel stands on: a small matrix product inside a nest of loops.
+
+A tile is rows x vectors of sums, each vector a SIMD register. Each innermost step broadcasts a scalar of A
+for every row and multiplies it with the vectors of B. A kernel says where A, B and C lie and over which loops
+to sum, outermost first, so that its call reads as its nest::
+
+    multiply_tiles(
+        TILE, columns // ROWS,
+        Scalars(x, tile=ROWS * LANES), Vectors(weight, LANES), Sums(y, row=LANES, vector=y_block), bias,
+        (
+            Loop(channel_blocks, a=x_block, b=weight_block),
+            Loop(kernel_rows, a=x_row, b=weight_row),
+            Loop(kernel_columns, a=LANES, b=weight_column),
+            Loop(LANES, a=1, b=weight_lane),
+        ),
+    )
+
+computes, for each tile and every row and vector v of it::
+
+    C[row, v] = bias[v] + sum over the loops of A[i1*a1 + i2*a2 + ... + row*a_row] * B[i1*b1 + ... + v]
+
+Each element of C is one chain of fused multiply-adds in the order of the loops, so its bits depend neither on
+the size of the tile nor on where a longer sum is cut: start=LOAD goes on with it.
+
+Addresses are int64, of float32 values; distances and steps are in floats and may be negative.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from layers.kernels.compile_time import CompileTime, CompileTimeType
+from layers.kernels.simd import (
+    LANES,
+    REGISTERS,
+    VECTOR,
+    advance,
+    constant,
+    load,
+    multiply_add,
+    pointer_to,
+    rectify,
+    splat,
+    store,
+    vector_constant,
+)
+
+TILE_ROWS = 14 if REGISTERS == 32 else 6
+"""Most rows of a tile of two vectors: 28 (12) accumulators, two vectors and a broadcast fit the registers."""
+
+ZERO, LOAD, BIAS, ADD, BIAS_RELU = range(5)
+"""Where the sums begin: at zero, at what C holds, or at the bias.
+
+ADD: at zero, and the whole is added to C. BIAS_RELU: at the bias, and the whole is rectified when stored.
+"""
+
+NO_BIAS = 0
+"""The address of the bias where a tile starts elsewhere."""
+
+
+@dataclass(frozen=True)
+class Tile(CompileTime):
+    """The shape of a register tile, which its code is generated for."""
+
+    rows: int
+    vectors: int
+    a_row: int
+    """Distance of the scalars of one row and the next in A."""
+    start: int = ZERO
+    tail: int = 0
+    """Rows of one more tile below the others; 0: there is none."""
+
+
+class Scalars(NamedTuple):
+    """Where A begins, and the distance of one tile's scalars and the next one's."""
+
+    address: int
+    tile: int
+
+
+class Vectors(NamedTuple):
+    """Where B begins, and the distance of its vectors."""
+
+    address: int
+    vector: int
+
+
+class Sums(NamedTuple):
+    """Where C begins, and the distances of its rows and vectors."""
+
+    address: int
+    row: int
+    vector: int
+
+
+class Loop(NamedTuple):
+    """The length of a loop, below 1 if nothing is to be summed, and its steps in A and B."""
+
+    length: int
+    a: int
+    b: int
+
+
+@intrinsic
+def multiply_tile(typing_context, tile, a, b, c, nest):
+    """Compute one tile.
+
+    Parameters
+    ----------
+    tile : Tile
+    a : int64
+        Address of the scalars.
+    b : Vectors
+    c : Sums
+    nest : tuple of Loop
+        Outermost first.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        kinds = signature.args
+        a = pointer_to(builder, arguments[1])
+        b, c = (integers(context, builder, kinds[i], arguments[i]) for i in (2, 3))
+        loops = each_loop(context, builder, kinds[4], arguments[4])
+        _tile(builder, shape, shape.rows, a, b, (pointer_to(builder, c[0]), *c[1:]), None, loops)
+
+    return types.void(tile, types.int64, b, c, nest), codegen
+
+
+@intrinsic
+def multiply_tiles(typing_context, tile, count, a, b, c, bias, nest):
+    """Compute `count` whole tiles, one below the other in C, and then the tail.
+
+    Parameters
+    ----------
+    tile : Tile
+    count : int64
+    a : Scalars
+    b : Vectors
+    c : Sums
+    bias : int64
+        Address of as many vectors as the tile has, or NO_BIAS.
+    nest : tuple of Loop
+        Outermost first.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        kinds = signature.args
+        a, b, c = (integers(context, builder, kinds[i], arguments[i]) for i in (2, 3, 4))
+        loops = each_loop(context, builder, kinds[6], arguments[6])
+        count, bias = arguments[1], pointer_to(builder, arguments[5])
+        a_at, a_tile = pointer_to(builder, a[0]), a[1]
+        c_at, (c_row, c_vector) = pointer_to(builder, c[0]), c[1:]
+        c_tile = builder.mul(c_row, constant(shape.rows))
+
+        def one(rows, index):
+            target = advance(builder, c_at, index, c_tile), c_row, c_vector
+            _tile(builder, shape, rows, advance(builder, a_at, index, a_tile), b, target, bias, loops)
+
+        with cgutils.for_range(builder, count) as loop:
+            one(shape.rows, loop.index)
+        if shape.tail > 0:
+            one(shape.tail, count)
+
+    return types.void(tile, types.int64, a, b, c, types.int64, nest), codegen
+
+
+def integers(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> list[ir.Value]:
+    """Emit the elements of a tuple of integers as int64."""
+    return [
+        context.cast(builder, builder.extract_value(value, place), element, types.int64)
+        for place, element in enumerate(kind)
+    ]
+
+
+def each_loop(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> list[list[ir.Value]]:
+    """Emit the lengths and steps of a tuple of loops."""
+    return [
+        integers(context, builder, loop, builder.extract_value(value, depth))
+        for depth, loop in enumerate(kind)
+    ]
+
+
+class Accumulators:
+    """The sums of a tile while it is computed: stack slots, which LLVM promotes to registers."""
+
+    def __init__(self, builder: ir.IRBuilder, rows: int, vectors: int):
+        self.builder, self.rows, self.vectors = builder, rows, vectors
+        self.slots = {
+            (row, v): cgutils.alloca_once(builder, VECTOR) for row in range(rows) for v in range(vectors)
+        }
+
+    def begin(self, start: Callable[[int, int], ir.Value]) -> None:
+        """Emit the value of ``start(row, v)`` into each slot."""
+        for (row, v), slot in self.slots.items():
+            self.builder.store(start(row, v), slot)
+
+    def multiply_add(self, a: ir.Value, a_row: int, b: ir.Value, b_vector: ir.Value) -> None:
+        """Add the products of a scalar for each row, `a_row` floats apart, and vectors, `b_vector` apart."""
+        builder = self.builder
+        vectors = [load(builder, b, builder.mul(b_vector, constant(v))) for v in range(self.vectors)]
+        for row in range(self.rows):
+            scalar = splat(builder, builder.load(builder.gep(a, [constant(row * a_row)])))
+            for v, vector in enumerate(vectors):
+                slot = self.slots[row, v]
+                builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
+
+
+def _tile(
+    builder: ir.IRBuilder,
+    shape: Tile,
+    rows: int,
+    a: ir.Value,
+    b: list[ir.Value],
+    c: tuple[ir.Value, ir.Value, ir.Value],
+    bias: ir.Value | None,
+    loops: Sequence[list[ir.Value]],
+) -> None:
+    """Emit one tile of `rows` rows; `a` and `bias` are pointers, `b` and `c` begin with one."""
+    c_at, c_row, c_vector = c
+    b_at, b_vector = pointer_to(builder, b[0]), b[1]
+
+    def offset(row: int, v: int) -> ir.Value:
+        return builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
+
+    def start(row: int, v: int) -> ir.Value:
+        if shape.start == LOAD:
+            return load(builder, c_at, offset(row, v))
+        if shape.start in {BIAS, BIAS_RELU}:
+            assert bias is not None
+            return load(builder, bias, constant(v * LANES))
+        return vector_constant(0)
+
+    sums = Accumulators(builder, rows, shape.vectors)
+    sums.begin(start)
+
+    def nest(depth: int, a_at: ir.Value, b_at: ir.Value) -> None:
+        if depth == len(loops):
+            sums.multiply_add(a_at, shape.a_row, b_at, b_vector)
+            return
+        length, a_step, b_step = loops[depth]
+        with cgutils.for_range(builder, length) as loop:
+            nest(
+                depth + 1,
+                advance(builder, a_at, loop.index, a_step),
+                advance(builder, b_at, loop.index, b_step),
+            )
+
+    nest(0, a, b_at)
+    for (row, v), slot in sums.slots.items():
+        total = builder.load(slot)
+        if shape.start == ADD:
+            total = builder.fadd(total, load(builder, c_at, offset(row, v)))
+        if shape.start == BIAS_RELU:
+            total = rectify(builder, total)
+        store(builder, total, c_at, offset(row, v))
