@@ -9,8 +9,9 @@ from typing import Any
 from bench import machine
 from bench.peak import Gauge
 from bench.shapes import Problem, select
-from layers.kernels import blocking
-from layers.kernels.blocking import Blocking, Nest
+from layers import blocking
+from layers.blocking import Blocking, Nest
+from layers.kernels.caches import caches
 from layers.kernels.threads import Threads
 
 _EPILOG = """\
@@ -28,7 +29,7 @@ columns:
   B/F     bytes from behind the cache per FLOP of the direct algorithm
   bound   memory, where these bytes take longer than the arithmetic; else compute
 
-Which of these sizes the kernels use: see layers/kernels/blocking.py.
+Which of these sizes the kernels use: see layers/blocking.py.
 """
 
 _HEAD = f"{'layer':24} {'pass':17} {'block':>24} {'KB':>6} {'walk':7} {'tile':>9} {'B/F':>8} bound"
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = [{**row, "blocking": asdict(row["blocking"])} for row in rows]
         machine.print_json("blocking", fields, rows=tables)
         return 0
-    budget = options.cache * 1024 or int(blocking.L2_SHARE * blocking.caches().l2)
+    budget = options.cache * 1024 or int(blocking.L2_SHARE * caches().l2)
     print(f"{budget // 1024} KB a thread; {rates[0] / 1e9:.0f} GFLOP/s, {rates[1] / 1e9:.0f} GB/s")
     print(_HEAD)
     print(*map(_line, rows), sep="\n")

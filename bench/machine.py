@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from bench.peak import Gauge
-from layers.kernels.blocking import caches
+from layers.kernels.caches import caches
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 

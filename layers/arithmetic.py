@@ -1,4 +1,7 @@
-"""Division and rounding of whole numbers upwards, and powers of two."""
+"""Division and rounding of whole numbers, none of them negative, upwards; powers of two.
+
+Kernels may call `ceil_div`: `layers.kernels.jit` tells numba how.
+"""
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -13,15 +13,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from layers.conv2d import Conv2d
-from layers.kernels import conv_direct, conv_first, epilogue, relu
-from layers.kernels.epilogue import RECTIFIED, pooled
+from layers.kernels import epilogue, relu
+from layers.kernels.epilogue import PLAIN, RECTIFIED, pooled
 from layers.layer import NO_HALO, Array, Buffers, Context, Layer, Scratch, Shape
-from layers.layout import blocks, group, interior, storage_shape
+from layers.layout import interior, storage_shape
 from layers.work import BACKWARD_WEIGHTS
 from layers.wrapped import WrappedLayer
 
 WHOLE = "whole_dy"
-"""Name in the working memory of the gradient of the convolution's own result."""
+"""Name of the working memory for the gradient of the convolution's own result."""
+ARGMAX = "argmax"
+"""Name of the working memory for the taps of the maxima."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class _FusedConv2d(WrappedLayer):
 
     conv: Conv2d
 
+    pools: ClassVar[bool] = False
+    """2x2 maximum pooling follows."""
     between: ClassVar[float]
     """Floats that backward_weights moves elementwise for each element of the convolution's result."""
 
@@ -45,8 +49,8 @@ class _FusedConv2d(WrappedLayer):
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of the convolution, and the gradient of its own result."""
-        wanted = self.conv.scratch(samples, leaves, threads, *inputs)
         whole = storage_shape(self.conv.output_shape(*inputs), samples, self.conv.gradient_halo(*inputs))
+        wanted = self.conv.scratch_before(samples, leaves, threads, *inputs, pools=self.pools)
         return wanted | {WHOLE: Scratch(whole)}
 
     def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
@@ -60,24 +64,25 @@ class _FusedConv2d(WrappedLayer):
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
-        self.conv.data_gradient(
-            at, run, self._make_whole_dy(at, run) if at.data_first else self._whole_dy(at)
-        )
+        self.conv.data_gradient(at, run, self._whole_dy(at, run, is_made=self._weights_made_it(at)))
+
+    def _weights_made_it(self, at: Buffers) -> bool:
+        """Return whether backward_weights has left the gradient of the convolution's own result."""
+        return not at.data_first
+
+    def _whole_dy(self, at: Buffers, run: Context, *, is_made: bool) -> Array:
+        """Return the gradient of the convolution's own result; write it first unless it is made already."""
+        storage, halo = at.scratch[WHOLE], self.conv.gradient_halo(*at.shapes)
+        whole: Array = interior(storage, self.conv.output_shape(*at.shapes), halo)  # type: ignore[arg-type]
+        if not is_made:
+            storage[:, :, :, : halo[0]] = 0  # other layers have used the memory since
+            storage[:, :, :, storage.shape[3] - halo[1] :] = 0
+            self._write_whole_dy(at, run, whole)
+        return whole
 
     @abstractmethod
-    def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
-        """Write the gradient of the convolution's own result, and return it."""
-
-    def _whole_dy(self, at: Buffers) -> Array:
-        shape, halo = self.conv.output_shape(*at.shapes), self.conv.gradient_halo(*at.shapes)
-        return interior(at.scratch[WHOLE], shape, halo)  # type: ignore[arg-type]
-
-    def _cleared_whole_dy(self, at: Buffers) -> Array:
-        """Return the same with zeros beside its rows: other layers have used the memory since."""
-        storage, (left, right) = at.scratch[WHOLE], self.conv.gradient_halo(*at.shapes)
-        storage[:, :, :, :left] = 0
-        storage[:, :, :, storage.shape[3] - right :] = 0
-        return self._whole_dy(at)
+    def _write_whole_dy(self, at: Buffers, run: Context, whole: Array) -> None:
+        """Write the gradient of the convolution's own result."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +98,12 @@ class Conv2dReLU(_FusedConv2d):
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
-        whole = self._whole_dy(at) if at.data_first else self._make_whole_dy(at, run)
-        self.conv.weight_gradient(at, run, whole)
+        whole = self._whole_dy(at, run, is_made=at.data_first)
+        self.conv.weight_gradient(at, run, whole, PLAIN)
         self.conv.bias_gradient(at, run, whole)
 
-    def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
-        whole = self._cleared_whole_dy(at)
+    def _write_whole_dy(self, at: Buffers, run: Context, whole: Array) -> None:
         relu.backward_data(run.threads, at.y[0], at.dy[0], whole)
-        return whole
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Conv2dReLUPool(_FusedConv2d):
     in memory either; the others have one in working memory that all layers share.
     """
 
+    pools: ClassVar[bool] = True
     between: ClassVar[float] = 1.5  # a quarter of dy and of the taps read, the gradient written
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -122,41 +126,30 @@ class Conv2dReLUPool(_FusedConv2d):
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of the convolution, and the taps, kept for the backward pass."""
-        conv, shape = self.conv, self.output_shape(*inputs)
-        wanted = {"argmax": Scratch(storage_shape(shape, samples, NO_HALO), np.uint8, kept=True)}
-        if conv.pools_by_row(*inputs):
-            rows = conv_direct.pooling_rows_shape(2 * shape[2], group(shape[0]), threads)
-            wanted["pooling_rows"] = Scratch(rows)
-        if conv.unpools_by_row(samples // leaves, *inputs):
-            chunk = conv_first.chunk_shape(blocks(shape[0]), conv.kernel_size[1], threads)
-            wanted["chunk"] = Scratch(chunk)
-        return wanted | super().scratch(samples, leaves, threads, *inputs)  # never touched costs nothing
+        taps = storage_shape(self.output_shape(*inputs), samples, NO_HALO)
+        wanted = super().scratch(samples, leaves, threads, *inputs)
+        return wanted | {ARGMAX: Scratch(taps, np.uint8, kept=True)}
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
-        self.conv.convolve(at, run, pooled(at.scratch["argmax"]))
+        self.conv.convolve(at, run, pooled(at.scratch[ARGMAX]))
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
-        (dy,), argmax = at.dy, at.scratch["argmax"]
+        (dy,), argmax = at.dy, at.scratch[ARGMAX]
         stack, gradient = at.scratch["bias_stack"], at.gradients["bias"]
         epilogue.bias_gradient(run.threads, dy, argmax, stack, gradient, at.leaves)
-        if self._unpools_by_row(at, run):
-            self.conv.first_weight_gradient(at, run, dy, pooled(argmax))
+        if self._weights_read_pooled(at):
+            self.conv.weight_gradient(at, run, dy, pooled(argmax))
         else:
-            made = self._whole_dy(at) if at.data_first else self._make_whole_dy(at, run)
-            self.conv.weight_gradient(at, run, made)
+            self.conv.weight_gradient(at, run, self._whole_dy(at, run, is_made=at.data_first), PLAIN)
 
-    def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
-        if self._unpools_by_row(at, run) and not at.data_first:  # backward_weights has not made it
-            self._make_whole_dy(at, run)
-        super().backward_data(at, run)
+    def _weights_read_pooled(self, at: Buffers) -> bool:
+        samples_per_leaf = len(at.x[0]) // at.leaves
+        return self.conv.algorithm_of(BACKWARD_WEIGHTS, samples_per_leaf, *at.shapes).reads_pooled_dy
 
-    def _unpools_by_row(self, at: Buffers, run: Context) -> bool:
-        return self.conv.unpools_by_row(len(at.x[0]) // at.leaves, *at.shapes)
+    def _weights_made_it(self, at: Buffers) -> bool:
+        return not at.data_first and not self._weights_read_pooled(at)
 
-    def _make_whole_dy(self, at: Buffers, run: Context) -> Array:
-        whole = self._cleared_whole_dy(at)
-        epilogue.unpool(run.threads, at.dy[0], at.scratch["argmax"], whole)
-        return whole
+    def _write_whole_dy(self, at: Buffers, run: Context, whole: Array) -> None:
+        epilogue.unpool(run.threads, at.dy[0], at.scratch[ARGMAX], whole)

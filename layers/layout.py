@@ -6,6 +6,7 @@ kernel in `layers.kernels.reorder`.
 
 import numpy as np
 
+from layers.arithmetic import ceil_div
 from layers.kernels.simd import LANES
 from layers.layer import Array, Halo, Parameter, Shape
 
@@ -15,7 +16,7 @@ GROUP = 2
 
 def blocks(channels: int) -> int:
     """Return the number of LANES-wide blocks that hold `channels`."""
-    return -(-channels // LANES)
+    return ceil_div(channels, LANES)
 
 
 def group(channels: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from layers import layout
+from layers.arithmetic import ceil_div
 from layers.kernels import fully_connected, packing
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
@@ -37,12 +38,12 @@ class Linear(Layer):
     @property
     def feature_leaf(self) -> int:
         """Output features of a feature leaf."""
-        return self.leaf or fully_connected.feature_leaf(self.out_features)
+        return self.leaf or fully_connected.outputs_per_leaf(self.out_features)
 
     @property
     def feature_leaves(self) -> int:
         """Number of feature leaves."""
-        return -(-self.out_features // self.feature_leaf)
+        return ceil_div(self.out_features, self.feature_leaf)
 
     def shard(self, parts: int) -> tuple[Self, ...]:
         """Return the layers of `parts` equal runs of feature leaves; the last has what is left."""

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from numba import float32, int64
 
+from layers.arithmetic import ceil_div
 from layers.kernels.jit import kernel
 from layers.kernels.rows import IMAGE, as_channels, copy_row, floats, row_address
 from layers.kernels.simd import LANES
@@ -17,7 +18,7 @@ def copy(threads: Threads, x, x_first: int, y, y_first: int, channels: int) -> N
     for channels.
     """
     x, y = as_channels(x), as_channels(y)
-    touched = -(-(y_first + channels) // LANES) - y_first // LANES
+    touched = ceil_div(y_first + channels, LANES) - y_first // LANES
     work = x.shape[0] * channels * y.shape[2] * y.shape[3]
     threads.run(_copy(), x.shape[0] * touched, work, x, x_first, y, y_first, channels)
 
@@ -28,7 +29,7 @@ def _copy():
     def copy_channels(worker, first, last, x, x_first, y, y_first, channels):
         end = y_first + channels
         begin = y_first // LANES
-        touched = (end + LANES - 1) // LANES - begin
+        touched = ceil_div(end, LANES) - begin
         columns = y.shape[3]
         for task in range(first, last):  # one block of y
             n, index = divmod(task, touched)

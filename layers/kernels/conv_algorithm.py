@@ -5,6 +5,7 @@ the order of sums, and so the bits. The unit of cost is one multiply-add of the 
 constants were calibrated on VGG-A's and OverFeat-FAST's layers on a Xeon with AVX-512.
 """
 
+from layers.arithmetic import ceil_div
 from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
 
@@ -18,7 +19,7 @@ OUTPUTS = {3: 4, 5: 2}
 """M of F(M x M, R x R) by R."""
 
 
-def feature_leaf(out_channels: int, most: int) -> int:
+def channels_per_leaf(out_channels: int, most: int) -> int:
     """Return the output channels of a feature leaf, over which backward_data sums in order.
 
     The leaves, a power of two up to `most`, are equal and of whole vectors; fewer where there are no more.
@@ -44,7 +45,7 @@ def forward_is_winograd(
     outputs = winograd_outputs(kernel, stride)
     if outputs == 0:
         return False
-    tiles = -(-rows // outputs) * -(-columns // outputs)
+    tiles = ceil_div(rows, outputs) * ceil_div(columns, outputs)
     weights = channels * out_channels
     direct = rows * columns * weights * kernel[0] * kernel[1]
     return tiles * POSITIONS * (weights + TRANSFORM * (channels + out_channels)) < direct
@@ -63,7 +64,7 @@ def backward_weights_is_winograd(
     outputs = winograd_outputs(kernel, stride)
     if outputs == 0:
         return False
-    tiles = samples_per_leaf * -(-rows // outputs) * -(-columns // outputs)
+    tiles = samples_per_leaf * ceil_div(rows, outputs) * ceil_div(columns, outputs)
     weights = channels * out_channels
     direct = samples_per_leaf * rows * columns * weights * kernel[0] * kernel[1]
     again = out_channels / min(out_channels, BLOCK_CHANNELS), channels / min(channels, BLOCK_CHANNELS)

@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64
 
-from layers.kernels.blocking import band_rows
+from layers.arithmetic import ceil_div
+from layers.kernels.caches import band_rows
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
@@ -166,7 +167,9 @@ def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tu
     groups, k_blocks, r, s, _, width = transposed.shape
     work = 2 * dx.size * k_blocks * LANES * r * s // (stride * stride)
     for phase in range(min(stride, columns)):
-        run = _backward_data(*split_rows(-(-(columns - phase) // stride), TILE_ROWS), width // LANES, stride)
+        run = _backward_data(
+            *split_rows(ceil_div(columns - phase, stride), TILE_ROWS), width // LANES, stride
+        )
         threads.run(run, groups * samples * rows, work, dy, transposed, dx, phase, padding[0], padding[1])
 
 
@@ -186,7 +189,7 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
         dx_block = dx.strides[1] // 4
         v0 = (phase + pad_w) % STRIDE  # first kernel column that meets these input columns
         taps = max(0, (s - v0 + STRIDE - 1) // STRIDE)
-        full = ((columns - phase + STRIDE - 1) // STRIDE) // ROWS
+        full = ceil_div(columns - phase, STRIDE) // ROWS
         for task in range(first, last):  # the phase's columns of one input row of one group of channels
             group, rest = divmod(task, samples * rows)
             n, i = divmod(rest, rows)
@@ -268,10 +271,10 @@ def weight_block(
     rows, blocks = kernel[0], min(4, c_blocks)
     block_bytes = 4 * kernel[0] * kernel[1] * LANES * vectors * LANES
     while blocks > 1 and (
-        blocks * block_bytes > L2_BYTES or groups * -(-c_blocks // blocks) < TASKS_PER_THREAD * threads
+        blocks * block_bytes > L2_BYTES or groups * ceil_div(c_blocks, blocks) < TASKS_PER_THREAD * threads
     ):
-        blocks = -(-blocks // 2)
-    if groups * -(-c_blocks // blocks) < TASKS_PER_THREAD * threads:
+        blocks = ceil_div(blocks, 2)
+    if groups * ceil_div(c_blocks, blocks) < TASKS_PER_THREAD * threads:
         rows = 1
     return rows, blocks
 
@@ -313,7 +316,7 @@ def backward_weights(
     work = 2 * dy.size * channels * kernel_shape[0] * kernel_shape[1]
     run = _backward_weights(rows, vectors, stride)
     used = min(channels, LANES)
-    tasks = k_blocks // vectors * -(-c_blocks // blocks) * -(-kernel_shape[0] // taps)
+    tasks = k_blocks // vectors * ceil_div(c_blocks, blocks) * ceil_div(kernel_shape[0], taps)
     band = band_rows(dy.shape[3], vectors * LANES)
     threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves, band)
 
@@ -346,8 +349,8 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
         level = stack.strides[1]
         base = stack.ctypes.data + worker * stack.strides[0]
         for task in range(first, last):  # kernel rows and input blocks of one group of output channels
-            kg, rest = divmod(task, (c_blocks + blocks - 1) // blocks * ((r + taps - 1) // taps))
-            cg, ug = divmod(rest, (r + taps - 1) // taps)
+            kg, rest = divmod(task, ceil_div(c_blocks, blocks) * ceil_div(r, taps))
+            cg, ug = divmod(rest, ceil_div(r, taps))
             cb0, u0 = cg * blocks, ug * taps
             cb1, u1 = min(c_blocks, cb0 + blocks), min(r, u0 + taps)
             top = 0

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from numba import float32, int64
 
+from layers.arithmetic import ceil_div
 from layers.kernels.epilogue import PLAIN, RELU_POOL, TAPS, Epilogue, copy_taps
 from layers.kernels.jit import inline, kernel
 from layers.kernels.register_tile import TILE_ROWS, Loop, Sums, Tile, Vectors, multiply_tile
@@ -45,7 +46,7 @@ STAGED_BLOCKS = 28  # at a time, where the weights of a position fill the L2 cac
 def _blocks(total: int, channels: int, out_channels: int) -> tuple[int, bool]:
     """Return the blocks of one group, and whether one worker takes a group through all stages."""
     fused = channels * out_channels <= FUSED_WEIGHTS
-    return min(FUSED_BLOCKS if fused else STAGED_BLOCKS, -(-total // ROWS)), fused
+    return min(FUSED_BLOCKS if fused else STAGED_BLOCKS, ceil_div(total, ROWS)), fused
 
 
 def scratch_shapes(
@@ -114,12 +115,12 @@ def forward(
     grid = Grid(down, along, outputs, *padding)
     result = y, *epilogue
     group, fused = _blocks(total, c_blocks * LANES, k_blocks * LANES)
-    all_blocks = -(-total // ROWS)
+    all_blocks = ceil_div(total, ROWS)
     work = 2 * POSITIONS * total * c_blocks * k_blocks * LANES * LANES
     if fused:
         run = _fused(vectors)
         stages = x, u, bias, *result, v, m, edge, zeros
-        threads.run(run, -(-all_blocks // group), work, *stages, group, grid)
+        threads.run(run, ceil_div(all_blocks, group), work, *stages, group, grid)
         return
     for first in range(0, all_blocks, group):
         count = min(group, all_blocks - first)
@@ -254,7 +255,7 @@ def _fused(VECTORS):
         edge_at = edge.ctypes.data + worker * edge.strides[0]
         for task in range(first, last):  # one group of tile blocks
             block = task * group
-            count = min(group, (total + ROWS - 1) // ROWS - block)
+            count = min(group, ceil_div(total, ROWS) - block)
             _input_stage(0, count * c_blocks, x_image, c_blocks, total, v_at, zeros_at, block, grid)
             _multiply_stage(0, POSITIONS, TILE, v_at, u_at, m_at, count, c_blocks, k_blocks)
             _output_stage(

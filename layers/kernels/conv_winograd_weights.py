@@ -54,7 +54,7 @@ def block_shape(c_blocks: int, k_blocks: int) -> tuple[int, int]:
     """Return the blocks of input channels and the vectors of output channels of one task."""
     vectors = next(v for v in (16, 8, 4, 2, 1) if v <= BLOCK and k_blocks % v == 0)
     blocks = min(BLOCK, c_blocks)
-    while blocks > 1 and -(-c_blocks // blocks) * (k_blocks // vectors) < LEAST_TASKS:
+    while blocks > 1 and ceil_div(c_blocks, blocks) * (k_blocks // vectors) < LEAST_TASKS:
         blocks //= 2  # enough tasks for a few workers
     return blocks, vectors
 
@@ -131,7 +131,7 @@ def _backward_weights(VECTORS, OUTPUTS):
         worker, first, last, x, dy, gradient, v, z, u, stack, zeros, leaves, blocks, grid
     ):
         samples, c_blocks, taps = x.shape[0], x.shape[1], gradient.shape[2]
-        tasks_along = (c_blocks + blocks - 1) // blocks
+        tasks_along = ceil_div(c_blocks, blocks)
         per_leaf = samples // leaves * grid.down * grid.along
         v_at = Positions(v.ctypes.data + worker * v.strides[0], v.shape[2])
         z_at = Positions(z.ctypes.data + worker * z.strides[0], z.shape[2])

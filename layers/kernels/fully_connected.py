@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64
 
+from layers.arithmetic import ceil_div
 from layers.kernels import gemm, packing
 from layers.kernels.jit import kernel
 from layers.kernels.leaves import merges, stack_depth
@@ -59,16 +60,16 @@ _LONG = 256  # outputs of a feature leaf: adding shorter ones up costs several %
 _UNIT = 2 * LANES  # outputs: whatever a part's number of vectors, its groups of vectors begin with a leaf
 
 
-def feature_leaf(outputs: int) -> int:
+def outputs_per_leaf(outputs: int) -> int:
     """Return the length of a feature leaf of a whole layer; the last one may be shorter.
 
     A power of two of them, none of them empty.
     """
-    units = -(-outputs // _UNIT)
+    units = ceil_div(outputs, _UNIT)
     leaves = FEATURE_LEAVES if outputs >= FEATURE_LEAVES * _LONG else FEATURE_LEAVES // 2
-    while (leaves - 1) * -(-units // leaves) >= units:
+    while (leaves - 1) * ceil_div(units, leaves) >= units:
         leaves //= 2
-    return -(-units // leaves) * _UNIT
+    return ceil_div(units, leaves) * _UNIT
 
 
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
@@ -79,9 +80,9 @@ DATA_PANELS = 4 if REGISTERS == 32 else 6
 
 def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
     """Return (vectors, panels of a block, blocks of panels, tiles of a block, blocks of tiles)."""
-    vectors = 2 if -(-samples // LANES) % 2 == 0 else 1
-    sample_blocks, panels = gemm.even_blocks(-(-samples // (vectors * LANES)), DATA_PANELS)
-    tiles = -(-features // split_rows(features, TILE_ROWS)[0])
+    vectors = 2 if ceil_div(samples, LANES) % 2 == 0 else 1
+    sample_blocks, panels = gemm.even_blocks(ceil_div(samples, vectors * LANES), DATA_PANELS)
+    tiles = ceil_div(features, split_rows(features, TILE_ROWS)[0])
     most = min(DATA_TILES, max(4, tiles * sample_blocks // 32))  # 32 tasks at least, if the shape has them
     feature_blocks, block_tiles = gemm.even_blocks(tiles, most)
     return vectors, panels, sample_blocks, block_tiles, feature_blocks
@@ -112,7 +113,7 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) ->
     stack : float32, shape from `data_stack_shape`
         Working memory: unfinished blocks of dx, with the samples innermost.
     leaf : int
-        Outputs of a feature leaf, from `feature_leaf` of the whole layer; K has a power of two of leaves.
+        Outputs of a feature leaf, from `outputs_per_leaf` of the whole layer; K has a power of two of leaves.
     """
     samples = len(dy)
     _, features, width = weight.shape
@@ -136,17 +137,17 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
         samples = dx.shape[0]
         groups, features = weight.shape[0], weight.shape[1]
         outputs, a_group = groups * WIDTH, features * WIDTH
-        feature_blocks = -(-features // (block_tiles * ROWS))
+        feature_blocks = ceil_div(features, block_tiles * ROWS)
         part = stack[worker]
         chunk = OUTPUTS // WIDTH
         for task in range(first, last):  # some panels of samples by some tiles of input features
             sample_block, feature_block = divmod(task, feature_blocks)
             panel0 = sample_block * block_panels
-            panels = min(block_panels, -(-samples // COLUMNS) - panel0)
+            panels = min(block_panels, ceil_div(samples, COLUMNS) - panel0)
             c0 = feature_block * block_tiles * ROWS
             height = min(block_tiles * ROWS, features - c0)
             block, top = panels * height * COLUMNS, 0
-            for leaf in range(-(-groups // leaf_groups)):
+            for leaf in range(ceil_div(groups, leaf_groups)):
                 begin, end = leaf * leaf_groups, min(groups, (leaf + 1) * leaf_groups)
                 ready = merges(leaf)
                 for group in range(begin, end, chunk):
@@ -223,7 +224,7 @@ def backward_weights(
     packing.pack_slices(threads, x, packed_x, pitch // rows * rows, pitch)
     packing.pack_slices(threads, dy, packed_dy, width, width)
     stream = int(gradient.nbytes > STREAM_BYTES and gradient.ctypes.data % (4 * LANES) == 0)
-    slices = -(-features // (pitch // rows * rows))
+    slices = ceil_div(features, pitch // rows * rows)
     blocks, block_slices = gemm.even_blocks(slices, max(4, WEIGHT_BLOCK // (samples * pitch)))
     run = _backward_weights(rows, tail, width // LANES, subtree, stream)
     threads.run(
@@ -247,7 +248,7 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
         worker, first, last, x, dy, one, stack, gradient, bias_gradient, samples, leaves, block_slices
     ):
         groups, features = gradient.shape[0], gradient.shape[1]
-        slices = -(-features // (TILES * ROWS))
+        slices = ceil_div(features, TILES * ROWS)
         part = stack[worker].ctypes.data
         for task in range(first, last):  # some slices of input features by V vectors of outputs
             block, group = divmod(task, groups)

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64
 
+from layers.arithmetic import ceil_div, round_up
 from layers.kernels import packing
 from layers.kernels.jit import kernel
 from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, stream_tiles
@@ -20,8 +21,8 @@ WIDTH = 2 * LANES  # columns of a panel of a plain B
 
 def even_blocks(tiles: int, most: int) -> tuple[int, int]:
     """Return (blocks, tiles of each): `tiles` in blocks of at most `most`, as equal as can be."""
-    blocks = -(-tiles // most)
-    return blocks, -(-tiles // blocks)
+    blocks = ceil_div(tiles, most)
+    return blocks, ceil_div(tiles, blocks)
 
 
 def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
@@ -42,7 +43,7 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
     """
     groups, depth, width = panels.shape
     _, terms = even_blocks(depth, DEPTH)
-    blocks, block_tiles = even_blocks(-(-len(c) // rows), BLOCK // (terms * packing.pitch(rows)))
+    blocks, block_tiles = even_blocks(ceil_div(len(c), rows), BLOCK // (terms * packing.pitch(rows)))
     run = _multiply(rows, len(c) % rows, width // LANES)
     work = 2 * len(c) * panels.size
     threads.run(run, blocks * groups, work, tiles, panels, bias, c, block_tiles, terms)
@@ -94,7 +95,7 @@ def _multiply(ROWS, TAIL, VECTORS):
 
 def workspace_floats(m: int, n: int, k: int) -> int:
     """Return the size of the working memory of `gemm`: both operands packed, C and a bias padded."""
-    padded = -(-n // WIDTH) * WIDTH
+    padded = round_up(n, WIDTH)
     return packing.tiles_floats(m, k) + padded * (k + m + 1)
 
 
@@ -128,7 +129,7 @@ def gemm(
         raise ValueError(f"gemm: shapes {a.shape} and {b.shape} do not give {c.shape}")
     if workspace is None:
         workspace = np.empty(workspace_floats(m, n, k), np.float32)
-    padded = -(-n // WIDTH) * WIDTH
+    padded = round_up(n, WIDTH)
     tiles, panels, sums, zeros, _ = np.split(
         workspace, np.cumsum([packing.tiles_floats(m, k), padded * k, padded * m, padded])
     )

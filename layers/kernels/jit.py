@@ -14,16 +14,19 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.extending import lower_builtin
 
+from layers import arithmetic
 from layers.kernels.shared_cache import SharedCache
 from layers.kernels.simd import FUSED, LANES
 
-_SOURCES = Path(__file__).parent
+_SOURCES = sorted([*Path(__file__).parent.glob("*.py"), Path(arithmetic.__file__)])
 
 
 def _source_digest() -> str:
     digest = hashlib.sha256()
-    for source in sorted(_SOURCES.glob("*.py")):
+    for source in _SOURCES:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
 
@@ -96,6 +99,20 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     dispatcher._cache = SharedCache(function)  # as cache=True does, with numba's own
     return cast(Callable[..., Any], dispatcher)
+
+
+@infer_global(arithmetic.ceil_div)
+class _CeilDiv(ConcreteTemplate):
+    """`ceil_div` in kernels. By hand, as numba would compile it anew for each kernel that calls it."""
+
+    key = arithmetic.ceil_div
+    cases = (numba.int64(numba.int64, numba.int64),)
+
+
+@lower_builtin(arithmetic.ceil_div, numba.int64, numba.int64)
+def _ceil_div(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    a, b = arguments
+    return builder.sdiv(builder.sub(builder.add(a, b), b.type(1)), b)
 
 
 def address(kernel: Any) -> int:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from numba import float32, int64
 
+from layers.arithmetic import ceil_div, round_up
 from layers.kernels.jit import inline, kernel
 from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES, copy_vectors, transpose
@@ -21,18 +22,18 @@ SLAB = 8  # rows that one task of pack_slices repacks: as many streams of reads
 
 def pitch(width: int) -> int:
     """Return the floats that `width` of them take in a tile: whole vectors, so that lines are not shared."""
-    return -(-width // LANES) * LANES
+    return round_up(width, LANES)
 
 
 def tiles_floats(count: int, depth: int) -> int:
     """Return the size of `count` rows or columns packed as tiles of the rows that `split_rows` chooses."""
     rows, _ = split_rows(count, TILE_ROWS)
-    return -(-count // rows) * depth * pitch(rows)
+    return ceil_div(count, rows) * depth * pitch(rows)
 
 
 def panels_floats(count: int, depth: int) -> int:
     """Return the size of `count` rows packed as panels of one or two vectors."""
-    return -(-count // (2 * LANES)) * 2 * LANES * depth
+    return round_up(count, 2 * LANES) * depth
 
 
 def pack_columns(threads: Threads, x, packed, width: int) -> None:
@@ -40,8 +41,8 @@ def pack_columns(threads: Threads, x, packed, width: int) -> None:
 
     What lies between width and pitch means nothing.
     """
-    blocks = -(-x.shape[1] // LANES)
-    threads.run(_pack_columns(), -(-len(x) // width) * blocks, x.size, x, packed, width, pitch(width))
+    blocks = ceil_div(x.shape[1], LANES)
+    threads.run(_pack_columns(), ceil_div(len(x), width) * blocks, x.size, x, packed, width, pitch(width))
 
 
 @lru_cache
@@ -49,7 +50,7 @@ def _pack_columns():
     @kernel(int64, int64, int64, MATRIX, PACKED, int64, int64)
     def pack_columns(worker, first, last, x, packed, width, pitch):
         samples, features = x.shape
-        blocks = -(-features // LANES)
+        blocks = ceil_div(features, LANES)
         for task in range(first, last):
             tile, block = divmod(task, blocks)
             f0 = block * LANES
@@ -106,7 +107,7 @@ def pack_slices(threads: Threads, x, packed, width: int, pitch: int) -> None:
 
     `pitch` is `width` rounded up to LANES; what lies between them means nothing.
     """
-    threads.run(_pack_slices(), -(-len(x) // SLAB), x.size, x, packed, width, pitch)
+    threads.run(_pack_slices(), ceil_div(len(x), SLAB), x.size, x, packed, width, pitch)
 
 
 @lru_cache
@@ -115,13 +116,13 @@ def _pack_slices():
     def pack_slices(worker, first, last, x, packed, width, pitch):
         samples, features = x.shape
         for slab in range(first, last):
-            for i in range(-(-features // width)):
+            for i in range(ceil_div(features, width)):
                 f0 = i * width
                 for n in range(slab * SLAB, min(samples, (slab + 1) * SLAB)):
                     at = (i * samples + n) * pitch
                     if f0 + pitch <= features:
                         source = x.ctypes.data + n * x.strides[0] + 4 * f0
-                        copy_vectors(packed.ctypes.data + 4 * at, source, -(-pitch // LANES))
+                        copy_vectors(packed.ctypes.data + 4 * at, source, ceil_div(pitch, LANES))
                         continue
                     for lane in range(pitch):
                         packed[at + lane] = x[n, f0 + lane] if f0 + lane < features else float32(0)

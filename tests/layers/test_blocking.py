@@ -6,19 +6,14 @@ from dataclasses import replace
 import pytest
 
 from engine.models import MODELS
+from layers import blocking
+from layers.blocking import Block, Nest, bytes_per_flop, nest, search
 from layers.conv2d import Conv2d
-from layers.kernels import blocking
-from layers.kernels.blocking import (
-    PASSES,
-    Block,
-    Nest,
-    band_rows,
-    bytes_per_flop,
-    nest,
-    search,
-)
+from layers.kernels import caches
+from layers.kernels.caches import band_rows
 from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import REGISTERS
+from layers.work import PASSES
 
 KB = 1024
 
@@ -130,18 +125,18 @@ def test_bands_fit_what_they_are_given() -> None:
 
 
 def test_caches_of_this_host_are_plausible() -> None:
-    caches = blocking.caches()
-    assert 8 * KB <= caches.l1 <= caches.l2
+    found = caches.caches()
+    assert 8 * KB <= found.l1 <= found.l2
 
 
 @pytest.mark.parametrize(("text", "size"), [("48K", 48 * KB), ("32M", 32 * KB * KB), ("512", 512)])
 def test_sizes_of_caches_are_read(text: str, size: int) -> None:
-    assert blocking._bytes(text) == size
+    assert caches._bytes(text) == size
 
 
 @pytest.mark.parametrize(("text", "count"), [("0", 1), ("0-3", 4), ("0,4", 2), ("0-1,8-9", 4)])
 def test_cores_that_share_a_cache_are_counted(text: str, count: int) -> None:
-    assert blocking._count(text) == count
+    assert caches._count(text) == count
 
 
 def test_samples_share_a_block_only_as_whole_images() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
-from layers.kernels.conv_algorithm import feature_leaf
+from layers.kernels.conv_algorithm import channels_per_leaf
 from layers.kernels.simd import LANES
 from layers.layer import Layer, Shape
 from tests.layers import harness
@@ -26,7 +26,7 @@ SHAPES = [
 )
 @pytest.mark.parametrize("most", [1, 2, 4, 8])
 def test_feature_leaves_are_equal_runs_of_whole_vectors_and_a_power_of_two(channels: int, most: int) -> None:
-    leaf = feature_leaf(channels, most)
+    leaf = channels_per_leaf(channels, most)
     leaves = channels // leaf
     assert leaves * leaf == channels
     assert leaves & (leaves - 1) == 0
@@ -37,7 +37,7 @@ def test_feature_leaves_are_equal_runs_of_whole_vectors_and_a_power_of_two(chann
 
 def test_one_feature_leaf_is_the_default_and_the_channels_say_how_many_there_can_be() -> None:
     assert Conv2d(64, 3).feature_leaves == 1
-    assert feature_leaf(24 * LANES, 64) == 3 * LANES
+    assert channels_per_leaf(24 * LANES, 64) == 3 * LANES
     with pytest.raises(ValueError, match="feature_leaves must be a power of two"):
         Conv2d(64, 3, feature_leaves=3)
 

@@ -97,7 +97,7 @@ def test_no_blocking_changes_a_bit(samples: int, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("outputs", [1, 10, 70, 8 * 2 * LANES, 500, 1000, 2048, 4095, 4096, 9304])
 def test_feature_leaves_are_a_power_of_two_and_none_is_empty(outputs: int) -> None:
-    leaf = fully_connected.feature_leaf(outputs)
+    leaf = fully_connected.outputs_per_leaf(outputs)
     leaves = -(-outputs // leaf)
     assert leaf % (2 * LANES) == 0
     assert leaves & (leaves - 1) == 0

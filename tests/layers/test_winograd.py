@@ -22,6 +22,7 @@ from layers.kernels.winograd_transforms import (
     transform,
 )
 from layers.reference import conv2d as reference
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 from tests.layers.harness import problem, run
 
 FINITE = [Fraction(point) for point in (0, 1, -1, 2, -2)]
@@ -95,9 +96,9 @@ def relative(got, want):
 )
 def test_the_error_against_float64_stays_within_its_bound(channels, layer, side, limit):
     shape = (channels, side, side)
-    assert layer._forward_is_winograd(shape)
-    assert layer._backward_data_is_winograd(shape)
-    assert layer._backward_weights_is_winograd(2, shape)
+    assert layer.is_winograd(FORWARD, 2, shape)
+    assert layer.is_winograd(BACKWARD_DATA, 2, shape)
+    assert layer.is_winograd(BACKWARD_WEIGHTS, 2, shape)
     given = problem(layer, (shape,), 2)
     result = run(layer, given)
     assert relative(result.y[0].plain(), *reference.forward(layer, given)) < limit
@@ -109,8 +110,8 @@ def test_the_error_against_float64_stays_within_its_bound(channels, layer, side,
 def test_direct_can_be_asked_for():
     layer = Conv2d(64, 3, padding=1)
     shape = (64, 28, 28)
-    assert layer._forward_is_winograd(shape)
-    assert not replace(layer, algorithm="direct")._forward_is_winograd(shape)
+    assert layer.is_winograd(FORWARD, 2, shape)
+    assert not replace(layer, algorithm="direct").is_winograd(FORWARD, 2, shape)
     with pytest.raises(ValueError, match="algorithm"):
         Conv2d(64, 3, algorithm="fastest")
 

@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any, final
 
 from comm.comm_thread import Request
-from comm.scheduler import STALL_S, Scheduler
 from comm.job import Job
+from comm.scheduler import STALL_S, Scheduler
 from engine.planner.cluster import Software
 from engine.planner.design import Design
 from engine.planner.simulation.instructions import Event, Instruction, Occupy, Schedule

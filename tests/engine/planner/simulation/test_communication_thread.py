@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from comm.steps import Exchange
 
 from comm.communicator import Message
 from comm.scheduler import STALL_S
-from comm.steps import Exchange
 from engine.planner.simulation.communication_thread import Paying, Polling
 from engine.planner.simulation.instructions import Announce, Event, Occupy, Schedule
 from engine.planner.simulation.links import Links

@@ -18,76 +18,31 @@ last blocks included, by two rules:
 The published figures: 0.54 for OverFeat C5 unblocked is one output map from one input map, minibatch 1:
 4 * (12*12 + 14*14 + 3*3) / (2 * 12*12 * 3*3) = 0.539. "0.04 or less with 128 KB" is `search`, minibatch 1.
 
-What the kernels take from here: `band_rows`, the rows of dy that the direct backward_weights keeps in the
-first-level cache, and register tiles by `tiling.split_rows`. Both only cut a sum that goes on from memory, so
-that no bit depends on a host's caches. Matrix products and Winograd have blocks of their own, measured, as
-these cuts are not in the model: `search` tells how far their loop order is from the best, and which passes
-are bound by memory in any order. A cut that rounds in between must not be taken from here.
+The kernels do not ask the search: it tells how far their loop order is from the best, and which passes are
+bound by memory in any order. They take from the model the rows of dy that stay in the first-level cache
+(`caches.band_rows`), and its register tiles are theirs. Matrix products and Winograd have blocks of their
+own, measured, as these cuts are not in the model.
 """
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from layers.arithmetic import ceil_div
+from layers.kernels.caches import caches
+from layers.kernels.conv_direct import weight_tile
 from layers.kernels.simd import LANES, REGISTERS
 from layers.kernels.tiling import split_rows
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, PASSES
 
-PASSES = ("forward", "backward_data", "backward_weights")
 WALKS = ("ifm", "ofm", "pixels")
 """Loops to walk along; the result images, the input images or the weights stay in the cache."""
 
 FLOAT = 4
-FMA_LATENCY, FMA_PORTS, LOAD_PORTS = 4, 2, 2  # of the cores that this was written for; others differ little
-L1_SHARE = 7 / 12  # for dy; the rest holds rows of x and the partial sums: 28 of 48 KB measured best
 L2_SHARE = 1 / 2  # for one block; the rest is for what streams through
-
-
-@dataclass(frozen=True)
-class Caches:
-    """Data caches of one core in bytes; a shared one counts with this core's part."""
-
-    l1: int
-    l2: int
-    l3: int
-
-
-@lru_cache(maxsize=1)
-def caches() -> Caches:
-    """Read the caches of the first core; where the system does not tell, those of a small server core."""
-    found = {1: 32 * 1024, 2: 512 * 1024, 3: 2048 * 1024}
-    for name, level in (("LEVEL1_DCACHE", 1), ("LEVEL2_CACHE", 2), ("LEVEL3_CACHE", 3)):
-        found[level] = _sysconf(f"SC_{name}_SIZE") or found[level]
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind, level = (index / "type").read_text().strip(), int((index / "level").read_text())
-            size = _bytes((index / "size").read_text().strip())
-            sharers = _count((index / "shared_cpu_list").read_text().strip())
-        except (OSError, ValueError):  # a virtual machine may hide any of them
-            continue
-        if kind in ("Data", "Unified") and level in found and size > 0:
-            found[level] = size // max(1, sharers)
-    return Caches(found[1], found[2], found[3])
-
-
-def _sysconf(name: str) -> int:
-    return max(0, os.sysconf(name)) if name in os.sysconf_names else 0
-
-
-def _bytes(text: str) -> int:
-    """Read a size such as ``48K`` or ``32M``."""
-    units = {"K": 1024, "M": 1024**2, "G": 1024**3}
-    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)
-
-
-def _count(cores: str) -> int:
-    """Count the cores of a list such as ``0-3,8``."""
-    ends = [part.partition("-")[::2] for part in cores.split(",")]
-    return sum(int(last or first) - int(first) + 1 for first, last in ends)
 
 
 @dataclass(frozen=True)
@@ -119,7 +74,7 @@ class Nest:
 
     def _taps(self) -> float:
         taps = self.kh * self.kw
-        return taps / self.stride**2 if self.direction == "backward_data" else taps
+        return taps / self.stride**2 if self.direction == BACKWARD_DATA else taps
 
     def operand_bytes(self, block: "Block") -> tuple[Any, Any, Any]:
         """Return the bytes of a block of the result images, the input images and the weights."""
@@ -131,9 +86,9 @@ class Nest:
             FLOAT * block.ofm * block.ifm * self.kh * self.kw,
         )
 
-    def reach(self, outputs, taps):
+    def reach(self, outputs: Any, taps: int) -> Any:
         """Return how many input rows (columns) so many output rows (columns) read; numbers or arrays."""
-        if self.direction == "backward_data":
+        if self.direction == BACKWARD_DATA:
             return (outputs + taps - 2) // self.stride + 1
         return (outputs - 1) * self.stride + taps
 
@@ -159,7 +114,7 @@ def nest(
         raise ValueError(f"pass: got {direction!r}, must be one of {', '.join(PASSES)}")
     (c, k), (r, s) = channels, kernel
     rows, columns = ((image[i] + 2 * padding[i] - kernel[i]) // stride + 1 for i in range(2))
-    if direction == "backward_data":
+    if direction == BACKWARD_DATA:
         return Nest(direction, minibatch, c, k, *image, r, s, stride)
     return Nest(direction, minibatch, k, c, rows, columns, r, s, stride)
 
@@ -181,7 +136,7 @@ def bytes_per_flop(loops: Nest, block: Block) -> float:
 
 
 @dataclass(frozen=True)
-class Tile:
+class TileShape:
     """A register tile: rows x vectors accumulators.
 
     Rows are pixels of an image row (samples of a fully connected layer); in backward_weights input channels.
@@ -203,7 +158,7 @@ class Blocking:
     block: Block
     walk: str
     """The loop of WALKS along which the blocks go."""
-    tile: Tile
+    tile: TileShape
     block_bytes: int
     bytes_per_flop: float
     """Traffic behind the cache."""
@@ -249,14 +204,14 @@ def search(loops: Nest, cache_bytes: int = 0) -> Blocking:
     return Blocking(block, WALKS[walk], tile, int(size[k, c, p]), float(cost[walk, k, c, p]))
 
 
-def _traffic(loops: Nest, block: Block, walk: str):
+def _traffic(loops: Nest, block: Block, walk: str) -> Any:
     """Return the bytes that the whole pass moves behind the cache."""
     parts = {
-        "ifm": _parts(loops.ifm, block.ifm),
-        "ofm": _parts(loops.ofm, block.ofm),
-        "pixels": _parts(loops.minibatch, block.minibatch)
-        * _parts(loops.oh, block.oh)
-        * _parts(loops.ow, block.ow),
+        "ifm": ceil_div(loops.ifm, block.ifm),
+        "ofm": ceil_div(loops.ofm, block.ofm),
+        "pixels": ceil_div(loops.minibatch, block.minibatch)
+        * ceil_div(loops.oh, block.oh)
+        * ceil_div(loops.ow, block.ow),
     }
     images = (
         loops.minibatch
@@ -268,7 +223,7 @@ def _traffic(loops: Nest, block: Block, walk: str):
         "ofm": images * loops.ifm,
         "pixels": loops.ofm * loops.ifm * loops.kh * loops.kw,
     }
-    result = "pixels" if loops.direction == "backward_weights" else "ifm"
+    result = "pixels" if loops.direction == BACKWARD_WEIGHTS else "ifm"
     total = 0
     for absent, floats in sizes.items():
         times = 1 if absent == walk else parts[absent]
@@ -276,20 +231,16 @@ def _traffic(loops: Nest, block: Block, walk: str):
     return total
 
 
-def _rims(loops: Nest, length: int, block, taps: int):
+def _rims(loops: Nest, length: int, block: Any, taps: int) -> Any:
     """Return the input rows (columns) that all blocks along one loop read, common rims once for each."""
     whole, rest = length // block, length % block
     return whole * loops.reach(block, taps) + np.where(rest > 0, loops.reach(rest, taps), 0)
 
 
-def _parts(length, block):
-    return -(-length // block)
-
-
 def _cuts(length: int, unit: int) -> NDArray[np.int64]:
     """Return the block sizes, multiples of `unit`, that cut `length` into different numbers of parts."""
-    units = -(-length // unit)
-    sizes = sorted({-(-units // parts) for parts in range(1, units + 1)})
+    units = ceil_div(length, unit)
+    sizes = sorted({ceil_div(units, parts) for parts in range(1, units + 1)})
     return np.array([min(unit * size, length) for size in sizes])
 
 
@@ -302,13 +253,16 @@ def _spatial_cuts(loops: Nest) -> NDArray[np.int64]:
     return np.array(parts + whole)
 
 
-def register_tile(loops: Nest) -> Tile:
-    """Return the tile of a pass."""
-    vectors = -(-loops.ofm // LANES)
-    if loops.direction == "backward_weights":
-        return weight_tile(vectors, loops.ifm)
-    columns = loops.ow if loops.oh * loops.ow > 1 else loops.minibatch
-    return Tile(*split_rows(columns, MOST_ROWS), 2 if vectors % 2 == 0 else 1)
+def register_tile(loops: Nest) -> TileShape:
+    """Return the tile of the kernel that computes a pass directly."""
+    vectors, is_fully_connected = ceil_div(loops.ofm, LANES), loops.oh * loops.ow == 1
+    if loops.direction == BACKWARD_WEIGHTS and not is_fully_connected:
+        rows, vectors = weight_tile(vectors, ceil_div(loops.ifm, LANES), loops.ifm)
+        return TileShape(rows, 0, vectors)
+    height = loops.minibatch if is_fully_connected else loops.ow
+    if loops.direction == BACKWARD_WEIGHTS:
+        height = loops.ifm
+    return TileShape(*split_rows(height, MOST_ROWS), 2 if vectors % 2 == 0 else 1)
 
 
 def _fits_registers(rows: int, vectors: int) -> bool:
@@ -318,32 +272,3 @@ def _fits_registers(rows: int, vectors: int) -> bool:
 
 MOST_ROWS = max(rows for rows in range(1, REGISTERS) if _fits_registers(rows, 2))
 """Rows of a tile of two vectors."""
-
-
-def weight_tile(k_vectors: int, channels: int) -> Tile:
-    """Return the tile of backward_weights that needs the fewest loads: input channels x output vectors."""
-
-    def cost(tile: Tile) -> tuple[float, float, int]:
-        accumulators, loads = tile.rows * tile.vectors, tile.rows + tile.vectors
-        cycles = max(accumulators / FMA_PORTS, loads / LOAD_PORTS, FMA_LATENCY)
-        return cycles / accumulators, loads / accumulators, tile.rows
-
-    lanes = min(channels, LANES)
-    rows = [rows for rows in range(1, lanes + 1) if lanes % rows == 0]
-    vectors = [vectors for vectors in (1, 2, 4) if k_vectors % vectors == 0]
-    return min((Tile(r, 0, v) for r in rows for v in vectors if _fits_registers(r, v)), key=cost)
-
-
-def band_rows(columns: int, width: int, cache_bytes: int = 0) -> int:
-    """Return the rows of dy that backward_weights keeps in L1 while it goes over the taps; at least 1.
-
-    Parameters
-    ----------
-    columns : int
-        Of a row of dy.
-    width : int
-        Output channels of a tile.
-    cache_bytes : int
-        0: L1_SHARE of this host's first-level cache.
-    """
-    return max(1, (cache_bytes or int(L1_SHARE * caches().l1)) // (FLOAT * width * columns))

@@ -1,0 +1,41 @@
+"""Which algorithm computes a pass of a convolution."""
+
+from layers.convolution import first_layer, winograd
+from layers.convolution.algorithm import Algorithm
+from layers.convolution.direct import Direct
+from layers.convolution.first_layer import FirstLayer
+from layers.convolution.winograd import Winograd
+from layers.layer import Halo, wider
+from layers.work import Extents
+
+
+def chosen(
+    direction: str,
+    loops: Extents,
+    leaf_channels: int,
+    *,
+    whole_channels: int,
+    samples_per_leaf: int,
+    winograd_allowed: bool,
+) -> Algorithm:
+    """Return the algorithm of one pass: Winograd's where it exists and gains, else a direct one.
+
+    The choice changes bits, so it follows from the whole layer's shape and the samples of a leaf alone.
+    """
+    if winograd_allowed and winograd.exists(loops):
+        algorithm = Winograd(loops, leaf_channels)
+        if algorithm.gains(direction, whole_channels, samples_per_leaf):
+            return algorithm
+    return (FirstLayer if first_layer.applies(loops) else Direct)(loops, leaf_channels)
+
+
+def halo(loops: Extents) -> Halo:
+    """Return the zero columns beside the rows of x for whatever algorithm is chosen."""
+    direct = Direct(loops, loops.ofm).halo()
+    return wider(direct, Winograd(loops, loops.ofm).halo()) if winograd.exists(loops) else direct
+
+
+def gradient_halo(loops: Extents) -> Halo:
+    """Return the zero columns beside the rows of dy for whatever algorithm is chosen."""
+    direct = Direct(loops, loops.ofm).gradient_halo()
+    return wider(direct, Winograd(loops, loops.ofm).gradient_halo()) if winograd.exists(loops) else direct
