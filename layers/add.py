@@ -13,7 +13,7 @@ class Add(Layer):
     featurewise = True
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape that all inputs have."""
+        """Return the common shape of the inputs."""
         if len(inputs) < 2 or len(set(inputs)) != 1:
             raise ValueError(f"add wants two or more inputs of one shape, got {', '.join(map(str, inputs))}")
         return inputs[0]

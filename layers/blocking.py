@@ -36,8 +36,9 @@ from layers.kernels.caches import caches
 from layers.kernels.conv_direct import weight_tile
 from layers.kernels.simd import LANES, REGISTERS
 from layers.kernels.tiling import split_rows
-from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, PASSES
+from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
+PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
 WALKS = ("ifm", "ofm", "pixels")
 """Loops to walk along; the result images, the input images or the weights stay in the cache."""
 
@@ -87,7 +88,7 @@ class Nest:
         )
 
     def reach(self, outputs: Any, taps: int) -> Any:
-        """Return how many input rows (columns) so many output rows (columns) read; numbers or arrays."""
+        """Return the input rows (columns) that `outputs` rows (columns) read: a number or an array."""
         if self.direction == BACKWARD_DATA:
             return (outputs + taps - 2) // self.stride + 1
         return (outputs - 1) * self.stride + taps
@@ -102,7 +103,7 @@ def nest(
     stride: int = 1,
     padding: tuple[int, int] = (0, 0),
 ) -> Nest:
-    """Describe one pass over a convolution or, with the default image and kernel, a fully connected layer.
+    """Return the loops of one pass over a convolution or, by default, over a fully connected layer.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ class Block:
 
 
 def bytes_per_flop(loops: Nest, block: Block) -> float:
-    """Return BS / FLOP of a block as the formula has it: all three operands moved with each block."""
+    """Return BS / FLOP of a block by the formula: all three operands are moved with each block."""
     return float(sum(loops.operand_bytes(block))) / loops.flops_of(block)
 
 
@@ -153,7 +154,7 @@ class TileShape:
 
 @dataclass(frozen=True)
 class Blocking:
-    """What the search chose for one pass, and what it predicts."""
+    """The choice of the search for one pass, and its prediction."""
 
     block: Block
     walk: str
@@ -245,7 +246,7 @@ def _cuts(length: int, unit: int) -> NDArray[np.int64]:
 
 
 def _spatial_cuts(loops: Nest) -> NDArray[np.int64]:
-    """Return rows of (minibatch, oh, ow)."""
+    """Return the block sizes to try, as rows of (minibatch, oh, ow)."""
     if loops.oh * loops.ow == 1:  # fully connected: the samples take the place of the pixels
         return np.array([(n, 1, 1) for n in _cuts(loops.minibatch, MOST_ROWS)])
     parts = [(1, i, j) for i in _cuts(loops.oh, 1) for j in _cuts(loops.ow, MOST_ROWS)]

@@ -32,10 +32,10 @@ class Conv2d(Layer):
     algorithm : str
         "auto": for each pass Winograd where it gains, else direct; "direct": never Winograd.
     feature_leaves : int
-        A power of two: into how many equal runs of output channels backward_data cuts its sum, where they
-        divide that far; the sums of these feature leaves are added as a tree.
+        A power of two, the most equal runs of output channels (feature leaves) into which backward_data cuts
+        its sum; the sums of the leaves are added as a tree.
     parts : int
-        How many layers like this one, each with `out_channels` of its own, make the whole layer.
+        Number of layers like this one, each with its own `out_channels`, that make up the whole layer.
     """
 
     out_channels: int
@@ -72,7 +72,7 @@ class Conv2d(Layer):
         return channels_per_leaf(self.parts * self.out_channels, self.feature_leaves)
 
     def shard(self, parts: int) -> tuple[Self, ...]:
-        """Return the layers of `parts` equal runs of feature leaves."""
+        """Return one layer for each of `parts` equal runs of feature leaves."""
         channels = self.out_channels
         most = channels // channels_per_leaf(channels, channels)
         if most % parts:

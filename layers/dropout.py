@@ -17,7 +17,7 @@ class Dropout(Layer):
     Parameters
     ----------
     probability : float
-        Of an element to be dropped.
+        Probability of an element to be dropped.
     """
 
     probability: float

@@ -1,4 +1,4 @@
-"""From images to vectors."""
+"""Conversion of images to vectors."""
 
 import math
 from dataclasses import dataclass

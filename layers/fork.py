@@ -1,4 +1,4 @@
-"""One value for several readers."""
+"""Distribution of one value to several readers."""
 
 from dataclasses import dataclass
 

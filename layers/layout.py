@@ -1,7 +1,7 @@
-"""How activations and parameters lie in memory, and the way there and back.
+"""The layout of activations and parameters in memory, and conversions to it and back.
 
-Nothing here is in the step loop: it serves set-up, checkpoints and tests. Minibatches go the same way by the
-kernel in `layers.kernels.reorder`.
+None of this runs in the step loop: it serves set-up, checkpoints and tests. `layers.kernels.reorder` converts
+minibatches.
 """
 
 import numpy as np

@@ -19,10 +19,12 @@ class Linear(Layer):
     ----------
     out_features : int
     gain : float
-        The initial weights have the variance gain / fan_in: 2 suits ReLU, 1 what has no ReLU behind it.
+        The initial weights have the variance gain / fan_in: 2 suits a layer with ReLU behind it, 1 one
+        without.
     leaf : int
         Output features over which backward_data sums in order; the sums of these feature leaves are added as
-        a tree. 0: what suits `out_features`. A shard has its whole layer's, so that it makes a subtree.
+        a tree. 0: chosen from `out_features`. A shard keeps the leaf of its whole layer, so its leaves are a
+        subtree.
     """
 
     out_features: int
@@ -46,7 +48,7 @@ class Linear(Layer):
         return ceil_div(self.out_features, self.feature_leaf)
 
     def shard(self, parts: int) -> tuple[Self, ...]:
-        """Return the layers of `parts` equal runs of feature leaves; the last has what is left."""
+        """Return one layer for each of `parts` equal runs of feature leaves; the last may be shorter."""
         leaves, leaf = self.feature_leaves, self.feature_leaf
         if leaves % parts:
             raise ValueError(
@@ -75,7 +77,7 @@ class Linear(Layer):
         return {"weight": weight, "bias": layout.bias(self.out_features)}
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
-        """Return room for x and dy in the order in which the tiles read them, and the partial sums."""
+        """Return working memory for x and dy packed in the order of the tiles, and for partial sums."""
         ((features,),) = inputs
         c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
         packed_x = max(packing.tiles_floats(samples, c), packing.tiles_floats(c, samples))

@@ -46,7 +46,7 @@ class MaxPool(Layer):
         return pooled_shape(shape, self.window, self.stride, self.padding)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
-        """Return the place of each maximum, kept for backward_data."""
+        """Return memory for the place of each maximum, kept for backward_data."""
         shape = storage_shape(self.output_shape(*inputs), samples, NO_HALO)
         return {"argmax": Scratch(shape, np.uint8, kept=True)}
 

@@ -1,4 +1,4 @@
-"""What the pooling layers share: the geometry of their windows."""
+"""The geometry of pooling windows."""
 
 from layers.layer import Shape
 
@@ -13,7 +13,7 @@ def window_size(window: Window, shape: Shape) -> tuple[int, int]:
 
 
 def pooled_shape(shape: Shape, window: Window, stride: int, padding: int = 0) -> Shape:
-    """Return (C, OH, OW); windows that would end outside the padded image are dropped."""
+    """Return (C, OH, OW), without windows that would end outside the padded image."""
     if len(shape) != 3:
         raise ValueError(f"pooling wants images (C, H, W), got samples of shape {shape}")
     channels, height, width = shape

@@ -31,7 +31,7 @@ class Sigmoid(Layer):
 
 
 def _clear_padding(y: Array, shape: Shape) -> None:
-    """Write zeros where sigmoid(0) = 1/2 stands behind the last channel or feature."""
+    """Write zeros into the padded lanes, where the kernel has left sigmoid(0) = 1/2."""
     if len(shape) == 1:
         y[:, shape[0] :] = 0
     elif shape[0] % LANES:

@@ -25,7 +25,7 @@ class SoftmaxCrossEntropy:
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
     ) -> None:
-        """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right.
+        """Write the gradient of ``scale * losses``, the losses, and a 1 for each correct prediction.
 
         A sample's results depend on nothing else in the minibatch.
 

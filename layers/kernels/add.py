@@ -14,7 +14,7 @@ from layers.kernels.threads import Threads
 def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
     """Write target = ((sources[0] + sources[1]) + sources[2]) + ...; images or vectors.
 
-    One source is a copy, and no work where it is the target.
+    A single source is copied, unless it is the target already.
     """
     target = as_rows(target)
     sources = tuple(as_rows(source) for source in sources)
@@ -23,9 +23,9 @@ def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
 
 
 def tree_add(threads: Threads, slots: list[Any], top: int, leaf: int) -> int:
-    """Add what became complete with `leaf`, whose partial value lies in slot `top`; return the next's slot.
+    """Add what became complete with `leaf`, whose partial value lies in slot `top`; return the next slot.
 
-    What `leaves.tree_add` is for a block, for values: `leaves.stack_depth` slots, the total in slot 0.
+    As `leaves.tree_add` does with blocks, with whole values: `leaves.stack_depth` slots, the total in slot 0.
     """
     done = leaf + 1
     while done % 2 == 0:

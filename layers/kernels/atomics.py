@@ -48,7 +48,7 @@ def add(typing_context, address, value):
 
 @intrinsic
 def replace(typing_context, address, expected, value):
-    """Write a word if it is as expected, and say whether it was."""
+    """Write a word if it is as expected, and return whether it was."""
 
     def codegen(_context, builder, _signature, arguments):
         pointer = _pointer(builder, arguments[0])
@@ -85,7 +85,7 @@ def let_others_run(typing_context):
 
 @intrinsic
 def sleep(typing_context, microseconds):
-    """Sleep for so long at least (POSIX usleep)."""
+    """Sleep at least this long (POSIX usleep)."""
 
     def codegen(context, builder, _signature, arguments):
         unsigned = ir.IntType(32)

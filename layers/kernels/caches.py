@@ -6,12 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 FLOAT = 4
-L1_SHARE = 7 / 12  # for dy; the rest holds rows of x and the partial sums: 28 of 48 KB measured best
+L1_SHARE = 7 / 12  # of the cache for dy: 28 of 48 KB measured best, the rest holds rows of x and partial sums
 
 
 @dataclass(frozen=True)
 class Caches:
-    """Data caches of one core in bytes; a shared one counts with this core's part."""
+    """Sizes of one core's data caches in bytes; of a shared cache, the core's part."""
 
     l1: int
     l2: int
@@ -20,7 +20,7 @@ class Caches:
 
 @lru_cache(maxsize=1)
 def caches() -> Caches:
-    """Read the caches of the first core; where the system does not tell, those of a small server core."""
+    """Read the cache sizes of the first core; what the system hides is assumed as on a small server core."""
     found = {1: 32 * 1024, 2: 512 * 1024, 3: 2048 * 1024}
     for name, level in (("LEVEL1_DCACHE", 1), ("LEVEL2_CACHE", 2), ("LEVEL3_CACHE", 3)):
         found[level] = _sysconf(f"SC_{name}_SIZE") or found[level]

@@ -14,8 +14,8 @@ from layers.kernels.threads import Threads
 def copy(threads: Threads, x, x_first: int, y, y_first: int, channels: int) -> None:
     """Write channels ``y_first : y_first + channels`` of y from those at `x_first` of x.
 
-    Lanes behind them in the last block that is touched become zero. Images, or vectors with features
-    for channels.
+    Lanes behind the last channel in its block become zero. x and y are images, or vectors whose features
+    count as channels.
     """
     x, y = as_channels(x), as_channels(y)
     touched = ceil_div(y_first + channels, LANES) - y_first // LANES

@@ -1,4 +1,4 @@
-"""Which algorithm computes a pass of a convolution: a model of the cost, from the layer's shape alone.
+"""A cost model that chooses the algorithm of a convolution's pass from the layer's shape alone.
 
 Never measured at run time, and never dependent on the local minibatch, ranks or threads: the choice changes
 the order of sums, and so the bits. The unit of cost is one multiply-add of the register tile per lane; the
@@ -10,7 +10,7 @@ from layers.kernels.simd import LANES
 from layers.kernels.winograd_transforms import POINTS
 
 POSITIONS = POINTS * POINTS
-TRANSFORM = 30  # one position of one channel of one tile, transformed there or back: as so many multiply-adds
+TRANSFORM = 30  # cost of transforming one position of one channel of one tile, either way, in multiply-adds
 BLOCK_TRANSFORM = 24  # the same where source and target are in cache
 BLOCK_CHANNELS = 64  # of x and of dy in one block of the weight gradient
 WEIGHT_TRANSFORM = 12  # one position of one weight, transformed back and added to the tree
@@ -22,7 +22,8 @@ OUTPUTS = {3: 4, 5: 2}
 def channels_per_leaf(out_channels: int, most: int) -> int:
     """Return the output channels of a feature leaf, over which backward_data sums in order.
 
-    The leaves, a power of two up to `most`, are equal and of whole vectors; fewer where there are no more.
+    Leaves are equal and of whole vectors. Their number is the largest power of two up to `most` that allows
+    it.
     """
     leaves = 1
     while 2 * leaves <= most and out_channels % (2 * leaves * LANES) == 0:
@@ -60,7 +61,7 @@ def backward_weights_is_winograd(
     columns: int,
     samples_per_leaf: int,
 ) -> bool:
-    """Return whether the weight gradient gains by Winograd; the inverse transform is done once a leaf."""
+    """Return whether the weight gradient gains by Winograd, with one inverse transform a leaf."""
     outputs = winograd_outputs(kernel, stride)
     if outputs == 0:
         return False

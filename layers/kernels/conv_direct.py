@@ -35,13 +35,13 @@ from layers.kernels.tiling import split_rows
 
 WEIGHT = float32[:, :, :, :, :, ::1]
 ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
-NO_ROWS = np.zeros((1, LANES), np.float32)  # working memory that is not used
-L2_BYTES = 512 * 1024  # of partial sums of one task; the tree keeps a few of these
-TASKS_PER_THREAD = 4  # so that the last one to finish is not late by much
+NO_ROWS = np.zeros((1, LANES), np.float32)  # stands for working memory where none is needed
+L2_BYTES = 512 * 1024  # most partial sums of one task; the tree keeps a few of these
+TASKS_PER_THREAD = 4  # at least: waiting for the last task to end costs a quarter of the time at most
 
 
 def pooling_rows_shape(columns: int, vectors: int, threads: int) -> tuple[int, int]:
-    """Return the working memory of a `forward` that pools: two rows of some channels a thread."""
+    """Return the shape of the working memory of a pooling `forward`: two rows of some channels a thread."""
     return threads, 2 * vectors * columns * LANES
 
 
@@ -248,7 +248,7 @@ def _transpose():
 def weight_tile(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
     """Return (rows, vectors) of the tile of backward_weights: input channels by output vectors.
 
-    4 x 4 loads least for each multiply-add; narrower ones keep enough independent tasks in small layers.
+    4 x 4 needs the fewest loads for each multiply-add; narrower tiles leave small layers enough tasks.
     """
     rows = min(4, channels)
     if REGISTERS == 32 and k_blocks % 4 == 0 and k_blocks * c_blocks >= 32:
@@ -263,8 +263,8 @@ def weight_block(
 ) -> tuple[int, int]:
     """Return (kernel rows, input blocks) of one task of backward_weights.
 
-    A task reads dy once for all it holds, so it holds much: all kernel rows and up to 4 blocks of input
-    channels, but no more than the L2 cache does, and less where there would be too few tasks.
+    A task reads dy once for all its partial sums, so it has many: all kernel rows and up to 4 blocks of input
+    channels, but no more than fit the L2 cache, and fewer where there would be too few tasks.
     """
     _, vectors = weight_tile(k_blocks, c_blocks, channels)
     groups = k_blocks // vectors
@@ -357,7 +357,7 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
             for leaf in range(leaves):
                 stack[worker, top] = 0
                 for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                    for i0 in range(0, rows, band):  # so many rows of dy stay in the L1 cache
+                    for i0 in range(0, rows, band):  # a band: rows of dy that stay in the L1 cache
                         for u in range(u0, u1):
                             low, high = _clip(u, pad_h, STRIDE, height, rows)
                             low, high = max(low, i0), min(high, i0 + band)

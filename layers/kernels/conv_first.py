@@ -18,15 +18,13 @@ from layers.kernels.threads import Threads
 
 WEIGHT = float32[:, :, :, :, :, ::1]
 PARTIALS = float32[:, :, :, :, :, ::1]
-NO_ROWS = np.zeros((1, 1, LANES), np.float32)  # working memory that is not used
+NO_ROWS = np.zeros((1, 1, LANES), np.float32)  # stands for working memory where none is needed
 MOST_CHANNELS = 4
-CHUNK_COLUMNS = (
-    64  # of dy, an even number, which stay in the L1 cache while all kernel rows and channels pass
-)
+CHUNK_COLUMNS = 64  # columns of dy in the L1 cache while kernel rows and channels pass; even, for pooling
 
 
 def applies(channels: int, kernel_columns: int) -> bool:
-    """Return whether a layer is computed here."""
+    """Return whether the kernel serves a layer: its tile of kernel columns fits the registers."""
     return channels <= MOST_CHANNELS and kernel_columns <= REGISTERS // 2 - 2
 
 
@@ -45,7 +43,7 @@ def partials_shape(
 
 
 def chunk_shape(k_blocks: int, kernel_columns: int, threads: int) -> tuple[int, int, int]:
-    """Return the working memory of one chunk of dy before pooling, one a thread."""
+    """Return the shape of the working memory for a chunk of dy before pooling, one a thread."""
     return threads, tile_vectors(k_blocks, kernel_columns), CHUNK_COLUMNS * LANES
 
 

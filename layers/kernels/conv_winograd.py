@@ -38,9 +38,9 @@ from layers.kernels.winograd_transforms import POINTS, WEIGHT, transform, transf
 
 ROWS = TILE_ROWS
 """Tiles of the image in one block: what one register tile multiplies."""
-FUSED_WEIGHTS = 1 << 16  # a position's: so many stay in the caches while one worker does all three stages
-FUSED_BLOCKS = 4  # at a time: u, v and m of one worker stay in its L2 cache
-STAGED_BLOCKS = 28  # at a time, where the weights of a position fill the L2 cache on their own
+FUSED_WEIGHTS = 1 << 16  # most weights of a position: they stay in cache while one worker does all stages
+FUSED_BLOCKS = 4  # blocks of tiles at a time: v and m of one worker stay in its L2 cache
+STAGED_BLOCKS = 28  # blocks of tiles at a time, where the weights of a position fill the L2 cache alone
 
 
 def _blocks(total: int, channels: int, out_channels: int) -> tuple[int, bool]:
@@ -52,7 +52,7 @@ def _blocks(total: int, channels: int, out_channels: int) -> tuple[int, bool]:
 def scratch_shapes(
     c_blocks: int, k_blocks: int, total: int, threads: int, outputs: int
 ) -> dict[str, tuple[int, ...]]:
-    """Return the working memory of `forward` for `total` tiles."""
+    """Return the shapes of the working memory of `forward` for `total` tiles."""
     channels, out_channels = c_blocks * LANES, k_blocks * LANES
     blocks, fused = _blocks(total, channels, out_channels)
     copies = threads if fused else 1
@@ -171,7 +171,7 @@ def _input_stage(first, last, x, c_blocks, total, v, zeros, first_block, grid):
 
 @inline
 def _multiply_stage(first, last, TILE, v, u, m, blocks, c_blocks, k_blocks):
-    """Multiply at some positions; a block of tiles stays in L1 while the weights pass by."""
+    """Write m = v * u at some positions; a block of tiles stays in L1 while the weights pass by."""
     channels, width = c_blocks * LANES, TILE.vectors * LANES
     for position in range(first, last):
         for block in range(blocks):
@@ -195,8 +195,8 @@ def _output_stage(
 ):
     """Transform m back into y; a task is a block by LANES channels.
 
-    Where pooling follows, a tile makes half as many rows and columns of y, and one byte a value of argmax,
-    which is contiguous.
+    Where pooling follows, a tile makes half the rows and columns of y, and a byte of the contiguous argmax
+    for each value.
     """
     side = grid.outputs // 2 if epilogue == RELU_POOL else grid.outputs
     for task in range(first, last):

@@ -43,11 +43,11 @@ from layers.kernels.winograd_transforms import (
     transform_rows,
 )
 
-CHUNK_TILES = 56 if LANES == 16 else 28  # summed on their own (shorter sums round less); they stay in L1
-BLOCK = 64 // LANES  # blocks of input channels, and vectors of output channels, in one task at most
-LEAST_TASKS = 4
-TILE_CHANNELS = 4  # input channels of a register tile
-TILE_VECTORS = 4 if REGISTERS == 32 else 2  # and its vectors of output channels at most
+CHUNK_TILES = 56 if LANES == 16 else 28  # tiles of one sum: short sums round less, and stay in L1
+BLOCK = 64 // LANES  # most blocks of input channels, and vectors of output channels, of one task
+LEAST_TASKS = 4  # so that a few workers find something to do
+TILE_CHANNELS = 4  # rows of a register tile: input channels
+TILE_VECTORS = 4 if REGISTERS == 32 else 2  # most vectors of a register tile: output channels
 
 
 def block_shape(c_blocks: int, k_blocks: int) -> tuple[int, int]:
@@ -55,14 +55,14 @@ def block_shape(c_blocks: int, k_blocks: int) -> tuple[int, int]:
     vectors = next(v for v in (16, 8, 4, 2, 1) if v <= BLOCK and k_blocks % v == 0)
     blocks = min(BLOCK, c_blocks)
     while blocks > 1 and ceil_div(c_blocks, blocks) * (k_blocks // vectors) < LEAST_TASKS:
-        blocks //= 2  # enough tasks for a few workers
+        blocks //= 2
     return blocks, vectors
 
 
 def scratch_shapes(
     c_blocks: int, k_blocks: int, taps: int, leaves: int, threads: int
 ) -> dict[str, tuple[int, ...]]:
-    """Return the working memory of `backward_weights`: v, z, products, partial gradients."""
+    """Return the shapes of the working memory of `backward_weights`: v, z, products, partial gradients."""
     blocks, vectors = block_shape(c_blocks, k_blocks)
     channels, width = blocks * LANES, vectors * LANES
     return {
@@ -248,7 +248,7 @@ def _transform_tile(SHAPE, dy, block, place, zeros, target, position):
 
 @inline
 def _write(block, gradient, first_vector, vectors, cb0, present):
-    """Copy a block [R, S, channel * vector * LANES] to where it belongs in the blocked weights."""
+    """Copy a block [R, S, channel * vector * LANES] into the blocked weights."""
     per_group = gradient.shape[5] // LANES
     for j in range(vectors):
         group, vector = divmod(first_vector + j, per_group)

@@ -1,4 +1,4 @@
-"""Dropout: the mask is a function of counters, so that backward computes it again."""
+"""Dropout. The mask is a function of counters, so backward computes it again instead of storing it."""
 
 from functools import lru_cache
 

@@ -1,7 +1,7 @@
-"""What a convolution does with its results while they are in registers or cache: ReLU, 2x2 maximum pooling.
+"""ReLU and 2x2 maximum pooling of a convolution's results while they are in registers or cache, and back.
 
-The way back is here too: rows of the gradient before pooling, made from the pooled one. Both compute the same
-bits as the layers ReLU and MaxPool(2, 2) one after the other.
+The way back makes rows of the gradient before pooling from the pooled gradient. Both directions compute the
+same bits as the layers ReLU and MaxPool(2, 2) one after the other.
 """
 
 from functools import lru_cache
@@ -32,7 +32,7 @@ BYTES = ir.VectorType(_BYTE, LANES)
 
 
 class Epilogue(NamedTuple):
-    """Which of the three, and where pooling notes the place of each maximum."""
+    """What follows a convolution: NONE, RELU or RELU_POOL, and the array for the places of the maxima."""
 
     kind: int
     argmax: NDArray[Any]
@@ -41,7 +41,7 @@ class Epilogue(NamedTuple):
 
     @property
     def window(self) -> int:
-        """Rows (and columns) of the convolution that make one of the result."""
+        """Rows (and columns) of the convolution for one row (column) of the result."""
         return 2 if self.kind == RELU_POOL else 1
 
 
@@ -50,12 +50,12 @@ PLAIN, RECTIFIED = Epilogue(NONE, _UNUSED), Epilogue(RELU, _UNUSED)
 
 
 def pooled(argmax: NDArray[Any]) -> Epilogue:
-    """Return ReLU and pooling, with the place for the taps."""
+    """Return the epilogue of ReLU and pooling, which writes its taps to `argmax`."""
     return Epilogue(RELU_POOL, argmax)
 
 
 def wins(builder: ir.IRBuilder, value: ir.Value, best: ir.Value) -> ir.Value:
-    """Emit whether a value replaces the best before it: the first of equals stays, any NaN wins."""
+    """Emit the mask of lanes where a value beats the best so far: the first of equals stays, a NaN wins."""
     return builder.or_(builder.fcmp_ordered(">", value, best), builder.fcmp_unordered("uno", value, value))
 
 

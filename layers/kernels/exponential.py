@@ -1,4 +1,4 @@
-"""exp for kernels: the same bits on every host, vectorised where it is called in a loop."""
+"""An exponential for kernels: the same bits on every host, and vectorised when called in a loop."""
 
 import numpy as np
 from llvmlite import ir

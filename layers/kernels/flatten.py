@@ -1,4 +1,4 @@
-"""Between blocked images and vectors in the order channel, row, column."""
+"""Conversion between blocked images and vectors in the order channel, row, column."""
 
 from functools import lru_cache
 

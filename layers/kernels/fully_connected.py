@@ -2,8 +2,8 @@
 
 The weights stay in their blocked form ``[K/(V*LANES), C, V*LANES]`` for all three passes and are read
 as they lie, once for each block of samples. x and dy are repacked so that a tile reads them in order.
-Sums run over the input features or the samples of a leaf in order. That over the output features, which may
-lie on several ranks, is cut into feature leaves: runs of outputs, each summed in order, and added as a tree.
+Sums run over the input features or the samples of a leaf in order. The sum over the output features, which
+may lie on several ranks, is cut into feature leaves: runs of outputs, each summed in order, added as a tree.
 """
 
 from functools import lru_cache
@@ -57,13 +57,13 @@ FEATURE_LEAVES = 16
 """Feature leaves of a layer, and so its parts, at most; half of that below 4096 outputs."""
 
 _LONG = 256  # outputs of a feature leaf: adding shorter ones up costs several % of computing them
-_UNIT = 2 * LANES  # outputs: whatever a part's number of vectors, its groups of vectors begin with a leaf
+_UNIT = 2 * LANES  # outputs: so that groups of one or two vectors begin with a leaf
 
 
 def outputs_per_leaf(outputs: int) -> int:
     """Return the length of a feature leaf of a whole layer; the last one may be shorter.
 
-    A power of two of them, none of them empty.
+    The number of leaves is a power of two, and none is empty.
     """
     units = ceil_div(outputs, _UNIT)
     leaves = FEATURE_LEAVES if outputs >= FEATURE_LEAVES * _LONG else FEATURE_LEAVES // 2
@@ -73,7 +73,7 @@ def outputs_per_leaf(outputs: int) -> int:
 
 
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
-DATA_TILES = 8 if REGISTERS == 32 else 16  # tiles of input features that share them: 0.1 MB of weights in L2
+DATA_TILES = 8 if REGISTERS == 32 else 16  # tiles of input features for each such dy: 0.1 MB of weights in L2
 DATA_PANELS = 4 if REGISTERS == 32 else 6
 """Panels of samples whose unfinished dx, at most 57 KB for each level of the tree, stays in L2."""
 
@@ -89,12 +89,12 @@ def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
 
 
 def data_stack_shape(samples: int, features: int, leaves: int, threads: int) -> tuple[int, int]:
-    """Return the shape of the unfinished dx of backward_data in so many feature leaves, one row a thread."""
+    """Return the shape of the unfinished dx of backward_data, one row a thread."""
     vectors, panels, _, tiles, _ = _data_blocks(samples, features)
     return threads, stack_depth(leaves) * panels * tiles * TILE_ROWS * vectors * LANES
 
 
-ZEROS = np.zeros(2 * LANES, np.float32)  # where a sum begins
+ZEROS = np.zeros(2 * LANES, np.float32)  # the start of a sum
 
 
 def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) -> None:
@@ -185,12 +185,12 @@ WEIGHT_BLOCK = 1 << 18  # floats of x, 1 MB of L2, that stay while dy passes by
 SHORT_LEAF = 8  # samples; adding shorter leaves up costs as much as computing them
 SHORT_ROWS = 4
 SHORT_SUBTREE = 4 if REGISTERS == 32 else 2  # leaves that fit the registers with tiles of so few rows
-STREAM_BYTES = 1 << 25  # gradients beyond 32 MB leave the caches before anybody reads them
+STREAM_BYTES = 1 << 25  # larger gradients leave the caches before they are read
 ONE = np.ones(1, np.float32)
 
 
 def _weight_tiles(features: int, leaves: int, per_leaf: int) -> tuple[int, int, int]:
-    """Return (rows, tail, leaves added in registers)."""
+    """Return the rows and tail of the tiles of backward_weights, and the leaves added in registers."""
     if per_leaf <= SHORT_LEAF:
         return SHORT_ROWS, 0, min(SHORT_SUBTREE, leaves)
     return *split_rows(features, TILE_ROWS), 1

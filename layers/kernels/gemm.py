@@ -1,26 +1,23 @@
-"""Matrix products on the register tile: C = A B, of packed operands or of plain ones."""
+"""Matrix products on the register tile: C = bias + A B, of packed operands."""
 
 from functools import lru_cache
 
-import numpy as np
 from numba import float32, int64
 
-from layers.arithmetic import ceil_div, round_up
+from layers.arithmetic import ceil_div
 from layers.kernels import packing
 from layers.kernels.jit import kernel
 from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, stream_tiles
-from layers.kernels.register_tile import TILE_ROWS, Tile
+from layers.kernels.register_tile import Tile
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
-from layers.kernels.tiling import split_rows
 
-DEPTH = 2048  # terms before the next tile: each change of tiles costs as much as some ten terms
+DEPTH = 2048  # most terms of a tile before the next one: a change of tiles costs as much as some ten terms
 BLOCK = 3 << 16  # floats of A, 0.75 MB of the L2 cache, that share a panel of B
-WIDTH = 2 * LANES  # columns of a panel of a plain B
 
 
 def even_blocks(tiles: int, most: int) -> tuple[int, int]:
-    """Return (blocks, tiles of each): `tiles` in blocks of at most `most`, as equal as can be."""
+    """Return (blocks, tiles of each) for blocks of at most `most` tiles, as equal as possible."""
     blocks = ceil_div(tiles, most)
     return blocks, ceil_div(tiles, blocks)
 
@@ -38,7 +35,6 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
         From `split_rows(M, TILE_ROWS)`.
     panels : float32 [N/(V*LANES), K, V*LANES]
     bias : float32 [N]
-        Empty to begin with what C holds.
     c : float32 [M, N]
     """
     groups, depth, width = panels.shape
@@ -80,7 +76,7 @@ def _multiply(ROWS, TAIL, VECTORS):
                         ahead = panels.ctypes.data + group0 * panels.strides[0]
                         ahead += (start + chunk) * panels.strides[1]
                     begin, begin_row = to, width
-                    if start == 0 and bias.size > 0:
+                    if start == 0:
                         begin, begin_row = bias.ctypes.data + 4 * group * WIDTH, 0
                     stream_tiles(
                         TILE, full, tails,
@@ -91,62 +87,3 @@ def _multiply(ROWS, TAIL, VECTORS):
                     )  # fmt: skip
 
     return multiply_panels
-
-
-def workspace_floats(m: int, n: int, k: int) -> int:
-    """Return the size of the working memory of `gemm`: both operands packed, C and a bias padded."""
-    padded = round_up(n, WIDTH)
-    return packing.tiles_floats(m, k) + padded * (k + m + 1)
-
-
-def gemm(
-    threads: Threads,
-    a,
-    b,
-    c,
-    *,
-    transpose_a: bool = False,
-    transpose_b: bool = False,
-    accumulate: bool = False,
-    workspace=None,
-) -> None:
-    """Write C = A B, or add it to C: one chain over k for each element, in order.
-
-    Parameters
-    ----------
-    a : float32 [M, K], or [K, M] with `transpose_a`
-    b : float32 [K, N], or [N, K] with `transpose_b`
-    c : float32 [M, N]
-        All three contiguous.
-    accumulate : bool
-        The chains begin with what C holds, else with zero.
-    workspace : float32, at least workspace_floats(M, N, K)
-        Allocated when left out.
-    """
-    m, n = c.shape
-    k = a.shape[0] if transpose_a else a.shape[1]
-    if a.shape != ((k, m) if transpose_a else (m, k)) or b.shape != ((n, k) if transpose_b else (k, n)):
-        raise ValueError(f"gemm: shapes {a.shape} and {b.shape} do not give {c.shape}")
-    if workspace is None:
-        workspace = np.empty(workspace_floats(m, n, k), np.float32)
-    padded = round_up(n, WIDTH)
-    tiles, panels, sums, zeros, _ = np.split(
-        workspace, np.cumsum([packing.tiles_floats(m, k), padded * k, padded * m, padded])
-    )
-    rows, _ = split_rows(m, TILE_ROWS)
-    if transpose_a:
-        packing.pack_slices(threads, a, tiles, rows, packing.pitch(rows))
-    else:
-        packing.pack_columns(threads, a, tiles, rows)
-    if transpose_b:
-        packing.pack_columns(threads, b, panels, WIDTH)
-    else:
-        packing.pack_slices(threads, b, panels, WIDTH, WIDTH)
-    zeros[:] = 0
-    target = c if n == padded else sums.reshape(m, padded)
-    if accumulate and target is not c:
-        target[:, :n] = c
-    bias = zeros[:0] if accumulate else zeros
-    multiply(threads, tiles, rows, panels.reshape(-1, k, WIDTH), bias, target)
-    if target is not c:
-        c[...] = target[:, :n]

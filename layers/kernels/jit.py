@@ -1,4 +1,4 @@
-"""The one decorator of all kernels, and where their machine code is cached.
+"""The decorators that compile kernels, and the cache of their machine code.
 
 A kernel is a serial function over a range of tasks, ``kernel(worker, first, last, ...)``: it releases
 the GIL, and `layers.kernels.threads.Threads` runs it on several workers at once.
@@ -32,7 +32,7 @@ def _source_digest() -> str:
 
 
 def fingerprint() -> dict[str, str]:
-    """Return what must be equal on all hosts of a run, so that they compute the same bits."""
+    """Return the facts that must be equal on all hosts of a run for the same bits."""
     return {
         "SIMD lanes": str(LANES),
         "fused multiply-add": str(FUSED),
@@ -43,11 +43,11 @@ def fingerprint() -> dict[str, str]:
     }
 
 
-_CONFIG: Any = numba.config  # its names are made at run time
+_CONFIG: Any = numba.config  # mypy cannot see its names: they are set at run time
 
 
 def _cache_directory() -> Path:
-    """Return a folder that is new whenever a kernel's source, numba or the CPU is.
+    """Return a cache folder whose name changes with the kernels' sources, numba and the CPU.
 
     numba looks at the time stamp of the file that defines a function only, not at the files whose
     functions it calls.
@@ -63,7 +63,7 @@ _CONFIG.CACHE_DIR = str(_cache_directory())
 
 
 def cache_is_cold() -> bool:
-    """Say whether no kernel has been compiled yet on this machine, as far as its cache remembers."""
+    """Return whether the cache holds no compiled kernel yet."""
     return not any(Path(_CONFIG.CACHE_DIR).glob("*/*.nbi"))
 
 
@@ -78,7 +78,7 @@ def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., Non
 
 
 def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function that is no kernel, for one signature with its result; it too releases the GIL."""
+    """Compile any function for one signature, which names its result; it releases the GIL."""
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         dispatcher: Any = inline(function)
@@ -95,9 +95,9 @@ def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a helper that kernels call, or what is called with whole numbers only; when first called."""
+    """Compile a helper of kernels, or a function of whole numbers, at its first call."""
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
-    dispatcher._cache = SharedCache(function)  # as cache=True does, with numba's own
+    dispatcher._cache = SharedCache(function)  # cache=True would set numba's own cache
     return cast(Callable[..., Any], dispatcher)
 
 
@@ -116,5 +116,5 @@ def _ceil_div(_context: Any, builder: Any, _signature: Any, arguments: Any) -> A
 
 
 def address(kernel: Any) -> int:
-    """Return where a kernel's machine code begins: numba's own calling convention, without Python."""
+    """Return the address of a kernel's machine code, which follows numba's calling convention."""
     return int(kernel.address)

@@ -1,4 +1,4 @@
-"""A kernel's call as a job that several threads share without the GIL.
+"""Jobs: kernel calls that several threads share without the GIL.
 
 The threads of a rank share one *board*, an int64 array. The caller posts a job on it and opens it; every
 thread, the caller too, takes ranges of tasks until none is left. The caller then closes the board and waits
@@ -31,8 +31,8 @@ WORKERS = ARGUMENTS + ARGUMENT_WORDS  # one line each: AWAKE, ASLEEP or CALLED
 CLOSED, OPEN, ENDED = range(3)
 AWAKE, ASLEEP, CALLED = range(3)
 
-SPLITS = 2  # a range is the part 1 / (SPLITS * threads) of what is left: large first, single tasks last
-LOOKS, YIELDS = 2000, 200  # at who is still busy: awake, then giving the core away, then asleep between them
+SPLITS = 2  # a range is 1 / (SPLITS * threads) of the tasks left: large ones first, single tasks last
+LOOKS, YIELDS = 2000, 200  # looks for busy workers: first spinning, then yielding the core, then napping
 NAP_US = 50
 
 
@@ -48,7 +48,7 @@ def new_board(threads: int) -> np.ndarray:
 def poster(arguments: tuple[Any, ...]) -> Any:
     """Return ``post(board, kernel, tasks, threads, arguments)`` for kernels with these types of arguments.
 
-    It opens the board to a job, and returns how many workers are to be woken: those marked CALLED.
+    It opens the board to a job, and returns the number of workers to wake: those marked CALLED.
     `board` and `kernel` are addresses. The arrays must outlive the job.
     """
 
@@ -62,7 +62,7 @@ def poster(arguments: tuple[Any, ...]) -> Any:
 
 @inline
 def open_board(board, kernel, call, tasks, threads):
-    """Publish a job, and mark who sleeps as called; return their number."""
+    """Publish a job, mark sleeping workers as called, and return their number."""
     atomics.store(board + 8 * KERNEL, kernel)
     atomics.store(board + 8 * CALL, call)
     atomics.store(board + 8 * TASKS, tasks)
@@ -74,7 +74,7 @@ def open_board(board, kernel, call, tasks, threads):
 
 @inline
 def call_sleepers(board, threads):
-    """Mark who sleeps as called, and return their number."""
+    """Mark sleeping workers as called, and return their number."""
     called = 0
     for worker in range(1, threads):
         called += atomics.replace(board + 8 * (WORKERS + worker * LINE), ASLEEP, CALLED)
@@ -83,7 +83,7 @@ def call_sleepers(board, threads):
 
 @inline
 def finish(board):
-    """Take part in the job as worker 0 and return when it is done: 0, or how a task failed."""
+    """Take part in the job as worker 0 until it is done; return 0, or the status of a failed task."""
     work(board, 0)
     atomics.store(board + 8 * STATE, CLOSED)
     looks = 0
@@ -93,7 +93,7 @@ def finish(board):
             atomics.pause()
         elif looks < LOOKS + YIELDS:
             atomics.let_others_run()
-        else:  # a worker waits for a core, perhaps for this one
+        else:  # a worker waits for a core, perhaps this one
             atomics.sleep(NAP_US)
     failed = atomics.load(board + 8 * FAILED)
     atomics.store(board + 8 * FAILED, 0)
@@ -102,14 +102,14 @@ def finish(board):
 
 @inline
 def end(board, threads):
-    """Let all workers leave; return how many are to be woken for it."""
+    """End the board so that all workers leave; return the number of workers to wake for it."""
     atomics.store(board + 8 * STATE, ENDED)
     return call_sleepers(board, threads)
 
 
 @inline
 def serve(board, worker, looks):
-    """Take part in jobs until none has come for `looks` looks at the board: the worker is then asleep.
+    """Take part in jobs until `looks` looks at the board have found none; the worker is then asleep.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def serve(board, worker, looks):
             atomics.pause()
         else:
             atomics.store(sleeping, ASLEEP)
-            # Whom the caller has called meanwhile it will also wake: then this one must go to sleep.
+            # A worker that the caller has called meanwhile will also be woken, so it must go to sleep first.
             posted = atomics.load(board + 8 * STATE) != CLOSED
             if not posted or not atomics.replace(sleeping, ASLEEP, AWAKE):
                 return True
@@ -165,7 +165,7 @@ _CALL = ir.FunctionType(_WORD, [_WORD] * 5)
 
 @intrinsic
 def write_arguments(typing_context, address, arguments):
-    """Write a tuple to an address; return that of a function that calls a kernel with what lies there."""
+    """Write a tuple to an address; return the address of a function that calls a kernel with it."""
     signature = types.int64(types.int64, arguments)
 
     def codegen(context, builder, signature, values):

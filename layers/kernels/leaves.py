@@ -1,7 +1,7 @@
 """Sums over leaves as a balanced binary tree, done on a block while it is in cache.
 
-A binary counter of partial blocks: after leaf l, as many pairs are added as l + 1 has factors of
-two. Slot 0 holds the total after the last leaf, whose number must be a power of two.
+A binary counter of partial blocks: after leaf l, one pair is added for each factor of two in
+l + 1. Slot 0 holds the total after the last leaf, whose number must be a power of two.
 """
 
 from layers.kernels.jit import inline
@@ -15,7 +15,7 @@ def stack_depth(leaves: int) -> int:
 
 @inline
 def merges(leaf):
-    """Return how many of the partial blocks below take in the one of `leaf`, the uppermost first."""
+    """Return the number of partial blocks that are merged once `leaf` is done."""
     done, number = leaf + 1, 0
     while done % 2 == 0:
         number += 1

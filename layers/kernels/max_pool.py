@@ -17,7 +17,7 @@ _NOWHERE = constant(0)  # from an address
 
 
 def forward(threads: Threads, x, y, argmax, window: tuple[int, int], stride: int, padding: int) -> None:
-    """Write the maxima, and where they were found; the first of equals, and any NaN, wins.
+    """Write the maxima and their taps; the first of equals wins, and any NaN.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Matrices in the order in which register tiles read them, and back.
+"""Packing of matrices into the order in which register tiles read them, and unpacking.
 
 Two ways to the same form, [tile][k][pitch]: the columns of a tile lie side by side (`pack_slices`),
 or have to be transposed (`pack_columns`).
@@ -21,7 +21,7 @@ SLAB = 8  # rows that one task of pack_slices repacks: as many streams of reads
 
 
 def pitch(width: int) -> int:
-    """Return the floats that `width` of them take in a tile: whole vectors, so that lines are not shared."""
+    """Return the floats of a tile's row of `width`, rounded up to vectors: rows share no cache line."""
     return round_up(width, LANES)
 
 

@@ -1,4 +1,4 @@
-"""Counter-based random bits: a function of who asks for them, never of who computed before."""
+"""Counter-based random bits: a function of their key and counter, never of what was drawn before."""
 
 import numpy as np
 

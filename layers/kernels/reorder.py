@@ -1,4 +1,4 @@
-"""From the plain order of the data readers into the blocked order of the kernels."""
+"""Conversion of minibatches from the plain layout of data readers to the blocked layout of kernels."""
 
 from functools import lru_cache
 

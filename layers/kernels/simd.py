@@ -103,7 +103,7 @@ def vector_constant(value: float) -> ir.Constant:
 
 
 def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
-    """Emit the request for a line of memory, into the first or second level of the caches. Never faults."""
+    """Emit the prefetch of a cache line into the first- or second-level cache; it never faults."""
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -115,7 +115,7 @@ def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
 
 @intrinsic(prefer_literal=True)
 def prefetch_pixels(typing_context, corner, row_bytes, SIDE):
-    """Ask for SIDE x SIDE pixels of LANES channels, into the second-level cache.
+    """Prefetch SIDE x SIDE pixels of LANES channels into the second-level cache.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def copy_vectors(typing_context, target, source, vectors):
 
 @intrinsic
 def finish_streaming(typing_context):
-    """Order streamed stores before whatever tells another thread that they are done."""
+    """Order streamed stores before the stores that tell another thread that they are done."""
 
     def codegen(_context, builder, _signature, _arguments):
         builder.fence("seq_cst")
@@ -185,7 +185,7 @@ def transpose(typing_context, target, target_row, source, source_row):
         rows = [load(builder, of, builder.mul(of_row, constant(row))) for row in range(LANES)]
         mask = ir.VectorType(_I32, LANES)
         half = LANES // 2
-        while half:  # swap the off-diagonal blocks of half x half in each block of twice that size
+        while half:  # swap the off-diagonal half x half blocks within each block of twice the size
             low = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
             high = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
             for row in range(LANES):

@@ -11,8 +11,8 @@ from typing import Any
 from layers.kernels import job
 from layers.kernels.jit import address
 
-INLINE_WORK = 60_000  # FLOP or floats; below, sharing it costs more than it saves
-SPIN_S = 1e-3  # so long a worker on its own core looks for the next kernel: mostly it comes sooner
+INLINE_WORK = 60_000  # FLOP or floats; waking workers for less costs more than it saves
+SPIN_S = 1e-3  # how long a pinned worker spins for the next kernel, which mostly comes sooner
 _TRIAL_LOOKS = 1000
 
 
@@ -26,8 +26,7 @@ class Threads:
     ----------
     cores
         A core for each worker to stay on until `close`, the caller's first; None leaves it to the scheduler.
-        Only with cores of their own do workers wait for the next kernel awake, for a moment. Without
-        effect where the system is not Linux.
+        Workers spin briefly for the next kernel, but only when pinned. Without effect outside Linux.
     """
 
     def __init__(self, count: int, cores: tuple[int, ...] | None = None):
@@ -59,7 +58,7 @@ class Threads:
         tasks : int
             Independent pieces of the result.
         work : int
-            Size of the whole in FLOP or floats moved; little work stays on the calling thread.
+            FLOP or floats moved by all tasks together; little work stays on the calling thread.
         """
         if self.count == 1 or tasks < 2 or work < INLINE_WORK:
             kernel(0, 0, tasks, *arguments)
@@ -74,7 +73,7 @@ class Threads:
             raise RuntimeError(f"{kernel}: failed with numba's status {failed}")
 
     def close(self) -> None:
-        """End the workers, and let the calling thread run where it could before."""
+        """End the workers, and restore the calling thread's affinity."""
         self._wake_up(job.end(self._at, self.count))
         if self._before is not None:
             os.sched_setaffinity(0, self._before)
@@ -96,7 +95,7 @@ class Threads:
             os.sched_setaffinity(0, {self._cores[worker]})  # 0: the calling thread, not the process
 
     def _looks_in(self, seconds: float) -> int:
-        """Return how often a worker can look at the board in a time."""
+        """Return how often a worker can look at the board within `seconds`."""
         job.serve(self._at, 0, 1)  # compiles
         start = time.perf_counter()
         job.serve(self._at, 0, _TRIAL_LOOKS)
@@ -105,7 +104,7 @@ class Threads:
 
 @cache
 def _posted(kernel: Any) -> tuple[int, Callable[..., int]]:
-    """Return a kernel's address, and what posts jobs for it."""
+    """Return the address of a kernel, and the function that posts jobs for it."""
     (signature,) = kernel.signatures
     return address(kernel), job.poster(signature[3:])
 

@@ -1,4 +1,4 @@
-"""How a row of outputs is cut into register tiles."""
+"""The cut of a row of outputs into register tiles."""
 
 
 def split_rows(count: int, most: int) -> tuple[int, int]:

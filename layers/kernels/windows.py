@@ -1,4 +1,4 @@
-"""Which inputs a pooling window covers, and which windows cover an input; along one axis."""
+"""The inputs that a pooling window covers, and the windows that cover an input, along one axis."""
 
 from layers.kernels.jit import inline
 

@@ -7,13 +7,12 @@ import pytest
 
 from engine.models import MODELS
 from layers import blocking
-from layers.blocking import Block, Nest, bytes_per_flop, nest, search
+from layers.blocking import PASSES, Block, Nest, bytes_per_flop, nest, search
 from layers.conv2d import Conv2d
 from layers.kernels import caches
 from layers.kernels.caches import band_rows
 from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import REGISTERS
-from layers.work import PASSES
 
 KB = 1024
 
