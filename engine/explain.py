@@ -14,7 +14,7 @@ from engine.config.files import reading
 from engine.config.paths import expand
 from engine.profile.breakdown import Breakdown, combine
 from engine.profile.recorder import STEP, Span
-from engine.profile.span_sums import parts_of, steady_steps
+from engine.profile.span_sums import steady_steps, sum_spans
 from engine.profile.trace_file import Trace, note, read_trace
 from engine.run.run_folder import RESULTS
 
@@ -117,7 +117,7 @@ def explain_trace(trace: Trace, path: Path) -> Breakdown:
     UserError
         There is a rank without a step.
     """
-    breakdown = combine([parts_of(spans) for spans in trace.ranks], trace.communication_alone)
+    breakdown = combine([sum_spans(spans) for spans in trace.ranks], trace.communication_alone)
     if breakdown is None:
         raise UserError(f"{path}: holds no whole step of every rank")
     return breakdown

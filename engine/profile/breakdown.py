@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.config.wording import counted
-from engine.profile.recorder import UPDATE, Parts
+from engine.profile.recorder import UPDATE, StepSums
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 SHOWN_LAYERS = 4  # of exposed communication; the others in one row
@@ -40,7 +40,7 @@ class Breakdown:
     communication_alone_seconds: float | None
     """The communication of a step with nothing to compute; None where it was not measured."""
     hidden_share: float | None
-    """1 - exposed / alone, and 0 where more is exposed than communication alone takes."""
+    """Of the communication: 1 - exposed / alone, or 0 where more is exposed than it takes by itself."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `run.json` holds."""
@@ -97,23 +97,23 @@ class Breakdown:
 _NOTHING_S = 1e-9  # what is left of a sum of waits when those of the first steps are taken away again
 
 
-def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
+def combine(ranks: Sequence[StepSums], communication_alone: float | None) -> Breakdown | None:
     """Return the means over ranks and steps; None where a rank has no steady step.
 
     Parameters
     ----------
     ranks
         The sums of every rank, in rank order.
-    alone
-        Seconds that the communication of one step takes alone.
+    communication_alone
+        Seconds that the communication of one step takes by itself; None where it was not measured.
     """
-    if not all(parts.steps for parts in ranks):
+    if not all(sums.steps for sums in ranks):
         return None
-    waits = [_by_layer(parts) for parts in ranks]
+    waits = [_by_layer(sums) for sums in ranks]
     compute = [
-        {name: seconds / parts.steps for name, seconds in parts.compute.items()}
-        | {"wall": parts.wall / parts.steps, "data": parts.data / parts.steps}
-        for parts in ranks
+        {name: seconds / sums.steps for name, seconds in sums.compute.items()}
+        | {"wall": sums.wall / sums.steps, "data": sums.data / sums.steps}
+        for sums in ranks
     ]
     if len(ranks) == 1:
         compute[0][UPDATE] = compute[0].get(UPDATE, 0.0) + sum(waits[0].values())
@@ -131,7 +131,7 @@ def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
     by_rank = [sum(each.get(name, 0.0) for name in passes) for each in compute]
     mean_compute = sum(by_rank) / len(ranks)
     return Breakdown(
-        steps=min(parts.steps for parts in ranks),
+        steps=min(sums.steps for sums in ranks),
         step_seconds=mean("wall"),
         forward_seconds=mean(FORWARD),
         backward_weights_seconds=mean(BACKWARD_WEIGHTS),
@@ -144,17 +144,17 @@ def combine(ranks: Sequence[Parts], alone: float | None) -> Breakdown | None:
         compute_seconds_by_rank=by_rank,
         slowest_rank=by_rank.index(max(by_rank)),
         imbalance=max(by_rank) / mean_compute if mean_compute else 1.0,
-        communication_alone_seconds=alone,
-        hidden_share=max(0.0, 1 - total / alone) if alone else None,
+        communication_alone_seconds=communication_alone,
+        hidden_share=max(0.0, 1 - total / communication_alone) if communication_alone else None,
     )
 
 
-def _by_layer(parts: Parts) -> dict[str, float]:
+def _by_layer(sums: StepSums) -> dict[str, float]:
     """Add the jobs of a layer or bucket ("reduce fc6", "update fc6") and divide by the steps."""
     layers = dict[str, float]()
-    for job, seconds in parts.waits.items():
+    for job, seconds in sums.waits.items():
         layer = job.partition(" ")[2] or job
-        layers[layer] = layers.get(layer, 0.0) + seconds / parts.steps
+        layers[layer] = layers.get(layer, 0.0) + seconds / sums.steps
     return layers
 
 

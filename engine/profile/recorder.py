@@ -14,7 +14,7 @@ COMPUTE, COMMUNICATION, WAITS, DATA = ROWS = ("compute", "communication", "waits
 UPDATE = "update"
 STEP, PASS, FOR_DATA = "step", "pass", "for_data"  # attributes by which spans are told apart
 DATA_WAIT = "wait for data"
-KIND, EXCHANGE = "kind", "exchange"  # of the spans of a queue: an exchange of messages, not its whole job
+KIND, ROUND = "kind", "exchange"  # of the spans of a queue: one round of messages, not its whole job
 
 WARM_STEPS = 3  # compile and touch memory for the first time: no part of any mean or median
 MOST_SPANS = 1_000_000  # of a rank; some hundred bytes each
@@ -32,7 +32,7 @@ class Span:
 
 
 @dataclass
-class Parts:
+class StepSums:
     """Seconds of one rank, summed over some steps; what none of the parts explains is the rest."""
 
     steps: int = 0
@@ -44,7 +44,7 @@ class Parts:
     data: float = 0.0
     """Held up by the reader of the data."""
 
-    def add(self, other: "Parts", sign: int = 1) -> None:
+    def add(self, other: "StepSums", sign: int = 1) -> None:
         """Add the steps of another, or take them away."""
         self.steps += sign * other.steps
         self.wall += sign * other.wall
@@ -85,10 +85,10 @@ class Recorder:
         self.keep, self.spans, self.complete = keep, list[Span](), True
         self._main = threading.get_ident()
         self._queue: Waits | None = None
-        self._seen_seconds, self._seen = 0.0, dict[str, float]()
+        self._counted_seconds, self._counted_waits = 0.0, dict[str, float]()
         self._inline_update = 0.0
-        self._now, self._total = Parts(), Parts()
-        self._warm = [Parts()]
+        self._now, self._total = StepSums(), StepSums()
+        self._warm = [StepSums()]
 
     def watch(self, queue: Waits) -> None:
         """Take the waits from this queue's counters; the calling thread is the main thread from now on."""
@@ -148,33 +148,35 @@ class Recorder:
     def begin_step(self) -> None:
         """Forget what was counted since the last step: it belongs to none."""
         self.enter()
-        self._now = Parts()
+        self._now = StepSums()
 
     def end_step(self, number: int, start: float, end: float) -> None:
         """Count all since the last step, or `begin_step`, as this step's."""
         self._notice_waits(end)
         self._now.steps, self._now.wall = 1, end - start
         self._total.add(self._now)
-        self._now = Parts()
+        self._now = StepSums()
         if self._total.steps <= WARM_STEPS:
             self._warm.append(deepcopy(self._total))
         if self.keep:
             self._keep(Span(f"step {number}", COMPUTE, start, end, {STEP: number}))
 
-    def steady(self) -> Parts:
+    def steady(self) -> StepSums:
         """Return the sums without the first few steps."""
-        parts = deepcopy(self._total)
-        parts.add(self._warm[warm_steps(parts.steps)], -1)
-        return parts
+        sums = deepcopy(self._total)
+        sums.add(self._warm[warm_steps(sums.steps)], -1)
+        return sums
 
     def _notice_waits(self, now: float) -> float:
         """Count what the queue has held up since the last call; return the seconds."""
         queue = self._queue
-        if queue is None or queue.blocked_seconds == self._seen_seconds:
+        if queue is None or queue.blocked_seconds == self._counted_seconds:
             return 0.0
-        self._seen_seconds = queue.blocked_seconds
-        grown = {name: total - self._seen.get(name, 0.0) for name, total in queue.blocked_by_name.items()}
-        self._seen = dict(queue.blocked_by_name)
+        self._counted_seconds = queue.blocked_seconds
+        grown = {
+            name: total - self._counted_waits.get(name, 0.0) for name, total in queue.blocked_by_name.items()
+        }
+        self._counted_waits = dict(queue.blocked_by_name)
         names = [name for name, seconds in grown.items() if seconds > 0]
         end = now
         for name in reversed(names):

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from engine.profile.recorder import COMPUTE, FOR_DATA, PASS, STEP, WAITS, Parts, Span, warm_steps
+from engine.profile.recorder import COMPUTE, FOR_DATA, PASS, STEP, WAITS, Span, StepSums, warm_steps
 
 
 def steady_steps(spans: Sequence[Span]) -> list[Span]:
@@ -12,16 +12,16 @@ def steady_steps(spans: Sequence[Span]) -> list[Span]:
     return steps[warm_steps(len(steps)) :]
 
 
-def parts_of(spans: Sequence[Span]) -> Parts:
+def sum_spans(spans: Sequence[Span]) -> StepSums:
     """Add up one rank's spans in its steady steps."""
-    steps, parts = steady_steps(spans), Parts()
+    steps, sums = steady_steps(spans), StepSums()
     starts = [step.start for step in steps]
     for span in spans:
         middle = (span.start + span.end) / 2
         number = bisect_right(starts, middle) - 1
         if number < 0 or middle > steps[number].end:  # between steps, such as evaluation
             continue
-        seconds, single = span.end - span.start, Parts()
+        seconds, single = span.end - span.start, StepSums()
         if STEP in span.attributes:
             single.steps, single.wall = 1, seconds
         elif span.row == COMPUTE and PASS in span.attributes:
@@ -30,5 +30,5 @@ def parts_of(spans: Sequence[Span]) -> Parts:
             single.data = seconds
         elif span.row == WAITS:
             single.waits[span.name] = seconds
-        parts.add(single)
-    return parts
+        sums.add(single)
+    return sums

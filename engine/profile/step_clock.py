@@ -10,7 +10,7 @@ from engine.profile.recorder import Recorder, warm_steps
 
 
 @dataclass(frozen=True)
-class Timing:
+class Lap:
     """Seconds of one step: the whole, and what it waited for communication and for data."""
 
     step: float
@@ -38,25 +38,25 @@ class StepClock:
         self._recorder.begin_step()
         self._start_now()
 
-    def lap(self, number: int) -> Timing:
+    def lap(self, number: int) -> Lap:
         """End the lap of step `number` and begin the next."""
         start, blocked, waited = self._start, self._blocked, self._waited
         self._start_now()
         self._recorder.end_step(number, start, self._start)
-        return Timing(self._start - start, self._blocked - blocked, self._waited - waited)
+        return Lap(self._start - start, self._blocked - blocked, self._waited - waited)
 
     def _start_now(self) -> None:
         self._start = time.perf_counter()
         self._blocked, self._waited = self._queue.blocked_seconds, self._data_wait_seconds()
 
 
-def median(timings: Sequence[Timing]) -> Timing | None:
+def median(laps: Sequence[Lap]) -> Lap | None:
     """Return the medians of the steps after the first few; None without a step."""
-    steady = timings[warm_steps(len(timings)) :]
+    steady = laps[warm_steps(len(laps)) :]
     if not steady:
         return None
-    return Timing(
-        statistics.median(timing.step for timing in steady),
-        statistics.median(timing.exposed_communication for timing in steady),
-        statistics.median(timing.data_wait for timing in steady),
+    return Lap(
+        statistics.median(lap.step for lap in steady),
+        statistics.median(lap.exposed_communication for lap in steady),
+        statistics.median(lap.data_wait for lap in steady),
     )

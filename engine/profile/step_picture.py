@@ -8,10 +8,10 @@ from engine.profile.figure import figure_class, save_figure
 from engine.profile.recorder import (
     COMMUNICATION,
     DATA,
-    EXCHANGE,
     FOR_DATA,
     KIND,
     PASS,
+    ROUND,
     ROWS,
     STEP,
     UPDATE,
@@ -59,9 +59,9 @@ def draw_step(ranks: Mapping[int, Sequence[Span]], step: Span, path: Path) -> No
     ]
     figure = figure_of(figsize=(14, 1.2 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    seen = set[str]()
+    kinds = set[str]()
     for place, (name, spans) in enumerate(rows):
-        seen |= _draw_row(axes, place, spans, step)
+        kinds |= _draw_row(axes, place, spans, step)
         if place and name.endswith(ROWS[0]):
             axes.axhline(place - 0.5, color="black", linewidth=0.6)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
@@ -69,7 +69,7 @@ def draw_step(ranks: Mapping[int, Sequence[Span]], step: Span, path: Path) -> No
     axes.set_xlim(0, (step.end - step.start) * 1e3)
     axes.set_xlabel("ms")
     axes.set_title(f"step {step.attributes[STEP]}: {(step.end - step.start) * 1e3:.2f} ms")
-    patches = [Patch(color=color, label=kind) for kind, color in COLORS.items() if kind in seen]
+    patches = [Patch(color=color, label=kind) for kind, color in COLORS.items() if kind in kinds]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(COLORS), fontsize=8, frameon=False)
     save_figure(figure, path)
 
@@ -79,18 +79,18 @@ def _drawn(spans: Sequence[Span], step: Span) -> list[Span]:
     return [
         span
         for span in spans
-        if span.start < step.end and span.end > step.start and span.attributes.get(KIND) != EXCHANGE
+        if span.start < step.end and span.end > step.start and span.attributes.get(KIND) != ROUND
     ]
 
 
 def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[str]:
     """Draw what of one row lies in the step, short spans over long ones; return the kinds of all."""
-    seen = set[str]()
+    kinds = set[str]()
     for span in sorted(spans, key=lambda span: span.start - span.end):
         kind, start, end = _kind(span), max(span.start, step.start), min(span.end, step.end)
         if kind is None or start >= end:
             continue
-        seen.add(kind)
+        kinds.add(kind)
         left, width = (start - step.start) * 1e3, (end - start) * 1e3
         axes.broken_barh(
             [(left, width)], (place - 0.4, 0.8), color=COLORS[kind], edgecolor="white", linewidth=0.3
@@ -98,7 +98,7 @@ def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[s
         label = str(span.attributes.get("layer", span.name))
         if end - start > _LETTER * len(label) * (step.end - step.start):
             axes.text(left + width / 2, place, label, ha="center", va="center", fontsize=6)
-    return seen
+    return kinds
 
 
 def _kind(span: Span) -> str | None:

@@ -15,10 +15,10 @@ from engine.config.files import reading, unfinished, write_whole, writing
 from engine.config.paths import expand
 from engine.profile.recorder import (
     COMMUNICATION,
-    EXCHANGE,
     KIND,
     MOST_SPANS,
     PASS,
+    ROUND,
     ROWS,
     STEP,
     Recorder,
@@ -144,11 +144,12 @@ def read_trace(path: Path) -> Trace:
         for event in content["traceEvents"]:
             if event["ph"] == "X":
                 ranks[event["pid"]].append(_span(event))
-        alone, complete = about["communication_alone_seconds"], bool(about["complete"])
-        alone = None if alone is None else float(alone)
+        alone = about["communication_alone_seconds"]
+        communication_alone = None if alone is None else float(alone)
+        complete = bool(about["complete"])
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: is not a trace written by engine.train --trace") from error
-    return Trace(tuple(map(tuple, ranks)), alone, complete)
+    return Trace(tuple(map(tuple, ranks)), communication_alone, complete)
 
 
 def note(trace: Trace) -> list[str]:
@@ -177,7 +178,7 @@ def lanes_of(row: str, spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
 def _kind(span: Span) -> str:
     if span.row == COMMUNICATION and PASS in span.attributes:
         return ", update"
-    return ", exchanges" if span.attributes.get(KIND) == EXCHANGE else ""
+    return ", exchanges" if span.attributes.get(KIND) == ROUND else ""
 
 
 def _in_lanes(spans: Iterable[Span], *, nests: bool) -> list[list[Span]]:

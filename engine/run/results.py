@@ -43,7 +43,7 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
         Since the start of this process's training.
     """
     recipe, progress, rank = trainer.recipe, trainer.progress, trainer.rank
-    timing = median(progress.timings)
+    lap = median(progress.laps)
     held = trainer.control.gather_objects((rank.parameters.parameter_bytes, peak_resident_bytes()))
     return {
         "model": recipe.model,
@@ -58,14 +58,14 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
         "steps": progress.step,
         "epochs": progress.step / trainer.sampler.steps_per_epoch,
         "parameters": rank.parameter_count,
-        "samples_per_second": recipe.batch / timing.step if timing else None,
+        "samples_per_second": recipe.batch / lap.step if lap else None,
         **progress.results,
         "interrupted": progress.interrupted,
         "weights_sha256": rank.parameters.weights_sha256(),
         "state_sha256": rank.states.sha256(),
-        "step_seconds_median": timing.step if timing else None,
-        "exposed_communication_seconds_median": timing.exposed_communication if timing else None,
-        "data_wait_seconds_median": timing.data_wait if timing else None,
+        "step_seconds_median": lap.step if lap else None,
+        "exposed_communication_seconds_median": lap.exposed_communication if lap else None,
+        "data_wait_seconds_median": lap.data_wait if lap else None,
         "seconds_total": seconds,
         "parameter_bytes_by_rank": [parameters for parameters, _ in held],
         "peak_resident_bytes_by_rank": [peak for _, peak in held],

@@ -15,7 +15,7 @@ from engine.data.readers.normalise import normalisation_of
 from engine.data.sampler import Sampler
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
-from engine.profile.step_clock import StepClock, Timing
+from engine.profile.step_clock import Lap, StepClock
 from engine.run.callbacks import Callbacks
 from engine.run.checkpoint import State, save_checkpoint
 from engine.run.evaluator import Evaluator
@@ -39,7 +39,7 @@ class Progress:
     results: dict[str, float | None] = field(
         default_factory=lambda: dict.fromkeys(("final_loss", "test_loss", "test_accuracy"))
     )
-    timings: list[Timing] = field(default_factory=list)
+    laps: list[Lap] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ class Trainer:
                 self._optimizer.update(weights, gradients, velocity, rate)
 
         outcome = train_step(self.rank, batch, context, update, stop=stop)
-        timing = clock.lap(progress.step + 1)
-        progress.timings.append(timing)
+        lap = clock.lap(progress.step + 1)
+        progress.laps.append(lap)
         progress.step += 1
         progress.interrupted = outcome.stop and progress.step < self.total_steps
         progress.results["final_loss"] = outcome.loss / self.recipe.batch
@@ -163,10 +163,10 @@ class Trainer:
             "loss": progress.results["final_loss"],
             "accuracy": outcome.correct / self.recipe.batch,
             "rate": rate,
-            "seconds": timing.step,
-            "exposed_communication_seconds": timing.exposed_communication,
-            "data_wait_seconds": timing.data_wait,
-            "samples_per_second": self.recipe.batch / timing.step,
+            "seconds": lap.step,
+            "exposed_communication_seconds": lap.exposed_communication,
+            "data_wait_seconds": lap.data_wait,
+            "samples_per_second": self.recipe.batch / lap.step,
         }
 
     def _end_of_step(self, log: RunLog, called: Callbacks) -> bool:

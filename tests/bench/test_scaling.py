@@ -14,7 +14,7 @@ from bench.places import Place, RunError
 from bench.scaling_cases import Case, Size, sample, steady, train_command
 from bench.scaling_cases import ddp_command as ddp
 from engine.profile.breakdown import combine
-from engine.profile.recorder import Parts
+from engine.profile.recorder import StepSums
 from layers.work import FORWARD
 
 SIZE = Size(64, 16, 8)
@@ -119,7 +119,7 @@ def test_a_sample_reads_what_the_run_has_left(monkeypatch: pytest.MonkeyPatch, t
         out.mkdir()
         steps = [{"kind": "step", "seconds": seconds} for seconds in (9.0, 9.0, 1.0, 2.0)]
         (out / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-        told = combine([Parts(3, 3.0, {FORWARD: 1.5}, {"reduce fc6": 0.6})] * 2, 0.5)
+        told = combine([StepSums(3, 3.0, {FORWARD: 1.5}, {"reduce fc6": 0.6})] * 2, 0.5)
         assert told is not None
         results = {"weights_sha256": "abc", "where_the_time_went": told.to_json()}
         (out / "run.json").write_text(json.dumps(results))

@@ -6,7 +6,7 @@ from bench.places import Place
 from bench.scaling import row, table
 from bench.scaling_cases import Case, Size, steady
 from engine.profile.breakdown import Breakdown, combine
-from engine.profile.recorder import Parts
+from engine.profile.recorder import StepSums
 from layers.work import FORWARD
 
 SIZE = Size(batch=32, leaves=8, steps=6)
@@ -14,8 +14,8 @@ SIZE = Size(batch=32, leaves=8, steps=6)
 
 def told(exposed: float, alone: float | None, ranks: int = 2) -> Breakdown:
     """Return the table of a run whose steps of 1 s compute for 0.5 s."""
-    parts = Parts(3, 3.0, {FORWARD: 1.5}, {"reduce fc6": 3 * exposed})
-    breakdown = combine([parts] * ranks, alone)
+    sums = StepSums(3, 3.0, {FORWARD: 1.5}, {"reduce fc6": 3 * exposed})
+    breakdown = combine([sums] * ranks, alone)
     assert breakdown is not None
     return breakdown
 

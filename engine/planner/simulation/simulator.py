@@ -21,8 +21,8 @@ from engine.planner.simulation.links import Links
 from engine.planner.simulation.messages import Fabric
 from engine.planner.simulation.rank import SimulatedRank
 from engine.profile.breakdown import Breakdown, combine
-from engine.profile.recorder import Parts, Span
-from engine.profile.span_sums import parts_of
+from engine.profile.recorder import Span, StepSums
+from engine.profile.span_sums import sum_spans
 
 STEPS = 4
 """Simulated steps: the first ones do not overlap with communication of a step before them."""
@@ -107,8 +107,8 @@ def is_symmetric(design: Design, cluster: Cluster) -> bool:
 
 def _combined(design: Design, ranks: tuple[tuple[Span, ...], ...], alone: float | None) -> Breakdown:
     """Return the means over all ranks, each simulated one as often as it stands for others."""
-    parts: list[Parts] = [parts_of(spans) for spans in ranks]
-    breakdown = combine(parts * (design.ranks // len(parts)), alone)
+    sums: list[StepSums] = [sum_spans(spans) for spans in ranks]
+    breakdown = combine(sums * (design.ranks // len(sums)), alone)
     assert breakdown is not None
     return breakdown
 

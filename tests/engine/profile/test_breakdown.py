@@ -3,14 +3,14 @@
 import pytest
 
 from engine.profile.breakdown import Breakdown, combine
-from engine.profile.recorder import UPDATE, Parts
+from engine.profile.recorder import UPDATE, StepSums
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 
-def parts(compute: float = 1.0, steps: int = 2, **waits: float) -> Parts:
+def sums(compute: float = 1.0, steps: int = 2, **waits: float) -> StepSums:
     """Return steps of 10 s: forward 1, backward weights 2, backward data 3 (times `compute`), data 0.5."""
     passes = {FORWARD: 1.0, BACKWARD_WEIGHTS: 2.0, BACKWARD_DATA: 3.0}
-    return Parts(
+    return StepSums(
         steps,
         10.0 * steps,
         {name: seconds * compute * steps for name, seconds in passes.items()},
@@ -20,7 +20,7 @@ def parts(compute: float = 1.0, steps: int = 2, **waits: float) -> Parts:
 
 
 def total(breakdown: Breakdown) -> float:
-    """Add the seven parts."""
+    """Add the seven rows."""
     return sum(
         value
         for name, value in breakdown.to_json().items()
@@ -29,7 +29,7 @@ def total(breakdown: Breakdown) -> float:
 
 
 def test_the_parts_are_means_over_steps_and_ranks_and_add_up_to_the_step():
-    table = combine([parts(reduce_fc6=0.5, update_fc6=0.25), parts(0.5, loss=0.25)], 2.0)
+    table = combine([sums(reduce_fc6=0.5, update_fc6=0.25), sums(0.5, loss=0.25)], 2.0)
     assert (table.forward_seconds, table.backward_weights_seconds, table.backward_data_seconds) == (
         0.75,
         1.5,
@@ -42,13 +42,13 @@ def test_the_parts_are_means_over_steps_and_ranks_and_add_up_to_the_step():
 
 
 def test_imbalance_names_the_slowest_rank():
-    table = combine([parts(0.5), parts(1.0), parts(0.75)], None)
+    table = combine([sums(0.5), sums(1.0), sums(0.75)], None)
     assert (table.slowest_rank, table.imbalance) == (1, pytest.approx(4 / 3))
     assert table.compute_seconds_by_rank == [3.0, 6.0, 4.5]
 
 
 def test_one_rank_does_not_communicate():
-    table = combine([parts(update_fc6=1.5, loss=0.25)], None)
+    table = combine([sums(update_fc6=1.5, loss=0.25)], None)
     assert table.exposed_communication_seconds == 0.0
     assert table.exposed_communication_seconds_by_layer == {}
     assert table.update_seconds == 1.75
@@ -57,7 +57,7 @@ def test_one_rank_does_not_communicate():
 
 
 def test_the_update_on_the_main_thread_is_compute():
-    rank = parts(update_fc6=1.0)
+    rank = sums(update_fc6=1.0)
     rank.compute[UPDATE] = 4.0
     table = combine([rank, rank], 1.0)
     assert (table.update_seconds, table.exposed_communication_seconds) == (2.0, 1.0)
@@ -65,17 +65,17 @@ def test_the_update_on_the_main_thread_is_compute():
 
 @pytest.mark.parametrize(("alone", "share"), [(2.0, 0.75), (0.5, 0.0), (0.25, 0.0)])
 def test_the_hidden_share_is_what_is_not_exposed_of_communication_alone(alone, share):
-    table = combine([parts(reduce_fc6=0.5)] * 2, alone)
+    table = combine([sums(reduce_fc6=0.5)] * 2, alone)
     assert table.hidden_share == share
     assert ("expose more" in table.lines()[-1]) == (alone == 0.25)
 
 
 def test_ranks_without_a_step_have_no_table():
-    assert combine([parts(), Parts()], None) is None
+    assert combine([sums(), StepSums()], None) is None
 
 
 def test_the_table_survives_the_way_through_json():
-    table = combine([parts(reduce_fc6=0.5), parts(loss=1.0)], 2.0)
+    table = combine([sums(reduce_fc6=0.5), sums(loss=1.0)], 2.0)
     assert Breakdown.from_json(table.to_json()) == table
 
 
@@ -83,7 +83,7 @@ def test_the_table_survives_the_way_through_json():
     "change", [{"forward_seconds": None}, {"slowest_rank": 7}, {"step_seconds": "x"}, {"new": 1}]
 )
 def test_another_table_is_refused(change):
-    table = combine([parts(reduce_fc6=0.5), parts(loss=1.0)], 2.0).to_json()
+    table = combine([sums(reduce_fc6=0.5), sums(loss=1.0)], 2.0).to_json()
     with pytest.raises(ValueError, match=r"^no such table: "):
         Breakdown.from_json(table | change)
     with pytest.raises(ValueError, match=r"^no such table: "):
@@ -92,7 +92,7 @@ def test_another_table_is_refused(change):
 
 def test_the_jobs_of_a_bucket_are_one_row_and_its_name_may_be_long():
     bucket = "block1.conv1..block2.project"
-    rank = parts()
+    rank = sums()
     rank.waits = {f"reduce {bucket}": 0.5, f"update {bucket}": 0.25, "gather loss": 0.125}
     lines = combine([rank], None).lines()
     assert not any(bucket in line for line in lines)  # one rank
@@ -106,7 +106,7 @@ def test_the_jobs_of_a_bucket_are_one_row_and_its_name_may_be_long():
 
 def test_the_table_as_people_read_it():
     waits = {f"reduce_conv{number}": number / 100 for number in range(1, 7)}
-    assert combine([parts(**waits), parts(0.5, **waits)], 0.84).lines() == [
+    assert combine([sums(**waits), sums(0.5, **waits)], 0.84).lines() == [
         "where the time went: 10,000.00 ms a step (mean of 2 steps)",
         "  forward                    750.00 ms    7.5%",
         "  backward weights         1,500.00 ms   15.0%",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.profile import recorder as trace
-from engine.profile.recorder import COMMUNICATION, COMPUTE, UPDATE, WAITS, Parts, Recorder, warm_steps
+from engine.profile.recorder import COMMUNICATION, COMPUTE, UPDATE, WAITS, Recorder, StepSums, warm_steps
 from layers.work import FORWARD
 
 
@@ -61,8 +61,8 @@ def test_a_wait_inside_a_pass_is_no_compute(now):
     queue.hold_up("gather fc6", 4.0)
     recorder.leave("fc6", FORWARD, start)
     recorder.end_step(1, start, 110.0)
-    parts = recorder.steady()
-    assert (parts.compute, parts.waits, parts.wall) == ({FORWARD: 6.0}, {"gather fc6": 4.0}, 10.0)
+    sums = recorder.steady()
+    assert (sums.compute, sums.waits, sums.wall) == ({FORWARD: 6.0}, {"gather fc6": 4.0}, 10.0)
     spans = {span.row: (span.start, span.end) for span in recorder.spans if "step" not in span.name}
     assert spans == {COMPUTE: (100.0, 106.0), WAITS: (106.0, 110.0)}
 
@@ -76,9 +76,9 @@ def test_an_update_on_the_main_thread_is_compute_and_no_wait(now):
     queue.hold_up("reduce conv1", 1.0)
     queue.hold_up("update conv1", 5.0)
     recorder.end_step(1, 100.0, 107.0)
-    parts = recorder.steady()
-    assert parts.compute == {UPDATE: 2.0}
-    assert parts.waits == {"reduce conv1": 1.0, "update conv1": 3.0}
+    sums = recorder.steady()
+    assert sums.compute == {UPDATE: 2.0}
+    assert sums.waits == {"reduce conv1": 1.0, "update conv1": 3.0}
     assert [span.row for span in recorder.spans if span.name == UPDATE] == [COMPUTE]
 
 
@@ -103,9 +103,9 @@ def test_the_first_steps_are_left_out_but_never_all(now, steps, left_out):
     recorder = watching(Queue(), keep=False)
     for number in range(1, steps + 1):
         one_step(recorder, now, number, seconds=float(2**number))
-    parts = recorder.steady()
-    assert parts.steps == steps - left_out
-    assert parts.wall == parts.compute[FORWARD] == sum(2**number for number in range(left_out + 1, steps + 1))
+    sums = recorder.steady()
+    assert sums.steps == steps - left_out
+    assert sums.wall == sums.compute[FORWARD] == sum(2**number for number in range(left_out + 1, steps + 1))
 
 
 def test_what_lies_between_steps_belongs_to_none(now):
@@ -120,7 +120,7 @@ def test_what_lies_between_steps_belongs_to_none(now):
     recorder.begin_step()
     one_step(recorder, now, 2, 1.0)
     total = recorder.steady()
-    assert total == Parts(1, 1.0, {FORWARD: 1.0}, {}, 0.0)
+    assert total == StepSums(1, 1.0, {FORWARD: 1.0}, {}, 0.0)
     assert "evaluation" in {span.name for span in recorder.spans}
 
 
