@@ -29,33 +29,34 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
     plan
         Checked against graph and ranks; `grid` has its number of parts.
     """
-    held = {INPUT: _Held(Sharding.BATCH)}
+    placements = {INPUT: _Placement(Sharding.BATCH)}
     nodes: list[Node] = []
 
-    def bring(value: str, needed: Sharding, reader: str) -> str:
-        """Return the value that holds `value` in the way needed."""
-        if held[value].sharding is needed:
+    def resharded(value: str, needed: Sharding, reader: str) -> str:
+        """Return `value`, or the exchange of it that holds it in the sharding its reader needs."""
+        placement = placements[value]
+        if placement.sharding is needed:
             return value
         name = f"exchange {reader}"
-        kind = _EXCHANGES[held[value].sharding, needed]
+        kind = _EXCHANGES[placement.sharding, needed]
         features, *_ = graph.shapes[value]
-        layer = kind(name, features, held[value].width, grid.model, queue)
+        layer = kind(name, features, placement.width, grid.model, queue)
         nodes.append(Node(name, layer, (value,), held=needed))
-        held[name] = _Held(needed)
+        placements[name] = _Placement(needed)
         return name
 
     for node in graph:
         shards: tuple[Layer, ...] = ()
-        needed, makes = Sharding.BATCH, _Held(Sharding.BATCH)
+        needed, made = Sharding.BATCH, _Placement(Sharding.BATCH)
         if node.name in plan.split:
             shards = node.layer.shard(grid.parts)
             width = shards[0].output_shape(*graph.input_shapes(node))[0]
-            needed, makes = Sharding.WHOLE, _Held(Sharding.FEATURE, width)
-        elif _follows(graph, node) and all(held[v].sharding is Sharding.FEATURE for v in node.inputs):
-            needed, makes = Sharding.FEATURE, held[node.inputs[0]]
+            needed, made = Sharding.WHOLE, _Placement(Sharding.FEATURE, width)
+        elif _follows(graph, node) and all(placements[v].sharding is Sharding.FEATURE for v in node.inputs):
+            needed, made = Sharding.FEATURE, placements[node.inputs[0]]
         many = len(node.inputs) > 1
         inputs = tuple(
-            bring(value, needed, f"{node.name}:{index}" if many else node.name)
+            resharded(value, needed, f"{node.name}:{index}" if many else node.name)
             for index, value in enumerate(node.inputs)
         )
         nodes.append(
@@ -63,13 +64,13 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
                 node,
                 layer=shards[grid.part] if shards else node.layer,
                 inputs=inputs,
-                held=makes.sharding,
-                first=makes.width * grid.part,
+                held=made.sharding,
+                first=made.width * grid.part,
                 shards=shards,
             )
         )
-        held |= dict.fromkeys(node.outputs, makes)
-    bring(graph.output, Sharding.BATCH, "loss")
+        placements |= dict.fromkeys(node.outputs, made)
+    resharded(graph.output, Sharding.BATCH, "loss")
     return Graph(graph.input_shape, tuple(nodes))
 
 
@@ -80,7 +81,9 @@ def _follows(graph: Graph, node: Node) -> bool:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Placement:
+    """How the ranks of a group hold a value."""
+
     sharding: Sharding
     width: int = 0
     """Features of each part but the last; 0 where all are held."""
