@@ -18,7 +18,7 @@ from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
 from engine.graph.parallel.plan import AUTO, Plan
-from engine.host.affinity import cores
+from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
@@ -146,7 +146,7 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
     leaves = options.leaves or default_leaves(ranks)
     batch = options.batch if options.batch is not None else _usual_batch(options.model)
     check_minibatch(ranks, batch, leaves)
-    threads = options.threads or cores(world).threads(beside=world.size > 1)
+    threads = options.threads or find_cores(world).threads(beside=world.size > 1)
     designs = [
         Design(
             options.model,

@@ -94,7 +94,7 @@ def fair_threads(cores: int, ranks: int, *, beside: bool) -> int:
     return share - 1 if beside and share > MANY else share
 
 
-def cores(world: Communicator) -> Cores:
+def find_cores(world: Communicator) -> Cores:
     """Compare the affinity masks of all ranks and return this rank's view (collective)."""
     mask, around = _masks()
     machine, host = machine_name(), socket.gethostname()

@@ -17,12 +17,12 @@ from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
-from engine.host.affinity import Cores, cores
+from engine.host.affinity import Cores, find_cores
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.callbacks import Callback
-from engine.run.prepare import Prepared, common, prepare
+from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.session import run_session
@@ -71,9 +71,9 @@ def run(
     UserError
         On all ranks, with the same message: before the first step, any rank's mistake in what was given.
     """
-    prepared, seen, places = _prepare(world, resolve)
+    prepared, cores, places = _prepare(world, resolve)
     try:
-        finished = _train(world, prepared, seen, places, make_collectives=collectives or Collectives)
+        finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
     except UserError as error:  # found by this rank alone, in the middle of the run
         failure.fail(world, str(error))
     except MemoryError as error:
@@ -94,9 +94,9 @@ def run_in_process(
         As in `run`; with one rank also what fails in the middle of the run. Several ranks end together then,
         as the others wait for this one.
     """
-    prepared, seen, places = _prepare(world, resolve)
+    prepared, cores, places = _prepare(world, resolve)
     try:
-        return _train(world, prepared, seen, places, callbacks=callbacks, keep_weights=True)
+        return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
     except (UserError, MemoryError) as error:
         message = str(error) if isinstance(error, UserError) else _no_memory(error)
         if world.size > 1:
@@ -107,10 +107,10 @@ def run_in_process(
 def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, Cores, _Places]:
     """Read, check and compare what all ranks were given, and make the run's folder on rank 0."""
     prepared = _agreed(world, lambda: prepare(resolve(), world.size))
-    seen = cores(world)
+    cores = find_cores(world)
     _agreed(world, lambda: _check_equal(world, prepared))
     places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places(None, None))
-    return prepared, seen, places
+    return prepared, cores, places
 
 
 def _no_memory(error: BaseException) -> str:
@@ -131,7 +131,7 @@ def _agreed(world: Communicator, work: Callable[[], T]) -> T:
 
 def _check_equal(world: Communicator, prepared: Prepared) -> None:
     """Refuse ranks that have another recipe, other data or another checkpoint, or compute other bits."""
-    first, *others = world.gather_objects(common(prepared))
+    first, *others = world.gather_objects(facts_to_compare(prepared))
     for rank, other in enumerate(others, start=1):
         for name in first:
             if other[name] != first[name]:
@@ -168,7 +168,7 @@ def _trace_path(recipe: Recipe) -> Path | None:
 def _train(
     world: Communicator,
     prepared: Prepared,
-    seen: Cores,
+    cores: Cores,
     places: _Places,
     *,
     make_collectives: MakeCollectives = Collectives,
@@ -176,10 +176,10 @@ def _train(
     keep_weights: bool = False,
 ) -> Finished:
     recipe = prepared.start.recipe
-    threads = recipe.threads or seen.threads(beside=recipe.overlap and world.size > 1)
-    _warn(world, seen, threads)
+    threads = recipe.threads or cores.threads(beside=recipe.overlap and world.size > 1)
+    _warn(world, cores, threads)
     recorder = Recorder(keep=bool(recipe.trace))
-    queue = _queue(world, recipe, recorder, spare_core=seen.available >= (threads + 1) * seen.ranks)
+    queue = _queue(world, recipe, recorder, spare_core=cores.available >= (threads + 1) * cores.ranks)
     collectives = make_collectives(
         world.split(0),
         prepared.tree,
@@ -197,7 +197,7 @@ def _train(
     trainer = Trainer(
         rank,
         Task(recipe, prepared.data, prepared.code),
-        Threads(threads, seen.pinned(threads)),
+        Threads(threads, cores.pinned(threads)),
         control=world,
         recorder=recorder,
         folder=places.folder,
@@ -220,9 +220,9 @@ def _train(
     return Finished(results, folder, weights)
 
 
-def _warn(world: Communicator, seen: Cores, threads: int) -> None:
+def _warn(world: Communicator, cores: Cores, threads: int) -> None:
     """Say on rank 0 what any rank finds wrong with its cores, each thing once (collective)."""
-    everyone = world.gather_objects(seen.complaints(threads))
+    everyone = world.gather_objects(cores.complaints(threads))
     if world.rank == 0:
         for complaint in dict.fromkeys(complaint for each in everyone for complaint in each):
             print(f"warning: {complaint}", file=sys.stderr)

@@ -54,8 +54,8 @@ def prepare(start: Start, ranks: int) -> Prepared:
         raise UserError(str(error)) from error
     graph, data, recipe = _network_and_data(recipe, is_new=start.state is None)
     start = replace(start, recipe=recipe)
-    cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
-    plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
+    configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
+    plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code = code_digest((recipe.model, recipe.data))
@@ -88,7 +88,7 @@ def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSourc
     return graph, data, recipe
 
 
-def common(prepared: Prepared) -> dict[str, str]:
+def facts_to_compare(prepared: Prepared) -> dict[str, str]:
     """Return what must be equal on all ranks, so that they take the same steps and compute the same bits."""
     recipe, data, state = prepared.start.recipe, prepared.data, prepared.start.state
     fields = {name: str(value) for name, value in vars(recipe).items() if name not in Recipe.MAY_DIFFER}

@@ -132,9 +132,9 @@ def make_trainer(
     folder: Path | None = None,
 ) -> Trainer:
     """Return one rank's trainer, as `engine.run.launch` makes it."""
-    cut = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
+    configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
     ranks = collectives.communicator.size
-    plan = resolve(recipe.plan, cut, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
+    plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
     recorder = Recorder()
     rank = build_rank(
         graph, settings, plan, Grid.of(collectives, plan.parts), queue,

@@ -13,7 +13,7 @@ import numpy as np
 
 from comm.communicator import CONTROL_TAG, Communicator, Message
 from engine.config.wording import counted
-from engine.host.affinity import cores, machine_name
+from engine.host.affinity import find_cores, machine_name
 from engine.host.aligned_arrays import aligned_zeros
 from engine.planner.cluster import Channel, Cluster, Kernel, Machine, Network, Software
 from engine.planner.design import Design
@@ -122,28 +122,28 @@ def measure(world: Communicator, designs: Sequence[Design], *, name: str, second
 
 
 def _seats(world: Communicator) -> Seats:
-    everyone = world.gather_objects((machine_name(), socket.gethostname(), cores(world)))
-    machines, hosts, seen = zip(*everyone, strict=True)
+    everyone = world.gather_objects((machine_name(), socket.gethostname(), find_cores(world)))
+    machines, hosts, views = zip(*everyone, strict=True)
     own: dict[str, set[int]] = {}
-    for place, each in zip(machines, seen, strict=True):
+    for place, each in zip(machines, views, strict=True):
         own.setdefault(place, set()).update(each.mask)
     available = (
         min(each.available + len(own[place]) - len(each.mask), len(own[place]))
-        for place, each in zip(machines, seen, strict=True)
+        for place, each in zip(machines, views, strict=True)
     )
     return Seats(machines, hosts, min(available))
 
 
 def _rehearse(world: Communicator, seats: Seats, design: Design, seconds: float) -> Times:
     """Let every rank measure that has something that no other rank had before (collective)."""
-    pinned, found = cores(world).pinned(design.threads), Times()
+    pinned, found = find_cores(world).pinned(design.threads), Times()
     for turn in seats.turns(design.threads):
         own = Times()
         if turn == seats.turn(world.rank, design.threads):
             rehearsal = Rehearsal(design, world.rank % design.ranks, pinned)
             if not rehearsal.problems() <= set(found.passes):
                 own = rehearsal.measure(seconds=seconds)
-        _meet(world)
+        _barrier(world)
         found = merged([found, *world.gather_objects(own)])
     return found
 
@@ -163,14 +163,14 @@ def _rates(world: Communicator, seats: Seats) -> _Rates:
 def _in_turn(world: Communicator, seats: Seats, threads: int, work: Callable[[], T]) -> T:
     results: list[T] = []
     for turn in seats.turns(threads):
-        _meet(world)
+        _barrier(world)
         if turn == seats.turn(world.rank, threads):
             results.append(work())
-    _meet(world)
+    _barrier(world)
     return results[0]
 
 
-def _meet(world: Communicator) -> None:
+def _barrier(world: Communicator) -> None:
     """Wait until all ranks are here, without taking a core from those that still measure (collective)."""
     nothing, distance = np.zeros(1), 1
     while distance < world.size:
@@ -189,7 +189,7 @@ def _ping(world: Communicator, pair: tuple[int, int] | None, seconds: float) -> 
     takes_part = world.rank in pair
     both = world.split(int(takes_part))
     found = ping(both, seconds=seconds) if takes_part else None
-    _meet(world)
+    _barrier(world)
     first: Pings = world.gather_objects(found)[pair[0]]
     return first
 

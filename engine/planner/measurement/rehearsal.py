@@ -28,7 +28,8 @@ from layers.layer import Array, Buffers, Context
 from layers.work import BACKWARD_WEIGHTS, FORWARD
 from layers.wrapped import unwrapped
 
-WARM_STEPS, LEAST_STEPS = 2, 3
+_UNTIMED_STEPS = 2  # the first compiles; fewer than a run leaves out, as a large network's steps take seconds
+_LEAST_STEPS = 3
 _SEED, _EPOCH_STEPS = 1, 4
 
 CONVOLUTION, WEIGHT_GRADIENT, FULLY_CONNECTED = KINDS = (
@@ -108,10 +109,10 @@ class Rehearsal:
         ):
             run = Context(threads)
             rank.initialise(_SEED)  # memory that nobody has touched is one page of zeros
-            for _ in range(WARM_STEPS):
+            for _ in range(_UNTIMED_STEPS):
                 self._step(batches, run, Times())
             deadline = time.perf_counter() + seconds
-            while len(times.rest) < LEAST_STEPS or time.perf_counter() < deadline:
+            while len(times.rest) < _LEAST_STEPS or time.perf_counter() < deadline:
                 self._step(batches, run, times)
         return times
 

@@ -33,7 +33,7 @@ def look(
         ("socket.gethostname", hosts or "h" * len(masks)),
     ):
         monkeypatch.setattr(f"engine.host.affinity.{name}", partial(next, iter(values)))
-    return sorted(run_ranks(len(masks), affinity.cores), key=lambda seen: (seen.mask, seen.place))
+    return sorted(run_ranks(len(masks), affinity.find_cores), key=lambda cores: (cores.mask, cores.place))
 
 
 def pins(seen: list[Cores], threads: int) -> list[tuple[int, ...] | None]:

@@ -13,7 +13,7 @@ from engine.host import affinity
 from engine.run import checkpoint, results
 from engine.run.checkpoint import find_checkpoint
 from engine.run.launch import run
-from engine.run.prepare import common, prepare
+from engine.run.prepare import facts_to_compare, prepare
 from engine.run.start import new_run, resumed_run
 from engine.training import rank
 from tests.engine.data.files import random_bytes, write_image
@@ -178,12 +178,12 @@ def test_ranks_that_see_other_images_are_refused(tmp_path):
 def test_ranks_compare_all_that_their_bits_depend_on(tmp_path):
     data = f"images:{images(tmp_path, 8)}"
     changes = {**SHORT, "model": "cifar10", "data": data, "batch": 16}
-    compared = common(prepare(new_run("digits", changes), 1))
+    compared = facts_to_compare(prepare(new_run("digits", changes), 1))
     assert {"SIMD lanes", "fused multiply-add", "numba", "llvmlite", "numpy", "kernel sources"} <= set(
         compared
     )
     assert compared["image decoder"].startswith("Pillow ")
-    assert common(prepare(new_run("digits", {}), 1))["image decoder"] == "none"
+    assert facts_to_compare(prepare(new_run("digits", {}), 1))["image decoder"] == "none"
 
 
 def test_the_same_data_may_lie_in_another_place_on_each_rank(tmp_path):
