@@ -71,7 +71,7 @@ class Rank:
         to draw the largest layer.
         """
         arrays = (*self.memory.arrays(), *self.parameters.arrays())
-        tasks = self.parameters.drawing_tasks(seed)
+        tasks = self.parameters.initialisation_tasks(seed)
         tasks += [partial(touch, block) for block in blocks(arrays, _TOUCHED_BYTES)]
         with ThreadPoolExecutor(self.settings.threads, initializer=run_anywhere) as pool:
             done = [pool.submit(task) for task in tasks]

@@ -66,7 +66,7 @@ class RankParameters:
         for parameters in self._of_node.values():
             parameters.wait()
 
-    def drawing_tasks(self, seed: int) -> list[Callable[[], None]]:
+    def initialisation_tasks(self, seed: int) -> list[Callable[[], None]]:
         """Return a task for each node that draws its initial weights, the largest first; run them anyhow."""
         largest = sorted(self._of_node.values(), key=lambda parameters: -parameters.floats)
         return [partial(parameters.initialise, seed) for parameters in largest]

@@ -119,7 +119,7 @@ def test_initial_weights_do_not_depend_on_the_order_in_which_nodes_are_drawn():
     for reverse in (False, True):
         grid = Grid.of(Collectives(single_rank(), Tree.of(1, 4)), 1)
         parameters = RankParameters(residual(), grid, InlineCommThread())
-        tasks = parameters.drawing_tasks(1)
+        tasks = parameters.initialisation_tasks(1)
         for draw in reversed(tasks) if reverse else tasks:
             draw()
         models.append(parameters.gather_weights())
