@@ -45,7 +45,7 @@ class Problem:
         return replace(self, minibatch=minibatch)
 
     def with_convolution(self, algorithm: str) -> "Problem":
-        """Return the problem with a convolution's algorithm set to "auto" or "direct"; others are unchanged."""
+        """Return the problem with the algorithm of a convolution set; other layers are unchanged."""
         if not isinstance(self.layer, Conv2d):
             return self
         return replace(self, layer=replace(self.layer, algorithm=algorithm))

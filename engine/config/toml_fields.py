@@ -120,6 +120,19 @@ def parse_argument(text: str) -> Any:
     return table["value"] if len(table) == 1 and is_argument(table["value"]) else text
 
 
+def argument_text(value: Any) -> str:
+    """Return the text from which `parse_argument` reads a value back."""
+    if isinstance(value, str) and parse_argument(value) == value:
+        return value
+    return _inline(value)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_inline, value))}]"
+    return dumps({"value": value}).removeprefix("value = ").strip()
+
+
 def _is_required(each: "Field[Any]") -> bool:
     return each.default is MISSING and each.default_factory is MISSING
 

@@ -1,11 +1,14 @@
 """Report the results of a search, as text and as JSON."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from comm.collectives import CHUNK_FLOATS
+from engine.config.paths import function_in_file
 from engine.config.recipe import FLOATS_PER_KIB
+from engine.config.toml_fields import argument_text
 from engine.config.wording import counted
 from engine.planner.cluster import Cluster
 from engine.planner.design import Design
@@ -183,8 +186,12 @@ def rate(point: Point) -> str:
 
 def command(design: Design) -> str:
     """Return the command that trains a design point; training always prioritises what is needed first."""
+    model = design.model
+    if function_in_file(model):
+        given = (f"{name}={argument_text(value)}" for name, value in design.model_arguments)
+        model = " --model-argument ".join([f"--model {shlex.quote(model)}", *map(shlex.quote, given)])
     parts = [
-        f"mpirun -n {design.ranks} python -m engine.train {design.model} --batch {design.batch}",
+        f"mpirun -n {design.ranks} python -m engine.train {model} --batch {design.batch}",
         f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
     ]
     if design.bucket_floats != BUCKET_FLOATS:

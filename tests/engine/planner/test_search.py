@@ -1,5 +1,6 @@
 """The search for the best design point, on clusters where it is easily told."""
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,9 @@ from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.planner.cluster import DRAGONFLY, Channel, Network, read_cluster
+from engine.planner.design import Design
 from engine.planner.plans import plans
+from engine.planner.report import command
 from engine.planner.search import (
     BANDWIDTH,
     COMPUTE,
@@ -152,3 +155,20 @@ def test_a_recipe_has_the_sizes_of_messages_that_a_design_has_unasked():
     design = starting_point("digits", 2, 64, cluster())
     assert Recipe().chunk_kib * FLOATS_PER_KIB == design.chunk_floats
     assert Recipe().bucket_kib * FLOATS_PER_KIB == design.bucket_floats
+
+
+def test_the_command_of_a_network_of_ones_own_names_its_file_and_arguments():
+    design = Design(
+        "my net.py:f",
+        4,
+        64,
+        16,
+        Plan(),
+        2,
+        model_arguments=(("width", 8), ("name", "a b"), ("image", [1, 8, 8])),
+    )
+    words = shlex.split(command(design))
+    assert words[: words.index("--batch")] == [
+        "mpirun", "-n", "4", "python", "-m", "engine.train", "--model", "my net.py:f",
+        "--model-argument", "width=8", "--model-argument", "name=a b", "--model-argument", "image=[1, 8, 8]",
+    ]  # fmt: skip

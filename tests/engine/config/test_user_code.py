@@ -1,0 +1,91 @@
+"""Functions in users' files: found, called, and hashed."""
+
+import pytest
+
+from engine.config.errors import UserError
+from engine.config.user_code import call, code_digest, load_function
+
+NET = """
+def net(classes=10, width=4):
+    return classes, width
+
+def broken():
+    values = []
+    return values[1]
+
+def needs(folder):
+    return folder
+
+def _hidden():
+    pass
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(NET)
+    return path
+
+
+def test_a_function_is_called_with_the_users_arguments_and_with_what_is_given_besides(file):
+    net = load_function(f"{file}:net", "model")
+    assert call(net, {"width": 8}, "model", given={"classes": 3, "seed": 1}) == (3, 8)
+    assert call(net, {"classes": 5}, "model", given={"classes": 3}) == (5, 4)
+
+
+def test_what_the_file_lacks_is_said_with_what_it_has(file):
+    with pytest.raises(
+        UserError, match=r'no function "nett" \(did you mean "net"\?\); must be one of net, broken, needs'
+    ):
+        load_function(f"{file}:nett", "model")
+    with pytest.raises(UserError, match=r"^model: .*other\.py: no such file"):
+        load_function(f"{file.parent / 'other.py'}:net", "model")
+
+
+def test_arguments_that_the_function_does_not_take_or_lacks_are_named(file):
+    net, needs = (load_function(f"{file}:{name}", "data") for name in ("net", "needs"))
+    with pytest.raises(
+        UserError, match=r'net takes no argument widht \(did you mean "width"\?\); must be one of'
+    ):
+        call(net, {"widht": 8}, "model", given={})
+    with pytest.raises(UserError, match=r"data: needs needs folder: --data-argument folder=VALUE"):
+        call(needs, {}, "data", given={})
+
+
+def test_an_error_in_the_file_is_one_line_that_names_the_line_of_code(file):
+    with pytest.raises(
+        UserError, match=r"^model: broken: mine\.py, line 7: IndexError: list index out of range$"
+    ):
+        call(load_function(f"{file}:broken", "model"), {}, "model", given={})
+    file.write_text("def net(:\n")
+    with pytest.raises(UserError, match=r"mine\.py: line 1: SyntaxError"):
+        load_function(f"{file}:net", "model")
+    file.write_text("import no_such_module\n")
+    with pytest.raises(UserError, match=r"mine\.py, line 1: ModuleNotFoundError"):
+        load_function(f"{file}:net", "model")
+
+
+def test_an_edited_file_runs_again(file):
+    assert load_function(f"{file}:net", "model")() == (10, 4)
+    file.write_text("def net():\n    return 'new'\n")
+    assert load_function(f"{file}:net", "model")() == "new"
+
+
+def test_the_hash_follows_the_file_and_what_it_imports_beside_it(file):
+    text = f"{file}:net"
+    (file.parent / "sibling_of_mine.py").write_text("WIDTH = 4\n")
+    file.write_text("import sibling_of_mine\n\ndef net():\n    return sibling_of_mine.WIDTH\n")
+    load_function(text, "model")
+    first = code_digest((text, "digits"))
+    (file.parent / "sibling_of_mine.py").write_text("WIDTH = 5\n")
+    second = code_digest((text, "digits"))
+    file.write_text(file.read_text() + "\n")
+    assert len({first, second, code_digest((text, "digits"))}) == 3
+    assert code_digest(("vgg_a", "images:folder")) == ""
+
+
+def test_a_file_of_the_users_does_not_take_the_place_of_a_package(file):
+    (file.parent / "layers.py").write_text("raise RuntimeError('imported by accident')\n")
+    file.write_text("from layers.relu import ReLU\n\ndef net():\n    return ReLU\n")
+    assert load_function(f"{file}:net", "model")().__module__ == "layers.relu"

@@ -1,0 +1,79 @@
+"""What is read and checked before a first step: the head follows the data, the user's code is compared."""
+
+import numpy as np
+import pytest
+
+from engine.config.errors import UserError
+from engine.config.recipe import parse_recipe
+from engine.run.prepare import facts_to_compare, prepare
+from engine.run.start import new_run, resumed_run
+from tests.engine.data.files import write_image
+from tests.engine.run.test_launch import trained
+
+OWN = """
+from lockstep import ArrayDataset, DataSource, Flatten, GraphBuilder, Linear
+import numpy as np
+
+def net(classes=10):
+    net = GraphBuilder((6,))
+    net.add("fc", Linear(classes))
+    return net.graph()
+
+def fixed():
+    return net(10)
+
+def data(count=64, kinds=3):
+    x = np.random.default_rng(1).standard_normal((count, 6))
+    return DataSource(ArrayDataset(x, np.arange(count) % kinds), None)
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    return tmp_path / "own.py"
+
+
+def start(**changes):
+    return new_run("digits", {"epochs": 0, "steps": 3, "batch": 16, **changes})
+
+
+def test_the_head_follows_the_data_and_the_recipe_says_so(own):
+    prepared = prepare(start(model=f"{own}:net", data=f"{own}:data"), 1)
+    assert prepared.graph.output_shape == (3,)
+    assert prepared.start.recipe.model_arguments == {"classes": 3}
+    saved = parse_recipe(prepared.start.recipe.to_toml(), "saved")
+    assert (saved.model, saved.model_arguments) == (f"{own}:net", {"classes": 3})
+
+
+def test_class_folders_of_images_decide_the_outputs(tmp_path):
+    for name in ("cat", "dog", "emu"):
+        for index in range(8):
+            write_image(tmp_path / f"train/{name}/{index}.png", np.zeros((32, 32, 3), np.uint8))
+    prepared = prepare(start(model="cifar10", data=f"images:{tmp_path}"), 1)
+    assert prepared.graph.output_shape == (3,)
+
+
+def test_a_head_that_the_recipe_or_the_function_fixes_does_not_follow(own):
+    asked = {"model_arguments": {"classes": 7}}
+    assert prepare(start(model=f"{own}:net", data=f"{own}:data", **asked), 1).graph.output_shape == (7,)
+    assert prepare(start(model=f"{own}:fixed", data=f"{own}:data"), 1).graph.output_shape == (10,)
+    with pytest.raises(UserError, match=r"own\.py:data has 12 classes; the model wants at most 10"):
+        prepare(start(model=f"{own}:fixed", data=f"{own}:data", data_arguments={"kinds": 12}), 1)
+
+
+def test_ranks_compare_the_users_code(own):
+    first = facts_to_compare(prepare(start(model=f"{own}:net", data=f"{own}:data"), 1))
+    own.write_text(OWN + "\n# edited\n")
+    second = facts_to_compare(prepare(start(model=f"{own}:net", data=f"{own}:data"), 1))
+    assert {name for name in first if first[name] != second[name]} == {"own code"}
+
+
+def test_a_run_does_not_go_on_with_other_code(own, tmp_path):
+    out = tmp_path / "run"
+    trained(out, model=f"{own}:net", data=f"{own}:data", steps=3, batch=16, checkpoint_steps=1)
+    with pytest.raises(UserError, match="the run is at step 3 of 3"):
+        prepare(resumed_run(str(out), None, {}), 1)
+    own.write_text(OWN + "\n# edited\n")
+    with pytest.raises(UserError, match=r"resume: the code of .*own\.py:net and .*own\.py:data has changed"):
+        prepare(resumed_run(str(out), None, {}), 1)
