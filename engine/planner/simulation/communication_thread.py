@@ -4,7 +4,7 @@
 State        Event  Transition
 ===========  =====  ===================================================================================
 ``Polling``  POLL   Take turns of `comm.scheduler.Scheduler`, in no time, until a turn costs processor
-                    time: ``Paying``, which occupies a core; or until no job moves: still ``Polling``.
+                    time: ``Paying``, which occupies a core; or until no job progresses: still ``Polling``.
 ``Paying``   POLL   None; PAID polls again.
 ``Paying``   PAID   ``Polling``, and on as with POLL.
 ===========  =====  ===================================================================================
@@ -58,7 +58,7 @@ class CommunicationThread:
     ledger
         Of the rank's communicators.
     spans
-        The rank's; jobs, exchanges and updates are appended.
+        The rank's; jobs, rounds and updates are appended.
     updates_cost
         Whether updates of weights take time.
     """
@@ -104,7 +104,7 @@ class CommunicationThread:
         return self._software.polling if self._design.overlap and self._scheduler.busy else 0.0
 
     def turn(self) -> list[Instruction] | None:
-        """Advance one job by one step and begin to pay for it; return None if no job can move."""
+        """Advance one job and begin to pay for what it costs; return None if no job can progress."""
         assert isinstance(self.state, Polling)
         if not self._scheduler.turn():
             return None
@@ -125,7 +125,7 @@ class CommunicationThread:
         self.state = Polling()
 
     def check_for_stall(self) -> list[Instruction]:
-        """Schedule a look at jobs that do not move, if there are any and none is scheduled."""
+        """Schedule a look at jobs without progress, if there are any and none is scheduled."""
         if not self._scheduler.busy or self._stall_check_s > self._clock():
             return []
         self._stall_check_s = self._clock() + STALL_S + _SOON_S
@@ -138,15 +138,15 @@ class CommunicationThread:
             self._updates = True
 
     def _charged(self, job: Job) -> Job:
-        """Yield a job's steps, with the processor time of their additions in the place of the additions."""
-        for step in job:
-            if step is None or step.then is None:
-                yield step
+        """Yield a job's rounds, with the processor time of their additions in the place of the additions."""
+        for each in job:
+            if each is None or each.then is None:
+                yield each
             else:
-                received = sum(message.array.nbytes for message in step.receives)
-                seconds = (received + step.bytes_read) / self._software.add_bytes_per_s
-                self._ledger.bytes_sent += step.bytes_read  # to this rank, and as much from it
-                yield replace(step, then=partial(self._charge, seconds))
+                received = sum(message.array.nbytes for message in each.receives)
+                seconds = (received + each.bytes_read) / self._software.add_bytes_per_s
+                self._ledger.bytes_sent += each.bytes_read  # to this rank, and as much from it
+                yield replace(each, then=partial(self._charge, seconds))
 
     def _charge(self, seconds: float) -> None:
         self._ledger.processor_s += seconds

@@ -9,7 +9,7 @@ State          Event                     Transition
                                          ``Ended``.
 ``Computing``  COMPUTED                  ``Ready``, and on as with GO_ON.
 ``Waiting``    the job has ended         ``Ready``; GO_ON now. The rank calls `release` once the
-                                         processor time of the job's last step is spent.
+                                         processor time of the job's last turn is spent.
 ``Waiting``    the job updates weights   ``Updating``, with overlap off only: the main thread runs
                                          jobs itself, so that it does not wait meanwhile.
 ``Updating``   the update is done        ``Waiting``.

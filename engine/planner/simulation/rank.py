@@ -55,7 +55,7 @@ class SimulatedRank:
         computes: bool = True,
     ):
         self.spans: list[Span] = []
-        self._design, self._software, self._clock = design, costs.cluster.software, fabric.clock
+        self._design, self._software = design, costs.cluster.software
         self._ledger = Ledger()
         self._communication = CommunicationThread(
             design,

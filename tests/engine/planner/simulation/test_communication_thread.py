@@ -5,6 +5,7 @@ import pytest
 from comm.steps import Exchange
 
 from comm.communicator import Message
+from comm.job import Round
 from comm.scheduler import STALL_S
 from engine.planner.simulation.communication_thread import Paying, Polling
 from engine.planner.simulation.instructions import Announce, Event, Occupy, Schedule
@@ -17,13 +18,13 @@ from tests.engine.planner.simulation.threads import Clock, communication, reques
 WEIGHTS = np.zeros(2, np.float32)
 
 
-def exchange(clock, ledger, **changes):
-    """Return an exchange of eight bytes with a rank that is there at the same time, on a free network."""
+def round_trip(clock, ledger, **changes):
+    """Return a round of eight bytes with a rank that is there at the same time, on a free network."""
     links = Links(cluster(), symmetric=True)
     world = SimulatedCommunicator(
         Fabric(links, clock, symmetric=True), ledger, rank=0, name="world", members=range(2)
     )
-    return Exchange(world, [Message(1, 1, WEIGHTS)], [Message(1, 1, WEIGHTS)], **changes)
+    return Round(world, [Message(1, 1, WEIGHTS)], [Message(1, 1, WEIGHTS)], **changes)
 
 
 def test_a_job_that_costs_nothing_ends_without_paying():
@@ -41,7 +42,7 @@ def test_arrivals_are_announced_and_an_addition_paid_for():
     clock, ledger = Clock(), Ledger()
     thread = communication(clock, ledger)
     added = []
-    thread.submit(submit(iter([exchange(clock, ledger, then=lambda: added.append(1))])))
+    thread.submit(submit(iter([round_trip(clock, ledger, then=lambda: added.append(1))])))
     arrivals = thread.turn()
     assert arrivals == [Announce(0, pytest.approx(0.0, abs=1e-9))] * 2, "the post, free on this network"
     assert ledger.arrivals == []
@@ -60,7 +61,7 @@ def test_arrivals_are_announced_and_an_addition_paid_for():
 def test_reading_the_memory_of_a_neighbour_counts_as_sent_and_as_added():
     clock, ledger = Clock(), Ledger()
     thread = communication(clock, ledger)
-    thread.submit(submit(iter([exchange(clock, ledger, then=lambda: None, bytes_read=100)])))
+    thread.submit(submit(iter([round_trip(clock, ledger, then=lambda: None, bytes_read=100)])))
     thread.turn()
     clock.now = 2.0
     assert thread.turn() == [Occupy(108.0, 1, Event.PAID)]
