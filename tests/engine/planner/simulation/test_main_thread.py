@@ -5,7 +5,8 @@ import pytest
 from engine.planner.simulation.instructions import Event, Occupy, Schedule
 from engine.planner.simulation.main_thread import Computing, Ended, MainThread, Ready, Updating, Waiting
 from engine.planner.simulation.program import Compute, EndStep, Wait
-from engine.profile.recorder import COMPUTE, FORWARD, PASS, STEP, WAITS, Span
+from engine.profile.recorder import COMPUTE, PASS, STEP, WAITS, Span
+from layers.work import FORWARD
 from tests.engine.planner.simulation.threads import THREADS, Clock, communication, design, request, submit
 
 PASS_OVER_CONV = Compute(2.0, "conv", FORWARD)
