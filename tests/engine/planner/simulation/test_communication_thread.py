@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from comm.steps import Exchange
 
 from comm.communicator import Message
 from comm.job import Round
