@@ -118,7 +118,7 @@ def machine_name() -> str:
     """Return a text that only ranks on one machine have in common, whatever their hosts are called.
 
     A machine is a running Linux; elsewhere its host's name must do. Ranks on one machine share cores, but
-    not always memory: see `comm.host_memory.place`.
+    not always memory: see `comm.host_memory.sharing_domain`.
     """
     try:
         return host_memory.boot_id()
