@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from layers.arithmetic import ceil_div
 from layers.kernels.caches import caches
-from layers.kernels.conv_direct import weight_tile
+from layers.kernels.conv_direct_weights import tile_shape
 from layers.kernels.simd import LANES, REGISTERS
 from layers.kernels.tiling import split_rows
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
@@ -258,7 +258,7 @@ def register_tile(loops: Nest) -> TileShape:
     """Return the tile of the kernel that computes a pass directly."""
     vectors, is_fully_connected = ceil_div(loops.ofm, LANES), loops.oh * loops.ow == 1
     if loops.direction == BACKWARD_WEIGHTS and not is_fully_connected:
-        rows, vectors = weight_tile(vectors, ceil_div(loops.ifm, LANES), loops.ifm)
+        rows, vectors = tile_shape(vectors, ceil_div(loops.ifm, LANES), loops.ifm)
         return TileShape(rows, 0, vectors)
     height = loops.minibatch if is_fully_connected else loops.ow
     if loops.direction == BACKWARD_WEIGHTS:

@@ -7,7 +7,7 @@ from layers import layout
 from layers.arithmetic import is_power_of_two
 from layers.convolution import choice
 from layers.convolution.algorithm import Algorithm
-from layers.kernels import add, conv_direct
+from layers.kernels import add, conv_direct, conv_direct_weights
 from layers.kernels.conv_algorithm import channels_per_leaf
 from layers.kernels.epilogue import PLAIN, Epilogue
 from layers.kernels.leaves import stack_depth
@@ -189,7 +189,9 @@ class Conv2d(Layer):
 
     def bias_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
         """Write the gradient of bias from the gradient of the convolution's own result."""
-        conv_direct.bias_gradient(run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], at.leaves)
+        conv_direct_weights.bias_gradient(
+            run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], at.leaves
+        )
 
     def data_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
         """Write dx from the gradient of the convolution's own result: feature leaves as a tree."""

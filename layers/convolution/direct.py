@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from layers.convolution.algorithm import Algorithm
-from layers.kernels import conv_direct
+from layers.kernels import conv_direct, conv_direct_weights
 from layers.kernels.epilogue import Epilogue
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Halo, Shape
@@ -36,7 +36,7 @@ class Direct(Algorithm):
             return {_ROWS: conv_direct.pooling_rows_shape(columns, group(self.loops.ofm), threads)}
         if direction == BACKWARD_WEIGHTS:
             sizes = self.k_blocks, self.c_blocks, self.loops.ifm, self.kernel, leaves, threads
-            return {_STACK: conv_direct.weight_stack_shape(*sizes)}
+            return {_STACK: conv_direct_weights.stack_shape(*sizes)}
         return {}
 
     def forward(self, at: Buffers, threads: Threads, epilogue: Epilogue) -> None:
@@ -49,7 +49,7 @@ class Direct(Algorithm):
 
     def backward_weights(self, at: Buffers, threads: Threads, dy: Array, epilogue: Epilogue) -> None:
         """Write the gradient of weight."""
-        conv_direct.backward_weights(
+        conv_direct_weights.backward_weights(
             threads, at.x[0], dy, at.scratch[_STACK], at.gradients["weight"], self.loops.ifm,
             self.loops.stride, self.loops.padding, at.leaves,
         )  # fmt: skip

@@ -212,7 +212,8 @@ def _unpool():
 def bias_gradient(threads: Threads, dy, argmax, stack, gradient, leaves: int) -> None:
     """Write the sum of the gradient before pooling over samples and pixels, row by row: leaves as a tree.
 
-    The same bits as `conv_direct.bias_gradient` of what `unpool` writes, from a quarter of the memory.
+    The bits are those of `conv_direct_weights.bias_gradient` of what `unpool` writes, from a quarter of the
+    memory.
 
     Parameters
     ----------

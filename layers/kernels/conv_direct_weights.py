@@ -1,0 +1,223 @@
+"""The weight and bias gradients of a direct convolution on the register tile.
+
+The rows of the tile are input channels; the sum runs over the pixels of an image. A task makes several kernel
+rows and blocks of input channels, as it reads dy once for all of them.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numba import float32, int64
+
+from layers.arithmetic import ceil_div
+from layers.kernels.caches import band_rows
+from layers.kernels.jit import inline, kernel
+from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.rows import IMAGE
+from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.threads import Threads
+
+WEIGHT = float32[:, :, :, :, :, ::1]
+ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
+L2_BYTES = 512 * 1024  # most partial sums of one task; the tree keeps a few of these
+TASKS_PER_THREAD = 4  # at least: waiting for the last task to end costs a quarter of the time at most
+
+
+def tile_shape(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
+    """Return (rows, vectors) of the tile of backward_weights: input channels by output vectors.
+
+    4 x 4 needs the fewest loads for each multiply-add; narrower tiles leave small layers enough tasks.
+    """
+    rows = min(4, channels)
+    if REGISTERS == 32 and k_blocks % 4 == 0 and k_blocks * c_blocks >= 32:
+        return rows, 4
+    if REGISTERS == 32 and LANES % 8 == 0 and channels >= LANES:
+        rows = 8
+    return rows, 2 if k_blocks % 2 == 0 else 1
+
+
+def task_block(
+    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], threads: int
+) -> tuple[int, int]:
+    """Return (kernel rows, input blocks) of one task of backward_weights.
+
+    A task reads dy once for all its partial sums, so it has many: all kernel rows and up to 4 blocks of input
+    channels, but no more than fit the L2 cache, and fewer where there would be too few tasks.
+    """
+    _, vectors = tile_shape(k_blocks, c_blocks, channels)
+    groups = k_blocks // vectors
+    rows, blocks = kernel[0], min(4, c_blocks)
+    block_bytes = 4 * kernel[0] * kernel[1] * LANES * vectors * LANES
+    while blocks > 1 and (
+        blocks * block_bytes > L2_BYTES or groups * ceil_div(c_blocks, blocks) < TASKS_PER_THREAD * threads
+    ):
+        blocks = ceil_div(blocks, 2)
+    if groups * ceil_div(c_blocks, blocks) < TASKS_PER_THREAD * threads:
+        rows = 1
+    return rows, blocks
+
+
+def stack_shape(
+    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], leaves: int, threads: int
+) -> tuple[int, ...]:
+    """Return the shape of the partial sums of backward_weights, one stack a thread."""
+    _, vectors = tile_shape(k_blocks, c_blocks, channels)
+    rows, blocks = task_block(k_blocks, c_blocks, channels, kernel, threads)
+    return threads, stack_depth(leaves), rows, blocks, kernel[1], LANES, vectors * LANES
+
+
+def backward_weights(
+    threads: Threads,
+    x,
+    dy,
+    stack,
+    gradient,
+    channels: int,
+    stride: int,
+    padding: tuple[int, int],
+    leaves: int,
+) -> None:
+    """Write the gradient: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+
+    Parameters
+    ----------
+    x : float32 [N, C/LANES, H, W, LANES]
+        With the halo of `forward`.
+    dy : float32 [N, K/LANES, OH, OW, LANES]
+    stack : float32, shape from `stack_shape`
+        Working memory.
+    gradient : float32 [K/(V*LANES), C/LANES, R, S, LANES, V*LANES]
+    """
+    k_blocks, c_blocks, kernel_shape = dy.shape[1], x.shape[1], gradient.shape[2:4]
+    rows, vectors = tile_shape(k_blocks, c_blocks, channels)
+    taps, blocks = stack.shape[2:4]
+    work = 2 * dy.size * channels * kernel_shape[0] * kernel_shape[1]
+    run = _backward_weights(rows, vectors, stride)
+    used = min(channels, LANES)
+    tasks = k_blocks // vectors * ceil_div(c_blocks, blocks) * ceil_div(kernel_shape[0], taps)
+    band = band_rows(dy.shape[3], vectors * LANES)
+    threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves, band)
+
+
+@inline
+def _clip(u, pad_h, stride, height, rows):
+    """Return the range of output rows for which kernel row `u` lies inside the image."""
+    low = max(0, -((u - pad_h) // stride))  # the smallest i with i * stride + u - pad_h >= 0
+    high = min(rows, (height - 1 + pad_h - u) // stride + 1)
+    return low, max(low, high)
+
+
+@lru_cache
+def _backward_weights(ROWS, VECTORS, STRIDE):
+    WIDTH = VECTORS * LANES
+    TILE = Tile(ROWS, VECTORS, a_row=1, start=LOAD)
+
+    @kernel(
+        int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT,
+        int64, int64, int64, int64, int64,
+    )  # fmt: skip
+    def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves, band):
+        samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
+        c_blocks, height = x.shape[1], x.shape[2]
+        r, s = gradient.shape[2], gradient.shape[3]
+        taps, blocks = stack.shape[2], stack.shape[3]
+        x_row, dy_row, dy_block = x.strides[2] // 4, dy.strides[2] // 4, dy.strides[1] // 4
+        per_leaf = samples // leaves
+        level = stack.strides[1]
+        base = stack.ctypes.data + worker * stack.strides[0]
+        for task in range(first, last):  # kernel rows and input blocks of one group of output channels
+            kg, rest = divmod(task, ceil_div(c_blocks, blocks) * ceil_div(r, taps))
+            cg, ug = divmod(rest, ceil_div(r, taps))
+            cb0, u0 = cg * blocks, ug * taps
+            cb1, u1 = min(c_blocks, cb0 + blocks), min(r, u0 + taps)
+            top = 0
+            for leaf in range(leaves):
+                stack[worker, top] = 0
+                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
+                    for i0 in range(0, rows, band):  # a band: rows of dy that stay in the L1 cache
+                        for u in range(u0, u1):
+                            low, high = _clip(u, pad_h, STRIDE, height, rows)
+                            low, high = max(low, i0), min(high, i0 + band)
+                            if low >= high:
+                                continue
+                            pixels = (
+                                Loop(high - low, STRIDE * x_row, dy_row),
+                                Loop(columns, STRIDE * LANES, LANES),
+                            )
+                            b = (
+                                dy.ctypes.data + n * dy.strides[0] + kg * VECTORS * dy.strides[1]
+                                + low * dy.strides[2]
+                            )  # fmt: skip
+                            for cb in range(cb0, cb1):
+                                a = (
+                                    x.ctypes.data + n * x.strides[0] + cb * x.strides[1]
+                                    + (low * STRIDE + u - pad_h) * x.strides[2] - 4 * pad_w * LANES
+                                )  # fmt: skip
+                                partial = (
+                                    base + top * level + (u - u0) * stack.strides[2]
+                                    + (cb - cb0) * stack.strides[3]
+                                )  # fmt: skip
+                                for v in range(s):
+                                    for lane in range(0, used, ROWS):
+                                        at = v * LANES + lane
+                                        sums = Sums(partial + 4 * at * WIDTH, row=WIDTH, vector=LANES)
+                                        multiply_tile(TILE, a + 4 * at, Vectors(b, dy_block), sums, pixels)
+                top = tree_add(base, level, top, leaf, level // (4 * LANES))
+            _write(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
+
+    return conv_backward_weights
+
+
+@inline
+def _write(block, gradient, first_vector, vectors, u0, u1, cb0, cb1):
+    """Copy a block [R, C/LANES, S, LANES, vector * LANES] into the blocked weights."""
+    per_group = gradient.shape[5] // LANES
+    for u in range(u0, u1):
+        for cb in range(cb0, cb1):
+            for j in range(vectors):
+                group, vector = divmod(first_vector + j, per_group)
+                for v in range(gradient.shape[3]):
+                    for lane in range(LANES):
+                        for k in range(LANES):
+                            gradient[group, cb, u, v, lane, vector * LANES + k] = block[
+                                u - u0, cb - cb0, v, lane, j * LANES + k
+                            ]
+
+
+def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
+    """Write the sum of dy over samples and pixels: leaves as a tree.
+
+    Parameters
+    ----------
+    stack : float32 [threads, stack_depth(leaves), LANES]
+        Working memory.
+    gradient : float32 [K rounded up to LANES]
+    """
+    threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, ONE, stack, gradient, leaves)
+
+
+ONE_VECTOR = Tile(rows=1, vectors=1, a_row=1)
+
+
+@lru_cache
+def _bias_gradient():
+    @kernel(int64, int64, int64, IMAGE, float32[::1], float32[:, :, ::1], float32[::1], int64)
+    def conv_bias_gradient(worker, first, last, dy, one, stack, gradient, leaves):
+        per_leaf, rows, columns = dy.shape[0] // leaves, dy.shape[2], dy.shape[3]
+        sample, row = dy.strides[0] // 4, dy.strides[2] // 4
+        base, level = stack.ctypes.data + worker * stack.strides[0], stack.strides[1]
+        dy_at, one_at = dy.ctypes.data, one.ctypes.data
+        for block in range(first, last):
+            top = 0
+            for leaf in range(leaves):
+                b = dy_at + leaf * per_leaf * dy.strides[0] + block * dy.strides[1]
+                multiply_tile(
+                    ONE_VECTOR, one_at, Vectors(b, LANES), Sums(base + top * level, row=LANES, vector=LANES),
+                    (Loop(per_leaf, 0, sample), Loop(rows, 0, row), Loop(columns, 0, LANES)),
+                )  # fmt: skip
+                top = tree_add(base, level, top, leaf, 1)
+            for k in range(LANES):
+                gradient[block * LANES + k] = stack[worker, 0, k]
+
+    return conv_bias_gradient
