@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
+from comm.tree import next_power_of_two
 from engine.graph import Graph, Node
 from engine.graph.parallel.plan import Plan, is_able
 from engine.host.affinity import fair_threads
@@ -114,7 +115,7 @@ def default_threads(cluster: Cluster, ranks: int) -> int:
 
 def most_samples(ranks: int, batch: int) -> int:
     """Return the samples of the first rank: where ranks are no power of two, it has two blocks of leaves."""
-    blocks = 1 << (ranks - 1).bit_length()
+    blocks = next_power_of_two(ranks)
     return batch // blocks * (1 if blocks == ranks else 2)
 
 

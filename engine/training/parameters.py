@@ -9,7 +9,7 @@ import numpy as np
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
-from comm.tree import STRIP_FLOATS
+from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import Bucket, Update
 from layers.layer import Array, Parameter
@@ -174,7 +174,7 @@ class Parameters:
 def padded_floats(described: dict[str, Parameter]) -> int:
     """Return what a node takes of a bucket: whole cache lines, so that each node begins with one."""
     floats = sum(_size(parameter) for parameter in described.values())
-    return -(-floats // STRIP_FLOATS) * STRIP_FLOATS
+    return ceil_div(floats, STRIP_FLOATS) * STRIP_FLOATS
 
 
 def _size(parameter: Parameter) -> int:

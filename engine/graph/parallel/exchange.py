@@ -19,7 +19,7 @@ import numpy as np
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from comm.job import Job
-from comm.tree import STRIP_FLOATS
+from comm.tree import STRIP_FLOATS, ceil_div
 from layers.kernels import add
 from layers.kernels.rows import as_channels
 from layers.kernels.simd import LANES
@@ -99,7 +99,7 @@ class Exchange(Layer):
         """Return room for the pieces, each in whole cache lines."""
         rows, features = self.piece(samples)
         floats = rows * blocks(features) * LANES * math.prod(inputs[0][1:])
-        pieces = Scratch((self.parts, -(-floats // STRIP_FLOATS) * STRIP_FLOATS))
+        pieces = Scratch((self.parts, ceil_div(floats, STRIP_FLOATS) * STRIP_FLOATS))
         return {_OUT: pieces, _IN: pieces}
 
     @final
