@@ -20,7 +20,8 @@ from engine.models import MODELS
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.training.optimizer import SGD
-from engine.training.rank import build_rank, settings_of
+from engine.training.rank import build_rank
+from engine.training.rank_settings import settings_of
 from engine.training.step import forward, train_step
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context

@@ -20,7 +20,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.run.session import run_session
-from engine.training.rank import settings_of
+from engine.training.rank_settings import settings_of
 from layers.conv2d import Conv2d
 from layers.linear import Linear
 from tests.engine.cluster import Samples, make_trainer

@@ -23,7 +23,8 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.models import build_model
 from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
-from engine.training.rank import Rank, build_rank, settings_of
+from engine.training.rank import Rank, build_rank
+from engine.training.rank_settings import settings_of
 from engine.training.step import forward
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context

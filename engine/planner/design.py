@@ -15,8 +15,9 @@ from engine.models import build_model
 from engine.training.all_passes import Wrap
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
-from engine.training.rank import Rank, RankSettings, build_rank
+from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
+from engine.training.rank_settings import RankSettings
 from layers.kernels import reorder
 
 

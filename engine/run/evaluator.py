@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from comm.tree import tree_sum
+from comm.tree import ceil_div, tree_sum
 from engine.data.dataset import Dataset
 from engine.data.loader import Loader
 from engine.data.sampler import evaluation
@@ -31,9 +31,9 @@ class Evaluator:
         """
         rank, collectives, batch = self.rank, self.rank.grid.world, self.rank.settings.batch
         own = collectives.tree.leaves_of(collectives.communicator.rank)
-        minibatches = -(-len(dataset) // batch)
+        minibatches = ceil_div(len(dataset), batch)
         rows = np.zeros((collectives.tree.leaves, minibatches * 2), np.float64)
-        shares = (share.rows(rank.memory.mine) for share in evaluation(len(dataset), batch))
+        shares = (share.rows(rank.memory.own_samples) for share in evaluation(len(dataset), batch))
         with Loader(dataset, shares) as loader, _not_training(self.context):
             for index, minibatch in enumerate(loader):
                 forward(rank, minibatch, self.context)

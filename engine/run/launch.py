@@ -28,7 +28,8 @@ from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.session import run_session
 from engine.run.start import Start
 from engine.run.trainer import Task, Trainer
-from engine.training.rank import build_rank, settings_of
+from engine.training.rank import build_rank
+from engine.training.rank_settings import settings_of
 from layers.kernels.threads import Threads
 from layers.layer import Array
 

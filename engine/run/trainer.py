@@ -111,7 +111,7 @@ class Trainer:
     def _run_steps(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         first = self.progress.step
         left = islice(self.sampler.training(first), self.total_steps - first)
-        shares = (share.rows(self.rank.memory.mine) for share in left)
+        shares = (share.rows(self.rank.memory.own_samples) for share in left)
         augment, seed, recorder = Augment.parse(self.recipe.augment), self.recipe.seed, self.recorder
         with Loader(
             self.data.train,

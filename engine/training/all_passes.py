@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
@@ -13,31 +12,16 @@ from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.fusion import fuse
+from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
 
 Wrap = Callable[[Node], Layer]
 """Puts something around a node's layer, such as a `TimedLayer`."""
 
 
-class Algorithms(Protocol):
-    """What the passes read of a `RankSettings`."""
-
-    @property
-    def conv(self) -> str:
-        """Which algorithms a convolution may use."""
-
-    @property
-    def conv_feature_leaves(self) -> int:
-        """How far convolutions cut the sum of backward_data."""
-
-    @property
-    def fuse(self) -> bool:
-        """Whether a convolution takes in the ReLU and pooling behind it."""
-
-
 def all_passes(
     network: Graph,
-    algorithms: Algorithms,
+    settings: RankSettings,
     plan: Plan,
     grid: Grid,
     queue: CommandQueue,
@@ -56,8 +40,8 @@ def all_passes(
     queue
         Runs the exchanges of the plan.
     """
-    graph = set_convolutions(network, algorithms.conv, algorithms.conv_feature_leaves)
-    graph = insert_forks(fuse(graph) if algorithms.fuse else graph)
+    graph = set_convolutions(network, settings.conv, settings.conv_feature_leaves)
+    graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = partition(graph, plan, grid, queue)
     if wrap is not None:
         nodes = tuple(replace(node, layer=wrap(node)) for node in graph)

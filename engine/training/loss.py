@@ -64,7 +64,7 @@ class Loss:
         (self._classes,) = memory.graph.output_shape
         self._criterion = criterion
         self._batch, self._collectives, self._queue = batch, collectives, queue
-        samples = memory.mine.stop - memory.mine.start
+        samples = memory.own_samples.stop - memory.own_samples.start
         self._losses = np.zeros(samples, np.float64)
         self._correct = np.zeros(samples, np.uint8)
         self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)

@@ -6,7 +6,6 @@ from functools import partial
 
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
-from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.host.aligned_arrays import blocks, touch
@@ -15,37 +14,12 @@ from engine.training.all_passes import Wrap, all_passes
 from engine.training.layer_states import LayerStates
 from engine.training.loss import Criterion, Loss
 from engine.training.memory import CopyIn, Memory
-from engine.training.rank_parameters import BUCKET_FLOATS, RankParameters
+from engine.training.rank_parameters import RankParameters
+from engine.training.rank_settings import RankSettings
 from layers.kernels import reorder
 from layers.softmax_cross_entropy import SoftmaxCrossEntropy
 
 _TOUCHED_BYTES = 1 << 26  # by one thread at a time
-
-
-@dataclass(frozen=True)
-class RankSettings:
-    """What decides the form of a rank, beside network, plan and its place among the others."""
-
-    batch: int
-    """Samples of the global minibatch."""
-    threads: int
-    """Kernel threads, which have working memory of their own."""
-    conv: str = "auto"
-    conv_feature_leaves: int = 1
-    fuse: bool = True
-    bucket_floats: int = BUCKET_FLOATS
-
-
-def settings_of(recipe: Recipe, threads: int) -> RankSettings:
-    """Return what a recipe says of the form of a rank with some kernel threads."""
-    return RankSettings(
-        batch=recipe.batch,
-        threads=threads,
-        conv=recipe.conv,
-        conv_feature_leaves=recipe.conv_feature_leaves,
-        fuse=recipe.fuse,
-        bucket_floats=recipe.bucket_kib * FLOATS_PER_KIB,
-    )
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.run.session import run_session
 from engine.run.trainer import Task, Trainer
-from engine.training.rank import RankSettings, build_rank, settings_of
+from engine.training.rank import build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
+from engine.training.rank_settings import RankSettings, settings_of
 from layers.kernels.threads import Threads
 
 

@@ -102,7 +102,7 @@ class Rehearsal:
         sampler = Sampler(_EPOCH_STEPS * self._design.batch, self._design.batch, _SEED)
         (classes,) = graph.output_shape
         data = Synthetic.make(graph.input_shape, classes=classes, length=sampler.length, seed=_SEED)
-        shares = (minibatch.rows(rank.memory.mine) for minibatch in sampler.training(0))
+        shares = (minibatch.rows(rank.memory.own_samples) for minibatch in sampler.training(0))
         with (
             closing(Threads(self._design.threads, self._cores)) as threads,
             Loader(data, shares) as batches,

@@ -92,7 +92,7 @@ def record(design: Design, costs: Costs, members: Members, update: Update, *, st
         criterion=_PricedCriterion(costs, operations),
         copy_in=partial(_price_load, costs, operations),
     )
-    samples = rank.memory.mine.stop - rank.memory.mine.start
+    samples = rank.memory.own_samples.stop - rank.memory.own_samples.start
     x = np.broadcast_to(np.float32(0), (samples, *rank.graph.input_shape))  # nobody reads it
     batch = Batch(x, np.zeros(samples, np.int32), np.zeros(samples, np.int64), epoch=0)
     with closing(Threads(1)) as threads:

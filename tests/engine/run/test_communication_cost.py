@@ -10,7 +10,7 @@ from engine.data.dataset import DataSource
 from engine.run import communication_cost
 from engine.run.session import run_session
 from engine.run.trainer import Trainer
-from engine.training.rank import settings_of
+from engine.training.rank_settings import settings_of
 from tests.engine.cluster import Samples, changed, make_trainer
 from tests.engine.graphs import GRAPHS
 

@@ -13,8 +13,9 @@ from engine.graph.parallel.plan import Plan
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.memory import Memory
 from engine.training.optimizer import SGD
-from engine.training.rank import Rank, RankSettings, build_rank
+from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import RankParameters
+from engine.training.rank_settings import RankSettings
 from engine.training.step import train_step
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout

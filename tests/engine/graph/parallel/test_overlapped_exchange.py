@@ -17,7 +17,8 @@ from engine.graph.parallel.overlapped_exchange import OverlappedExchange, overla
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.fork import insert_forks
-from engine.training.rank import RankSettings, build_rank
+from engine.training.rank import build_rank
+from engine.training.rank_settings import RankSettings
 from engine.training.step import train_step
 from layers.kernels.threads import Threads
 from layers.layer import Context
@@ -84,7 +85,7 @@ def backward(
 
         settings = RankSettings(BATCH, 1, conv_feature_leaves=feature_leaves, fuse=fused)
         mine = build_rank(graph, settings, plan_, grid, queue, wrap=noted)
-        count = mine.memory.mine.stop - mine.memory.mine.start
+        count = mine.memory.own_samples.stop - mine.memory.own_samples.start
         labels = np.zeros(count, np.int32)
         batch = Batch(np.ones((count, *graph.input_shape), np.float32), labels, labels, epoch=0)
         train_step(mine, batch, Context(Threads(1)), lambda *_: None)
