@@ -20,7 +20,7 @@ from comm import mpi
 from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives
 from comm.communicator import Communicator, Window
 from comm.scheduler import run_job
-from comm.tree import Tree
+from comm.tree import Tree, ceil_div, is_power_of_two
 from tests.mpi.launch import REPOSITORY, mpirun
 
 SIZES = (100_000, 3_097_600, 4_194_304, 6_553_600, 16_777_217, 38_360_000, 64_500_000)
@@ -160,7 +160,7 @@ def _launch(ranks: int, transport: str, options: argparse.Namespace) -> list[dic
 
 def of_tcp(row: dict[str, Any], link: LinkFigures | None) -> float | None:
     """Return the bandwidth that our messages get as a share of TCP's; None where that was not measured."""
-    if link is None or row["ranks"] & (row["ranks"] - 1):  # others send more bytes than these
+    if link is None or not is_power_of_two(row["ranks"]):  # others send more bytes than these
         return None
     sent = 4 * row["floats"] * (row["ranks"] - 1) / row["ranks"] * len(row["operation"].split(" + "))
     return 8e3 * sent / row["ours_ms"] / link.both_ways_bits_per_s
@@ -202,7 +202,7 @@ def measure(ours: Collectives, world: Communicator, floats: int, rounds: int) ->
     padded = ours.tree.padded(floats)
     window = ours.share(padded) or Window(np.zeros(padded, np.float32), {})
     buffer, peers = window.own, window.peers
-    part = np.empty(-(-floats // world.size), np.float32)
+    part = np.empty(ceil_div(floats, world.size), np.float32)
     whole, other = (np.zeros(part.size * world.size, np.float32) for _ in range(2))
 
     def reduce() -> None:

@@ -17,6 +17,7 @@ from bench.options import minibatch, models_option
 from bench.peak import Gauge
 from bench.shapes import NETWORKS
 from bench.worker import TUNED, Worker
+from comm.tree import is_power_of_two
 from engine.graph import Graph
 from engine.models import MODELS
 from layers.kernels.threads import Threads
@@ -126,7 +127,7 @@ def _models(options: argparse.Namespace) -> list[str]:
     models = options.models or list(NETWORKS)
     for model in models:
         samples = minibatch(model, options.minibatch)
-        if options.leaves < 1 or options.leaves & (options.leaves - 1) or samples % options.leaves:
+        if not is_power_of_two(options.leaves) or samples % options.leaves:
             raise ValueError(f"leaves: got {options.leaves}; must be a power of two that divides {samples}")
     return models
 

@@ -11,6 +11,7 @@ from bench import check, machine
 from bench.peak import Gauge, Timing
 from bench.setup import Setup, prepare
 from bench.shapes import PASSES, Problem, select
+from comm.tree import is_power_of_two
 from engine.config.recipe import ALGORITHMS
 from layers.kernels.threads import Threads
 
@@ -113,7 +114,7 @@ def _leaves(samples: int, wanted: int | None) -> int:
 def _check_leaves(chosen: Sequence[Problem], minibatch: int | None, leaves: int | None) -> None:
     if leaves is None:
         return
-    if leaves < 1 or leaves & (leaves - 1):
+    if not is_power_of_two(leaves):
         raise ValueError(f"leaves: got {leaves}; must be a power of two")
     for problem in chosen:
         samples = minibatch or problem.minibatch

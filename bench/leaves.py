@@ -10,6 +10,7 @@ from typing import Any
 from bench import machine
 from bench.options import minibatch, model_option
 from bench.worker import Worker
+from comm.tree import is_power_of_two
 
 _EPILOG = """\
 examples:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leaves = options.leaves
     try:
         samples = minibatch(options.model, options.minibatch)
-        if leaves < 2 or leaves & (leaves - 1) or samples % leaves:
+        if leaves < 2 or not is_power_of_two(leaves) or samples % leaves:
             raise ValueError(
                 f"leaves: got {leaves}; must be a power of two, 2 or more, that divides {samples}"
             )

@@ -20,7 +20,7 @@ from comm.collectives import Collectives, Peers, Prepare
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.job import Job, Round
 from comm.mpi import launched_rank, launched_ranks
-from comm.tree import Tree
+from comm.tree import Tree, is_power_of_two
 from engine import train
 from layers.layer import Array
 
@@ -142,7 +142,7 @@ def main() -> int:
     """Run the train command; return its exit code."""
     options, others = _parser().parse_known_args()
     ranks = launched_ranks(os.environ)
-    if ranks & (ranks - 1):
+    if not is_power_of_two(ranks):
         if launched_rank(os.environ) == 0:
             failure.say_error(f"got {ranks} ranks; must be a power of two")
         return 2

@@ -19,6 +19,7 @@ from bench.namespaces import ClusterError
 from bench.options import minibatch, models_option
 from bench.places import Place, RunError
 from bench.scaling_cases import SIDES, Case, Size, sample
+from comm.tree import is_power_of_two
 from engine.config.errors import UserError
 from engine.models import MODELS
 from engine.planner.auto import resolve
@@ -145,7 +146,7 @@ def _cases(model: str, places: Sequence[Place], options: argparse.Namespace) -> 
                 for plan in (options.plans if several else ["data"])
                 for overlap in (options.overlaps if several else ["on"])
             ]
-        if "mpi" in options.sides and place.ranks > 1 and place.ranks & (place.ranks - 1) == 0:
+        if "mpi" in options.sides and place.ranks > 1 and is_power_of_two(place.ranks):
             found += [Case(model, "mpi", place, options.overlaps[0] == "on", way=way) for way in WAYS]
         if "ddp" in options.sides:
             found.append(Case(model, "ddp", place))

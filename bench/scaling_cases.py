@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.places import Place
 from bench.worker import TUNED
+from comm.tree import previous_power_of_two
 from engine.explain import read_results
 from engine.models import MODELS
 from engine.profile.breakdown import Breakdown
@@ -104,7 +105,7 @@ def sample(case: Case, size: Size, folder: Path) -> None:
 def _sample_alone(case: Case, size: Size, folder: Path) -> None:
     """Run the parts of the minibatch as processes of their own, at the same time."""
     ranks = case.place.ranks
-    leaves = 1 << (max(1, size.leaves // ranks).bit_length() - 1)  # a power of two
+    leaves = previous_power_of_two(max(1, size.leaves // ranks))
     part = Size(size.batch // ranks, leaves, size.steps)
     outs = [Path(tempfile.mkdtemp(dir=folder)) / "run" for _ in range(ranks)]
     one = Place(1, case.place.threads, None, case.place.name)

@@ -104,6 +104,11 @@ def next_power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
+def previous_power_of_two(number: int) -> int:
+    """Round a positive integer down to a power of two."""
+    return 1 << (number.bit_length() - 1)
+
+
 def ceil_div(number: int, divisor: int) -> int:
     """Divide integers, rounding up."""
     return -(-number // divisor)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comm.collectives import CHUNK_FLOATS
+from comm.tree import is_power_of_two, previous_power_of_two
 from engine.config.paths import function_in_file
 from engine.config.recipe import FLOATS_PER_KIB
 from engine.config.toml_fields import argument_text
@@ -79,8 +80,8 @@ class Report:
                 f"{counted(samples, 'sample')} a rank: little for {counted(design.threads, 'thread')} to "
                 "share"
             )
-        if design.ranks & (design.ranks - 1):
-            below = 1 << (design.ranks.bit_length() - 1)
+        if not is_power_of_two(design.ranks):
+            below = previous_power_of_two(design.ranks)
             found.append(
                 f"{design.ranks} ranks are no power of two: some have twice the samples of others, so that "
                 f"computation takes as long as on {below}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from comm.tree import ceil_div, is_power_of_two, next_power_of_two, previous_power_of_two
 from engine.config.errors import UserError
 from engine.config.wording import counted
 from engine.graph import Graph
@@ -55,7 +56,7 @@ class Point:
 
 def default_leaves(ranks: int) -> int:
     """Return the default number of leaves: the smallest power of two for these ranks, at least 16."""
-    return max(FEWEST_LEAVES, 1 << (ranks - 1).bit_length())
+    return max(FEWEST_LEAVES, next_power_of_two(ranks))
 
 
 def check_minibatch(ranks: int, batch: int, leaves: int) -> None:
@@ -65,12 +66,12 @@ def check_minibatch(ranks: int, batch: int, leaves: int) -> None:
             f"batch: {batch} samples are too few for {ranks} ranks, each of which must have one; use at most "
             f"{batch} ranks, or a minibatch of {ranks} or more"
         )
-    if leaves < ranks or leaves & (leaves - 1):
+    if leaves < ranks or not is_power_of_two(leaves):
         raise UserError(
             f"leaves: got {leaves}; must be a power of two and at least {ranks}, one for each rank"
         )
     if batch % leaves:
-        below, above = batch // leaves * leaves, -(-batch // leaves) * leaves
+        below, above = batch // leaves * leaves, ceil_div(batch, leaves) * leaves
         mend = f"use {below} or {above}" if below else f"use {above}"
         raise UserError(
             f"batch: {batch} does not divide into {leaves} leaves, for {counted(ranks, 'rank')}; {mend} "
@@ -216,8 +217,8 @@ def _simulated(design: Design, cluster: Cluster) -> Point:
     They have two blocks of leaves each, as all ranks have on the next lower power of two of ranks.
     """
     ranks = design.ranks
-    if ranks > _MOST_SIMULATED and ranks & (ranks - 1):
-        ranks = 1 << (ranks.bit_length() - 1)
+    if ranks > _MOST_SIMULATED and not is_power_of_two(ranks):
+        ranks = previous_power_of_two(ranks)
     return Point(design, simulate(replace(design, ranks=ranks), _evened(cluster)))
 
 
@@ -227,7 +228,7 @@ def _evened(cluster: Cluster) -> Cluster:
     A power of two of ranks is then symmetric, and one of them is simulated for all.
     """
     network = cluster.network
-    machines = 1 << (max(network.group_machines, 1).bit_length() - 1)
+    machines = previous_power_of_two(max(network.group_machines, 1))
     return replace(cluster, network=replace(network, group_machines=min(machines, network.group_machines)))
 
 

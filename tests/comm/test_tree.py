@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from comm.tree import Tree, ceil_div, is_power_of_two, next_power_of_two, tree_sum
+from comm.tree import Tree, ceil_div, is_power_of_two, next_power_of_two, previous_power_of_two, tree_sum
 from tests.comm.sums import leaf_gradients, naive_tree
 
 LEAVES = 16
@@ -79,6 +79,7 @@ def test_tree_sum_adds_python_floats() -> None:
 def test_powers_of_two_are_recognised_and_found() -> None:
     assert [number for number in range(-4, 20) if is_power_of_two(number)] == [1, 2, 4, 8, 16]
     assert [next_power_of_two(number) for number in range(1, 10)] == [1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert [previous_power_of_two(number) for number in range(1, 10)] == [1, 2, 2, 4, 4, 4, 4, 8, 8]
 
 
 def test_ceil_div_rounds_up() -> None:

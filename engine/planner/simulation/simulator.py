@@ -12,6 +12,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from comm.tree import ceil_div, is_power_of_two
 from engine.planner.cluster import Cluster
 from engine.planner.costs import Costs
 from engine.planner.design import Design
@@ -99,7 +100,7 @@ def is_symmetric(design: Design, cluster: Cluster) -> bool:
     ranks, on_machine = design.ranks, cluster.machine.ranks * cluster.machine.hosts
     in_group = max(cluster.network.group_machines, 1) * cluster.machine.ranks
     return (
-        ranks & (ranks - 1) == 0
+        is_power_of_two(ranks)
         and not (ranks % on_machine and on_machine % ranks)
         and not (ranks > in_group and ranks % in_group)
     )
@@ -134,7 +135,7 @@ class _Simulation:
         simulated, copies = (1, on_machine) if symmetric else (design.ranks, 1)
         machines = [
             SharedCores(self._events, cluster.machine.cores, copies)
-            for _ in range(-(-simulated // on_machine))
+            for _ in range(ceil_div(simulated, on_machine))
         ]
         self._cores = [machines[rank // on_machine] for rank in range(simulated)]
         self.ranks = [
