@@ -135,12 +135,14 @@ def _imported_beside(path: Path) -> list[Path]:
 
 
 def _said(error: Exception) -> str:
-    """Return one line: the error, and the last line of the user's code on the way to it."""
+    """Return one line: the error, behind the last line of the user's code on the way to it."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     own = {getattr(each, "__file__", None) for name, each in sys.modules.items() if name.startswith(_PREFIX)}
     frames = traceback.extract_tb(error.__traceback__)
-    frame = next((each for each in reversed(frames) if each.filename in own), frames[-1])
+    frame = next((each for each in reversed(frames) if each.filename in own), None)
+    if frame is None:  # a function that is shipped: the error says what does not fit
+        return str(error)
     return f"{Path(frame.filename).name}, line {frame.lineno}: {type(error).__name__}: {error}"
 
 

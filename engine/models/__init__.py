@@ -41,6 +41,11 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
     UserError
         No such model or file, an argument that does not fit, or an error in the user's function.
     """
+    for name, value in (arguments or {}).items():
+        if name == "classes" and (type(value) is not int or value < 1):
+            raise UserError(f"model: classes: got {value!r}; must be a whole number of at least 1")
+        if name == "image" and not _is_shape(value):
+            raise UserError(f"model: image: got {value!r}; must be channels, rows and columns: [3, 224, 224]")
     network = call(_function(model), arguments or {}, "model", given={})
     if not isinstance(network, Graph):
         got = type(network).__name__
@@ -56,6 +61,12 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
 def follows_classes(model: str, arguments: Mapping[str, Any]) -> bool:
     """Say whether the number of classes is left to the data."""
     return "classes" in inspect.signature(_function(model)).parameters and "classes" not in arguments
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple)) and len(value) == 3 and all(type(n) is int and n > 0 for n in value)
+    )
 
 
 def _function(model: str) -> Callable[..., Any]:

@@ -31,6 +31,20 @@ def test_arguments_and_names_are_checked():
         build_model("digits", {"image": [1, 1, 1]})
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"classes": 2.5}, {"classes": 0}, {"classes": True}, {"classes": "ten"}]
+)
+def test_a_number_of_classes_is_a_whole_number(arguments):
+    with pytest.raises(UserError, match=r"^model: classes: got .*; must be a whole number of at least 1$"):
+        build_model("digits", arguments)
+
+
+@pytest.mark.parametrize("image", ["abc", [1, 8], [1, 8, 0], [1, 8.0, 8], 8])
+def test_an_image_has_three_sizes(image):
+    with pytest.raises(UserError, match=r"^model: image: got .*; must be channels, rows and columns"):
+        build_model("digits", {"image": image})
+
+
 def test_what_a_function_returns_must_be_a_network(tmp_path):
     file = tmp_path / "odd.py"
     file.write_text(
