@@ -23,6 +23,7 @@ from engine.models import MODELS, build_model
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
 from engine.planner.design import Design
+from engine.planner.layer_balance import NetworkBalance
 from engine.planner.plans import plans
 from engine.planner.report import Report
 from engine.planner.scaling_picture import draw_curve
@@ -37,6 +38,7 @@ examples:
   python -m engine.plan --model vgg_a --nodes 128 --batch 512 --cluster cori_phase1
   python -m engine.plan --model cd_dnn --nodes 16 --cluster endeavor_fdr --plan data    what one plan would do
   python -m engine.plan --model vgg_a --batch 512 --cluster cori_phase1 --sweep nodes=1..256 --out curve.png
+  python -m engine.plan --model vgg_a --nodes 16 --batch 256 --layers      the equations, layer by layer
   python -m engine.plan --model overfeat_fast --nodes 3 --cluster my.toml --json
   python -m engine.plan --model vgg_a --nodes 16 --batch 256 --cluster aws_c4_8xlarge --trace step.json
   mpirun -n 2 python -m engine.plan --measure --model vgg_a --nodes 16 --batch 256 --out mine.toml
@@ -100,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--trace", metavar="FILE", help="write the steps of the best design point for engine.explain"
+    )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="print FLOP, bytes and FLOP per byte of each layer, by the balance equations; simulate nothing",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -173,8 +180,13 @@ def _plan(options: argparse.Namespace) -> None:
     if options.sweep is not None:
         _sweep(options, cluster, batch)
         return
-    traced = None if options.trace is None else check_writable(options.trace)
     nodes = 1 if options.nodes is None else options.nodes
+    if options.layers:
+        graph = build_model(options.model, _arguments(options))
+        found = NetworkBalance.of(graph, cluster, nodes=nodes, batch=batch)
+        print(json.dumps(found.to_json(), indent=2) if options.json else "\n".join(found.lines()))
+        return
+    traced = None if options.trace is None else check_writable(options.trace)
     points = _search(options, cluster, batch, nodes, plan=options.plan)
     report = Report.of(cluster, points, _single(options, cluster, batch))
     print(json.dumps(report.to_json(), indent=2) if options.json else "\n".join(report.lines()))
@@ -192,6 +204,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(
             "sweep: goes with neither --nodes nor --trace, which are for a single number of nodes"
         )
+    if options.layers and (options.sweep, options.trace, options.out) != (None, None, None):
+        raise UserError("layers: a table of one number of nodes, with neither --sweep, --trace nor --out")
     if options.sweep is None and options.out is not None and not options.measure:
         raise UserError("out: a curve is drawn of a sweep: add --sweep nodes=1..256")
 

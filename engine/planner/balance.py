@@ -132,8 +132,11 @@ def exposed(
     Not their sum: what one layer has waited, the layers behind it need not wait again.
     """
     return max(
-        bubble(flop, volumes, layer, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
-        for layer in range(len(flop))
+        (
+            bubble(flop, volumes, layer, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
+            for layer in range(len(flop))
+        ),
+        default=0.0,
     )
 
 

@@ -97,6 +97,17 @@ def test_the_picture_shows_the_papers_point(capsys, tmp_path):
     assert "<!-- ideal -->" in svg
 
 
+def test_layers_are_a_table_and_the_same_as_json(capsys):
+    given = ("--model", "cd_dnn", "--nodes", "16", "--cluster", "endeavor_fdr", "--layers")
+    text, table = printed(capsys, *given), json.loads(printed(capsys, *given, "--json"))
+    assert (table["nodes"], table["batch"], table["cluster"]) == (16, 1024, "endeavor_fdr")
+    rows = [line.split() for line in text.splitlines() if line.startswith("fc")]
+    assert [row[0] for row in rows] == [layer["name"] for layer in table["layers"]]
+    assert f"efficiency {table['efficiency']:.0%}" in text
+    message = "error: layers: a table of one number of nodes, with neither --sweep, --trace nor --out"
+    assert refused(capsys, *given, "--trace", "step.json") == message
+
+
 def test_what_is_measured_is_a_cluster_to_plan_with(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "start_ranks", single_rank)
     monkeypatch.setattr(measure, "measure", partial(measure.measure, seconds=0.01))
