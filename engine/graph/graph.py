@@ -14,7 +14,7 @@ class Sharding(Enum):
     """How the M ranks of a model group hold a value of the group's samples."""
 
     BATCH = "batch"
-    """The own samples, 1/M of the group's, with all features."""
+    """The rank's own samples, 1/M of the group's, with all features."""
     FEATURE = "feature"
     """All samples of the group, a part of the features."""
     WHOLE = "whole"
@@ -29,15 +29,15 @@ class Node:
     layer: Layer
     inputs: tuple[str, ...]
     held: Sharding = Sharding.BATCH
-    """How it holds its outputs."""
+    """Sharding of its outputs."""
     first: int = 0
-    """Of the features held: the first one's place in the whole value."""
+    """Index in the whole value of the first feature that this rank holds."""
     shards: tuple[Layer, ...] = ()
-    """Where ranks share its parameters: the layers of all parts, of which `layer` is this rank's."""
+    """Layers of all parts if a plan splits the node; `layer` is then this rank's part."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the values it makes: its own, or one a reader where it hands a value to several."""
+        """Names of its output values: its own name, or one for each reader of a Fork."""
         count = self.layer.outputs
         return (self.name,) if count == 1 else tuple(f"{self.name}:{index}" for index in range(count))
 
@@ -93,11 +93,11 @@ class Graph:
         return self.shapes[self.output]
 
     def readers(self, value: str) -> list[Node]:
-        """Return the nodes that read a value, one entry per time they do."""
+        """Return the nodes that read a value; a node that reads it twice is there twice."""
         return [node for node in self.nodes for read in node.inputs if read == value]
 
     def input_shapes(self, node: Node) -> tuple[Shape, ...]:
-        """Return the logical shapes of what a node reads."""
+        """Return the logical shapes of a node's inputs."""
         return tuple(self.shapes[value] for value in node.inputs)
 
     def parameter_count(self) -> int:
@@ -113,7 +113,7 @@ class Graph:
 
 
 class GraphBuilder:
-    """Write a network down line by line; a layer reads the one above it unless told otherwise."""
+    """Build a graph line by line; a layer reads the one above it unless told otherwise."""
 
     def __init__(self, input_shape: Sequence[int]):
         self._input_shape, self._nodes, self._last = tuple(input_shape), list[Node](), INPUT

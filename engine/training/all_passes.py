@@ -1,4 +1,4 @@
-"""From a network as it is written to the graph that one rank runs: all passes, in their order."""
+"""Rewrite a network into the graph that one rank runs: all passes, in their order."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
 
 Wrap = Callable[[Node], Layer]
-"""Puts something around a node's layer, such as a `TimedLayer`."""
+"""Returns a node's layer inside another one, such as a `TimedLayer`."""
 
 
 def all_passes(

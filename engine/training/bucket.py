@@ -1,4 +1,4 @@
-"""Flat parameters of one or several nodes, which are summed, updated and spread together."""
+"""Flat parameters of one or several nodes, reduced, updated and broadcast together."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,25 +10,25 @@ from engine.host.aligned_arrays import aligned_zeros
 from layers.layer import Array
 
 BEFORE_PARAMETERS = -1
-"""Priority of the tiny messages with which a step ends; a bucket has the index of its first node."""
+"""Priority of the small messages of loss and state; a bucket's priority is the index of its first node."""
 
 Update = Callable[[Array, Array, Array], None]
 """``update(weights, gradients, velocity)`` of a piece of a strip."""
 
-_UPDATED_FLOATS = 1 << 18  # at a time; then messages of other jobs get their turn
+_UPDATED_FLOATS = 1 << 18  # at a time, 1 MB; then the thread attends to messages of other jobs
 
 
 class Bucket:
     """Weights and gradients, each flat in one buffer; this rank owns and updates its strips.
 
-    The members call `submit_reduce` and `submit_update` in turn, and the last one of them starts the job: the
-    gradients of all are there, or nobody reads the weights any more. So a small node costs no message of its
+    Each member calls `submit_reduce` and `submit_update`, and the last call starts the job: once all
+    gradients are written, or once no member still reads its weights. So a small node costs no message of its
     own. The buffers are padded so that all strips are equal.
 
     Parameters
     ----------
     priority
-        Of its jobs: the index of the first node, which is what the next forward waits for first.
+        Priority of its jobs: the index of the first node, for which the next forward pass waits first.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Bucket:
         self._pending: Request | None = None
 
     def _allocate(self, floats: int) -> tuple[Array, Peers]:
-        """Return zeros, and those of the ranks whose memory this one can read."""
+        """Return zeros for this rank, and the same buffer of each rank whose memory this one can read."""
         window = self._collectives.share(floats)
         return (aligned_zeros((floats,)), {}) if window is None else (window.own, window.peers)
 
     def submit_reduce(self) -> None:
-        """Start summing the gradients over the ranks into the owned strips, when all members have theirs."""
+        """Start summing the gradients over the ranks into the owned strips, once all members have called."""
         self._reduced = (self._reduced + 1) % self._members
         if self._reduced == 0:
             self._pending = self._submit(
@@ -65,7 +65,7 @@ class Bucket:
             )
 
     def submit_update(self, update: Update) -> None:
-        """Start the update of the owned strips and their broadcast, when no member reads its weights more."""
+        """Start updating and broadcasting the owned strips, once no member still reads its weights."""
         self._updated = (self._updated + 1) % self._members
         if self._updated == 0:
             job = self._collectives.part_broadcast(
@@ -84,18 +84,18 @@ class Bucket:
             yield None
 
     def wait(self) -> None:
-        """Return when the weights are those of the last submitted step."""
+        """Wait until the weights are those of the last submitted step."""
         if self._pending is not None:
             self._pending.wait()
             self._pending = None
 
     def arrays(self) -> list[Array]:
-        """Return all memory held here but that of the weights."""
+        """Return the gradients and velocities on this rank."""
         return [self.gradients, *self._velocities]
 
     @property
     def bytes(self) -> int:
-        """Weights, gradients and velocities held here."""
+        """Bytes of the weights, gradients and velocities on this rank."""
         return sum(array.nbytes for array in (self.weights, *self.arrays()))
 
     def gather_velocities(self) -> Array:

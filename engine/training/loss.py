@@ -27,7 +27,7 @@ class Outcome:
 
 
 class Criterion(Protocol):
-    """What computes the loss of each sample and the gradient of the output; see `SoftmaxCrossEntropy`."""
+    """The interface of a loss function, such as `SoftmaxCrossEntropy`."""
 
     def forward_backward(
         self,
@@ -94,7 +94,7 @@ class Loss:
         return np.stack([total, correct.sum(axis=1)], axis=1)
 
     def submit(self, *, stop: bool) -> None:
-        """Start gathering the leaves of all ranks; `stop` tells them that this one wants to end."""
+        """Start gathering the sums of all leaves; `stop` tells all ranks that this one wants to end."""
         own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)
         self._rows[own.start : own.stop, :2] = self.leaf_rows()
         self._rows[own.start : own.stop, 2] = stop
@@ -103,7 +103,7 @@ class Loss:
         )
 
     def wait(self) -> Outcome:
-        """Return the sums of what was submitted last."""
+        """Wait for the sums of all leaves, and return those of the minibatch."""
         assert self._request is not None
         self._request.wait()
         loss, correct, stop = tree_sum(self._rows)

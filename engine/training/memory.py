@@ -35,7 +35,7 @@ class Memory:
     threads
         Kernel threads.
     copy_in
-        Writes a minibatch into the graph's input.
+        Copies a minibatch into the graph's input.
     """
 
     def __init__(

@@ -19,5 +19,5 @@ class SGD:
     weight_decay: float = 0.0
 
     def update(self, weights: Array, gradients: Array, velocity: Array, rate: float) -> None:
-        """Overwrite a strip of weights and its velocity (float32, flat)."""
+        """Update a strip of weights and its velocity in place (float32, flat)."""
         sgd.update(weights, gradients, velocity, rate, self.momentum, self.weight_decay, self.nesterov)

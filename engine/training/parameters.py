@@ -1,4 +1,4 @@
-"""Parameters of one node, and how they are kept equal on all ranks."""
+"""One node's weights and gradients: views of a bucket in blocked layout, and their standard layout."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from layers.layer import Array, Parameter
 MOMENTUM = "momentum."
 """Prefix of the names of velocities in a checkpoint."""
 
-_DRAWN_FLOATS = 1 << 22  # of the initial weights at a time: a rank may have room for its part of them only
+_DRAWN_FLOATS = 1 << 22  # of the initial weights at a time: there may be room for this rank's part only
 
 
 @dataclass(frozen=True)
 class Split:
-    """How the ranks of a model group share a node's parameters: each has some rows of the standard layout."""
+    """A node's parameters, split over a model group: each rank has some rows of the standard layout."""
 
     described: tuple[dict[str, Parameter], ...]
-    """Of all parts."""
+    """Parameters of each part, by name."""
     group: Collectives
     queue: CommandQueue
 
     @property
     def part(self) -> int:
-        """Part of this rank."""
+        """Index of this rank's part."""
         return self.group.communicator.rank
 
     def rows(self, name: str) -> slice:
@@ -40,7 +40,7 @@ class Split:
         return slice(start, start + self.described[self.part][name].shape[0])
 
     def gather(self, name: str, own: Array) -> Iterator[Array]:
-        """Yield a standard parameter part by part, given the own part (collective)."""
+        """Yield a parameter in standard layout, part by part, given the own part (collective)."""
         for part, described in enumerate(self.described):
             rows = own if part == self.part else np.empty(described[name].shape, np.float32)
             self.queue.submit(self.group.broadcast(rows, part), name=f"gather {name}").wait()
@@ -50,8 +50,8 @@ class Split:
 class Parameters:
     """One node's weights and gradients: its part of a bucket, from an offset on.
 
-    A node without parameters has no bucket, and all calls return at once. `described` is what this rank
-    holds; where that is a part of the node's, `split` tells which.
+    A node without parameters has no bucket, and all calls return at once. `described` are the parameters on
+    this rank; if they are a part of the node's, `split` says which.
 
     Between `submit_update` and `wait` the communication thread writes the weights; between `submit_reduce`
     and then it writes the gradients.
@@ -73,7 +73,7 @@ class Parameters:
             self.weights, self.gradients = self._views(bucket.weights), self._views(bucket.gradients)
 
     def _views(self, flat: Array) -> dict[str, Array]:
-        """See a bucket's buffer as this node's parameters."""
+        """Return this node's parameters as views of a bucket's buffer."""
         views, start = {}, self._start
         for name, parameter in self.described.items():
             stop = start + _size(parameter)
@@ -83,7 +83,7 @@ class Parameters:
 
     @property
     def floats(self) -> int:
-        """Weights held here, padding included."""
+        """Number of weights on this rank, padding included."""
         return sum(weights.size for weights in self.weights.values())
 
     def submit_reduce(self) -> None:
@@ -100,7 +100,7 @@ class Parameters:
             self._bucket.submit_update(update)
 
     def wait(self) -> None:
-        """Return when the weights are those of the last submitted step."""
+        """Wait until the weights are those of the last submitted step."""
         if self._bucket is not None:
             self._bucket.wait()
 
@@ -131,7 +131,7 @@ class Parameters:
     def gather_velocities(self, *, keep: bool) -> dict[str, Array]:
         """Gather the velocities of all ranks (collective); names as in `gather_weights`, behind MOMENTUM.
 
-        Ranks that do not `keep` them get none, and are spared the way into standard layout.
+        Ranks that do not `keep` them get none, and skip the conversion to standard layout.
         """
         if self._bucket is None:
             return {}
@@ -172,7 +172,7 @@ class Parameters:
 
 
 def padded_floats(described: dict[str, Parameter]) -> int:
-    """Return what a node takes of a bucket: whole cache lines, so that each node begins with one."""
+    """Return a node's floats in a bucket, rounded up to cache lines so that each node begins on one."""
     floats = sum(_size(parameter) for parameter in described.values())
     return ceil_div(floats, STRIP_FLOATS) * STRIP_FLOATS
 
@@ -182,6 +182,6 @@ def _size(parameter: Parameter) -> int:
 
 
 def _skip(generator: np.random.Generator, count: int) -> None:
-    """Draw so many float32 numbers and forget them: a shard begins where the one before ended."""
+    """Skip `count` float32 numbers of a generator: a shard begins where the one before it ended."""
     for start in range(0, count, _DRAWN_FLOATS):
         generator.standard_normal(min(_DRAWN_FLOATS, count - start), dtype=np.float32)

@@ -19,7 +19,7 @@ from engine.training.rank_settings import RankSettings
 from layers.kernels import reorder
 from layers.softmax_cross_entropy import SoftmaxCrossEntropy
 
-_TOUCHED_BYTES = 1 << 26  # by one thread at a time
+_TOUCHED_BYTES = 1 << 26  # of memory that one task faults in
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def build_rank(
     queue
         Runs the jobs of this rank.
     wrap
-        Puts something around each layer, such as a `TimedLayer`.
+        Wraps each layer, for instance in a `TimedLayer`.
     criterion
-        Computes the loss; default: softmax and cross entropy.
+        Loss function; default: softmax and cross entropy.
     copy_in
-        Brings a minibatch into the graph's input.
+        Copies a minibatch into the graph's input.
     """
     graph = all_passes(network, settings, plan, grid, queue, wrap=wrap)
     parameters = RankParameters(graph, grid, queue, bucket_floats=settings.bucket_floats)

@@ -12,8 +12,8 @@ from engine.training.parameters import Parameters, Split, padded_floats
 from layers.layer import Array, Parameter
 
 BUCKET_FLOATS = 1 << 16
-"""Most floats of a bucket of several nodes: beyond it bytes cost more than messages do, and a bucket's first
-members wait for the backward pass of its last."""
+"""Most floats of a bucket of several nodes. Beyond it bytes cost more than messages, and gradients that are
+ready would wait for the backward pass of the bucket's other members."""
 
 
 class RankParameters:
@@ -62,22 +62,22 @@ class RankParameters:
         return iter(self._of_node.values())
 
     def wait(self) -> None:
-        """Return when all weights are those of the last step."""
+        """Wait until all weights are those of the last step."""
         for parameters in self._of_node.values():
             parameters.wait()
 
     def initialisation_tasks(self, seed: int) -> list[Callable[[], None]]:
-        """Return a task for each node that draws its initial weights, the largest first; run them anyhow."""
+        """Return tasks that draw the initial weights of a node each, the largest first; run them in any order."""
         largest = sorted(self._of_node.values(), key=lambda parameters: -parameters.floats)
         return [partial(parameters.initialise, seed) for parameters in largest]
 
     def arrays(self) -> list[Array]:
-        """Return the memory of all gradients and velocities."""
+        """Return all gradients and velocities on this rank."""
         return [array for bucket in self._buckets for array in bucket.arrays()]
 
     @property
     def parameter_bytes(self) -> int:
-        """Weights, gradients and velocities that this rank holds."""
+        """Bytes of the weights, gradients and velocities on this rank."""
         return sum(bucket.bytes for bucket in self._buckets)
 
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
@@ -122,9 +122,9 @@ def _split(graph: Graph, node: Node, grid: Grid, queue: CommandQueue) -> Split:
 def _bucketed(
     described: dict[str, dict[str, Parameter]], split: set[str], bucket_floats: int
 ) -> list[list[str]]:
-    """Cut the nodes that have parameters into buckets, in their order; from the end, as backward comes.
+    """Group neighbouring nodes with parameters into buckets, from the last on, as the backward pass runs.
 
-    The ranks that sum a split node's gradients are others than those of a whole one: no bucket has both.
+    Gradients of split and of whole nodes are summed over different ranks: no bucket has both.
     """
     buckets: list[list[str]] = []
     room, last = 0, False

@@ -1,11 +1,10 @@
-"""Changes of how the M ranks of a model group hold an activation: layers whose backward is their adjoint.
+"""Exchanges: layers that reshard an activation over the M ranks of a model group; backward is the adjoint.
 
 The gradient of a WHOLE value is a partial sum on each rank, over the output features that the rank has of the
 layer which read the value. The sums of the ranks are added nearest first: those are the upper levels of the
 tree over that layer's feature leaves.
 
-Images and vectors go the same way: a vector is seen as an image of one pixel. Features are channels then, and
-parts of them are whole blocks.
+A vector is treated as an image of one pixel: its features are channels, and a part of them is whole blocks.
 """
 
 import math
@@ -38,7 +37,7 @@ _OUT, _IN = "out", "in"
 
 @runtime_checkable
 class StartsBackward(Protocol):
-    """An exchange, wrapped or not, as the node sees it that overlaps its backward pass with compute."""
+    """The interface of an exchange, wrapped or not, whose backward messages can overlap with compute."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the exchanged value."""
@@ -55,18 +54,18 @@ class StartsBackward(Protocol):
 
 @dataclass(frozen=True)
 class Exchange(Layer):
-    """Change how the ranks of a group hold a value: each rank sends, and gets, one piece for each of them.
+    """Reshard a value over a group: each rank sends one piece to every rank, and receives one from each.
 
     Parameters
     ----------
     name
-        Of the job.
+        Name of the jobs.
     features
-        Of the whole value.
+        Features of the whole value.
     width
-        Features of each part but the last, which has what is left; whole blocks.
+        Features of each part but the last, which has the rest; whole blocks.
     group, queue
-        The ranks that exchange, and who runs their jobs.
+        Collectives of the group, and the queue that runs them.
     """
 
     name: str
@@ -104,7 +103,7 @@ class Exchange(Layer):
 
     @final
     def cost_key(self) -> str:
-        """Return a text with the number of pieces: they decide what the copies cost."""
+        """Return the layer's key with the number of pieces, on which the cost of the copies depends."""
         return f"{Layer.cost_key(self)} x{self.parts}"
 
     @abstractmethod
@@ -118,7 +117,7 @@ class Exchange(Layer):
 
     @final
     def submit(self, job: Job) -> Request:
-        """Start a job of the group."""
+        """Submit a job of the group, to run before all others."""
         return self.queue.submit(job, name=self.name, priority=URGENT)
 
     @final
@@ -134,7 +133,7 @@ class Exchange(Layer):
 
     @final
     def gather(self, at: Buffers, run: Context, own: Array, parts: list[Array]) -> None:
-        """Spread this rank's value over the group; `parts` gets those of all ranks."""
+        """All-gather the ranks' values over the group into `parts`."""
         pieces = at.scratch[_OUT]
         _fill(run.threads, [pieces[self.part]], [own])
         self.submit(self.group.all_gather_leaves(pieces)).wait()
@@ -142,9 +141,9 @@ class Exchange(Layer):
 
     @final
     def reduce(self, at: Buffers, run: Context, partials: list[Array], total: Array) -> Finish:
-        """Begin to sum one partial value for each rank over the group; this rank keeps its own.
+        """Start a part-reduce of one partial value for each rank; `total` gets the sum for this rank.
 
-        A strip of the tree belongs to each rank; they do not lie in the order of the ranks.
+        The strips of the tree do not lie in the order of the ranks that own them.
         """
         pieces: Array = at.scratch[_OUT].view(np.float32)
         tree = self.group.tree
@@ -160,7 +159,7 @@ class Exchange(Layer):
 
     @final
     def swap(self, at: Buffers, run: Context, outgoing: list[Array], incoming: list[Array]) -> Finish:
-        """Begin to send a value to each rank, and to get one from each."""
+        """Start an all-to-all: send a value to each rank, and receive one from each."""
         _fill(run.threads, at.scratch[_OUT], outgoing)
         request = self.submit(self.group.all_to_all(at.scratch[_OUT], at.scratch[_IN]))
 
@@ -176,7 +175,7 @@ class GatherSamples(Exchange):
     """From BATCH to WHOLE: all samples of the group; backward sums over its ranks, for the own samples."""
 
     def piece(self, samples: int) -> Shape:
-        """Return the samples of one rank, whole."""
+        """Return one rank's samples, with all features."""
         return samples // self.parts, self.features
 
     def forward(self, at: Buffers, run: Context) -> None:
@@ -216,7 +215,7 @@ class GatherFeatures(Exchange):
 
 @final
 class SwapFeatures(Exchange):
-    """From FEATURE to BATCH: all features of the own samples; backward is the way back."""
+    """From FEATURE to BATCH: all features of the own samples; backward is the reverse all-to-all."""
 
     def piece(self, samples: int) -> Shape:
         """Return one part of one rank's samples."""
@@ -228,13 +227,13 @@ class SwapFeatures(Exchange):
         self.swap(at, run, self.rows(x), self.columns(y))()
 
     def begin_backward_data(self, at: Buffers, run: Context) -> Finish:
-        """Start the way back."""
+        """Start the reverse all-to-all."""
         (dy,), (dx,) = at.dy, at.dx
         return self.swap(at, run, self.columns(dy), self.rows(dx))
 
 
 def _fill(threads: Threads, pieces: Any, values: list[Array]) -> None:
-    """Copy values, images or vectors, into contiguous pieces; behind a shorter one come zeros."""
+    """Copy values, images or vectors, into contiguous pieces; pad shorter ones with zeros."""
     for piece, value in zip(pieces, values, strict=True):
         image = as_channels(value)
         add.add_all(threads, (image,), piece[: value.size].reshape(image.shape))

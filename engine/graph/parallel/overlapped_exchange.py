@@ -56,7 +56,7 @@ def _merged(before: Node, node: Node) -> Node:
 class OverlappedExchange(WrappedLayer):
     """An exchange and the layer that reads its value.
 
-    Nobody else runs between the two backward passes, which is why the exchange may keep its pieces in scratch
+    No other node runs between the two backward passes, so that the exchange may keep its pieces in scratch
     that nodes share.
     """
 

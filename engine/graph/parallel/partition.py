@@ -19,10 +19,10 @@ _EXCHANGES: dict[tuple[Sharding, Sharding], type[Exchange]] = {
 def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Graph:
     """Return the graph with shards for the plan's nodes, and the exchanges that they need.
 
-    A split node reads whole values and makes its part of the features; featurewise layers go with what they
-    read; everything else, and the loss, wants the own samples. Each reader of a value gets an exchange of its
-    own, so forks have to be there already: the gradients of several readers are then added when they are
-    whole, as without a plan.
+    A split node reads whole values and computes its part of the features; featurewise layers keep the
+    sharding of their input; all other layers, and the loss, read the rank's own samples. Each reader of a
+    value gets an exchange of its own, so forks must be there already: a Fork adds the gradients of several
+    readers when they are whole, as without a plan.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
 
 
 def _follows(graph: Graph, node: Node) -> bool:
-    """Say whether a layer may compute a part of the features; it has no parameters or state, held whole."""
+    """Return whether a layer may compute a part of the features; it has no parameters or state, held whole."""
     layer, inputs = node.layer, graph.input_shapes(node)
     return layer.featurewise and not layer.parameters(*inputs) and not layer.state(*inputs)
 

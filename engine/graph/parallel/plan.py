@@ -18,7 +18,7 @@ class Plan:
 
     split: dict[str, int] = field(default_factory=dict)
     whole: tuple[str, ...] = field(default=(), compare=False)
-    """Nodes that were named with 1 part."""
+    """Nodes named with 1 part: they are checked, but not split."""
 
     @property
     def parts(self) -> int:
@@ -30,7 +30,7 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str) -> "Plan":
-        """Read what a recipe says: "data", or ``node=parts`` with commas in between; 1 part splits nothing.
+        """Parse a recipe's plan: "data", or ``node=parts`` with commas in between; 1 part splits nothing.
 
         Raises
         ------

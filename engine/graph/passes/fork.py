@@ -1,4 +1,4 @@
-"""Give every value one reader: a value with several gets a Fork, whose backward adds their gradients."""
+"""Insert Forks, so that every value has one reader; backward, a Fork adds its readers' gradients."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from layers.fork import Fork
 def insert_forks(graph: Graph) -> Graph:
     """Return the graph with a Fork behind each value that is read more than once."""
     nodes: list[Node] = []
-    renamed: dict[str, list[str]] = {}  # value -> the names its readers still have to take
+    renamed: dict[str, list[str]] = {}  # value -> names for its readers that are not taken yet
 
     def fork(value: str) -> None:
         readers = len(graph.readers(value))

@@ -1,4 +1,4 @@
-"""Put a convolution and the ReLU and pooling behind it into one layer: the same bits, less memory traffic."""
+"""Fuse a convolution with the ReLU and pooling behind it: the same bits, less memory traffic."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from layers.relu import ReLU
 
 def fuse(graph: Graph) -> Graph:
     """Return the graph with fused convolutions; a fused node has the name of its convolution."""
-    whole: dict[str, Node] = {}  # the last of several nodes -> the one that takes their place
+    whole: dict[str, Node] = {}  # last of the fused nodes -> the node that replaces them
     gone: set[str] = set()
     for node in graph:
         if not isinstance(node.layer, Conv2d):
