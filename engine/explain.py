@@ -110,7 +110,7 @@ def read_results(path: Path) -> Breakdown:
 
 
 def explain_trace(trace: Trace, path: Path) -> Breakdown:
-    """Return the same table from the spans; `path` names the trace in errors.
+    """Return the table that the spans of a trace add up to; `path` names the trace in errors.
 
     Raises
     ------

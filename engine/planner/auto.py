@@ -1,4 +1,4 @@
-"""The plan that a recipe means: written down, or chosen."""
+"""Resolve a recipe's plan: parse it, or choose one."""
 
 from engine.graph import Graph
 from engine.graph.parallel.plan import AUTO, Plan
@@ -8,7 +8,7 @@ from engine.planner.costs import Costs
 from engine.planner.plans import default_threads, ranked
 
 DEFAULT_CLUSTER = "aws_c4_8xlarge"
-"""Of those that come along, the one whose network is slowest beside its cores: there a plan matters most."""
+"""The shipped cluster with the slowest network for its cores: there a plan matters most."""
 
 
 def resolve(text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "") -> Plan:
@@ -20,7 +20,7 @@ def resolve(text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "
     Parameters
     ----------
     cluster
-        For "auto": the name of a shipped one, or a file; empty: `DEFAULT_CLUSTER`.
+        For "auto": the name of a shipped cluster, or a file; empty: `DEFAULT_CLUSTER`.
 
     Raises
     ------

@@ -22,7 +22,7 @@ def computation(layer: Extents, samples: float) -> float:
     Parameters
     ----------
     samples
-        MB_node, those of one rank.
+        MB_node, the samples of one rank.
     """
     return len(PASSES) * 2 * samples * layer.weights * layer.oh * layer.ow
 
@@ -98,7 +98,7 @@ def best_groups(layer: Extents, batch: int, ranks: int, *, overlap: float = 0.0)
 
 
 def hiding_computation(flop: Sequence[float], layer: int) -> float:
-    """Return what a layer's gradient can hide behind: ocomp_i = comp_i / 3 + sum over j < i of comp_j.
+    """Return the FLOP that a gradient can hide behind: ocomp_i = comp_i / 3 + sum over j < i of comp_j.
 
     The gradient is computed before backward_data, so it travels during that, during the rest of the backward
     pass, and during the next forward pass of the layers before this one.
@@ -112,7 +112,7 @@ def hiding_computation(flop: Sequence[float], layer: int) -> float:
 
 
 def hidden_communication(volumes: Sequence[float], layer: int) -> float:
-    """Return what has to be sent in that time: ocomms_i = sum over j <= i of comms_j, in bytes."""
+    """Return the bytes to be sent in that time: ocomms_i = sum over j <= i of comms_j."""
     return sum(volumes[: layer + 1])
 
 

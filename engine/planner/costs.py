@@ -1,4 +1,4 @@
-"""What the passes of a layer cost one rank: as measured where they were, else by the machine's figures.
+"""Estimate the seconds of a layer's passes on one rank: measured where a cluster has them, else nominal.
 
 Nominal times are a roofline (Williams et al. 2009): the FLOP at the share of the peak that kernels reach, or
 the bytes at the memory's rate, whichever takes longer. Layers without multiply-adds are bound by memory, and
@@ -25,7 +25,7 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class Passes:
-    """Seconds of a layer's passes; 0 for one that it does not have."""
+    """Seconds of a layer's passes; 0 for a pass that it lacks."""
 
     forward: float
     backward_weights: float
@@ -33,12 +33,12 @@ class Passes:
 
 
 class Costs:
-    """The costs of one rank while all ranks of its machine compute, as many as have cores of their own.
+    """Costs of one rank while all ranks of its machine compute, as many as have cores of their own.
 
     Parameters
     ----------
     threads
-        Of the rank.
+        Kernel threads of the rank.
     """
 
     def __init__(self, cluster: Cluster, *, threads: int):
@@ -49,19 +49,19 @@ class Costs:
         self._passes = cache(self._find_passes)
 
     def passes(self, layer: Layer, inputs: tuple[Shape, ...], samples: int) -> Passes:
-        """Return what a layer costs.
+        """Return the seconds of a layer's passes.
 
         Parameters
         ----------
         inputs
             Shapes of one sample of its inputs.
         samples
-            That its output has on this rank.
+            Samples of its output on this rank.
         """
         return self._passes(unwrapped(layer), inputs, samples)
 
     def load(self, samples: int, shape: Shape) -> float:
-        """Return the seconds that the samples take into the blocked layout."""
+        """Return the seconds of copying samples into the blocked layout."""
         moved = 2 * FLOAT * math.prod(shape)
         return self._measured_or(load_problem(shape), samples, lambda n, _: _only(n * moved / self._memory))
 
@@ -138,7 +138,7 @@ class Costs:
         )
 
     def _flops_per_s(self, tasks: int, threads: int) -> float:
-        """Return the peak of a rank's cores, less what those idle that have no task in the last round."""
+        """Return the peak of a rank's cores, less the share of cores that idle for want of a last task."""
         machine, cores = self.cluster.machine, self._cores(threads)
         busy = tasks / (math.ceil(tasks / cores) * cores)
         return machine.flops_per_s / machine.cores * cores * busy
@@ -149,17 +149,17 @@ Nominal = Callable[[int, int], Passes]
 
 
 def problem(layer: Layer, inputs: tuple[Shape, ...]) -> str:
-    """Return what a layer is to its kernels: one text for all that cost the same, whatever their names."""
+    """Return a layer's problem as text: layers with the same text cost the same, whatever their names."""
     return f"{layer.cost_key()} of {' '.join(str(list(shape)) for shape in inputs)}"
 
 
 def load_problem(shape: Shape) -> str:
-    """Return the same of what takes samples into the blocked layout."""
+    """Return the problem of copying samples into the blocked layout, as text."""
     return f"load of {list(shape)}"
 
 
 def loss_problem(classes: int) -> str:
-    """Return the same of the loss."""
+    """Return the problem of the loss, as text."""
     return f"loss of [{classes}]"
 
 

@@ -1,4 +1,4 @@
-"""Which plans are worth a simulation, and how long a step takes with them, by the balance equations."""
+"""Choose plans that are worth a simulation, and estimate their steps, by the balance equations."""
 
 from dataclasses import dataclass
 from math import prod
@@ -15,9 +15,9 @@ from layers.layer import Layer, Shape
 
 
 def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
-    """Return data parallelism and, for each number of parts M, some sets of nodes to split in so many.
+    """Return data parallelism and, for each number of parts M, up to three sets of nodes to split into M.
 
-    They are the nodes for which the equations count fewer bytes that way, all fully connected ones, and all
+    The sets: the nodes for which the equations count fewer bytes that way, all fully connected ones, and all
     that can be split.
     """
     found = [Plan()]
@@ -35,7 +35,7 @@ def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
 
 
 def least_bytes(graph: Graph, ranks: int, batch: int) -> Plan:
-    """Return the plan that the equations choose alone, as in the paper: a rank moves the fewest bytes."""
+    """Return the plan with the fewest bytes a rank by the equations: the paper's own choice."""
     return min(plans(graph, ranks, batch), key=lambda plan: bytes_moved(graph, plan, ranks, batch))
 
 
@@ -66,18 +66,14 @@ class Estimate:
 
 
 def estimate(graph: Graph, plan: Plan, ranks: int, batch: int, costs: Costs) -> Estimate:
-    """Return what the equations say of a plan, for the rank with most samples.
+    """Estimate a step with a plan, on the rank with most samples.
 
     The equations are the paper's; what a message costs is that of the engine's recursive halving, whose first
     levels lie inside a host. Where the communication thread has no core of its own, its work is computation.
     """
-    software, compute, between, inside, thread = (
-        costs.cluster.software,
-        list[float](),
-        list[float](),
-        0.0,
-        0.0,
-    )
+    software = costs.cluster.software
+    compute, between = list[float](), list[float]()  # of each layer
+    inside = thread = 0.0
     for node in graph:
         parts = plan.split.get(node.name, 1)
         layer, inputs = node.layer if parts == 1 else node.layer.shard(parts)[0], graph.input_shapes(node)
@@ -122,11 +118,11 @@ def most_samples(ranks: int, batch: int) -> int:
 class _Halving(NamedTuple):
     seconds: float
     thread: float
-    """Of them, those in which the communication thread works."""
+    """Of these, the seconds in which the communication thread works."""
 
 
 def _halving(cluster: Cluster, count: float, ranks: int, stride: int) -> _Halving:
-    """Return how long so many bytes take to be halved, or doubled, over ranks that lie `stride` apart."""
+    """Return the time of a recursive halving, or doubling, of `count` bytes over ranks `stride` apart."""
     here, seconds, thread, distance = cluster.machine.ranks, 0.0, 0.0, stride
     for _ in range((ranks - 1).bit_length()):
         count /= 2

@@ -20,19 +20,19 @@ class Breakdown:
     """
 
     steps: int
-    """Over which the means are taken; the first few are left out."""
+    """Steps in the means; the first few are left out."""
     step_seconds: float
     forward_seconds: float
     backward_weights_seconds: float
     backward_data_seconds: float
     update_seconds: float
-    """Of weights, where the main thread waited for it or did it."""
+    """Updates of weights that the main thread did itself or, on one rank, waited for."""
     exposed_communication_seconds: float
-    """Held up by jobs of the communication thread, other ranks' lateness and updates included."""
+    """Main thread held up by jobs of the communication thread, for late ranks and updates too."""
     data_wait_seconds: float
     rest_seconds: float
     exposed_communication_seconds_by_layer: dict[str, float]
-    """By what a job works on, a layer or a bucket of several ("conv1..fc3"); longest first."""
+    """The same by the layer of a job, or its bucket of several ("conv1..fc3"); longest first."""
     compute_seconds_by_rank: list[float]
     slowest_rank: int
     imbalance: float
@@ -43,12 +43,12 @@ class Breakdown:
     """Of the communication: 1 - exposed / alone, or 0 where more is exposed than it takes by itself."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `run.json` holds."""
+        """Return the table as `run.json` holds it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, table: Any) -> "Breakdown":
-        """Return what `to_json` was called on; ValueError where the table is another."""
+        """Return the breakdown of a table that `to_json` made; ValueError for any other table."""
         try:
             breakdown = cls(**table)
             breakdown.lines()
@@ -57,7 +57,7 @@ class Breakdown:
         return breakdown
 
     def lines(self) -> list[str]:
-        """Return the table as people read it."""
+        """Return the table as lines of text."""
         layers = list(self.exposed_communication_seconds_by_layer.items())
         rows = [
             ("forward", self.forward_seconds),
@@ -94,7 +94,7 @@ class Breakdown:
         return lines
 
 
-_NOTHING_S = 1e-9  # what is left of a sum of waits when those of the first steps are taken away again
+_NOTHING_S = 1e-9  # rounding that is left when the waits of the first steps are subtracted from all
 
 
 def combine(ranks: Sequence[StepSums], communication_alone: float | None) -> Breakdown | None:

@@ -1,4 +1,4 @@
-"""Picture files: which endings they may have, and how they are written."""
+"""Write pictures to files, whose endings are checked before anything is drawn."""
 
 from pathlib import Path
 from typing import Any

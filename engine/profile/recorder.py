@@ -1,4 +1,4 @@
-"""What one rank records of its own time: sums of its steps always, every span only for a trace."""
+"""Record where one rank's time goes: sums over its steps always, every span only for a trace."""
 
 import threading
 import time
@@ -33,19 +33,19 @@ class Span:
 
 @dataclass
 class StepSums:
-    """Seconds of one rank, summed over some steps; what none of the parts explains is the rest."""
+    """Seconds of one rank, summed over some steps; of `wall`, what no other field explains is the rest."""
 
     steps: int = 0
     wall: float = 0.0
     compute: dict[str, float] = field(default_factory=dict)
-    """By pass, and UPDATE where the main thread does it."""
+    """Main thread at work, by pass; UPDATE too where the main thread does it."""
     waits: dict[str, float] = field(default_factory=dict)
-    """Held up by communication, by the name of the job."""
+    """Main thread held up by communication, by the name of the job."""
     data: float = 0.0
-    """Held up by the reader of the data."""
+    """Main thread held up by the reader of the data."""
 
     def add(self, other: "StepSums", sign: int = 1) -> None:
-        """Add the steps of another, or take them away."""
+        """Add the sums of other steps, or subtract them with `sign` -1."""
         self.steps += sign * other.steps
         self.wall += sign * other.wall
         self.data += sign * other.data
@@ -60,7 +60,7 @@ def warm_steps(steps: int) -> int:
 
 
 class Waits(Protocol):
-    """What is read of a `comm.comm_thread.CommandQueue`: how long it held the main thread up."""
+    """The counters of a `comm.comm_thread.CommandQueue`: how long it held the main thread up."""
 
     blocked_by_name: dict[str, float]
 
@@ -91,7 +91,7 @@ class Recorder:
         self._warm = [StepSums()]
 
     def watch(self, queue: Waits) -> None:
-        """Take the waits from this queue's counters; the calling thread is the main thread from now on."""
+        """Read waits off this queue's counters; the calling thread is the main thread from now on."""
         self._main, self._queue = threading.get_ident(), queue
 
     def enter(self) -> float:
@@ -130,23 +130,23 @@ class Recorder:
             self._keep(Span(name, COMPUTE, start, time.perf_counter()))
 
     def communication(self, name: str, start: float, end: float, attributes: Mapping[str, object]) -> None:
-        """Keep a job of the communication thread, or one of its exchanges."""
+        """Keep the span of a job of the communication thread, or of one of its rounds."""
         if self.keep:
             self._keep(Span(name, COMMUNICATION, start, end, attributes))
 
     def load(self, start: float, end: float) -> None:
-        """Keep the reading of a minibatch, on the reader's thread."""
+        """Keep the span in which the reader's thread read a minibatch."""
         if self.keep:
             self._keep(Span("load", DATA, start, end))
 
     def wait_for_data(self, start: float, end: float) -> None:
-        """Count what the main thread waited for a minibatch."""
+        """Count the main thread's wait for a minibatch."""
         self._now.data += end - start
         if self.keep:
             self._keep(Span(DATA_WAIT, WAITS, start, end, {FOR_DATA: True}))
 
     def begin_step(self) -> None:
-        """Forget what was counted since the last step: it belongs to none."""
+        """Discard all counts since the last step: they belong to none."""
         self.enter()
         self._now = StepSums()
 
@@ -168,7 +168,7 @@ class Recorder:
         return sums
 
     def _notice_waits(self, now: float) -> float:
-        """Count what the queue has held up since the last call; return the seconds."""
+        """Count the queue's waits since the last call; return their seconds."""
         queue = self._queue
         if queue is None or queue.blocked_seconds == self._counted_seconds:
             return 0.0

@@ -1,4 +1,4 @@
-"""The sums of one rank's time, from its spans."""
+"""Sum the spans of one rank over its steady steps."""
 
 from bisect import bisect_right
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where the seconds of a step went, on this rank."""
+"""Measure the steps of this rank one by one."""
 
 import statistics
 import time
@@ -15,8 +15,8 @@ class Lap:
 
     step: float
     exposed_communication: float
-    """Held up by the queue of communication jobs. The update of the weights is one of them: with overlap
-    off, all of it is in here, and on one rank nothing but it is."""
+    """Main thread held up by the queue of jobs. Updates of weights are among them: with overlap off, they are
+    all in here, and on one rank nothing else is."""
     data_wait: float
 
 

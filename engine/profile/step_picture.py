@@ -1,4 +1,4 @@
-"""A picture of one step: what each rank's threads did in it."""
+"""Draw one step: a row for each thread of each rank, over time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,11 +37,11 @@ _PASSES = {
     BACKWARD_DATA: "backward data",
     UPDATE: "update",
 }
-_LETTER = 0.0045  # share of the picture's width that a letter takes
+_LETTER = 0.0045  # width of a letter, as a share of the picture
 
 
 def draw_step(ranks: Mapping[int, Sequence[Span]], step: Span, path: Path) -> None:
-    """Draw what ranks, given by their numbers, did in the time of a step into a .png or .svg file.
+    """Draw the spans of ranks, by their numbers, in the time of a step; write a .png or .svg file.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def draw_step(ranks: Mapping[int, Sequence[Span]], step: Span, path: Path) -> No
 
 
 def _drawn(spans: Sequence[Span], step: Span) -> list[Span]:
-    """Return what is seen of a step: whole jobs, which are labelled, and not their exchanges."""
+    """Return the spans to draw of a step: whole jobs, which get labels, but not their rounds."""
     return [
         span
         for span in spans
@@ -84,7 +84,7 @@ def _drawn(spans: Sequence[Span], step: Span) -> list[Span]:
 
 
 def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[str]:
-    """Draw what of one row lies in the step, short spans over long ones; return the kinds of all."""
+    """Draw a row's spans inside the step, short ones over long ones; return their kinds."""
     kinds = set[str]()
     for span in sorted(spans, key=lambda span: span.start - span.end):
         kind, start, end = _kind(span), max(span.start, step.start), min(span.end, step.end)
@@ -102,7 +102,7 @@ def _draw_row(axes: Any, place: int, spans: Sequence[Span], step: Span) -> set[s
 
 
 def _kind(span: Span) -> str | None:
-    """Return the entry of the legend that a span belongs to; None for what only holds others."""
+    """Return a span's entry in the legend; None for a span that only contains others."""
     if PASS in span.attributes:
         return _PASSES.get(str(span.attributes[PASS]))
     if span.row == WAITS:

@@ -25,13 +25,13 @@ from engine.profile.recorder import (
     Span,
 )
 
-ABOUT = "lockstep"  # what the file holds for engine.explain, among `otherData`
-_LANES = 10_000  # thread numbers that a row has, more than a network has jobs
+ABOUT = "lockstep"  # key of the facts for engine.explain, in `otherData`
+_LANES = 10_000  # thread numbers of a row: more than any network has jobs
 _KINDS = ("", ", update", ", exchanges")  # whole jobs, or all spans of another row, come first
 
 
 def check_writable(text: str) -> Path:
-    """Return the file that a trace shall be written to, with all links followed.
+    """Check that a trace can be written to a file; return its path with all links followed.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def write_trace(
 
 
 def write_spans(path: Path, ranks: Sequence[Sequence[Span]], *, communication_alone: float | None) -> None:
-    """Write the spans of all ranks, which have one clock that begins at 0: those of a simulation.
+    """Write the spans of a simulation, whose ranks share one clock that begins at 0.
 
     Raises
     ------
@@ -115,13 +115,13 @@ def _content(about: dict[str, Any], texts: Sequence[bytes]) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a trace file holds; times are seconds of rank 0's clock."""
+    """The content of a trace file; times are seconds of rank 0's clock."""
 
     ranks: tuple[tuple[Span, ...], ...]
     """The spans of each rank."""
     communication_alone: float | None
     complete: bool
-    """False where a rank had more spans than MOST_SPANS: the first ones are kept."""
+    """False if some rank had more spans than MOST_SPANS, of which the first are kept."""
 
 
 def read_trace(path: Path) -> Trace:
@@ -153,16 +153,16 @@ def read_trace(path: Path) -> Trace:
 
 
 def note(trace: Trace) -> list[str]:
-    """Return what a reader of the trace must know."""
+    """Return a warning if the trace is not complete."""
     return [] if trace.complete else [f"cut off: of each rank the first {MOST_SPANS:,} spans are kept"]
 
 
 def lanes_of(row: str, spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     """Return named lanes of one row of a rank, one at least, with the spans of each by their start.
 
-    Spans of a lane lie side by side or inside each other, none crosses another. Those of communication lie
-    side by side only, as none is part of another, and there are lanes of their own for whole jobs, for the
-    updates of weights and for the exchanges.
+    Spans of a lane lie side by side or inside each other, none crosses another. Spans of communication lie
+    side by side only, as none is part of another; whole jobs, updates of weights, and rounds ("exchanges" in
+    the file) have lanes of their own.
     """
     named = []
     for kind in _KINDS:
@@ -234,7 +234,7 @@ def _named(what: str, rank: int, tid: int, name: str) -> dict[str, object]:
 
 
 def _to_root(control: Communicator, text: bytes) -> list[bytes]:
-    """Send a text to rank 0, which gets those of all ranks; the others get none (collective)."""
+    """Gather the texts of all ranks on rank 0; the other ranks get none (collective)."""
     sizes = control.gather_objects(len(text))
     if control.rank > 0:
         control.send_receive([Message(0, CONTROL_TAG, np.frombuffer(text, np.uint8))], [])

@@ -67,7 +67,7 @@ class RankParameters:
             parameters.wait()
 
     def initialisation_tasks(self, seed: int) -> list[Callable[[], None]]:
-        """Return tasks that draw the initial weights of a node each, the largest first; run them in any order."""
+        """Return a task for each node that draws its initial weights, largest first; any order will do."""
         largest = sorted(self._of_node.values(), key=lambda parameters: -parameters.floats)
         return [partial(parameters.initialise, seed) for parameters in largest]
 

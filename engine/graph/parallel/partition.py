@@ -75,7 +75,7 @@ def partition(graph: Graph, plan: Plan, grid: Grid, queue: CommandQueue) -> Grap
 
 
 def _follows(graph: Graph, node: Node) -> bool:
-    """Return whether a layer may compute a part of the features; it has no parameters or state, held whole."""
+    """Return whether a layer may compute a part of the features; parameters and state are never split so."""
     layer, inputs = node.layer, graph.input_shapes(node)
     return layer.featurewise and not layer.parameters(*inputs) and not layer.state(*inputs)
 

@@ -1,4 +1,4 @@
-"""Describe the machines at hand: a cluster file from kernels and pings, never from a training run."""
+"""Measure the machines at hand into a cluster file: kernels and pings, never a training run."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ from layers.work import PASSES
 
 T = TypeVar("T")
 
-_QUIET_S = 5e-3  # between two looks of a rank that waits while others measure
+_QUIET_S = 5e-3  # between two polls of a rank that waits while others measure
 _PIECE = 1 << 18  # floats added or updated at a time, as in `comm.collectives` and `engine.training.bucket`
 _LARGE = 1 << 24  # floats: more than caches hold
 _RATE, _REPETITIONS = 1e-3, 5
@@ -34,14 +34,14 @@ _RATE, _REPETITIONS = 1e-3, 5
 
 @dataclass(frozen=True)
 class Seats:
-    """Which rank sits where."""
+    """The machine and the host of each rank."""
 
     machines: tuple[str, ...]
-    """Of each rank."""
+    """Machine of each rank."""
     hosts: tuple[str, ...]
-    """Of each rank: one or several of a machine."""
+    """Host of each rank; a machine may be several."""
     cores: int
-    """Of the machine that has the fewest."""
+    """Cores of the machine that has the fewest."""
 
     @property
     def ranks_per_host(self) -> int:
@@ -55,7 +55,7 @@ class Seats:
         return max(sum(machine == other for other, _ in pairs) for machine, _ in pairs)
 
     def turn(self, rank: int, threads: int) -> int:
-        """Return in which turn a rank measures, if no more ranks of a machine do at once than have cores."""
+        """Return a rank's turn: no more ranks of a machine measure at once than have cores of their own."""
         earlier = self.machines[:rank].count(self.machines[rank])
         return earlier // max(1, self.cores // threads)
 
@@ -72,7 +72,7 @@ class Seats:
 
 @dataclass(frozen=True)
 class _Rates:
-    """Bytes/s: of one thread, and of the memory for all ranks of a machine."""
+    """Bytes/s of one thread's adds and updates, and of the memory for all ranks of a machine."""
 
     add: float
     update: float
@@ -89,7 +89,7 @@ def measure(world: Communicator, designs: Sequence[Design], *, name: str, second
     Parameters
     ----------
     name
-        Of the cluster.
+        Name of the cluster.
     seconds
         For each design, and each kind of link; more where a step takes long.
 
@@ -135,7 +135,7 @@ def _seats(world: Communicator) -> Seats:
 
 
 def _rehearse(world: Communicator, seats: Seats, design: Design, seconds: float) -> Times:
-    """Let every rank measure that has something that no other rank had before (collective)."""
+    """Rehearse on every rank with a problem that no rank has measured in an earlier turn (collective)."""
     pinned, found = find_cores(world).pinned(design.threads), Times()
     for turn in seats.turns(design.threads):
         own = Times()
@@ -149,7 +149,7 @@ def _rehearse(world: Communicator, seats: Seats, design: Design, seconds: float)
 
 
 def _rates(world: Communicator, seats: Seats) -> _Rates:
-    """Measure memory on the threads that all ranks have together, then what one thread does (collective)."""
+    """Measure memory on the threads of all ranks together, then adds and updates on one (collective)."""
     sharing = seats.machines.count(seats.machines[world.rank])
     threads = max(1, seats.cores // sharing)
     copied = _in_turn(world, seats, threads, lambda: _copy_rate(threads))
@@ -171,7 +171,7 @@ def _in_turn(world: Communicator, seats: Seats, threads: int, work: Callable[[],
 
 
 def _barrier(world: Communicator) -> None:
-    """Wait until all ranks are here, without taking a core from those that still measure (collective)."""
+    """Wait for all ranks, with naps that leave the cores to those that still measure (collective)."""
     nothing, distance = np.zeros(1), 1
     while distance < world.size:
         to, source = (world.rank + distance) % world.size, (world.rank - distance) % world.size
@@ -239,7 +239,7 @@ def _rate(work: Callable[[], None], moved: int) -> float:
 
 
 def _machine(seats: Seats, times: Times, rates: _Rates) -> Machine:
-    """Return what computes; its peak is what its best kind of kernels reaches."""
+    """Return the machine; its peak is the rate of its best kind of kernels."""
     found = {kind: rate for kind in KINDS if (rate := times.rate(kind)) is not None}
     best, least = max(found.values()), min(found.values())
     share = {f"{kind}_efficiency": found.get(kind, least) / best for kind in KINDS}
@@ -255,7 +255,7 @@ def _machine(seats: Seats, times: Times, rates: _Rates) -> Machine:
 
 
 def _channel(found: Pings | None, rates: _Rates) -> Channel:
-    """Return what was found; a rank that is alone has copies for messages."""
+    """Return the measured channel; without a pair of ranks, the memory's, as messages would be copies."""
     if found is None:
         return Channel(latency_s=0.0, bytes_per_s=rates.memory)
     return Channel(found.latency_s, found.bytes_per_s, found.message_s, found.processor_s_per_byte)

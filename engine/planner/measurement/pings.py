@@ -1,9 +1,9 @@
-"""What messages cost between two ranks, and the communication thread between them: measured, not trained.
+"""Measure what messages cost between two ranks, and the threads that carry them: no training run.
 
-Everything but the latency goes through the thread that runs a step's jobs. Many small exchanges at once tell
-what it pays for each, some one after the other how late it notices them, chunks in both directions the
-bandwidth, and what it pays for each byte. Looking for messages that have not come costs processor time too:
-it is measured by one that comes late, and taken off.
+Everything but the latency goes through the thread that runs a step's jobs. Many small rounds at once tell its
+cost of each, a few one after the other how late it notices them, chunks in both directions the bandwidth and
+its cost of each byte. Polls that find no message cost processor time too: a message that comes late measures
+them, and they are subtracted.
 """
 
 import statistics
@@ -23,11 +23,11 @@ CHUNK_BYTES = 4 * CHUNK_FLOATS
 
 _TAG = CONTROL_TAG + 1
 _SMALL = 64  # bytes
-_PINGS, _EXCHANGES, _LATE_S = 50, 2000, 0.05
-_BURST = 256  # small exchanges on their way: so many that the thread never waits for the network
+_PINGS, _ROUNDS, _LATE_S = 50, 2000, 0.05
+_BURST = 256  # small rounds on their way: enough that the thread never waits for the network
 _BUFFER_CHUNKS = 32  # more than a cache holds
 _MOST_CHUNKS = 2048
-_LOOK_S = 2e-3
+_POLL_S = 2e-3
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Pings:
     message_s: float
     processor_s_per_byte: float
     poll_s: float
-    """How much later than it came a message is noticed by a thread whom nobody waits for."""
+    """Delay from a message's arrival to the poll that finds it, on a thread that nobody waits for."""
     polling: float
     """Share of a core that such a thread takes while it waits for a message."""
 
@@ -50,16 +50,16 @@ def ping(pair: Communicator, *, seconds: float) -> Pings:
     Parameters
     ----------
     seconds
-        About so long for the chunks: the longest part.
+        For the chunks, about: the longest part.
     """
     assert pair.size == 2
     counted = _Counted(pair)
     queue = CommThread()
     latency = _latency(pair)
     idle = _idle(queue, counted)
-    looking = idle.processor_s / max(1, idle.looks)
-    small = _run(queue, counted, _small(counted, _EXCHANGES, _BURST))
-    message = max(0.0, small.processor_s - small.looks * looking) / _EXCHANGES
+    poll = idle.processor_s / max(1, idle.polls)
+    small = _run(queue, counted, _small(counted, _ROUNDS, _BURST))
+    message = max(0.0, small.processor_s - small.polls * poll) / _ROUNDS
     one_by_one = _run(queue, counted, _small(counted, _PINGS, 0))
     late = one_by_one.wall_s / _PINGS - latency - message
     few = _run(queue, counted, _chunks(counted, CHUNKS_IN_FLIGHT))
@@ -67,7 +67,7 @@ def ping(pair: Communicator, *, seconds: float) -> Pings:
     count = max(2 * CHUNKS_IN_FLIGHT, min(_MOST_CHUNKS, int(seconds / least)))
     bulk = _run(queue, counted, _chunks(counted, count))
     queue.close()
-    spent = bulk.processor_s - bulk.looks * looking - count * message
+    spent = bulk.processor_s - bulk.polls * poll - count * message
     mine = Pings(
         latency,
         count * CHUNK_BYTES / bulk.wall_s,
@@ -88,25 +88,25 @@ def mean(many: Sequence[Pings]) -> Pings:
 class _Spent:
     wall_s: float
     processor_s: float
-    """Of the communication thread."""
-    looks: int
-    """Times it looked whether a message had come."""
+    """Processor time of the communication thread."""
+    polls: int
+    """Polls that found no message."""
 
 
 def _run(queue: CommThread, counted: "_Counted", job: Job, *, after_s: float = 0.0) -> _Spent:
-    """Run a job as beside a main thread that computes: nobody waits for it.
+    """Run a job while nobody waits for it, as beside a main thread that computes.
 
     Parameters
     ----------
     after_s
-        How much later than the other rank this one begins.
+        Delay of this rank behind the other one.
     """
     counted.gather_objects(None)  # begin together
     time.sleep(after_s)
     marks: list[tuple[float, float, int]] = []
 
     def mark() -> None:
-        marks.append((time.perf_counter(), time.thread_time(), counted.looks))
+        marks.append((time.perf_counter(), time.thread_time(), counted.polls))
 
     def marked() -> Job:
         mark()
@@ -115,14 +115,14 @@ def _run(queue: CommThread, counted: "_Counted", job: Job, *, after_s: float = 0
 
     request = queue.submit(marked())
     while not request.has_ended():
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
     request.wait()
-    (wall, processor, looks), (wall_end, processor_end, looks_end) = marks
-    return _Spent(wall_end - wall, processor_end - processor, looks_end - looks)
+    (wall, processor, polls), (wall_end, processor_end, polls_end) = marks
+    return _Spent(wall_end - wall, processor_end - processor, polls_end - polls)
 
 
 def _latency(pair: Communicator) -> float:
-    """Return half of a round trip, by a thread that does nothing but look."""
+    """Return half of a round trip, by a thread that does nothing but poll."""
     out, back = np.zeros(_SMALL, np.uint8), np.empty(_SMALL, np.uint8)
     peer, trips = 1 - pair.rank, list[float]()
     for _ in range(_PINGS):
@@ -137,7 +137,7 @@ def _latency(pair: Communicator) -> float:
 
 
 def _idle(queue: CommThread, counted: "_Counted") -> _Spent:
-    """Return what it costs to wait for one message that comes late, naps included."""
+    """Return the cost of waiting for one message that comes late, naps included."""
     late_second, late_first = (
         _run(queue, counted, _small(counted, 1, 0), after_s=_LATE_S * (counted.rank == late))
         for late in (1, 0)
@@ -167,10 +167,10 @@ def _chunks(pair: Communicator, count: int) -> Job:
 
 @final
 class _Counted(Communicator):
-    """Another communicator, and how often its messages were looked for."""
+    """A communicator that counts the polls of another one that find no message."""
 
     def __init__(self, inner: Communicator):
-        self.rank, self.size, self.looks, self._inner = inner.rank, inner.size, 0, inner
+        self.rank, self.size, self.polls, self._inner = inner.rank, inner.size, 0, inner
 
     def split(self, color: int) -> NoReturn:
         raise NotImplementedError
@@ -189,7 +189,7 @@ class _CountedTransfer(Transfer):
 
     def test(self) -> bool:
         came = self._inner.test()
-        self._owner.looks += not came
+        self._owner.polls += not came
         return came
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""Training steps of one rank with nobody to talk to: what each layer costs, in the order of a step.
+"""Rehearse the training steps of one rank without the others, to time each layer in the order of a step.
 
 Kernels measured one by one find their data in caches that in a step other layers have used, and nobody beside
 them who reads the next minibatch.
@@ -37,7 +37,7 @@ CONVOLUTION, WEIGHT_GRADIENT, FULLY_CONNECTED = KINDS = (
     "weight_gradient",
     "fully_connected",
 )
-"""Of passes, as `engine.planner.cluster.Machine` has efficiencies for them."""
+"""Kinds of passes, for which `engine.planner.cluster.Machine` has efficiencies."""
 
 Problem = tuple[str, int, int]
 """Text of the layer and its inputs, samples, threads."""
@@ -45,17 +45,17 @@ Problem = tuple[str, int, int]
 
 @dataclass
 class Times:
-    """What some steps have taken, in seconds."""
+    """Seconds of some steps."""
 
     passes: dict[Problem, dict[str, list[float]]] = field(default_factory=dict)
-    """By pass."""
+    """Seconds by problem and pass."""
     work: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """FLOP, and seconds of one thread, of all passes that multiply, by their kind."""
+    """FLOP and seconds of one thread, of each pass that multiplies, by its kind."""
     rest: list[float] = field(default_factory=list)
-    """What of a step belongs to no layer."""
+    """Seconds of each step outside all layers."""
 
     def note(self, key: Problem, direction: str, *seconds: float) -> None:
-        """Add what a pass has taken."""
+        """Add seconds of a pass."""
         self.passes.setdefault(key, {}).setdefault(direction, []).extend(seconds)
 
     def rate(self, kind: str) -> float | None:
@@ -70,7 +70,7 @@ class Rehearsal:
     Parameters
     ----------
     rank
-        Of the design's ranks.
+        Its number among the design's ranks.
     cores
         See `Threads`.
     """
@@ -97,7 +97,7 @@ class Rehearsal:
         return {self._problem(name) for name in self._timed}
 
     def measure(self, *, seconds: float) -> Times:
-        """Take steps for some time, a few at least, and return what they took."""
+        """Take steps for some time, a few at least, and return their times."""
         rank, graph, times = self._rank, self._rank.graph, Times()
         sampler = Sampler(_EPOCH_STEPS * self._design.batch, self._design.batch, _SEED)
         (classes,) = graph.output_shape
@@ -172,7 +172,7 @@ def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array) -> Non
 
 @final
 class _EndsAtOnce(CommandQueue):
-    """Takes jobs, and says at once that they have ended."""
+    """A queue whose jobs end at once, without being run."""
 
     def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
         request = Request(self, name)
@@ -185,7 +185,7 @@ class _EndsAtOnce(CommandQueue):
 
 @final
 class _Absent(Communicator):
-    """A rank among others that are not there."""
+    """The communicator of a rank whose partners do not exist."""
 
     def __init__(self, rank: int, size: int):
         self.rank, self.size = rank, size

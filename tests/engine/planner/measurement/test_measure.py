@@ -22,7 +22,7 @@ SPLIT = Design("digits", ranks=4, batch=16, leaves=4, plan=Plan({"fc4": 2}), thr
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch):
-    for name, value in (("_PINGS", 8), ("_EXCHANGES", 64), ("_BURST", 16), ("_LATE_S", 0.01)):
+    for name, value in (("_PINGS", 8), ("_ROUNDS", 64), ("_BURST", 16), ("_LATE_S", 0.01)):
         monkeypatch.setattr(pings, name, value)
     monkeypatch.setattr(measuring, "_LARGE", 1 << 19)
     monkeypatch.setattr(measuring, "_QUIET_S", 1e-4)

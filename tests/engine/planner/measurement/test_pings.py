@@ -12,7 +12,7 @@ from engine.planner.measurement.pings import Pings, ping
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
     """Measure little: the figures are not looked at closely."""
-    for name, value in (("_PINGS", 8), ("_EXCHANGES", 64), ("_BURST", 16), ("_LATE_S", 0.01)):
+    for name, value in (("_PINGS", 8), ("_ROUNDS", 64), ("_BURST", 16), ("_LATE_S", 0.01)):
         monkeypatch.setattr(pings, name, value)
 
 
