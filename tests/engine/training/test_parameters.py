@@ -1,0 +1,106 @@
+"""One node's parameters: where they lie in a bucket, their standard layout, and a node without any."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from comm.collectives import Collectives
+from comm.comm_thread import InlineCommThread
+from comm.grid import Grid
+from comm.threads import run_ranks, single_rank
+from comm.tree import STRIP_FLOATS, Tree
+from engine.graph import Graph, GraphBuilder
+from engine.graph.parallel.partition import partition
+from engine.graph.parallel.plan import Plan
+from engine.training import parameters as module
+from engine.training.parameters import MOMENTUM, Parameters, padded_floats
+from engine.training.rank_parameters import RankParameters
+from layers.linear import Linear
+from layers.relu import ReLU
+
+LEAVES = 4
+
+
+def network() -> Graph:
+    net = GraphBuilder((12,))
+    net.add("fc1", Linear(256))
+    net.add("relu1", ReLU())
+    net.add("fc2", Linear(10))
+    return net.graph()
+
+
+def split(ranks: int, plan: str, work):
+    """Return `work(rank, parameters)` of all ranks."""
+
+    def rank(world):
+        planned, queue = Plan.parse(plan), InlineCommThread()
+        grid = Grid.of(Collectives(world, Tree.of(ranks, LEAVES)), planned.parts)
+        made = RankParameters(partition(network(), planned, grid, queue), grid, queue)
+        for task in made.initialisation_tasks(seed=7):
+            task()
+        return work(world.rank, made)
+
+    return run_ranks(ranks, rank)
+
+
+def test_a_node_takes_whole_cache_lines_of_a_bucket():
+    for outputs in (1, 10, 256):
+        described = Linear(outputs).parameters((12,))
+        floats = sum(int(np.prod(parameter.blocked)) for parameter in described.values())
+        assert 0 <= padded_floats(described) - floats < STRIP_FLOATS
+        assert padded_floats(described) % STRIP_FLOATS == 0
+
+
+@pytest.mark.parametrize("drawn", [1 << 22, 1000, 16])
+def test_parts_of_the_initial_weights_are_rows_of_the_whole(monkeypatch, drawn):
+    (whole,) = split(1, "data", lambda _, made: made.gather_weights())
+    monkeypatch.setattr(module, "_DRAWN_FLOATS", drawn)  # how far a part is skipped at a time
+    for gathered in split(2, "fc1=2", lambda _, made: made.gather_weights()):
+        assert gathered.keys() == whole.keys()
+        assert all(np.array_equal(gathered[name], whole[name]) for name in whole)
+
+
+def test_ranks_that_keep_nothing_take_part_and_get_nothing():
+    gathered = split(2, "fc1=2", lambda rank, made: made.gather_weights(keep=rank == 1))
+    assert gathered[0] == {}
+    assert set(gathered[1]) == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+
+
+def test_the_digest_is_of_the_standard_layout():
+    def digests(_, made):
+        digest, gathered = hashlib.sha256(), made["fc1"].gather_weights()
+        made["fc1"].digest_into(digest, "weight")
+        return digest.hexdigest(), hashlib.sha256(gathered["fc1.weight"].tobytes()).hexdigest()
+
+    (one,), two = split(1, "data", digests), split(2, "fc1=2", digests)
+    assert {*one, *two[0], *two[1]} == {one[0]}
+
+
+def test_what_is_restored_is_gathered_again():
+    (before,) = split(1, "data", lambda _, made: made.gather_weights())
+    tensors = {name: array + 1 for name, array in before.items()}
+    tensors |= {f"{MOMENTUM}{name}": array - 1 for name, array in before.items()}
+
+    def restored(_, made):
+        made.restore(tensors)
+        return made.gather_weights() | made.gather_velocities(keep=True)
+
+    for ranks, plan in ((1, "data"), (2, "fc1=2"), (4, "fc1=2")):
+        for gathered in split(ranks, plan, restored):
+            assert gathered.keys() == tensors.keys()
+            assert all(np.array_equal(gathered[name], tensors[name]) for name in tensors)
+
+
+def test_a_node_without_parameters_does_nothing():
+    grid = Grid.of(Collectives(single_rank(), Tree.of(1, LEAVES)), 1)
+    queue = InlineCommThread()
+    relu = RankParameters(network(), grid, queue)["relu1"]
+    assert isinstance(relu, Parameters)
+    relu.submit_reduce()
+    relu.submit_update(lambda *_: pytest.fail("there is nothing to update"))
+    relu.wait()
+    relu.initialise(1)
+    relu.restore({})
+    assert (relu.floats, relu.gather_weights(), relu.gather_velocities(keep=True)) == (0, {}, {})
+    assert queue.blocked_by_name == {}
