@@ -1,16 +1,11 @@
 """Plans: how they are written, and what is wrong with those that cannot be."""
 
-from dataclasses import replace
-
 import pytest
 
 from engine.config.errors import UserError
 from engine.graph import GraphBuilder
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
-from engine.models import MODELS
-from engine.planner.auto import resolve
-from engine.planner.cluster import read_cluster
 from engine.planner.plans import plans
 from layers.layer import State
 from layers.linear import Linear
@@ -96,35 +91,6 @@ def test_a_plan_that_does_not_fit_the_convolutions_is_refused(plan, feature_leav
     graph = set_convolutions(convolutional(), "auto", feature_leaves)
     with pytest.raises(UserError, match=message):
         Plan.parse(plan).check(graph, 32)
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 16])
-@pytest.mark.parametrize("model", MODELS)
-def test_auto_is_a_plan_that_fits(model, ranks):
-    graph = MODELS[model]()
-    plan = resolve("auto", graph, ranks=ranks, batch=256)
-    plan.check(graph, ranks)
-    assert plan == resolve("auto", graph, ranks=ranks, batch=256), "the same on all ranks"
-    assert ranks > 1 or plan == Plan()
-
-
-def test_auto_splits_where_the_network_of_the_cluster_wants_it(tmp_path):
-    shipped = read_cluster("aws_c4_8xlarge")
-
-    def auto(bytes_per_s, batch):
-        channel = replace(shipped.network.channel, bytes_per_s=bytes_per_s, processor_s_per_byte=0.0)
-        network = replace(shipped.network, channel=channel)
-        path = tmp_path / "mine.toml"
-        path.write_text(replace(shipped, network=network).to_toml())
-        return str(resolve("auto", MODELS["vgg_a"](), ranks=4, batch=batch, cluster=str(path)))
-
-    assert auto(1e15, 1024) == "data"
-    assert auto(1e7, 32) == "fc6=4,fc7=4,fc8=4"
-
-
-def test_auto_refuses_a_cluster_that_is_not_there():
-    with pytest.raises(UserError, match=r'^cluster: got "cori_phase2" \(did you mean "cori_phase1"\?\)'):
-        resolve("auto", mixed(), ranks=2, batch=32, cluster="cori_phase2")
 
 
 def test_a_plan_that_fits_is_accepted():
