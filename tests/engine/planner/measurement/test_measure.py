@@ -1,7 +1,5 @@
 """Measuring the machines at hand."""
 
-from dataclasses import replace
-
 import pytest
 
 from comm.threads import run_ranks, single_rank
@@ -13,7 +11,7 @@ from engine.planner.design import Design
 from engine.planner.measurement import measure as measuring
 from engine.planner.measurement import pings
 from engine.planner.measurement.measure import Seats, measure
-from engine.planner.measurement.rehearsal import Rehearsal, Times, merged
+from engine.planner.measurement.rehearsal import Rehearsal
 from layers.linear import Linear
 from layers.work import PASSES
 
@@ -62,13 +60,6 @@ def test_the_first_layer_has_no_gradient_of_its_input():
     assert all(kernel.forward > 0 and kernel.backward_weights > 0 for kernel in convolutions)
 
 
-def test_layers_that_were_not_fused_are_other_layers():
-    plain = replace(SPLIT, fuse=False, conv="direct")
-    direct, fused = (Rehearsal(design, 0).problems() for design in (plain, SPLIT))
-    assert {text.partition("(")[0] for text, _, _ in direct - fused} == {"Conv2d", "ReLU", "MaxPool"}
-    assert {text.partition("(")[0] for text, _, _ in fused - direct} == {"Conv2dReLU", "Conv2dReLUPool"}
-
-
 def test_a_rank_measures_only_what_no_other_has_measured(monkeypatch):
     taken = []
     original = Rehearsal.measure
@@ -81,18 +72,6 @@ def test_a_rank_measures_only_what_no_other_has_measured(monkeypatch):
     whole = Design("digits", ranks=4, batch=16, leaves=4, plan=Plan(), threads=64)  # one rank a turn
     run_ranks(4, lambda world: measure(world, [whole], name="here", seconds=0.0))
     assert len(taken) == 1
-
-
-def test_times_of_several_ranks_are_put_together():
-    one, other = Times(rest=[1.0]), Times(rest=[2.0])
-    for times, seconds in ((one, 0.5), (other, 0.25)):
-        times.note(("fc", 4, 1), "forward", seconds)
-        times.work["fully_connected"] = [(100.0, seconds)]
-    both = merged([one, other])
-    assert both.passes == {("fc", 4, 1): {"forward": [0.5, 0.25]}}
-    assert both.rate("fully_connected") == 200 / 0.75
-    assert both.rate("convolution") is None
-    assert both.rest == [1.0, 2.0]
 
 
 NAMESPACES = Seats(machines=("m",) * 4, hosts=("a", "a", "b", "b"), cores=2)
