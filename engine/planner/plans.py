@@ -68,7 +68,7 @@ class Estimate:
 def estimate(graph: Graph, plan: Plan, ranks: int, batch: int, costs: Costs) -> Estimate:
     """Estimate a step with a plan, on the rank with most samples.
 
-    The equations are the paper's; what a message costs is that of the engine's recursive halving, whose first
+    The equations are the paper's; messages cost what they do in the engine's recursive halving, whose first
     levels lie inside a host. Where the communication thread has no core of its own, its work is computation.
     """
     software = costs.cluster.software

@@ -82,7 +82,7 @@ class _Rates:
 def measure(world: Communicator, designs: Sequence[Design], *, name: str, seconds: float = 5.0) -> Cluster:
     """Measure kernels, memory and messages; return them as a cluster, the same on all ranks (collective).
 
-    Every layer of the designs is measured in the order of a step with nobody to talk to, while the other
+    Every layer of the designs is measured in the order of a step without communication, while the other
     ranks of its machine compute too; where they have no cores of their own, in turns. A design may have more
     ranks than there are.
 
