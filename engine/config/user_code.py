@@ -4,23 +4,29 @@ The file runs under a module name of its own, so that it clashes with nothing. I
 what it imports: a `layers.py` beside it does not take the place of this package's.
 """
 
+import ast
 import hashlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from engine.config.errors import UserError
+from engine.config.files import reading
 from engine.config.paths import expand, function_in_file
 from engine.config.wording import did_you_mean, one_of
 
 _PREFIX = "lockstep_user_"
 """Of the names of modules that are users' files."""
+
+_PACKAGES = ("lockstep", "engine", "layers", "comm")
+"""Names that mean this package's own modules, also in a file that lies beside them."""
 
 
 def load_function(text: str, option: str) -> Callable[..., Any]:
@@ -41,7 +47,12 @@ def load_function(text: str, option: str) -> Callable[..., Any]:
     path, name = expand(place[0], option), place[1]
     if not path.is_file():
         raise UserError(f"{option}: {path.absolute()}: no such file")
-    module = _module(path.resolve(), option, path.read_bytes())
+    with reading(path, option):
+        content = path.read_bytes()
+    try:
+        module = _module(path.resolve(), content)
+    except Exception as error:
+        raise UserError(f"{option}: {path}: {_said(error)}") from error
     function = getattr(module, name, None)
     if not callable(function):
         made = [each for each, value in vars(module).items() if _is_public(each, value, module)]
@@ -90,7 +101,9 @@ def call(
 def code_digest(texts: tuple[str, ...]) -> str:
     """Return a hash of the files that "FILE.py:function" texts name, and of what those import beside them.
 
-    Texts of another form count nothing; the hash is empty where none is left.
+    Imports are read off the files, not off this process, which may have imported more: a run from Python and
+    its resumption from the command line have one hash. Texts of another form count nothing; the hash is empty
+    where none is left.
     """
     places = [place for text in texts if (place := function_in_file(text))]
     named = {expand(path, "file").resolve() for path, _ in places}
@@ -103,35 +116,85 @@ def code_digest(texts: tuple[str, ...]) -> str:
 
 
 @cache
-def _module(path: Path, option: str, content: bytes) -> ModuleType:
-    """Run a file; once for each content, so that one that was edited meanwhile runs again."""
+def _module(path: Path, content: bytes) -> ModuleType:
+    """Run a file; once for each content, so that one that was edited meanwhile runs again.
+
+    What runs is the content, not a file of compiled code beside it, which may be of an earlier edit.
+    """
     name = f"{_PREFIX}{hashlib.sha256(str(path).encode() + content).hexdigest()[:8]}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        said = _said(error)
-        del sys.modules[name]
-        raise UserError(f"{option}: {path}: {said}") from error
+    sys.modules[name] = module  # dataclasses look their module up, and `_said` its file
+    exec(compile(content, str(path), "exec"), vars(module))
     return module
 
 
-def _imported_beside(path: Path) -> list[Path]:
-    """Return the files of imported modules and packages that lie in the folder of a user's file."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        file, beside = getattr(module, "__file__", None), path.parent / name.partition(".")[0]
-        if file is not None:
-            place = Path(file).resolve()
-            if place == beside.with_suffix(".py") or place.is_relative_to(beside):
-                found.append(place)
+def _imported_beside(path: Path) -> set[Path]:
+    """Return the files that a user's file imports, itself or by way of others, from its own folder."""
+    found: set[Path] = set()
+    left = [path]
+    while left:
+        importing = left.pop()
+        for file in _imports(importing, path.parent):
+            if file != path and file not in found:
+                found.add(file)
+                left.append(file)
     return found
+
+
+def _imports(importing: Path, folder: Path) -> Iterator[Path]:
+    """Yield the files inside a folder that the import statements of a file name."""
+    try:
+        tree = ast.parse(importing.read_bytes())
+    except SyntaxError:  # said when it is imported, if ever
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files(folder, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = importing.parents[node.level - 1] if node.level else folder
+            for alias in node.names:
+                yield from _files(base, ".".join(filter(None, (node.module, alias.name))), top=not node.level)
+
+
+def _files(folder: Path, name: str, *, top: bool = True) -> Iterator[Path]:
+    """Yield the files of a module and of the packages around it, as far as they lie in a folder.
+
+    Parameters
+    ----------
+    top
+        The name is a whole one, so that Python may find it elsewhere first.
+    """
+    first, *_ = parts = name.split(".")
+    if top and (first in _PACKAGES or not _is_found_in(folder, first)):
+        return
+    for part in parts:
+        if (folder / f"{part}.py").is_file():
+            yield folder / f"{part}.py"
+            return
+        folder /= part
+        if (folder / "__init__.py").is_file():
+            yield folder / "__init__.py"
+
+
+def _is_found_in(folder: Path, name: str) -> bool:
+    """Say whether `import name` finds a module or package in this folder."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # ValueError: a module that was made by hand
+        return False
+    if spec is None or not spec.has_location:
+        return False
+    return any(Path(place).parent.resolve() == folder for place in _places(spec))
+
+
+def _places(spec: ModuleSpec) -> list[str]:
+    """Return the folders of a package, or the file of a module."""
+    return list(spec.submodule_search_locations or filter(None, [spec.origin]))
 
 
 def _said(error: Exception) -> str:

@@ -1,5 +1,8 @@
 """Functions in users' files: found, called, and hashed."""
 
+import importlib
+import os
+
 import pytest
 
 from engine.config.errors import UserError
@@ -83,6 +86,44 @@ def test_the_hash_follows_the_file_and_what_it_imports_beside_it(file):
     file.write_text(file.read_text() + "\n")
     assert len({first, second, code_digest((text, "digits"))}) == 3
     assert code_digest(("vgg_a", "images:folder")) == ""
+
+
+def test_the_hash_counts_what_the_file_imports_and_not_what_else_the_process_has_imported(file):
+    folder, text = file.parent, f"{file}:net"
+    package = folder / "parts_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "deep.py").write_text("from . import deeper\n")
+    (package / "deeper.py").write_text("DEPTH = 2\n")
+    (folder / "plots_of_mine.py").write_text("")
+    file.write_text("def net():\n    from parts_of_mine import deep\n    return deep.deeper.DEPTH\n")
+    before = load_function(text, "model") and code_digest((text,))
+    importlib.import_module("plots_of_mine")
+    assert load_function(text, "model")() == 2
+    assert code_digest((text,)) == before
+    (package / "deeper.py").write_text("DEPTH = 3\n")
+    assert code_digest((text,)) != before
+
+
+def test_a_file_beside_this_package_is_hashed_without_it(file):
+    (file.parent / "layers").mkdir()
+    (file.parent / "layers/relu.py").write_text("")
+    file.write_text("from layers.relu import ReLU\n\ndef net():\n    return ReLU\n")
+    before = load_function(f"{file}:net", "model") and code_digest((f"{file}:net",))
+    (file.parent / "layers/relu.py").write_text("other = 1\n")
+    assert code_digest((f"{file}:net",)) == before
+
+
+def test_a_file_of_a_network_and_of_data_runs_once(file):
+    file.write_text("class Layer:\n    pass\n\ndef net():\n    return Layer\n")
+    assert load_function(f"{file}:net", "model")() is load_function(f"{file}:net", "data")()
+
+
+def test_an_edit_of_the_same_length_in_the_same_second_runs_again(file):
+    for number in (1, 2, 3):
+        file.write_text(f"def net():\n    return {number}\n")
+        os.utime(file, (1e9, 1e9))
+        assert load_function(f"{file}:net", "model")() == number
 
 
 def test_a_file_of_the_users_does_not_take_the_place_of_a_package(file):
