@@ -256,10 +256,10 @@ class Recipe:
 
         `models` are the shipped ones; a function in a user's file is not looked for here.
         """
+        check_settings(self)
         if self.model not in models and function_in_file(self.model) is None:
             hint = did_you_mean(self.model, models)
             raise UserError(f'model: got "{self.model}"{hint}; {one_of(models)}, or FILE.py:function')
-        check_settings(self)
         if self.batch < 1 or self.batch % self.leaves:
             raise UserError(f"batch: got {self.batch}; must be a multiple of leaves = {self.leaves}")
         if (self.epochs > 0) == (self.steps > 0):

@@ -10,7 +10,7 @@ unknown field of a dataclass and does not say which value came, cattrs raises a 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from engine.config.errors import UserError
@@ -105,6 +105,9 @@ def check_settings(value: object, prefix: str = "") -> None:
 
 
 def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
+    types, wanted = _container(kind, setting)
+    if types and not isinstance(value, types):
+        raise UserError(f"{name}: got {value!r}; must be {wanted}")
     if is_dataclass(kind):
         check_settings(value, f"{name}.")
     elif get_origin(kind) is tuple:
@@ -119,9 +122,20 @@ def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
         _check_scalar(value, kind, setting, name)
 
 
+def _container(kind: Any, setting: Setting) -> tuple[tuple[type, ...], str]:
+    """Return the types of a field that holds others, and what errors call them; none for a single value."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        return (kind,), f"of type {kind.__name__}"
+    if get_origin(kind) is tuple:
+        each = get_args(kind)[0]
+        return (tuple, list), f"a list, each {TYPES.get(each, f'of type {each.__name__}')}"
+    return ((dict,), "a table of arguments by name") if setting.arguments_of else ((), "")
+
+
 def _check_scalar(value: Any, kind: Any, setting: Setting, name: str) -> None:
     if not _is_a(value, kind):
-        raise UserError(f"{name}: got {value!r}; must be {TYPES[kind]}")
+        other = ", as Python's own type" if isinstance(value, Real) and hasattr(value, "dtype") else ""
+        raise UserError(f"{name}: got {value!r}; must be {TYPES[kind]}{other}")
     if kind in (int, float) and not _in_range(value, setting):
         raise UserError(f"{name}: got {value}; must be {_range(setting)}")
     if setting.choices and value not in setting.choices:
@@ -134,8 +148,8 @@ TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or
 
 
 def _is_a(value: Any, kind: type) -> bool:
-    if kind in (int, float):
-        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if kind in (int, float):  # not numpy's: TOML has none, and a float32 would compute the rates in float32
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, kind)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from engine.config.errors import UserError
@@ -57,6 +58,11 @@ def test_values_in_their_ranges_pass():
         ({"speed": float("nan")}, "speed: got nan; must be more than 0"),
         ({"colour": "gren"}, 'colour: got "gren" (did you mean "green"?); must be one of red, green'),
         ({"times": (1.0, -1.0)}, "times: got -1.0; must be at least 0"),
+        ({"times": 3}, "times: got 3; must be a list, each a number"),
+        ({"arguments": None}, "arguments: got None; must be a table of arguments by name"),
+        ({"inner": {"share": 0.5}}, "inner: got {'share': 0.5}; must be of type Inner"),
+        ({"count": np.int64(3)}, "count: got np.int64(3); must be a whole number, as Python's own type"),
+        ({"speed": np.float32(3)}, "speed: got np.float32(3.0); must be a number, as Python's own type"),
         ({"inner": Inner(1.0)}, "inner.share: got 1.0; must be at least 0 and below 1"),
         ({"more": (Inner(), Inner(2.0))}, "more[1].share: got 2.0; must be at least 0 and below 1"),
     ],
