@@ -1,7 +1,8 @@
 """Trained networks in use: `lockstep.load`, and the `Model` that it returns."""
 
 import os
-from dataclasses import dataclass, replace
+import weakref
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,19 @@ BATCH = 32
 """Samples that go through the network at once, unless `load` is told otherwise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network; call it with samples."""
+    """A trained network; call it with samples, from one thread at a time.
+
+    Its kernel threads and buffers are made in the first call, and freed with it.
+    """
 
     recipe: Recipe
     """What it was trained by."""
     step: int
     """Steps that it was trained for."""
-    network: Graph
-    tensors: dict[str, Array]
+    network: Graph = field(repr=False)
+    tensors: dict[str, Array] = field(repr=False)
     """Weights, state and velocities by name, float32 in standard layout."""
     normalisation: Normalisation | None
     """From the pixels of its data to its input; None where the data had none."""
@@ -108,7 +112,9 @@ class Model:
         rank = build_rank(self.network, settings, plan, grid, queue)
         rank.parameters.restore(self.tensors)
         rank.states.restore(self.tensors)
-        return rank, Context(Threads(self.threads), training=False)
+        threads = Threads(self.threads)
+        weakref.finalize(self, threads.close).atexit = False
+        return rank, Context(threads, training=False)
 
 
 def load(checkpoint: str | Path, *, batch: int = BATCH, threads: int = 0) -> Model:

@@ -13,6 +13,7 @@ from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.recipe import Recipe, override, read_recipe
+from engine.config.settings import all_settings
 from engine.config.wording import did_you_mean, one_of
 from engine.profile.breakdown import Breakdown
 from engine.run.callbacks import Callback
@@ -23,7 +24,7 @@ from engine.run.start import Start, resumed_run
 from layers.layer import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A run that is over; on every rank of it."""
 
@@ -83,7 +84,8 @@ def train(
     Raises
     ------
     UserError
-        What is wrong with the arguments, before a first step; on all ranks.
+        What is wrong with the arguments, before a first step; on all ranks. Alone, also what fails later: a
+        full disk, a sample that cannot be read; several ranks end together then, with exit code 2.
     """
     asked = {**options, **(changes or {})}
     if "steps" in asked and "epochs" not in asked:
@@ -95,15 +97,24 @@ def train(
 
 
 def _start(recipe: Recipe | str | Path, resume: str | Path | None, asked: dict[str, Any]) -> Start:
-    known = [each.name for each in fields(Recipe)]
     for name in asked:
-        if name.partition(".")[0] not in known:
-            raise UserError(f'recipe: unknown field "{name}"{did_you_mean(name, known)}; {one_of(known)}')
+        _check_known(name)
     if resume is not None:
         return resumed_run(str(resume), None, asked)
     if isinstance(recipe, Recipe):
         return Start(override(recipe, asked), recipe.model.rpartition(":")[2])
     return Start(override(read_recipe(str(recipe)), asked), Path(recipe).stem)
+
+
+def _check_known(name: str) -> None:
+    """Raise UserError unless a recipe has the field, "batch", or the field of a table, "schedule.rate"."""
+    settings = {each.path: each.setting for each in all_settings(Recipe)}
+    table, dot, _ = name.partition(".")
+    if name in settings or (not dot and name in {each.name for each in fields(Recipe)}):
+        return
+    if dot and table in settings and settings[table].arguments_of:
+        return  # one argument of the user's function, of any name
+    raise UserError(f'recipe: unknown field "{name}"{did_you_mean(name, settings)}; {one_of(settings)}')
 
 
 def _world() -> Communicator:

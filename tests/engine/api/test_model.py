@@ -1,5 +1,9 @@
 """Trained networks in use."""
 
+import gc
+import threading
+import time
+
 import lockstep
 import numpy as np
 import pytest
@@ -36,6 +40,20 @@ def test_pixels_are_preprocessed_as_the_training_data_was(run):
     assert (found == labels[:500]).mean() > 0.9
     by_hand = (pixels[:4] * (1 / (16 * 0.3756)) - 0.3045 / 0.3756).astype(np.float32)
     np.testing.assert_allclose(model(by_hand), model(pixels[:4], preprocess=True), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_is_gone_leaves_no_thread_behind(run):
+    before = threading.active_count()
+    model = lockstep.load(run.checkpoint, threads=3)
+    model(np.zeros((1, 1, 8, 8), np.float32))
+    assert threading.active_count() == before + 2
+    del model
+    gc.collect()
+    for _ in range(1000):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 def test_samples_that_do_not_fit_are_refused_with_what_is_allowed(run):

@@ -63,6 +63,12 @@ def test_a_recipe_made_in_python_is_the_one_of_the_command(tmp_path):
 def test_mistakes_are_errors_of_one_line(tmp_path):
     with pytest.raises(lockstep.UserError, match=r'unknown field "bacth" \(did you mean "batch"\?\)'):
         lockstep.train("digits", bacth=3)
+    with pytest.raises(lockstep.UserError, match=r'"schedule.rat" \(did you mean "schedule.rate"\?\)'):
+        lockstep.train("digits", changes={"schedule.rat": 0.1})
+    with pytest.raises(lockstep.UserError, match=r'unknown field "batch\.x"'):
+        lockstep.train("digits", changes={"batch.x": 1})
+    with pytest.raises(lockstep.UserError, match=r"optimizer: got \{'momentum': 0.5\}; must be of type"):
+        lockstep.train("digits", optimizer={"momentum": 0.5}, **SHORT)
     with pytest.raises(lockstep.UserError, match="batch: got 7; must be a multiple of leaves = 16"):
         lockstep.train("digits", batch=7, out=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
