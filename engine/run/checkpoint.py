@@ -5,26 +5,37 @@
 """
 
 import json
-import re
-import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
 from engine.config.files import UNFINISHED, reading, sync_folder, write_durably
 from engine.graph import Graph
+from engine.run.kept_checkpoints import (
+    FOLDER,
+    MODEL,
+    OPTIMIZER,
+    REPLACED,
+    STATE,
+    checkpoint_folder,
+    checkpoints_of,
+    prune,
+    step_of,
+    sweep,
+)
 from engine.training.parameters import MOMENTUM
 from layers.layer import Array, Shape
 
 FORMAT = 2
-KEPT = 2  # the newest checkpoints; older ones are removed
-FOLDER = "checkpoints"
-_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_PIECE = 1 << 22  # bytes that are read at a time
 
 
 @dataclass(frozen=True)
@@ -43,75 +54,150 @@ class State:
     normalisation: dict[str, list[float]] | None = None
 
 
-def save_checkpoint(run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array]) -> Path:
-    """Write a checkpoint into the run's folder and return its path."""
-    folder = run / FOLDER / f"step-{state.step:08d}"
-    for stale in folder.parent.glob("step-*.*"):  # of a run that was killed while it saved
-        shutil.rmtree(stale, ignore_errors=True)
-    unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(".replaced")
-    unfinished.mkdir(parents=True)
-    described = json.dumps({"format": FORMAT, **asdict(state)}, indent=2).encode()
-    for name, content in ((_MODEL, save(weights)), (_OPTIMIZER, save(velocities)), (_STATE, described)):
-        write_durably(unfinished / name, (content,))
-    sync_folder(unfinished)
+def save_checkpoint(
+    run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array], *, keep: int = 2
+) -> Path:
+    """Write a checkpoint into the run's folder and return its path; of all, the newest `keep` stay."""
+    sweep(run)
+    folder = checkpoint_folder(run, state.step)
+    unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(REPLACED)
+    contents = {MODEL: save(weights), OPTIMIZER: save(velocities)}
+    sums = {name: {"bytes": len(each), "crc32": crc32(each)} for name, each in contents.items()}
+    contents[STATE] = json.dumps({"format": FORMAT, **asdict(state), "files": sums}, indent=2).encode()
+    try:
+        _write(unfinished, contents)
+    except OSError:
+        with suppress(OSError):  # a full disk is not left fuller
+            sweep(run)
+        raise
     if folder.exists():
         folder.rename(replaced)
     unfinished.rename(folder)
     sync_folder(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-    others = [path for path in _checkpoints(run) if path != folder]
-    for old in others[: 1 - KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):  # it costs room, not the run
+        sweep(run)
+    prune(run, folder, keep)
     return folder
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write the files of a checkpoint to the disk, in a new folder."""
+    if not folder.parent.is_dir():
+        folder.parent.mkdir(parents=True)
+        sync_folder(folder.parent.parent)
+    folder.mkdir()
+    for name, content in contents.items():
+        write_durably(folder / name, (content,))
+    sync_folder(folder)
 
 
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
     with reading(path, "resume"):
-        if (path / _STATE).is_file():
+        if (path / STATE).is_file():
             return path
-        found = _checkpoints(path)
+        found = checkpoints_of(path)
     if not found:
         raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
     return found[-1]
 
 
-def remove_newer(run: Path, step: int) -> None:
-    """Remove the checkpoints of a run that were made after `step`."""
-    for checkpoint in _checkpoints(run):
-        if _step(checkpoint) > step:
-            shutil.rmtree(checkpoint)
-
-
 def read_state(checkpoint: Path) -> State:
-    """Read where a checkpoint stands."""
-    path = checkpoint / _STATE
-    try:
-        state: dict[str, Any] = json.loads(path.read_bytes())
-        if state["format"] != FORMAT:
-            raise UserError(f"{path}: has format {state['format']}; this version reads {FORMAT}")
-        return State(
-            int(state["step"]),
-            str(state["recipe"]),
-            str(state["data"]),
-            str(state.get("code", "")),
-            state.get("normalisation"),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: cannot be read as a checkpoint's state: {error}") from error
+    """Read where a checkpoint stands.
+
+    Raises
+    ------
+    UserError
+        It is damaged, or another version's. The newest whole one beside it is named.
+    """
+    with _offering_another(checkpoint):
+        described = _read_state(checkpoint)
+    known = {each.name for each in fields(State)}
+    return State(**{name: value for name, value in described.items() if name in known})
 
 
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
-    """Read all weights, state and velocities, checked against what the graph wants."""
+    """Read all weights, state and velocities, checked against what the graph wants.
+
+    Raises
+    ------
+    UserError
+        A file is damaged, and the newest whole checkpoint beside it is named; or it is another model's.
+    """
     state = {
         f"{node.name}.{name}": state.shape
         for node in graph
         for name, state in node.layer.state(*graph.input_shapes(node)).items()
     }
-    weights = _read(checkpoint / _MODEL, _wanted(graph, "") | state)
-    return weights | _read(checkpoint / _OPTIMIZER, _wanted(graph, MOMENTUM))
+    with _offering_another(checkpoint):
+        _check_whole(checkpoint)
+    weights = _read(checkpoint / MODEL, _wanted(graph, "") | state)
+    return weights | _read(checkpoint / OPTIMIZER, _wanted(graph, MOMENTUM))
+
+
+@contextmanager
+def _offering_another(damaged: Path) -> Iterator[None]:
+    """Let the error of a damaged checkpoint name the newest older one beside it that is whole."""
+    try:
+        yield
+    except UserError as error:
+        whole = _whole_before(damaged) if damaged.parent.name == FOLDER else None
+        if whole is None:
+            raise
+        raise UserError(f"{error}; the one before it is whole: --resume {whole}") from error
+
+
+def _whole_before(damaged: Path) -> Path | None:
+    for other in reversed(checkpoints_of(damaged.parent.parent)):
+        with suppress(UserError):
+            if step_of(other) < step_of(damaged):
+                _check_whole(other)
+                return other
+    return None
+
+
+def _check_whole(checkpoint: Path) -> None:
+    """Raise UserError where a file of a checkpoint is missing, or not what was written."""
+    sums = _read_state(checkpoint).get("files", {})  # versions before this one wrote none
+    for name in (MODEL, OPTIMIZER):
+        path, wanted = checkpoint / name, sums.get(name)
+        with _safetensors(path), safe_open(path, "numpy"):
+            pass
+        with reading(path):
+            found = _sum(path)
+        if wanted is not None and found != wanted:
+            raise UserError(f"{path}: is damaged: holds {found}, {wanted} was written")
+
+
+def _sum(path: Path) -> dict[str, int]:
+    length = check = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            length, check = length + len(piece), crc32(piece, check)
+    return {"bytes": length, "crc32": check}
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint's state, with all fields of `State` of the right types."""
+    path = checkpoint / STATE
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        if found["format"] != FORMAT:
+            raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
+        for name, kind in {"step": int, "recipe": str, "data": str}.items():
+            if type(found[name]) is not kind:
+                raise ValueError(f"{name} is {found[name]!r}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read as a checkpoint's state: {_said(error)}") from error
+    return found
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _wanted(graph: Graph, prefix: str) -> dict[str, Shape]:
@@ -122,24 +208,20 @@ def _wanted(graph: Graph, prefix: str) -> dict[str, Shape]:
     }
 
 
-def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+@contextmanager
+def _safetensors(path: Path) -> Iterator[None]:
     try:
-        tensors: dict[str, Array] = load_file(path)
+        yield
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+    with _safetensors(path):
+        tensors: dict[str, Array] = load_file(path)
     for name, shape in wanted.items():
         got = tensors.get(name)
         if got is None or got.shape != shape or got.dtype != np.float32:
             came = "nothing" if got is None else f"{got.dtype} {list(got.shape)}"
             raise UserError(f"{path}: holds {came} for {name}; the model wants float32 {list(shape)}")
     return tensors
-
-
-def _checkpoints(run: Path) -> list[Path]:
-    """Return the whole checkpoints of a run, the newest last."""
-    found = [path.parent for path in (run / FOLDER).glob(f"step-*/{_STATE}")]
-    return sorted((path for path in found if re.fullmatch(r"step-[0-9]+", path.name)), key=_step)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.paths import expand
-from engine.run.checkpoint import FOLDER, remove_newer
+from engine.run.kept_checkpoints import FOLDER, remove_newer, sweep
 
 METRICS, RESULTS, RECIPE = "metrics.jsonl", "run.json", "recipe.toml"
 
@@ -38,6 +38,7 @@ def rewind(folder: Path, step: int) -> None:
     """Cut a run's folder back to its state after `step`: what came later will come again."""
     metrics = folder / METRICS
     with writing(folder, "out"):
+        sweep(folder)
         remove_newer(folder, step)
         (folder / RESULTS).unlink(missing_ok=True)
         if metrics.exists():

@@ -8,7 +8,8 @@ from typing import Any
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
-from engine.run.checkpoint import FOLDER, State, find_checkpoint, read_state
+from engine.run.checkpoint import State, find_checkpoint, read_state
+from engine.run.kept_checkpoints import FOLDER
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Checkpoints: what is in them, that they appear whole, and what a broken one says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from engine.config.errors import UserError
+from engine.run import checkpoint
 from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors, save_checkpoint
 from tests.engine.cluster import changed, train
 from tests.engine.graphs import residual
@@ -85,6 +87,75 @@ def test_an_unfinished_checkpoint_is_not_found(tmp_path):
         find_checkpoint(tmp_path)
 
 
+def save_steps(run, *steps, **options):
+    weights = {"a.weight": np.ones(3, np.float32)}
+    return [save_checkpoint(run, State(step, "", "samples"), weights, weights, **options) for step in steps]
+
+
+def test_what_a_user_puts_beside_checkpoints_or_inside_stays(tmp_path):
+    (first,) = save_steps(tmp_path, 44)
+    beside = ("step-00000044.best", "step-44", "step-00000044.unfinished.mine", "mine", "step-00000001")
+    for name in beside:
+        (first.parent / name).mkdir()
+        (first.parent / name / "notes").touch()
+    (first / "notes").touch()
+    save_steps(tmp_path, 45, 46)
+    assert all((first.parent / name / "notes").exists() for name in beside)
+    assert [path.name for path in first.iterdir()] == ["notes"]
+    assert find_checkpoint(tmp_path).name == "step-00000046"
+
+
+def test_a_checkpoint_whose_replacement_was_cut_short_is_found_and_gets_its_name_back(tmp_path):
+    old, newest = save_steps(tmp_path, 4, 5)
+    newest.rename(newest.with_suffix(".replaced"))
+    assert read_state(find_checkpoint(tmp_path)).step == 5
+    save_steps(tmp_path, 6, keep=3)
+    assert sorted(path.name for path in old.parent.iterdir()) == [f"step-0000000{n}" for n in (4, 5, 6)]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def swap_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, swap_a_byte, Path.unlink])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_of_a_damaged_checkpoint_the_file_is_named_and_the_whole_one_before_it(tmp_path, name, damage):
+    graph = residual()
+    newest = checkpoint_of(tmp_path, graph, checkpoint_steps=1)
+    damage(newest / name)
+    whole = newest.with_name("step-00000003")
+    if damage is swap_a_byte and name == "state.json":
+        (newest / name).write_text("{}")
+    offer = f"{newest.name}/{name}: .*; the one before it is whole: --resume {whole}$"
+    with pytest.raises(UserError, match=offer):
+        read_tensors(find_checkpoint(tmp_path), graph)
+    if name == "state.json":
+        with pytest.raises(UserError, match=offer):
+            read_state(newest)
+    (whole / "state.json").unlink()
+    with pytest.raises(UserError) as refused:
+        read_tensors(newest, graph)
+    assert "whole" not in str(refused.value)
+
+
+def test_a_checkpoint_that_cannot_be_finished_leaves_no_half(tmp_path, monkeypatch):
+    (first,) = save_steps(tmp_path, 1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_durably", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_steps(tmp_path, 2)
+    assert list(first.parent.iterdir()) == [first]
+
+
 def test_a_checkpoint_is_replaced_whole(tmp_path):
     weights = {"a.weight": np.ones(3, np.float32)}
     for value in (1, 2):
@@ -102,9 +173,16 @@ def test_a_truncated_tensor_file_is_named(tmp_path, name, keep):
         read_tensors(path.parent, graph)
 
 
+def forget_sums(folder):
+    state = json.loads((folder / "state.json").read_text())
+    del state["files"]  # as in checkpoints of earlier versions
+    (folder / "state.json").write_text(json.dumps(state))
+
+
 def test_tensors_of_another_model_are_refused_by_name_and_shape(tmp_path):
     graph = residual()
     path = checkpoint_of(tmp_path, graph) / "model.safetensors"
+    forget_sums(path.parent)
     tensors = load_file(path)
     tensors["fc5.weight"] = np.zeros((4, 25), np.float32)
     save_file(tensors, path)

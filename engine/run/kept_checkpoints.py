@@ -1,0 +1,93 @@
+"""The checkpoints that a run's folder keeps: their names, and the removal of those that are too many.
+
+Only names that the engine makes are looked at, and in a checkpoint's folder only the files that it wrote:
+what a user puts beside them, or inside, stays.
+"""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from engine.config.files import UNFINISHED
+
+FOLDER = "checkpoints"
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_FILES = (MODEL, OPTIMIZER, STATE)
+
+REPLACED, REMOVED = ".replaced", ".removed"
+"""Endings of a checkpoint that a new one of its step takes the place of, and of one that is being removed."""
+
+_NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})")
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Return the folder of a step's checkpoint."""
+    return run / FOLDER / f"step-{step:08d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step of a checkpoint's folder."""
+    return int(checkpoint.with_suffix("").name.removeprefix("step-"))
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """Return the checkpoints of a run, whole or damaged, the newest last.
+
+    One that was being replaced when the machine failed is still called so, and is whole.
+    """
+    named = [path for path in _ours(run, "") if any((path / name).exists() for name in _FILES)]
+    steps = {step_of(path) for path in named}
+    replaced = [path for path in _ours(run, REPLACED) if (path / STATE).exists()]
+    waiting = [path for path in replaced if step_of(path) not in steps]
+    return sorted([*named, *waiting], key=step_of)
+
+
+def sweep(run: Path) -> None:
+    """Finish what a run that was killed while it saved has left: half-written, half-removed folders."""
+    for path in checkpoints_of(run):
+        if path.suffix == REPLACED:
+            path.rename(path.with_suffix(""))
+    for ending in (UNFINISHED, REPLACED, REMOVED):
+        for path in _ours(run, ending):
+            _delete(path)
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that is removed in part, as the machine fails, is none any more."""
+    removed = checkpoint.with_suffix(REMOVED)
+    checkpoint.rename(removed)
+    _delete(removed)
+    if removed.exists():  # somebody has put something into it
+        removed.rename(checkpoint)
+
+
+def remove_newer(run: Path, step: int) -> None:
+    """Remove the checkpoints of a run that were made after `step`."""
+    for checkpoint in reversed(checkpoints_of(run)):
+        if step_of(checkpoint) > step:
+            remove(checkpoint)
+
+
+def prune(run: Path, newest: Path, keep: int) -> None:
+    """Remove all checkpoints but `newest`, which was just written, and the newest others."""
+    others = [path for path in checkpoints_of(run) if path != newest]
+    for old in others[: len(others) - (keep - 1)]:
+        with suppress(OSError):  # it costs room, not the run
+            remove(old)
+
+
+def _ours(run: Path, ending: str) -> list[Path]:
+    """Return the folders of a run's checkpoints whose names the engine made, with this ending."""
+    found = (run / FOLDER).glob(f"step-*{ending}")
+    return [path for path in found if _NAME.fullmatch(path.name.removesuffix(ending)) and path.is_dir()]
+
+
+def _delete(folder: Path) -> None:
+    """Delete a checkpoint's files, and its folder if nothing else is in it."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # not empty
+        folder.rmdir()
