@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.config.errors import UserError
@@ -58,7 +58,7 @@ def unfinished(path: Path) -> Path:
 def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
     """Write a file that appears under its name when all of it is on the disk, also if the machine fails.
 
-    A crash before leaves what was there, and perhaps an unfinished file beside it, which the next write
+    What fails leaves what was there; a crash perhaps also an unfinished file beside it, which the next write
     replaces.
 
     Parameters
@@ -73,8 +73,13 @@ def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
     """
     if isinstance(content, str):
         content = content.encode()
-    write_durably(unfinished(path), (content,) if isinstance(content, bytes) else content)
-    unfinished(path).replace(path)
+    try:
+        write_durably(unfinished(path), (content,) if isinstance(content, bytes) else content)
+        unfinished(path).replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished(path).unlink()
+        raise
     sync_folder(path.parent)
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,8 @@ from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.callbacks import Callback
+from engine.run.checkpoint import find_checkpoint
+from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
@@ -54,10 +55,22 @@ class Finished:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where a run is written; both None but on rank 0."""
+    """Where a run is written; nowhere but on rank 0."""
 
-    folder: Path | None
-    trace: Path | None
+    folder: Path | None = None
+    trace: Path | None = None
+    lock: FolderLock | None = None
+
+    def release(self) -> None:
+        """Let other runs write there."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def complaints(self) -> list[str]:
+        """Return what is wrong with them."""
+        if self.lock is None or self.lock.held is not None:
+            return []
+        return [f"{self.folder}: its file system has no locks; no second run must write there"]
 
 
 def run(
@@ -79,6 +92,8 @@ def run(
         failure.fail(world, str(error))
     except MemoryError as error:
         failure.fail(world, _no_memory(error))
+    finally:
+        places.release()
     if places.folder is not None:
         say_goodbye(places.folder, finished.results, places.trace)
     return finished.results
@@ -103,6 +118,8 @@ def run_in_process(
         if world.size > 1:
             failure.fail(world, message)
         raise UserError(message) from error
+    finally:
+        places.release()
 
 
 def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, Cores, _Places]:
@@ -110,7 +127,7 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     prepared = _agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     _agreed(world, lambda: _check_equal(world, prepared))
-    places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places(None, None))
+    places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
     return prepared, cores, places
 
 
@@ -142,28 +159,36 @@ def _check_equal(world: Communicator, prepared: Prepared) -> None:
 
 
 def _paths(start: Start) -> _Places:
-    """Make or rewind the run's folder, with the resolved recipe in it; return it and the file of the trace.
+    """Make or rewind the run's folder, lock it, and write the recipe; return it with the trace's file.
 
     A trace that cannot be written leaves everything as it was; it may lie in a folder that is made here.
     """
+    recipe = start.recipe.to_toml()
     if start.run is None or start.state is None:
-        folder = new_folder(start.recipe.out, start.name)
-        try:
-            traced = _trace_path(start.recipe)
-        except UserError:
-            with suppress(OSError):  # somebody has put something into it
-                folder.rmdir()
-            raise
+        new = new_folder(start.recipe.out, start.name, recipe)
+        folder, lock, undo = new.path, new.lock, new.withdraw
     else:
-        folder, traced = start.run, _trace_path(start.recipe)
-        rewind(folder, start.state.step)
-    with writing(folder, "out"):
-        write_whole(folder / RECIPE, start.recipe.to_toml())
-    return _Places(folder, traced)
+        folder, lock = start.run, lock_folder(start.run, "resume")
+        undo = lock.release
+    try:
+        traced = check_writable(start.recipe.trace) if start.recipe.trace else None
+        if start.run is not None and start.state is not None:
+            _check_still_newest(start)
+            rewind(folder, start.state.step)
+        with writing(folder, "out"):
+            write_whole(folder / RECIPE, recipe)
+    except UserError:
+        undo()
+        raise
+    return _Places(folder, traced, lock)
 
 
-def _trace_path(recipe: Recipe) -> Path | None:
-    return check_writable(recipe.trace) if recipe.trace else None
+def _check_still_newest(start: Start) -> None:
+    """Refuse to cut back a run that went on until its lock was free, after its checkpoint was looked for."""
+    if start.asked is not None and start.checkpoint is not None:
+        now = find_checkpoint(start.asked).resolve()
+        if now != start.checkpoint:
+            raise UserError(f"resume: {start.run} has gone on meanwhile, to {now.name}: start again")
 
 
 def _train(
@@ -178,7 +203,7 @@ def _train(
 ) -> Finished:
     recipe = prepared.start.recipe
     threads = recipe.threads or cores.threads(beside=recipe.overlap and world.size > 1)
-    _warn(world, cores, threads)
+    _warn(world, cores.complaints(threads) + places.complaints())
     recorder = Recorder(keep=bool(recipe.trace))
     queue = _queue(world, recipe, recorder, spare_core=cores.available >= (threads + 1) * cores.ranks)
     collectives = make_collectives(
@@ -221,9 +246,9 @@ def _train(
     return Finished(results, folder, weights)
 
 
-def _warn(world: Communicator, cores: Cores, threads: int) -> None:
-    """Say on rank 0 what any rank finds wrong with its cores, each thing once (collective)."""
-    everyone = world.gather_objects(cores.complaints(threads))
+def _warn(world: Communicator, complaints: list[str]) -> None:
+    """Say on rank 0 what any rank finds wrong, each thing once (collective)."""
+    everyone = world.gather_objects(complaints)
     if world.rank == 0:
         for complaint in dict.fromkeys(complaint for each in everyone for complaint in each):
             print(f"warning: {complaint}", file=sys.stderr)

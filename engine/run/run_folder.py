@@ -2,36 +2,82 @@
 
 import json
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from engine.config.errors import UserError
-from engine.config.files import write_whole, writing
+from engine.config.files import reading, write_whole, writing
 from engine.config.paths import expand
+from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.kept_checkpoints import FOLDER, remove_newer, sweep
 
 METRICS, RESULTS, RECIPE = "metrics.jsonl", "run.json", "recipe.toml"
 
 
-def new_folder(out: str, name: str) -> Path:
-    """Make the folder `out`, or, without one, runs/<name>-<time>, with -2, -3, ... where that exists.
+@dataclass(frozen=True)
+class NewFolder:
+    """The folder of a run that begins, locked."""
+
+    path: Path
+    lock: FolderLock
+    is_made: bool
+    """It was not there before."""
+
+    def withdraw(self) -> None:
+        """Leave things as they were, as the run does not begin; what others have put there stays."""
+        if not self.is_made:
+            self.lock.release()
+            return
+        with suppress(OSError):
+            self.lock.withdraw()
+            self.path.rmdir()
+
+
+def new_folder(out: str, name: str, recipe: str) -> NewFolder:
+    """Make and lock the folder `out`; without one runs/<name>-<time>, with -2, -3, ... where that exists.
+
+    Parameters
+    ----------
+    recipe
+        Text of the run's recipe, to be written there.
 
     Raises
     ------
     UserError
-        It cannot be made, or holds a run already.
+        It cannot be made, holds a run or another recipe already, or another run writes there.
     """
     if not out:
-        return _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder = _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        return NewFolder(folder, lock_folder(folder, "out"), is_made=True)
     folder = expand(out, "out")
     with writing(folder, "out"):
-        for held in (METRICS, RESULTS, FOLDER):
-            if (folder / held).exists():
-                raise UserError(
-                    f"out: {folder} already holds a run's {held}: give another --out, or --resume {folder}"
-                )
+        _check_free(folder, recipe)
+        is_made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    made = NewFolder(folder, lock_folder(folder, "out"), is_made)
+    try:
+        _check_free(folder, recipe)  # nor has one begun and ended meanwhile
+    except UserError:
+        made.lock.release()
+        raise
+    return made
+
+
+def _check_free(folder: Path, recipe: str) -> None:
+    """Refuse a folder with files that the run would write over, but one where a run has failed at once."""
+    for held in (METRICS, RESULTS, FOLDER):
+        path = folder / held
+        if path.exists() and not (path.is_file() and path.stat().st_size == 0):
+            raise UserError(
+                f"out: {folder} already holds a run's {held}: give another --out, or --resume {folder}"
+            )
+    with reading(folder / RECIPE, "out"):
+        if (folder / RECIPE).exists() and (folder / RECIPE).read_bytes() != recipe.encode():
+            raise UserError(
+                f"out: {folder} already holds a {RECIPE}, which is not written over: give another --out"
+            )
 
 
 def rewind(folder: Path, step: int) -> None:

@@ -24,6 +24,8 @@ class Start:
     """Of the checkpoint."""
     run: Path | None = None
     """The folder of the run that goes on; None where the run gets a new one."""
+    asked: Path | None = None
+    """The run or checkpoint to go on from, as the user named it."""
 
 
 def new_run(name: str, changes: Mapping[str, Any]) -> Start:
@@ -36,7 +38,8 @@ def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Star
 
     The recipe is the checkpoint's unless one is named; only what changes no weight may differ.
     """
-    checkpoint = find_checkpoint(expand(path, "resume")).resolve()
+    asked = expand(path, "resume")
+    checkpoint = find_checkpoint(asked).resolve()
     state = read_state(checkpoint)
     saved = parse_recipe(state.recipe, str(checkpoint))
     recipe = override(read_recipe(name) if name else saved, changes)
@@ -47,7 +50,7 @@ def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Star
             f"resume: {checkpoint} does not lie in a run's {FOLDER}/; give --out DIR, to write there"
         )
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
-    return Start(recipe, name or recipe.model, checkpoint, state, run if same else None)
+    return Start(recipe, name or recipe.model, checkpoint, state, run if same else None, asked)
 
 
 def _check_same(saved: Recipe, recipe: Recipe) -> None:

@@ -28,6 +28,7 @@ def test_what_fails_halfway_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, broken())
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
     write_whole(path, "new")
     assert list(tmp_path.iterdir()) == [path]
 

@@ -15,7 +15,7 @@ from engine.run.run_folder import new_folder, rewind
 def test_default_folders_are_new_ones_also_within_a_second(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_folder.time, "strftime", lambda _: "now")
-    made = [str(new_folder("", "digits")) for _ in range(3)]
+    made = [str(new_folder("", "digits", "").path) for _ in range(3)]
     assert made == ["runs/digits-now", "runs/digits-now-2", "runs/digits-now-3"]
     assert all((tmp_path / each).is_dir() for each in made)
 
@@ -26,19 +26,40 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path, held):
     with pytest.raises(
         UserError, match=rf"^out: .* already holds a run's {held}: give another --out, or --re"
     ):
-        new_folder(str(tmp_path), "digits")
+        new_folder(str(tmp_path), "digits", "")
 
 
 def test_a_folder_with_other_things_is_taken(tmp_path):
     (tmp_path / "notes.txt").touch()
-    assert new_folder(str(tmp_path), "digits") == tmp_path
+    assert new_folder(str(tmp_path), "digits", "").path == tmp_path
+
+
+def test_a_recipe_of_the_users_is_not_written_over(tmp_path):
+    (tmp_path / "recipe.toml").write_text("steps = 3\n")
+    with pytest.raises(UserError, match=r"^out: .* already holds a recipe\.toml, which is not written over"):
+        new_folder(str(tmp_path), "digits", "steps = 2\n")
+    assert (tmp_path / "recipe.toml").read_text() == "steps = 3\n"
+    assert new_folder(str(tmp_path), "digits", "steps = 3\n").path == tmp_path
+
+
+def test_what_a_run_leaves_that_fails_at_once_does_not_refuse_the_next(tmp_path):
+    (tmp_path / "metrics.jsonl").touch()
+    new_folder(str(tmp_path), "digits", "").lock.release()
+
+
+def test_a_folder_that_is_not_used_after_all_is_left_as_it_was(tmp_path):
+    new_folder(str(tmp_path / "new"), "digits", "").withdraw()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    new_folder(str(tmp_path / "empty"), "digits", "").withdraw()
+    assert (tmp_path / "empty").is_dir()
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for out in ("file", "file/inside"):
         with pytest.raises(UserError, match=r"^out: .*file.*: cannot be written: "):
-            new_folder(str(tmp_path / out), "digits")
+            new_folder(str(tmp_path / out), "digits", "")
 
 
 def test_rewinding_forgets_what_came_after_the_step(tmp_path):
