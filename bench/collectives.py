@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from bench.namespaces import Link
 from comm import mpi
 from comm.collectives import CHUNK_FLOATS, CHUNKS_IN_FLIGHT, Collectives
 from comm.communicator import Communicator, Window
+from comm.launcher import launched_rank, launched_ranks
 from comm.scheduler import run_job
 from comm.tree import Tree, ceil_div, is_power_of_two
 from tests.mpi.launch import REPOSITORY, mpirun
@@ -101,10 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     mistake = _mistake(options)
     if mistake is not None:
-        if mpi.launched_rank(os.environ) == 0:
+        if launched_rank() == 0:
             print(f"error: {mistake}", file=sys.stderr)
         return 2
-    if mpi.launched_ranks(os.environ) > 1:
+    if launched_ranks() > 1:
         return _measure_here(options)
     rows = []
     for ranks in options.ranks or (2, 4):
@@ -125,7 +125,7 @@ def _mistake(options: argparse.Namespace) -> str | None:
     for name in LIMITS:
         if getattr(options, name) < 1:
             return f"{name}: got {getattr(options, name)}; must be at least 1"
-    launched = mpi.launched_ranks(os.environ)
+    launched = launched_ranks()
     for ranks in options.ranks or ([launched] if launched > 1 else []):
         if not 2 <= ranks <= MOST_RANKS:
             return f"ranks: got {ranks}; must be 2 to {MOST_RANKS}"

@@ -14,7 +14,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.torch_side import FORMATS, TorchSide
-from comm.mpi import launched_rank, launched_ranks
+from comm.launcher import launched_rank, launched_ranks
 
 PORT = 29400
 
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> NoReturn:
     """Train some steps, update included."""
     options = _parser().parse_args()
-    rank, ranks = launched_rank(os.environ), launched_ranks(os.environ)
+    rank, ranks = launched_rank(), launched_ranks()
     torch.manual_seed(1)
     side = TorchSide(
         options.model, samples=options.batch // ranks, threads=options.threads, layout=options.layout,

@@ -7,7 +7,6 @@ the weights have other bits than the engine's, and other ones on other numbers o
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,7 +18,7 @@ from comm import failure
 from comm.collectives import Collectives, Peers, Prepare
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.job import Job, Round
-from comm.mpi import launched_rank, launched_ranks
+from comm.launcher import launched_rank, launched_ranks
 from comm.tree import Tree, is_power_of_two
 from engine import train
 from layers.layer import Array
@@ -141,9 +140,9 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run the train command; return its exit code."""
     options, others = _parser().parse_known_args()
-    ranks = launched_ranks(os.environ)
+    ranks = launched_ranks()
     if not is_power_of_two(ranks):
-        if launched_rank(os.environ) == 0:
+        if launched_rank() == 0:
             failure.say_error(f"got {ranks} ranks; must be a power of two")
         return 2
     return train.main(others, collectives=partial(MpiCollectives, options.way) if ranks > 1 else None)

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from comm import host_memory
 from comm.communicator import Communicator, Message, Transfer, Window
+from comm.launcher import ends_the_job, launched_ranks, may_have_others
 from comm.threads import single_rank
 
 _POLL_S = 100e-6  # a wait polls without naps at first: a small message takes less
@@ -28,18 +29,16 @@ _OPEN_MPI = {
     for limit in ("eager_limit", "rndv_eager_limit", "max_send_size")
 }
 
-LAUNCHED_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Environment variables by which launchers tell a process how many they started; the first one set counts."""
-
 
 class LaunchError(RuntimeError):
     """The launcher and the MPI library do not match, or no MPI library was found."""
 
 
 def world(*, yield_when_idle: bool = False) -> Communicator:
-    """Initialise MPI and return the communicator of all ranks.
+    """Return the communicator of all ranks; initialise MPI, if there are others.
 
-    A process without a launcher gets a communicator of size 1, even without an MPI library.
+    A process that no launcher started, or that one started alone, is a rank without MPI: starting it may need
+    a home folder, a writable TMPDIR and a network. `python -m mpi4py -m engine.train` starts it anyway.
 
     Parameters
     ----------
@@ -53,7 +52,9 @@ def world(*, yield_when_idle: bool = False) -> Communicator:
     LaunchError
         If a launcher started several processes, but MPI is missing, sees one, or lacks support for threads.
     """
-    launched = launched_ranks(os.environ)
+    if not may_have_others() and "mpi4py.MPI" not in sys.modules:
+        return single_rank()
+    launched = launched_ranks()
     set_up(os.environ, yield_when_idle=yield_when_idle)
     try:
         from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
@@ -84,27 +85,6 @@ def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> N
         environment.setdefault(name, value)
     if not yield_when_idle:
         environment["OMPI_MCA_mpi_yield_when_idle"] = "0"
-
-
-def launched_ranks(environment: Mapping[str, str]) -> int:
-    """Return the number of processes that the launcher started, from the environment; 1 without a launcher.
-
-    Slurm's SLURM_NTASKS is no evidence of a launcher: it is set inside a batch script, too, where one process
-    runs. SLURM_STEP_NUM_TASKS is set only by srun. mpirun's variable comes first, because mpirun may have
-    started its daemons by srun.
-    """
-    for name in LAUNCHED_RANKS:
-        if environment.get(name, "").isdecimal():
-            return int(environment[name])
-    return 1
-
-
-def launched_rank(environment: Mapping[str, str]) -> int:
-    """Return this process's rank, from the environment, for use before MPI starts; 0 without a launcher."""
-    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"):
-        if environment.get(name, "").isdecimal():
-            return int(environment[name])
-    return 0
 
 
 class MpiCommunicator(Communicator):
@@ -175,7 +155,7 @@ class MpiCommunicator(Communicator):
             raise SystemExit(code)
         sys.stdout.flush()
         sys.stderr.flush()
-        if not _mpirun_ends_the_job(os.environ):
+        if not ends_the_job():
             self._comm.Abort(code)
         os._exit(code)
 
@@ -205,11 +185,3 @@ def _pieces(array: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
         return [content]
     starts = range(0, max(content.size, 1), _PIECE_BYTES)  # an empty array is a message, too
     return [content[start : start + _PIECE_BYTES] for start in starts]
-
-
-def _mpirun_ends_the_job(environment: Mapping[str, str]) -> bool:
-    """Return whether the launcher ends all ranks as soon as one exits.
-
-    Open MPI's mpirun does, unless told to survive lost ranks, and prints less than MPI_Abort. Slurm does not.
-    """
-    return "PRTE_LAUNCHED" in environment and environment.get("OMPI_MCA_mpi_ft_enable", "0") == "0"

@@ -1,7 +1,6 @@
 """Training from Python: `lockstep.train`, and the `Run` that it returns."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 from comm import failure, mpi
 from comm.communicator import Communicator
-from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.recipe import Recipe, override, read_recipe
@@ -118,9 +116,8 @@ def _check_known(name: str) -> None:
 
 
 def _world() -> Communicator:
-    """Return the communicator of all ranks; a process that no launcher started needs no MPI."""
-    if mpi.launched_ranks(os.environ) == 1:
-        return single_rank()
+    """Return the communicator of all ranks, which end together if there are several."""
     world = mpi.world()
-    failure.install(world)
+    if world.size > 1:
+        failure.install(world)
     return world

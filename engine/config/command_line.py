@@ -1,12 +1,12 @@
 """Parts of every command: the parser, which refuses options in one line, and the start of the ranks."""
 
 import argparse
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 from comm import failure
+from comm.launcher import launched_rank
 from engine.config.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,17 +24,12 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(_UNKNOWN):
             got = message.removeprefix(_UNKNOWN).split()[0].partition("=")[0]
             message += did_you_mean(got, self._option_string_actions)
-        from comm import mpi  # noqa: PLC0415 -- as in `start_ranks`
-
-        if mpi.launched_rank(os.environ) == 0:
-            failure.say_error(f"{message}; --help lists all options")
-        else:
-            time.sleep(_SILENCE_S)
+        _say_once(f"{message}; --help lists all options")
         sys.exit(2)
 
 
 def start_ranks() -> "Communicator | None":
-    """Start MPI, so that all ranks end when one fails.
+    """Start MPI, if there are several ranks, so that all end when one fails.
 
     Where MPI does not start, an error is printed, and None returned.
     """
@@ -43,7 +38,15 @@ def start_ranks() -> "Communicator | None":
     try:
         world = mpi.world()
     except mpi.LaunchError as error:
-        failure.say_error(str(error))
+        _say_once(str(error))
         return None
     failure.install(world)
     return world
+
+
+def _say_once(message: str) -> None:
+    """Print an error that all ranks have found: rank 0 does, before the others leave."""
+    if launched_rank() == 0:
+        failure.say_error(message)
+    else:
+        time.sleep(_SILENCE_S)

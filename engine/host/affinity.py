@@ -12,7 +12,7 @@ from itertools import groupby
 
 from comm import host_memory
 from comm.communicator import Communicator
-from comm.mpi import LAUNCHED_RANKS
+from comm.launcher import is_launched
 from engine.config.wording import counted
 from engine.host.cpu_quota import cpu_quota
 
@@ -135,8 +135,7 @@ def _masks() -> tuple[set[int], set[int]]:
         everything = set(range(os.cpu_count() or 1))
         return everything, everything
     mask = os.sched_getaffinity(0)
-    launched = any(name in os.environ for name in LAUNCHED_RANKS)
-    return mask, os.sched_getaffinity(_launcher()) if launched else mask
+    return mask, os.sched_getaffinity(_launcher()) if is_launched() else mask
 
 
 def _launcher() -> int:

@@ -1,5 +1,6 @@
-"""The launcher's environment, and messages cut for MPI; no MPI is started here."""
+"""When MPI is started, and messages cut for it; no MPI is started here."""
 
+import os
 import subprocess
 import sys
 
@@ -8,39 +9,7 @@ import pytest
 
 from comm import mpi
 from comm.collectives import CHUNK_FLOATS
-from comm.mpi import EAGER_BYTES, launched_rank, launched_ranks, set_up
-
-
-@pytest.mark.parametrize(
-    ("environment", "ranks"),
-    [
-        ({}, 1),
-        ({"OMPI_COMM_WORLD_SIZE": "4"}, 4),
-        ({"PMI_SIZE": "3"}, 3),
-        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "8"}, 8),
-        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, 1),  # a batch script without srun
-        (
-            {"OMPI_COMM_WORLD_SIZE": "4", "SLURM_STEP_NUM_TASKS": "2"},
-            4,
-        ),  # mpirun started its daemons with srun
-    ],
-)
-def test_launched_ranks_reads_the_launcher(environment: dict[str, str], ranks: int) -> None:
-    assert launched_ranks(environment) == ranks
-
-
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, 0),
-        ({"OMPI_COMM_WORLD_RANK": "3", "SLURM_PROCID": "0"}, 3),
-        ({"PMI_RANK": "2"}, 2),
-        ({"SLURM_PROCID": "1"}, 1),
-        ({"PMI_RANK": "none"}, 0),
-    ],
-)
-def test_launched_rank_reads_the_launcher(environment: dict[str, str], rank: int) -> None:
-    assert launched_rank(environment) == rank
+from comm.mpi import EAGER_BYTES, set_up, world
 
 
 def test_what_the_user_says_to_open_mpi_stays() -> None:
@@ -57,6 +26,32 @@ def test_open_mpi_yields_only_where_its_own_waits_are_long() -> None:
     environment = {"OMPI_MCA_mpi_yield_when_idle": "1"}
     set_up(environment, yield_when_idle=False)
     assert environment["OMPI_MCA_mpi_yield_when_idle"] == "0"
+
+
+def launched_with(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name in os.environ:
+        if name.startswith(("OMPI_", "PMI", "SLURM_")):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"}, {"SLURM_STEP_NUM_TASKS": "1"}]
+)
+def test_a_rank_alone_starts_no_mpi(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # whoever imports it gets an ImportError
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    launched_with(monkeypatch, environment)
+    monkeypatch.setattr(mpi, "set_up", lambda *_, **__: pytest.fail("MPI is set up"))
+    assert world().size == 1
+
+
+def test_several_ranks_without_mpi_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    launched_with(monkeypatch, {"OMPI_COMM_WORLD_SIZE": "2"})
+    with pytest.raises(mpi.LaunchError, match="started 2 processes but no MPI library was found"):
+        world()
 
 
 def test_importing_comm_does_not_import_mpi4py() -> None:

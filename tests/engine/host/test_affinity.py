@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from comm.mpi import LAUNCHED_RANKS
+from comm.launcher import RANKS
 from comm.threads import run_ranks
 from engine.host import affinity
 from engine.host.affinity import Cores
@@ -127,7 +127,7 @@ def test_oversubscribed_hosts_are_told(monkeypatch):
 
 
 def test_without_a_launcher_only_the_mask_counts(monkeypatch):
-    for name in LAUNCHED_RANKS:
+    for name in RANKS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0} if pid == 0 else {0, 1}, raising=False)

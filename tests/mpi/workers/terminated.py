@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from comm.mpi import launched_rank, launched_ranks
+from comm.launcher import launched_rank, launched_ranks
 from engine.train import main
 
 
@@ -19,6 +19,6 @@ def watch(metrics: Path) -> None:
 
 if __name__ == "__main__":
     out, *arguments = sys.argv[1:]
-    if launched_rank(os.environ) == launched_ranks(os.environ) - 1:
+    if launched_rank() == launched_ranks() - 1:
         threading.Thread(target=watch, args=(Path(out) / "metrics.jsonl",), daemon=True).start()
     sys.exit(main([*arguments, "--out", out]))

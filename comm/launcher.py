@@ -1,0 +1,58 @@
+"""What a launcher (mpirun, srun) tells its processes by environment variables, before MPI starts.
+
+The only module of `comm` that reads or writes the environment.
+"""
+
+import os
+from collections.abc import Mapping
+
+RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables by which launchers tell a process how many they started; the first one set counts."""
+
+_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+_CONNECTIONS = (
+    "PMIX_RANK",
+    "PMI_RANK",
+    "PMI_FD",
+    "PMI_PORT",
+)  # launchers that tell their number through MPI only
+
+
+def launched_ranks(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes that the launcher started; 1 without a launcher.
+
+    Slurm's SLURM_NTASKS is no evidence of a launcher: it is set inside a batch script, too, where one process
+    runs. SLURM_STEP_NUM_TASKS is set only by srun. mpirun's variable comes first, because mpirun may have
+    started its daemons by srun.
+    """
+    return _first_number(environment, RANKS, 1)
+
+
+def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Return this process's rank; 0 without a launcher."""
+    return _first_number(environment, _RANK, 0)
+
+
+def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a launcher has started this process, perhaps as the only one."""
+    return any(name in environment for name in (*RANKS, *_CONNECTIONS))
+
+
+def may_have_others(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a launcher has started more processes than this one, or does not say how many."""
+    if any(name in environment for name in RANKS):
+        return launched_ranks(environment) > 1
+    return is_launched(environment)
+
+
+def ends_the_job(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the launcher ends all ranks as soon as one exits.
+
+    Open MPI's mpirun does, unless told to survive lost ranks, and prints less than MPI_Abort. Slurm does not.
+    """
+    return "PRTE_LAUNCHED" in environment and environment.get("OMPI_MCA_mpi_ft_enable", "0") == "0"
+
+
+def _first_number(environment: Mapping[str, str], names: tuple[str, ...], otherwise: int) -> int:
+    found = (environment[name] for name in names if environment.get(name, "").isdecimal())
+    return int(next(found, otherwise))
