@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from comm import failure
 from comm.collectives import Collectives, Peers, Prepare
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.job import Job, Round
-from comm.launcher import launched_rank, launched_ranks
+from comm.launcher import launched_ranks
 from comm.tree import Tree, is_power_of_two
 from engine import train
+from engine.config.command_line import say_once
 from layers.layer import Array
 
 WAYS = ("reduce_scatter", "allreduce")
@@ -142,8 +142,7 @@ def main() -> int:
     options, others = _parser().parse_known_args()
     ranks = launched_ranks()
     if not is_power_of_two(ranks):
-        if launched_rank() == 0:
-            failure.say_error(f"got {ranks} ranks; must be a power of two")
+        say_once(f"got {ranks} ranks; must be a power of two")
         return 2
     return train.main(others, collectives=partial(MpiCollectives, options.way) if ranks > 1 else None)
 

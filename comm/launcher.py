@@ -10,6 +10,7 @@ RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 """Variables by which launchers tell a process how many they started; the first one set counts."""
 
 _RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+_RANK_ON_HOST = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 _CONNECTIONS = (
     "PMIX_RANK",
     "PMI_RANK",
@@ -43,6 +44,11 @@ def may_have_others(environment: Mapping[str, str] = os.environ) -> bool:
     if any(name in environment for name in RANKS):
         return launched_ranks(environment) > 1
     return is_launched(environment)
+
+
+def is_first_of_host(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this rank is the first one on its host, as far as the launcher says."""
+    return _first_number(environment, _RANK_ON_HOST, 0) == 0
 
 
 def ends_the_job(environment: Mapping[str, str] = os.environ) -> bool:

@@ -7,6 +7,7 @@ from importlib import import_module
 COMMANDS = {
     "train": ("engine.train", "train a network, alone or under mpirun or srun"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
+    "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
     "explain": ("engine.explain", "say where the time of a run went, from its folder or its trace"),
 }
 """Module and help of each command."""

@@ -1,12 +1,13 @@
 """Parts of every command: the parser, which refuses options in one line, and the start of the ranks."""
 
 import argparse
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 from comm import failure
-from comm.launcher import launched_rank
+from comm.launcher import is_first_of_host, launched_rank
 from engine.config.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(_UNKNOWN):
             got = message.removeprefix(_UNKNOWN).split()[0].partition("=")[0]
             message += did_you_mean(got, self._option_string_actions)
-        _say_once(f"{message}; --help lists all options")
+        say_once(f"{message}; --help lists all options")
         sys.exit(2)
 
 
@@ -38,13 +39,15 @@ def start_ranks() -> "Communicator | None":
     try:
         world = mpi.world()
     except mpi.LaunchError as error:
-        _say_once(str(error))
+        say_once(str(error))
         return None
     failure.install(world)
+    if not is_first_of_host():  # what is wrong with the kernels' cache is wrong for all ranks of the host
+        logging.getLogger("lockstep.kernels").setLevel(logging.ERROR)
     return world
 
 
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
     """Print an error that all ranks have found: rank 0 does, before the others leave."""
     if launched_rank() == 0:
         failure.say_error(message)

@@ -5,7 +5,10 @@ the GIL, and `layers.kernels.threads.Threads` runs it on several workers at once
 """
 
 import hashlib
+import platform
 from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +21,8 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import lower_builtin
 
 from layers import arithmetic
-from layers.kernels.shared_cache import SharedCache
+from layers.kernels.cache_folder import base_folder, make_version, note_use
+from layers.kernels.shared_cache import SharedCache, warn_once
 from layers.kernels.simd import FUSED, LANES
 
 _SOURCES = sorted([*Path(__file__).parent.glob("*.py"), Path(arithmetic.__file__)])
@@ -43,28 +47,33 @@ def fingerprint() -> dict[str, str]:
     }
 
 
-_CONFIG: Any = numba.config  # mypy cannot see its names: they are set at run time
-
-
-def _cache_directory() -> Path:
-    """Return a cache folder whose name changes with the kernels' sources, numba and the CPU.
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """Return a folder whose name changes with the kernels' sources, numba and the CPU; None without any.
 
     numba looks at the time stamp of the file that defines a function only, not at the files whose
     functions it calls.
     """
+    base = base_folder()
+    if base is None:
+        warn_once("unusable", "has no folder: kernels are compiled at every start; set NUMBA_CACHE_DIR")
+        return None
     digest = hashlib.sha256(_source_digest().encode())
     for part in (numba.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()):
         digest.update(part.encode() + b"\0")
-    base = Path(_CONFIG.CACHE_DIR) if _CONFIG.CACHE_DIR else Path.home() / ".cache"
-    return base / "lockstep-kernels" / digest.hexdigest()[:16]
-
-
-_CONFIG.CACHE_DIR = str(_cache_directory())
+    folder = base / digest.hexdigest()[:16]
+    note_use(folder)
+    return folder
 
 
 def cache_is_cold() -> bool:
     """Return whether the cache holds no compiled kernel yet."""
-    return not any(Path(_CONFIG.CACHE_DIR).glob("*/*.nbi"))
+    folder = cache_folder()
+    return folder is None or not any(folder.glob("*/*.nbi"))
+
+
+def _about() -> dict[str, str]:
+    return {"python": platform.python_version(), "numba": numba.__version__, "cpu": llvm.get_host_cpu_name()}
 
 
 def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -97,7 +106,11 @@ def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper of kernels, or a function of whole numbers, at its first call."""
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
-    dispatcher._cache = SharedCache(function)  # cache=True would set numba's own cache
+    folder = cache_folder()
+    if folder is not None:
+        with suppress(OSError):  # a function without a source file
+            # cache=True would set numba's own cache
+            dispatcher._cache = SharedCache(function, folder, lambda: make_version(folder, _about()))
     return cast(Callable[..., Any], dispatcher)
 
 
