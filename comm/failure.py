@@ -1,8 +1,7 @@
 """Failures end all ranks within seconds, with a message that names the rank.
 
-Ctrl-C goes to mpirun (or srun), which ends its processes by SIGTERM; a rank has no handler for that and ends
-silently. A rank that gets the SIGINT itself, because no launcher started it or because the terminal signals
-every process, ends all ranks with exit code 130, and rank 0 prints `interrupted`.
+A rank that is interrupted (`engine.host.stop_signals` says when) ends all ranks with exit code 130, and
+rank 0 prints `interrupted`.
 
 A rank that calls sys.exit while others go on waits for them inside MPI_Finalize, perhaps for ever. So leave
 by `fail`, or by sys.exit on all ranks after `agree`.
@@ -15,6 +14,8 @@ import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
+
+from comm import terminal
 
 if TYPE_CHECKING:  # without numpy this module loads fast, before a Ctrl-C can come
     from comm.communicator import Communicator
@@ -47,10 +48,8 @@ def abort_all(communicator: "Communicator", error: BaseException) -> NoReturn:
     """Print an error's traceback with the rank on every line, and end all ranks with exit code 1."""
     prefix = f"rank {communicator.rank}: " if communicator.size > 1 else ""
     lines = "".join(traceback.format_exception(error)).splitlines()
-    try:
-        _say("\n".join(prefix + line for line in lines))
-    finally:  # also if stderr is closed
-        communicator.abort(1)
+    terminal.say("\n".join(prefix + line for line in lines))
+    communicator.abort(1)
 
 
 def abort_on_error(communicator: "Communicator") -> Callable[[BaseException], None]:
@@ -74,25 +73,14 @@ def fail(communicator: "Communicator", message: str, code: int = 2) -> NoReturn:
 
 def say_error(message: str) -> None:
     """Print an error to stderr as one line."""
-    _say(f"error: {' '.join(message.splitlines())}")
+    terminal.say(f"error: {' '.join(message.splitlines())}")
 
 
 def say_interrupted() -> None:
     """Print `interrupted` to stderr: the user ended the program."""
-    _say("interrupted")
-
-
-def discard_stdout() -> None:
-    """Redirect stdout to /dev/null: the pipe's reader is gone, and Python would fail flushing it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    terminal.say("interrupted")
 
 
 def agree(communicator: "Communicator", error: str | None) -> str | None:
     """Gather errors: return the message of the first rank that passes one, None if none does (collective)."""
     return next((each for each in communicator.gather_objects(error) if each is not None), None)
-
-
-def _say(text: str) -> None:
-    """Print to stderr in one write, so that lines of several ranks do not mix."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

@@ -1,7 +1,6 @@
 """Communicators of processes, by MPI. The only module that imports mpi4py, and that late: it starts MPI."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack, suppress
@@ -10,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from comm import host_memory
+from comm import host_memory, terminal
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.launcher import ends_the_job, launched_ranks, may_have_others
 from comm.threads import single_rank
@@ -153,8 +152,7 @@ class MpiCommunicator(Communicator):
         """End all ranks, after flushing stdout and stderr."""
         if self.size == 1:
             raise SystemExit(code)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        terminal.flush()
         if not ends_the_job():
             self._comm.Abort(code)
         os._exit(code)

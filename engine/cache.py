@@ -1,13 +1,20 @@
 """The command ``python -m engine.cache``: show the compiled kernels on disk, or remove them."""
 
+from engine.host.beginning import begin
+
+if __name__ == "__main__":  # before the other imports, which take longer than a Ctrl-C
+    begin()
+
 import argparse
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from comm import terminal
 from engine.config.command_line import Parser
 from engine.config.wording import counted
+from engine.host.stop_signals import listening
 
 if TYPE_CHECKING:
     from layers.kernels.cache_folder import Version
@@ -35,25 +42,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
+    with listening():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     from layers.kernels.cache_folder import base_folder, remove, versions  # noqa: PLC0415 -- after --help
 
     base = base_folder()
     if base is None:
-        print("kernel cache: none, as no folder can be written; set NUMBA_CACHE_DIR")
+        terminal.show("kernel cache: none, as no folder can be written; set NUMBA_CACHE_DIR")
         return 0
-    print(f"kernel cache: {base}")
+    terminal.show(f"kernel cache: {base}")
     found = versions(base)
     if options.clear:
         for version in found:
             remove(version.folder)
         left = versions(base)
-        print(f"removed {counted(len(found) - len(left), 'version')}, {_size(_total(found) - _total(left))}")
+        terminal.show(
+            f"removed {counted(len(found) - len(left), 'version')}, {_size(_total(found) - _total(left))}"
+        )
         if left:
-            print(f"error: {counted(len(left), 'version')} cannot be removed", file=sys.stderr)
+            terminal.say(f"error: {counted(len(left), 'version')} cannot be removed")
         return 2 if left else 0
     for line in _table(found):
-        print(line)
+        terminal.show(line)
     return 0
 
 

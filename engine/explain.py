@@ -1,5 +1,10 @@
 """The command ``python -m engine.explain``: say where the time of a run went, and draw one step."""
 
+from engine.host.beginning import begin
+
+if __name__ == "__main__":  # before the other imports, which take longer than a Ctrl-C
+    begin()
+
 import argparse
 import json
 import sys
@@ -7,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from comm import failure
+from comm import failure, terminal
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.paths import expand
+from engine.host.stop_signals import listening
 from engine.profile.breakdown import Breakdown, combine
 from engine.profile.recorder import STEP, Span
 from engine.profile.span_sums import steady_steps, sum_spans
@@ -51,12 +57,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
+    with listening():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _explain(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        failure.discard_stdout()
     except UserError as error:
         failure.say_error(str(error))
         return 2
@@ -72,7 +80,7 @@ def _explain(options: argparse.Namespace) -> None:
     trace = None if path.name == RESULTS else read_trace(path)
     breakdown = read_results(path) if trace is None else explain_trace(trace, path)
     lines = breakdown.lines() if trace is None else breakdown.lines() + note(trace)
-    print(json.dumps(breakdown.to_json(), indent=2) if options.json else "\n".join(lines))
+    terminal.show(json.dumps(breakdown.to_json(), indent=2) if options.json else "\n".join(lines))
     if options.out is None:
         return
     if trace is None:
@@ -81,7 +89,7 @@ def _explain(options: argparse.Namespace) -> None:
 
     shown = _shown(len(trace.ranks), breakdown.slowest_rank)
     if len(shown) < len(trace.ranks):
-        print(f"drawn: ranks {shown.start} to {shown.stop - 1}, around the slowest", file=sys.stderr)
+        terminal.say(f"drawn: ranks {shown.start} to {shown.stop - 1}, around the slowest")
     spans = {rank: trace.ranks[rank] for rank in shown}
     draw_step(spans, _one_step(trace, options.step), expand(options.out, "out"))
 

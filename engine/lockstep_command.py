@@ -4,6 +4,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from comm import terminal
+from engine.host.beginning import begin
+
 COMMANDS = {
     "train": ("engine.train", "train a network, alone or under mpirun or srun"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
@@ -15,9 +18,11 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``lockstep COMMAND ...``; return the exit code."""
+    if arguments is None:  # not called by another program
+        begin()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        print(_usage())
+        terminal.show(_usage())
         return 0
     if given[0] not in COMMANDS:
         from engine.config.command_line import Parser  # noqa: PLC0415 -- with the hint for misspelt names

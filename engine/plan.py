@@ -1,5 +1,10 @@
 """The command ``python -m engine.plan``: how fast a network will train on some nodes, and how best."""
 
+from engine.host.beginning import begin
+
+if __name__ == "__main__":  # before the other imports, which take longer than a Ctrl-C
+    begin()
+
 import argparse
 import json
 import sys
@@ -8,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from comm import failure
+from comm import failure, terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.command_line import Parser, start_ranks
@@ -19,6 +24,7 @@ from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
 from engine.graph.parallel.plan import AUTO, Plan
 from engine.host.affinity import find_cores
+from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
@@ -119,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
+    with listening():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     world = start_ranks() if options.measure else single_rank()
     if world is None:
@@ -128,16 +139,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _measure(world, options)
         else:
             _plan(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        failure.discard_stdout()
     except UserError as error:
         if world.rank == 0:
             failure.say_error(str(error))
         return 2
-    except KeyboardInterrupt:
-        failure.say_interrupted()
-        return failure.INTERRUPTED
     return 0
 
 
@@ -170,7 +175,7 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
     if world.rank == 0:
         with writing(path, "out"):
             path.write_text(found.to_toml(), encoding="utf-8")
-        print(f"{found.description}: {path}")
+        terminal.show(f"{found.description}: {path}")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -184,12 +189,12 @@ def _plan(options: argparse.Namespace) -> None:
     if options.layers:
         graph = build_model(options.model, _arguments(options))
         found = NetworkBalance.of(graph, cluster, nodes=nodes, batch=batch)
-        print(json.dumps(found.to_json(), indent=2) if options.json else "\n".join(found.lines()))
+        terminal.show(json.dumps(found.to_json(), indent=2) if options.json else "\n".join(found.lines()))
         return
     traced = None if options.trace is None else check_writable(options.trace)
     points = _search(options, cluster, batch, nodes, plan=options.plan)
     report = Report.of(cluster, points, _single(options, cluster, batch))
-    print(json.dumps(report.to_json(), indent=2) if options.json else "\n".join(report.lines()))
+    terminal.show(json.dumps(report.to_json(), indent=2) if options.json else "\n".join(report.lines()))
     if traced is not None:
         _trace(report.best, traced)
 
@@ -261,7 +266,7 @@ def _sweep(options: argparse.Namespace, cluster: Cluster, batch: int) -> None:
         batch=batch,
         single=_single(options, cluster, batch),
     )
-    print(json.dumps(sweep.to_json(), indent=2) if options.json else "\n".join(sweep.lines()))
+    terminal.show(json.dumps(sweep.to_json(), indent=2) if options.json else "\n".join(sweep.lines()))
     if options.out is not None:
         draw_curve(sweep, expand(options.out, "out"))
 
@@ -272,7 +277,7 @@ def _trace(best: Point, path: Path) -> None:
     if len(ranks) < best.design.ranks:
         ranks *= _SHOWN_RANKS
     write_spans(path, ranks, communication_alone=best.prediction.communication_alone_seconds)
-    print(f"trace in {path}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
+    terminal.say(f"trace in {path}: python -m engine.explain, or https://ui.perfetto.dev")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 """The command ``python -m engine.train``: train a network, alone or under mpirun or srun."""
 
+from engine.host.beginning import begin
+
+if __name__ == "__main__":  # before the other imports, which take longer than a Ctrl-C
+    begin()
+
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from comm import failure
@@ -11,6 +17,7 @@ from engine.config.errors import UserError
 from engine.config.options import add_options, given_options
 from engine.config.recipe import FILES, HEADINGS, Recipe, shipped
 from engine.data.registry import described
+from engine.host.stop_signals import end_others_by, listening
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
@@ -72,13 +79,18 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
 
     Benchmarks put other collectives in place of the engine's.
     """
-    try:
-        options = _parser().parse_args(arguments)
-        world = start_ranks()
-    except KeyboardInterrupt:  # later ones are answered by what `start_ranks` has installed
-        failure.say_interrupted()
-        return failure.INTERRUPTED
-    return 2 if world is None else _train(world, options, collectives)
+    with listening():
+        return _main(arguments, collectives)
+
+
+def _main(arguments: Sequence[str] | None, collectives: "MakeCollectives | None") -> int:
+    options = _parser().parse_args(arguments)
+    world = start_ranks()
+    if world is None:
+        return 2
+    if world.size > 1:
+        end_others_by(partial(world.abort, failure.INTERRUPTED))
+    return _train(world, options, collectives)
 
 
 def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:

@@ -1,34 +1,130 @@
-"""Turn Ctrl-C and SIGTERM into a stop request that the training loop polls between steps."""
+"""The one place that turns signals into a wish to end: Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2.
 
+Slurm warns by SIGUSR1 before a job's limit, mpirun passes it on to its ranks, a closed terminal sends
+SIGHUP; who started a program with SIGHUP ignored, as nohup does, wants it to go on. Launchers repeat their
+signals, so repeated ones change nothing; only a second Ctrl-C, a second after the first, is somebody who will
+not wait.
+
+A command listens from its first line on. Until the training loop asks, a wish to end is granted at once:
+there is nothing to save yet. The handler ends the process itself, as an exception could be raised, and
+swallowed, anywhere in an import or in a library's callback.
+"""
+
+import atexit
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
 from types import FrameType
+from typing import NoReturn
+
+from comm.failure import INTERRUPTED
+from comm.launcher import launched_rank
+from comm.terminal import write_now
+
+WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that are a wish to end."""
+
+IMPATIENT_S = 1.0  # a Ctrl-C so long after the first is in earnest
+_SILENCE_S = 1.0  # rank 0 speaks for all that got the same signal, unless it got none
 
 
-@dataclass
+class _Phase(Enum):
+    START = auto()  # nothing is lost: end at once
+    LOOP = auto()  # somebody polls the request
+    OVER = auto()  # everything is saved
+
+
 class StopRequest:
     """Whether a signal has asked this rank to stop."""
 
-    made: bool = False
+    def __init__(self, *, phase: _Phase = _Phase.LOOP) -> None:
+        self.made = False
+        self.phase = phase
+        self.end_all: Callable[[], object] = lambda: None
+        """Ends the other ranks too, where the launcher would not."""
+        self._first_ctrl_c: float | None = None
+        self._ending = False
+
+    def answer(self, number: int, _frame: FrameType | None = None) -> None:
+        """Take a signal, as its handler."""
+        impatient = number == signal.SIGINT and self._is_impatient()
+        self.made = True
+        if self._ending:
+            return
+        if self.phase is _Phase.START:
+            self._ending = True
+            self._end_now()
+        if impatient:
+            self._ending = True
+            raise KeyboardInterrupt
+
+    def _is_impatient(self) -> bool:
+        now = time.monotonic()
+        if self._first_ctrl_c is None:
+            self._first_ctrl_c = now
+        return now - self._first_ctrl_c > IMPATIENT_S
+
+    def _end_now(self) -> NoReturn:
+        try:
+            if launched_rank() != 0:
+                time.sleep(_SILENCE_S)
+            write_now("interrupted\n")
+            self.end_all()
+        finally:
+            os._exit(INTERRUPTED)
+
+
+def listen() -> None:
+    """Take every wish to end from now on until the process has ended, as a command does first."""
+    request = StopRequest(phase=_Phase.START)
+    _install(request)
+    # What is registered first runs last. The interpreter's own end would restore the defaults, which kill.
+    atexit.register(_ignore, WISHES)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Listen for the time of a command inside another program; a process that listens goes on as it is."""
+    if isinstance(_handled_by(), StopRequest):
+        yield
+        return
+    with _answered_by(StopRequest(phase=_Phase.START)):
+        yield
+
+
+def end_others_by(end_all: Callable[[], object]) -> None:
+    """Let a process that listens end the other ranks too when it is told to end at once."""
+    request = _listening()
+    if request is not None:
+        request.end_all = end_all
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Let the first SIGINT or SIGTERM set the stop request; a second one raises KeyboardInterrupt.
+    """Let signals set the stop request; a late second Ctrl-C raises KeyboardInterrupt.
 
-    Off the main thread (ranks as threads) signals are left alone.
+    Afterwards a process that listens has saved everything, so that signals change nothing any more; others
+    answer as before. Off the main thread (ranks as threads) signals are left alone.
     """
-    request = StopRequest()
+    request = _listening()
+    if request is not None:
+        request.phase = _Phase.LOOP
+        try:
+            yield request
+        finally:
+            request.phase = _Phase.OVER
+        return
+    with _answered_by(StopRequest()) as request:
+        yield request
 
-    def answer(_number: int, _frame: FrameType | None) -> None:
-        if request.made:
-            raise KeyboardInterrupt
-        request.made = True
 
+@contextmanager
+def _answered_by(request: StopRequest) -> Iterator[StopRequest]:
     try:
-        old = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = _install(request)
     except ValueError:  # signals belong to the main thread
         yield request
         return
@@ -37,3 +133,32 @@ def stop_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _listening() -> StopRequest | None:
+    """Return the request of a process that listens and has saved nothing yet."""
+    handler = _handled_by()
+    return handler if isinstance(handler, StopRequest) and handler.phase is not _Phase.OVER else None
+
+
+def _handled_by() -> object:
+    """Return what answers signals: the handler is the only place that knows it."""
+    return getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+
+
+def _install(request: StopRequest) -> Mapping[int, "signal._HANDLER"]:
+    """Answer all signals by a request; return their old handlers."""
+    old: dict[int, signal._HANDLER] = {}
+    for number in WISHES:
+        before = signal.getsignal(number)
+        if number == signal.SIGHUP and before is signal.SIG_IGN:
+            continue
+        signal.signal(number, request.answer)
+        old[number] = before
+    return old
+
+
+def _ignore(numbers: tuple[signal.Signals, ...]) -> None:
+    with suppress(ValueError):
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)

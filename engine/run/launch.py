@@ -1,13 +1,12 @@
 """From a start to a finished run: check everything on all ranks, agree, then train."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from comm import failure
+from comm import failure, terminal
 from comm.clock import Alignment, read_clock
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
@@ -251,7 +250,7 @@ def _warn(world: Communicator, complaints: list[str]) -> None:
     everyone = world.gather_objects(complaints)
     if world.rank == 0:
         for complaint in dict.fromkeys(complaint for each in everyone for complaint in each):
-            print(f"warning: {complaint}", file=sys.stderr)
+            terminal.say(f"warning: {complaint}")
 
 
 def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool) -> CommandQueue:

@@ -3,13 +3,14 @@
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from comm import terminal
 from engine.config.files import write_whole, writing
+from engine.run.pace import Pace
 from engine.run.run_folder import METRICS, RESULTS
 
 if TYPE_CHECKING:
@@ -40,18 +41,19 @@ class RunLog:
 
     def __init__(self, folder: Path | None, *, total_steps: int, first_step: int):
         self._folder, self._total = folder, total_steps
-        self._metrics: TextIO | None = None
+        self._metrics: BinaryIO | None = None
         self._bar: ProgressBar | None = None
+        self._pace = Pace(total_steps=total_steps, first_step=first_step)
         self._last_line = time.monotonic()
         self._warned = False
         if folder is None:
             return
-        with writing(folder, "out"):
-            self._metrics = (folder / METRICS).open("a", encoding="utf-8")
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if terminal.ERRORS.isatty() and os.environ.get("TERM") != "dumb":
             from engine.run import progress_bar  # noqa: PLC0415 -- imports rich: on a terminal only
 
-            self._bar = progress_bar.ProgressBar(sys.stderr, total_steps=total_steps, first_step=first_step)
+            self._bar = progress_bar.ProgressBar(
+                terminal.ERRORS, total_steps=total_steps, first_step=first_step
+            )
 
     def __enter__(self) -> "RunLog":
         return self
@@ -72,20 +74,23 @@ class RunLog:
         if self._bar is not None:
             self._bar.say(line)
         elif self._folder is not None:
-            print(line, file=sys.stderr, flush=True)
+            terminal.say(line)
 
     def step(self, record: dict[str, Any]) -> None:
         """Write one step's record and show it."""
         self._write({"kind": "step", **record})
+        if self._folder is None:
+            return
         if not self._warned and not math.isfinite(record["loss"]):
             self._warned = True
             self.say(f"warning: step {record['step']}: the loss is {record['loss']}; a lower --lr may help")
+        self._pace.step(record["step"], record["samples_per_second"])
         if self._bar is not None:
-            self._bar.step(record)
-        elif self._folder is not None and time.monotonic() - self._last_line > LINE_SECONDS:
+            self._bar.step(record, self._pace)
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
-            rate = f"{record['samples_per_second']:.4g} samples/s"
-            self.say(f"step {record['step']}/{self._total}: loss {record['loss']:.4f}, {rate}")
+            at = f"epoch {record.get('epoch', 0) + 1}, step {record['step']}/{self._total}"
+            self.say(", ".join((f"{at}: loss {record['loss']:.4f}", *self._pace.words())))
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Write one epoch's record and say it."""
@@ -102,7 +107,12 @@ class RunLog:
                 write_whole(self._folder / RESULTS, to_json(results, indent=2) + "\n")
 
     def _write(self, record: dict[str, Any]) -> None:
-        if self._metrics is not None and self._folder is not None:
-            with writing(self._folder, "out"):
-                self._metrics.write(to_json(record) + "\n")
-                self._metrics.flush()
+        """Append a line. The file is made with the first one: a run without a step may begin once more."""
+        if self._folder is None:
+            return
+        path, line = self._folder / METRICS, f"{to_json(record)}\n".encode()
+        with writing(path, "out"):
+            if self._metrics is None:  # unbuffered: closing it must have nothing left that can fail
+                self._metrics = path.open("ab", buffering=0)
+            while line:
+                line = line[self._metrics.write(line) :]

@@ -1,10 +1,13 @@
 """A progress bar on a terminal: epoch, step, loss, speed and the time that is left."""
 
 import time
-from typing import Any, TextIO
+from typing import IO, Any, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from comm.terminal import Output
+from engine.run.pace import Pace, clock
 
 _REFRESH_S = 0.1
 
@@ -15,15 +18,13 @@ class ProgressBar:
     It is drawn by the caller, between steps: a thread that redraws it would take time from a kernel's core.
     """
 
-    def __init__(self, stream: TextIO, *, total_steps: int, first_step: int):
-        self._console = Console(file=stream)
+    def __init__(self, output: Output, *, total_steps: int, first_step: int):
+        self._console = Console(file=cast(IO[str], output))
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss={task.fields[loss]:.4f}  {task.fields[rate]} samples/s"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            TextColumn("loss={task.fields[loss]:.4f}  {task.fields[rate]}"),
             console=self._console,
             auto_refresh=False,
             redirect_stdout=False,
@@ -44,15 +45,17 @@ class ProgressBar:
         """Print a line above the bar, as it is."""
         self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
-    def step(self, record: dict[str, Any]) -> None:
+    def step(self, record: dict[str, Any], pace: Pace) -> None:
         """Show the record of a step."""
+        rate, left = pace.samples_per_second, pace.seconds_left
+        shown = "" if rate is None or left is None else f"{_shown(rate)} samples/s  {clock(left)} left"
         self._progress.update(
             self._task,
             completed=record["step"],
             visible=True,
             epoch=record.get("epoch", 0) + 1,
             loss=record["loss"],
-            rate=_shown(record["samples_per_second"]),
+            rate=shown,
         )
         if time.monotonic() - self._drawn > _REFRESH_S:
             self._drawn = time.monotonic()

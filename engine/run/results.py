@@ -1,10 +1,9 @@
 """What a run says of itself: when it begins, and when it is over."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from comm import failure
+from comm import terminal
 from engine.config.wording import counted
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
@@ -77,13 +76,10 @@ def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> N
     """Print the table, the results and the folder of a run that is over."""
     if results["where_the_time_went"]:
         table = Breakdown.from_json(results["where_the_time_went"])
-        print("\n".join(table.lines()), file=sys.stderr, flush=True)
+        terminal.say("\n".join(table.lines()))
     shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
-    try:
-        print(to_json({name: results[name] for name in shown}), flush=True)
-    except BrokenPipeError:
-        failure.discard_stdout()
+    terminal.show(to_json({name: results[name] for name in shown}))
     if traced is not None:
-        print(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev", file=sys.stderr)
+        terminal.say(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev")
     end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
-    print(f"{end} {folder}", file=sys.stderr, flush=True)
+    terminal.say(f"{end} {folder}")

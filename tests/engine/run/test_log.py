@@ -1,14 +1,17 @@
 """What a run tells, on a terminal and elsewhere."""
 
+import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from engine.config.errors import UserError
 from engine.run.log import RunLog, to_json
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +38,83 @@ def test_others_get_a_line_now_and_then(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("engine.run.log.LINE_SECONDS", 0.0)
     with RunLog(tmp_path, total_steps=4, first_step=0) as log:
         log.step(STEP)
-    assert capsys.readouterr().err == "step 1/4: loss 0.5000, 10 samples/s\n"
+    assert capsys.readouterr().err == "epoch 1, step 1/4: loss 0.5000\n"
+
+
+def test_lines_tell_epoch_rate_and_time_left_once_the_first_steps_have_compiled(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("engine.run.log.LINE_SECONDS", 0.0)
+    with RunLog(tmp_path, total_steps=10, first_step=0) as log:
+        for step in range(1, 7):
+            log.step({"step": step, "epoch": step // 4, "loss": 0.5, "samples_per_second": float(step)})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [f"epoch 1, step {step}/10: loss 0.5000" for step in (1, 2, 3)]
+    assert re.fullmatch(r"epoch 2, step 6/10: loss 0\.5000, 6 samples/s, 0:00 left", lines[5])
+
+
+class FullDisk(io.BytesIO):
+    """Takes some bytes, then fails, also when it is closed with something left in it."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def write(self, data):
+        taken = min(len(data), self.room)
+        self.room -= taken
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data[:taken])
+
+
+@pytest.mark.parametrize("room", [0, 10, 100])
+def test_a_metrics_line_on_a_full_disk_is_one_error_also_when_the_file_is_closed(tmp_path, monkeypatch, room):
+    monkeypatch.setattr(Path, "open", lambda *_, **__: FullDisk(room))
+    wanted = pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written: No space left on device")
+    with wanted as end, RunLog(tmp_path, total_steps=100, first_step=0) as log:
+        for step in range(1, 9):
+            log.step({**STEP, "step": step})
+    assert isinstance(end.value.__cause__, OSError)
+    assert end.value.__context__ is end.value.__cause__
+
+
+def test_metrics_have_no_buffer_whose_flush_could_fail(tmp_path):
+    wanted = pytest.raises(UserError, match="cannot be written")
+    with wanted, RunLog(tmp_path, total_steps=4, first_step=0) as log:
+        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+        log.step(STEP)
+
+
+def test_a_run_without_a_step_leaves_nothing_that_refuses_the_next_start(tmp_path):
+    with RunLog(tmp_path, total_steps=4, first_step=0) as log:
+        log.say("hello")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("calls", range(0, 30, 3))
+@pytest.mark.parametrize("kind", ["terminal", "pipe"])
+def test_a_stream_that_fails_at_any_write_stops_nothing(tmp_path, monkeypatch, kind, calls):
+    class Failing(io.StringIO):
+        left = calls
+
+        def isatty(self):
+            return kind == "terminal"
+
+        def write(self, text):
+            self.left -= 1
+            if self.left < 0:
+                raise BrokenPipeError
+            return super().write(text)
+
+    monkeypatch.setattr("engine.run.log.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("engine.run.progress_bar._REFRESH_S", 0.0, raising=False)
+    monkeypatch.setattr(sys, "stderr", Failing())
+    with RunLog(tmp_path, total_steps=9, first_step=0) as log:
+        log.say("hello")
+        for step in range(1, 10):
+            log.step({**STEP, "step": step})
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
 
 
 def test_other_ranks_are_silent(tmp_path, monkeypatch, capsys):
@@ -73,7 +152,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(tmp_path, monkeypatch
     monkeypatch.setenv("TERM", "dumb")
     with RunLog(tmp_path, total_steps=4, first_step=0) as log:
         log.step(STEP)
-    assert terminal.getvalue() == "step 1/4: loss 0.5000, 10 samples/s\n"
+    assert terminal.getvalue() == "epoch 1, step 1/4: loss 0.5000\n"
 
 
 def test_no_library_for_terminals_is_imported_where_there_is_none(tmp_path):

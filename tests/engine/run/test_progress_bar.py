@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from engine.run.pace import Pace
 from engine.run.progress_bar import ProgressBar
 
 RECORD = {"epoch": 2, "loss": 0.25, "samples_per_second": 12_345.6}
@@ -24,8 +25,10 @@ def terminal(monkeypatch):
 
 def test_the_bar_shows_epoch_step_loss_speed_and_the_time_left(terminal):
     bar = ProgressBar(terminal, total_steps=4, first_step=1)
+    pace = Pace(total_steps=4, first_step=1)
     for step in (2, 3, 4):
-        bar.step(RECORD | {"step": step})
+        pace.step(step, RECORD["samples_per_second"])
+        bar.step(RECORD | {"step": step}, pace)
     bar.close()
     (last,) = [line for line in terminal.getvalue().splitlines() if "4/4" in line]
     for part in ("epoch 3 ", "loss=0.2500", "12,346 samples/s", "0:00 left"):
