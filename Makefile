@@ -27,15 +27,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,plot,dev]'
 	@touch $@
 
-# Of Open MPI's flags: more ranks than cores; threads of a rank on all cores.
-# In a container the user is root, which Open MPI wants to be told.
 train: $(VENV)/.installed
-	@mpirun=$$([ -x $(BIN)/mpirun ] && echo $(BIN)/mpirun || command -v mpirun); flags=; \
-	case "$$($$mpirun --version 2>&1)" in \
-		*"Open MPI"*) flags="--oversubscribe --bind-to none" ;; \
-	esac; \
-	export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; \
-	set -x; exec $$mpirun -n $(RANKS) $$flags $(BIN)/python -m engine.train $(ARGS)
+	$(BIN)/python -m engine.run -n $(RANKS) $(ARGS)
 
 # Two at a time: most tests compile kernels or start programs, which keeps one core busy.
 test: $(VENV)/.installed-dev lint

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench import delay_line, namespaces
-from bench.launch import AS_ROOT, SHARING, find_mpirun, is_open_mpi
+from bench.launch import SHARING
 from bench.link import LinkFigures
 from bench.namespaces import ClusterError, Link, parse_latency, parse_rate
+from engine.host.mpirun import AS_ROOT, find_mpirun, is_open_mpi
 
 PLACEHOLDER = "{mpirun}"
 _GRACE_S = 5.0

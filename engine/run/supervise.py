@@ -1,0 +1,146 @@
+"""mpirun and its ranks, kept away from the terminal's signals and ended by a wish that reaches every rank.
+
+mpirun answers Ctrl-C and SIGTERM by killing its ranks within half a second, too soon for a checkpoint. But it
+passes SIGUSR1 on to all of them, and a rank takes that as a wish to end.
+"""
+
+import ctypes
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import IO
+
+import psutil
+
+from comm import terminal
+from comm.failure import INTERRUPTED, say_interrupted
+from engine.host.mpirun import mpirun_environment
+from engine.host.stop_signals import StopRequest, stop_signals
+
+PATIENCE_S = 600.0  # for the step that the ranks are in, and their checkpoint
+_POLL_S = 0.1
+_KILL_S = 10.0  # mpirun ends its ranks sooner, or never
+_PR_SET_PDEATHSIG = 1
+
+_RULE = re.compile(r"-{40,}\s*")  # mpirun's own words stand between two such lines
+_LONGEST_NOTE = 30
+_SAID_BY_RANK = "exited with non-zero status"
+_ENDED_BY_WISH = "exited on signal"
+
+
+def supervise(command: list[str]) -> int:
+    """Run mpirun with its ranks until all have ended; return the run's exit code.
+
+    A wish to end is passed on to all ranks, once. A second Ctrl-C, later than a second after the first, or a
+    run that has not ended long after the wish, ends mpirun.
+    """
+    with stop_signals() as stop:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,  # the terminal's Ctrl-C is not for mpirun
+            preexec_fn=_wish_to_end_with_parent,  # noqa: PLW1509 -- no other thread runs yet
+            env=mpirun_environment(),
+        )
+        output = _Output(process, stop)
+        try:
+            _wait(process, stop)
+        except KeyboardInterrupt:
+            _end(process)
+        output.close()
+        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        if not stop.made or code < 128:
+            return code
+        if not output.said_interrupted:  # a rank that was not listening yet, or was killed
+            say_interrupted()
+        return INTERRUPTED
+
+
+def _wait(process: "subprocess.Popen[str]", stop: StopRequest) -> None:
+    """Wait for the end of mpirun; pass a wish to end on."""
+    end_by: float | None = None
+    while end_by is None or time.monotonic() < end_by:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL_S)
+            return
+        if stop.made and end_by is None:
+            end_by = time.monotonic() + PATIENCE_S
+            process.send_signal(signal.SIGUSR1)
+    terminal.say(f"the ranks have not ended {PATIENCE_S:.0f} s after they were asked to: mpirun ends them")
+    _end(process)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End mpirun and all that it has started here."""
+    started = [psutil.Process(process.pid)]
+    with suppress(psutil.Error):
+        started += started[0].children(recursive=True)
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_KILL_S)
+    for each in started:
+        with suppress(psutil.Error):
+            each.kill()
+    process.wait()
+
+
+def _wish_to_end_with_parent() -> None:
+    """Let mpirun get a wish to end when the launcher is killed: nobody else could tell it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+
+
+class _Output:
+    """Passes on what the ranks print, without what mpirun adds to the words of a rank that has ended."""
+
+    def __init__(self, process: "subprocess.Popen[str]", stop: StopRequest):
+        self.said_interrupted = False
+        self._stop = stop
+        assert process.stdout is not None and process.stderr is not None
+        self._threads = [
+            threading.Thread(target=self._pass_on, args=(process.stdout, terminal.OUTPUT), daemon=True),
+            threading.Thread(target=self._pass_errors_on, args=(process.stderr,), daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Wait until all is passed on; not for ever, as a process that is left may hold the pipe open."""
+        for thread in self._threads:
+            thread.join(_KILL_S)
+
+    def _pass_on(self, lines: Iterable[str], output: terminal.Output) -> None:
+        for line in lines:
+            output.write(line)
+            output.flush()
+
+    def _pass_errors_on(self, stream: IO[str]) -> None:
+        self._pass_on(self._without_notes(stream), terminal.ERRORS)
+
+    def _without_notes(self, stream: IO[str]) -> Iterator[str]:
+        note: list[str] = []
+        for line in stream:
+            self.said_interrupted |= line.startswith("interrupted")
+            is_rule = _RULE.fullmatch(line) is not None
+            if not note and not is_rule:
+                yield line
+                continue
+            note.append(line)
+            if len(note) > _LONGEST_NOTE or (is_rule and len(note) > 1):
+                if not self._is_idle("".join(note)):
+                    yield from note
+                note = []
+        yield from note
+
+    def _is_idle(self, note: str) -> bool:
+        """Say whether a note of mpirun's only repeats what a rank has said, or what the user wanted."""
+        return _SAID_BY_RANK in note or (self._stop.made and _ENDED_BY_WISH in note)
