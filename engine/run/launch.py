@@ -1,6 +1,7 @@
 """From a start to a finished run: check everything on all ranks, agree, then train."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
+from engine.run.compiling import compilation_said
 from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
@@ -219,10 +221,12 @@ def _train(
         queue,
         wrap=partial(timed, recorder=recorder),
     )
+    with compilation_said() if world.rank == 0 else nullcontext():
+        workers = Threads(threads, cores.pinned(threads))
     trainer = Trainer(
         rank,
         Task(recipe, prepared.data, prepared.code),
-        Threads(threads, cores.pinned(threads)),
+        workers,
         control=world,
         recorder=recorder,
         folder=places.folder,

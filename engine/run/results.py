@@ -10,7 +10,6 @@ from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
 from engine.run.log import RunLog, to_json
 from engine.run.trainer import Trainer
-from layers.kernels.jit import cache_is_cold
 
 
 def greet(trainer: Trainer, log: RunLog) -> None:
@@ -29,8 +28,6 @@ def greet(trainer: Trainer, log: RunLog) -> None:
             f"{len(trainer.data.train)} training samples: {sampler.steps_per_epoch} steps an epoch; "
             f"the {sampler.dropped} samples of the incomplete last minibatch are dropped, others each epoch"
         )
-    if cache_is_cold():
-        log.say("compiling kernels (first run on this machine)")
 
 
 def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 from engine.host.stop_signals import stop_signals
 from engine.profile.breakdown import Breakdown, combine
 from engine.run.callbacks import Callback, Callbacks
 from engine.run.communication_cost import communication_alone
+from engine.run.compiling import compilation_said
 from engine.run.log import RunLog
 from engine.run.results import describe, greet
 from engine.run.trainer import Trainer
@@ -17,9 +18,9 @@ from engine.run.trainer import Trainer
 def run_session(trainer: Trainer, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train to the end, measure the communication alone, and return the content of `run.json` (collective).
 
-    The first SIGINT or SIGTERM of any rank, or a callback that stops the run, ends it after the step that all
-    ranks are in, with a checkpoint; the result then has ``interrupted: true``. A second signal raises
-    KeyboardInterrupt. The trainer's threads are closed.
+    A wish to end of any rank (`engine.host.stop_signals`), or a callback that stops the run, ends it after
+    the step that all ranks are in, with a checkpoint; the result then has ``interrupted: true``. The
+    trainer's threads are closed.
     """
     started, first = time.perf_counter(), trainer.progress.step
     called = Callbacks(callbacks, trainer.rank)
@@ -27,6 +28,7 @@ def run_session(trainer: Trainer, callbacks: Sequence[Callback] = ()) -> dict[st
         RunLog(trainer.folder, total_steps=trainer.total_steps, first_step=first) as log,
         closing(trainer.context.threads),
         stop_signals() as stop,
+        nullcontext() if trainer.folder is None else compilation_said(log.say),
     ):
         greet(trainer, log)
         trainer.train(log, called, stop)

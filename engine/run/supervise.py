@@ -29,6 +29,9 @@ _PR_SET_PDEATHSIG = 1
 
 _RULE = re.compile(r"-{40,}\s*")  # mpirun's own words stand between two such lines
 _LONGEST_NOTE = 30
+_LATE_WORDS = re.compile(
+    r"\[[^\]]+\] PMIX ERROR: PMIX_ERR_UNREACH .*\n?"
+)  # of an mpirun whose ranks have gone
 _SAID_BY_RANK = "exited with non-zero status"
 _ENDED_BY_WISH = "exited on signal"
 
@@ -132,7 +135,8 @@ class _Output:
             self.said_interrupted |= line.startswith("interrupted")
             is_rule = _RULE.fullmatch(line) is not None
             if not note and not is_rule:
-                yield line
+                if not _LATE_WORDS.fullmatch(line):
+                    yield line
                 continue
             note.append(line)
             if len(note) > _LONGEST_NOTE or (is_rule and len(note) > 1):

@@ -22,7 +22,7 @@ from numba.extending import lower_builtin
 
 from layers import arithmetic
 from layers.kernels.cache_folder import base_folder, make_version, note_use
-from layers.kernels.shared_cache import SharedCache, warn_once
+from layers.kernels.shared_cache import SharedCache, note_miss, warn_once
 from layers.kernels.simd import FUSED, LANES
 
 _SOURCES = sorted([*Path(__file__).parent.glob("*.py"), Path(arithmetic.__file__)])
@@ -66,12 +66,6 @@ def cache_folder() -> Path | None:
     return folder
 
 
-def cache_is_cold() -> bool:
-    """Return whether the cache holds no compiled kernel yet."""
-    folder = cache_folder()
-    return folder is None or not any(folder.glob("*/*.nbi"))
-
-
 def _about() -> dict[str, str]:
     return {"python": platform.python_version(), "numba": numba.__version__, "cpu": llvm.get_host_cpu_name()}
 
@@ -107,7 +101,9 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper of kernels, or a function of whole numbers, at its first call."""
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     folder = cache_folder()
-    if folder is not None:
+    if folder is None:
+        note_miss()
+    else:
         with suppress(OSError):  # a function without a source file
             # cache=True would set numba's own cache
             dispatcher._cache = SharedCache(function, folder, lambda: make_version(folder, _about()))

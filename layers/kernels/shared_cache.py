@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numba.core.caching import (
     CompileResultCacheImpl,
@@ -65,6 +65,9 @@ class SharedCache(FunctionCache):
         There is no source file of the function to compare with.
     """
 
+    on_miss: ClassVar[Callable[[], None] | None] = None
+    """Called before a function is compiled, here or by a process that is waited for; for all functions."""
+
     def __init__(self, function: Any, folder: Path, on_open: Callable[[], None]):
         self._folder, self._on_open = folder, on_open
         self._impl_class: Any = partial(_Results, folder=folder)
@@ -81,6 +84,7 @@ class SharedCache(FunctionCache):
         found = self._load(sig, target_context)
         if found is not None or self._lock is not None:
             return found
+        note_miss()
         self._lock = _locked(self._lock_path)
         if self._lock is not None:
             found = self._load(sig, target_context)  # by whom we have waited for
@@ -179,6 +183,12 @@ class _CheckedFiles(IndexDataCacheFile):
         content = self._dump(value)
         with self._open_for_write(path) as file:
             file.write(_digest(content) + content)
+
+
+def note_miss() -> None:
+    """Say that a function is about to be compiled, to whoever wants to know."""
+    if SharedCache.on_miss is not None:
+        SharedCache.on_miss()
 
 
 def warn_once(kind: str, message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.host import affinity
-from engine.run import checkpoint, results
+from engine.run import checkpoint
 from engine.run.checkpoint import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
@@ -293,13 +293,6 @@ def test_an_unreadable_test_image_costs_no_training(tmp_path, capsys):
     assert end.value.code == 2
     assert "test/dog/3.png: cannot be decoded" in capsys.readouterr().err
     assert find_checkpoint(tmp_path / "run").name == "step-00000001"
-
-
-def test_a_cold_cache_is_said_before_the_wait(tmp_path, monkeypatch, capsys):
-    for cold in (False, True):
-        monkeypatch.setattr(results, "cache_is_cold", lambda cold=cold: cold)
-        trained(tmp_path / str(cold))
-        assert ("compiling kernels (first run on this machine)" in capsys.readouterr().err) == cold
 
 
 def test_sizes_of_messages_and_the_plan_of_a_cluster_change_no_bit(tmp_path):
