@@ -1,4 +1,4 @@
-"""Wording of messages: nouns with their numbers, choices, hints for misspelt names."""
+"""Wording of messages: nouns with their numbers, choices, hints for misspelt names, names of files."""
 
 import difflib
 from collections.abc import Iterable
@@ -18,3 +18,17 @@ def did_you_mean(got: str, allowed: Iterable[str]) -> str:
 def one_of(allowed: Iterable[str]) -> str:
     """Return the part of an error that lists the choices."""
     return f"must be one of {', '.join(allowed)}"
+
+
+def printable(name: object) -> str:
+    r"""Return a name that may hold any bytes as text on one line.
+
+    A line feed becomes \n, a byte that is no text \xff. Nothing in it moves the cursor of a terminal,
+    and any encoding of Unicode can write it.
+    """
+    return "".join(each if each.isprintable() else _escaped(each) for each in str(name))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else repr(character)[1:-1]

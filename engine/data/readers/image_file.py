@@ -1,6 +1,7 @@
-"""One JPEG or PNG file, decoded, sized and cut to what the model wants."""
+"""One image file, decoded, turned upright, sized and cut to what the model wants."""
 
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,12 @@ from engine.data.dataset import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_BY_CONTENT = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI")
+"""Formats that begin with a mark of their own, so that the content decides; others by the ending."""
+_NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats that Pillow recognises only, or that another program would have to decode."""
+_ORIENTATION = 0x0112  # of EXIF
 
 
 def load_pillow() -> None:
@@ -34,42 +41,102 @@ def load_pillow() -> None:
 
 
 def decoder_version() -> str:
-    """Return the versions that decoded pixels depend on: Pillow's, and that of its JPEG library."""
+    """Return the versions that decoded pixels depend on: Pillow's, and those of its lossy decoders."""
     from PIL import __version__, features  # noqa: PLC0415 - an extra: only its users need it
 
-    return f"Pillow {__version__}, JPEG {features.version('jpg')}"
+    decoders = {"JPEG": "jpg", "WebP": "webp", "JPEG 2000": "jpg_2000", "AVIF": "avif"}
+    versions = [f"{name} {features.version(feature)}" for name, feature in decoders.items()]
+    return ", ".join((f"Pillow {__version__}", *versions))
+
+
+@cache
+def image_endings() -> frozenset[str]:
+    """Return the endings of files that `read_pixels` reads, in lower case: ".jpg"."""
+    return frozenset(_formats_by_ending())
+
+
+@cache
+def _formats(ending: str) -> tuple[str, ...]:
+    """Return the formats that a file with this ending may have."""
+    from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
+
+    wanted = (*_BY_CONTENT, _formats_by_ending().get(ending))
+    return tuple(name for name in dict.fromkeys(wanted) if name in Image.OPEN)
+
+
+@cache
+def _formats_by_ending() -> dict[str, str]:
+    from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
+
+    endings = Image.registered_extensions()
+    return {ending: name for ending, name in endings.items() if name in Image.OPEN and name not in _NOT_READ}
 
 
 def read_pixels(path: Path, *, channels: int, height: int, width: int) -> NDArray[np.uint8]:
     """Decode an image as RGB (3 channels) or grey (1): uint8 [C, H, W].
 
-    An image of another size is resized until it just covers H x W, and cut around its centre.
+    The image is upright, as its EXIF says; of several frames it is the first. One of another size is
+    resized until it just covers H x W, and cut around its centre.
 
     Raises
     ------
     DataError
-        The file is missing, empty, cut short, damaged, or neither JPEG nor PNG.
+        The file is missing, empty, cut short, damaged, no image, or has more than 16 bits a channel.
     """
-    from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
-
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            image.load()
-            decoded = _convert(image, "L" if channels == 1 else "RGB")
-    except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        raise DataError.at(path, f"cannot be decoded: {error or type(error).__name__}") from error
+    decoded = decode(path, "L" if channels == 1 else "RGB")
     pixels = np.asarray(_cover(decoded, height=height, width=width))
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
+def decode(path: Path, mode: str) -> "Image":
+    """Return an image in its own size, in Pillow's mode "RGB" or "L"; errors as of `read_pixels`."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an extra: only its users need it
+
+    try:
+        with Image.open(path, formats=_formats(path.suffix.lower())) as image:
+            image.load()
+            return _convert(_upright(image), mode)
+    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        problem: object = error if str(error) else type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            problem = "it is no image that Pillow reads" if path.stat().st_size else "it is empty"
+        elif isinstance(error, OSError) and error.strerror:
+            problem = error.strerror
+        raise DataError.at(path, f"cannot be decoded: {problem}") from error
+
+
+def _upright(image: "Image") -> "Image":
+    """Turn an image as its EXIF says, as viewers of images do."""
+    from PIL.Image import Transpose  # noqa: PLC0415
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of damaged EXIF, which says nothing then
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _convert(image: "Image", mode: str) -> "Image":
     """Convert to 8 bits a channel; 16-bit grey keeps its upper half, where Pillow would clip it."""
+    if image.mode == "F":
+        raise ValueError("it has pixels of 32-bit floats; must have 8 or 16 bits a channel")
     if not image.mode.startswith("I"):
         return image if image.mode == mode else image.convert(mode)
     from PIL import Image  # noqa: PLC0415
 
-    upper = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-    return Image.fromarray(upper).convert(mode)
+    deep = np.asarray(image).astype(np.int64)
+    if deep.min() < 0 or deep.max() > 0xFFFF:
+        raise ValueError(f"it has pixels from {deep.min()} to {deep.max()}; must be from 0 to 65535")
+    return Image.fromarray((deep >> 8).astype(np.uint8)).convert(mode)
 
 
 def _cover(image: "Image", *, height: int, width: int) -> "Image":

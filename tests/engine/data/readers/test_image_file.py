@@ -1,13 +1,14 @@
 """Decoding one image: exact pixels, colour modes, sizes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from engine.data.dataset import DataError
-from engine.data.readers.image_file import load_pillow, read_pixels
+from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
 from tests.engine.data.files import random_bytes, write_image
 
 
@@ -98,13 +99,68 @@ def test_damaged_exif_does_not_matter(tmp_path: Path) -> None:
     assert read_pixels(tmp_path / "a.jpg", channels=3, height=8, width=8).shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a not ours", b"plain text\n" * 50])
+@pytest.mark.parametrize("content", [b"", b"GIF89a cut short", b"plain text\n" * 50])
 def test_message_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "odd\nname.jpg").write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_pixels(tmp_path / "odd\nname.jpg", channels=3, height=8, width=8)
-    assert "odd name.jpg: cannot be decoded" in str(caught.value)
+    assert r"odd\nname.jpg: cannot be decoded" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["webp", "bmp", "tiff", "gif", "ppm", "jp2", "tga", "ico", "pcx", "jfif"])
+def test_whatever_pillow_reads_is_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    Image.new("RGB", (8, 8), (255, 255, 255)).save(path)
+    assert path.suffix in image_endings()
+    read = read_pixels(path, channels=3, height=8, width=8)
+    assert read.shape == (3, 8, 8)
+    assert (read >= 254).all()
+
+
+def test_what_another_program_would_have_to_decode_is_no_image() -> None:
+    assert not image_endings() & {".eps", ".ps", ".wmf", ".emf", ".h5", ".mpg", ".pdf", ".txt"}
+
+
+@pytest.mark.parametrize("ending", ["gif", "tiff", "webp", "png"])
+def test_first_frame_of_several_is_read(tmp_path: Path, ending: str) -> None:
+    frames = [Image.new("RGB", (8, 8), (shade,) * 3) for shade in (255, 0)]
+    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:])
+    assert (read_pixels(tmp_path / f"a.{ending}", channels=1, height=8, width=8) >= 254).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, ending: str) -> None:
+    path, exif = tmp_path / f"a.{ending}", Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8] = 255  # blocks of JPEG: no neighbour is blurred
+    Image.fromarray(pixels).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {}))
+    with Image.open(path) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+    read = read_pixels(path, channels=3, height=wanted.shape[0], width=wanted.shape[1])
+    assert np.abs(read.transpose(1, 2, 0).astype(int) - wanted).max() <= 1
+    assert (wanted.shape[0] == 24) == (orientation >= 5)
+
+
+@pytest.mark.parametrize("array", [np.ones((4, 4), np.float32), np.full((4, 4), 1 << 20, np.int32)])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    Image.fromarray(array).save(tmp_path / "a.tiff")
+    with pytest.raises(DataError, match=r"a.tiff: cannot be decoded: it has pixels .*; must"):
+        read_pixels(tmp_path / "a.tiff", channels=1, height=4, width=4)
+
+
+def test_name_that_is_no_text_is_read_and_can_be_printed(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9\x1b[2J.png"))
+    path.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        read_pixels(path, channels=3, height=8, width=8)
+    assert r"\xff\xe9\x1b[2J.png: cannot be decoded: it is empty" in str(caught.value).encode().decode()
+    path.unlink()
+    with path.open("wb") as file:
+        Image.new("RGB", (8, 8)).save(file, "PNG")
+    assert read_pixels(path, channels=3, height=8, width=8).shape == (3, 8, 8)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
