@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
+from engine.config.wording import counted, printable
 
 
 class DataError(UserError):
@@ -20,8 +21,8 @@ class DataError(UserError):
 
     @classmethod
     def at(cls, path: str | PathLike[str], problem: object) -> DataError:
-        """Name the file and the problem on one line."""
-        return cls(" ".join(f"{path}: {problem}".splitlines()))
+        """Name the file and the problem on one line, whatever bytes the file's name has."""
+        return cls(f"{printable(path)}: {printable(' '.join(str(problem).splitlines()))}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,19 @@ class Dataset(ABC):
         (C, H, W) for images, (F,) for features.
     classes
         Number of different labels.
+    class_names
+        What the labels stand for, in their order; empty where nobody has named them.
     """
 
     name: str
     sample_shape: tuple[int, ...]
     classes: int
+    class_names: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def classes_present(self) -> int:
+        """Count the labels that samples have, where that is known; else all of them."""
+        return self.classes
 
     @abstractmethod
     def __len__(self) -> int:
@@ -68,10 +77,28 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class DataSource:
-    """Samples to train on, and samples to test on if there are any."""
+    """Samples to train on, and samples to test on if there are any.
+
+    Attributes
+    ----------
+    notes
+        What the user should know of how the data was read, a line each.
+    """
 
     train: Dataset
     test: Dataset | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the labels stand for; their numbers where nobody has named them."""
+        return self.train.class_names or tuple(map(str, range(self.train.classes)))
+
+    def lines(self) -> list[str]:
+        """Return what a user should know before training: the size of each split, and the notes."""
+        splits = {"training": self.train, "test": self.test}
+        sizes = [f"{name}: {_size(data)}" for name, data in splits.items() if data is not None]
+        return ["; ".join(sizes), *self.notes]
 
     @cached_property
     def identity(self) -> str:
@@ -79,10 +106,20 @@ class DataSource:
         return f"{self.train.name} {self.train.fingerprint()}"
 
 
-def digest(*parts: str | NDArray[Any]) -> str:
-    """Hash texts and arrays, in this order, for `Dataset.fingerprint`."""
+def _size(data: Dataset) -> str:
+    """Return a split's size: "500 images in 10 classes"."""
+    kind = "image" if len(data.sample_shape) == 3 else "sample"
+    present = data.classes_present
+    missing = "" if present == data.classes else f"{present} of "
+    return f"{counted(len(data), kind)} in {missing}{data.classes} classes"
+
+
+def digest(*parts: str | bytes | NDArray[Any]) -> str:
+    """Hash texts, bytes and arrays, in this order, for `Dataset.fingerprint`."""
     total = hashlib.sha256()
     for part in parts:
-        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data
+        content: Any = part.encode() if isinstance(part, str) else part
+        if isinstance(part, np.ndarray):
+            content = np.ascontiguousarray(part).data
         total.update(hashlib.sha256(content).digest())
     return total.hexdigest()[:16]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,12 +24,22 @@ class ArrayDataset(Dataset):
         By default one more than the largest label.
     name
         What the data set is called in messages.
+    class_names
+        What the labels stand for, one name for each class.
     """
 
     x: NDArray[np.float32]
     labels: NDArray[np.int64]
 
-    def __init__(self, x: ArrayLike, labels: ArrayLike, *, classes: int = 0, name: str = "arrays"):
+    def __init__(
+        self,
+        x: ArrayLike,
+        labels: ArrayLike,
+        *,
+        classes: int = 0,
+        name: str = "arrays",
+        class_names: Sequence[str] = (),
+    ):
         samples, numbers = np.ascontiguousarray(x, np.float32), np.asarray(labels)
         if samples.ndim not in (2, 4) or len(samples) == 0:
             raise UserError(
@@ -41,7 +53,11 @@ class ArrayDataset(Dataset):
             raise UserError(
                 f"{name}: labels run from {numbers.min()} to {numbers.max()}; must be from 0 to {most - 1}"
             )
-        super().__init__(name=name, sample_shape=samples.shape[1:], classes=most)
+        if class_names and len(class_names) != most:
+            raise UserError(f"{name}: {len(class_names)} class names; must be one for each of {most} classes")
+        super().__init__(
+            name=name, sample_shape=samples.shape[1:], classes=most, class_names=tuple(class_names)
+        )
         object.__setattr__(self, "x", samples)
         object.__setattr__(self, "labels", numbers.astype(np.int64))
 
@@ -52,6 +68,11 @@ class ArrayDataset(Dataset):
         """Copy one sample into x and return its label."""
         x[...] = self.x[index]
         return int(self.labels[index])
+
+    @property
+    def classes_present(self) -> int:
+        """Count the labels that samples have."""
+        return len(np.unique(self.labels))
 
     def fingerprint(self) -> str:
         """Hash samples and labels."""

@@ -25,6 +25,11 @@ class InMemoryImages(Dataset):
         self.normalisation.apply(self.pixels[index], x)
         return int(self.labels[index])
 
+    @property
+    def classes_present(self) -> int:
+        """Count the labels that images have."""
+        return len(np.unique(self.labels))
+
     def fingerprint(self) -> str:
         """Hash pixels and labels."""
         return digest(self.pixels, self.labels)

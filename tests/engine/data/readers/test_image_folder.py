@@ -1,5 +1,7 @@
 """Folders of images: layouts, labels, lazy decoding and the cache."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from engine.data.readers.image_folder import (
     ImageFolder,
     open_image_folder,
 )
+from engine.data.sources import open_data
 from tests.engine.data.files import random_bytes, read_all, write_image
 
 SHAPE = (3, 6, 6)
@@ -69,6 +72,146 @@ def test_endings_in_any_case_at_any_depth_are_read_and_others_passed_over(tmp_pa
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "labels.csv").write_text("no folder")
     assert read_all(open_image_folder(tmp_path, SHAPE).train)[1] == [0, 0, 0, 0, 1]
+
+
+def test_every_file_that_is_passed_over_is_counted(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"ape": 2, "cat": 1})
+    for name in (
+        "a.txt",
+        "b.TXT",
+        ".hidden",
+        ".git/config",
+        "none",
+        "x.\n",
+        "deep/c.json",
+        "y.a.very.longending",
+    ):
+        (tmp_path / "ape" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "ape" / name).touch()
+    (tmp_path / "loose.png").touch()
+    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "cat" / "loop.png").symlink_to(tmp_path / "cat" / "loop.png")
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    source = open_image_folder(tmp_path, SHAPE)
+    assert len(source.train) == 3
+    (note,) = source.notes
+    assert note == (
+        r"images: passed over: 2 .txt, 2 broken links, 2 hidden, 1 .\n, 1 .json, 1 .longending, "
+        r"1 .png outside the class folders, 1 neither file nor folder, 1 of other kinds"
+    )
+
+
+def test_nothing_is_said_where_nothing_is_passed_over(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"ape": 2, "cat": 1})
+    assert open_image_folder(tmp_path, SHAPE).lines() == ["training: 3 images in 2 classes"]
+
+
+def test_class_with_other_files_only_says_which(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"ape": 1, "cat": 1})
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "a.mp4").touch()
+    with pytest.raises(DataError, match=r"dog: has no images; .*; passed over: 1 .mp4$"):
+        open_image_folder(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize("train", ["train", "TRAIN", "Training", "train_set", "train2017", "training-images"])
+@pytest.mark.parametrize(
+    "tests", ["Test", "testing", "VAL", "valid", "validation", "dev", "eval", "test_set"]
+)
+def test_splits_are_understood_by_any_of_their_names(tmp_path: Path, train: str, tests: str) -> None:
+    write_classes(tmp_path / train, {"ape": 2, "cat": 1})
+    write_classes(tmp_path / tests, {"cat": 1})
+    source = open_image_folder(tmp_path, SHAPE)
+    assert source.class_names == ("ape", "cat")
+    assert source.lines() == ["training: 3 images in 2 classes; test: 1 image in 1 of 2 classes"]
+
+
+@pytest.mark.parametrize(
+    "name", ["trains", "tester", "valley", "device", "val d'isere", "contrast", "evaluated"]
+)
+def test_class_whose_name_only_begins_like_a_split_is_a_class(tmp_path: Path, name: str) -> None:
+    write_classes(tmp_path, {name: 1, "cat": 1})
+    assert name in open_image_folder(tmp_path, SHAPE).class_names
+
+
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        (["train/ape", "training/ape"], r"has train/ and training/: two training sets; must be one$"),
+        (["train/ape", "Train/ape"], r"has Train/ and train/: two training sets"),
+        (["train/ape", "val/ape", "valid/ape"], r"has val/ and valid/: two validation sets"),
+        (
+            ["testing/ape", "dev/ape"],
+            r"has testing/ and dev/ but no train/; a folder of this name is a split",
+        ),
+        (["ape", "cat", "eval"], r"has eval/ but no train/"),
+        (
+            ["ape/train", "ape/test", "cat"],
+            r"ape: has test/ and train/: splits inside a class; must be train/ape/",
+        ),
+    ],
+)
+def test_ambiguous_splits_are_refused(tmp_path: Path, folders: list[str], problem: str) -> None:
+    for folder in folders:
+        write_classes(tmp_path, {f"{folder}": 1, f"{folder}/more": 1})
+    with pytest.raises(DataError, match=problem):
+        open_image_folder(tmp_path, SHAPE)
+
+
+def test_folders_beside_the_splits_are_named(tmp_path: Path) -> None:
+    for split in ("train", "test", "val", "extra"):
+        write_classes(tmp_path / split, {"ape": 1, "cat": 1})
+    source = open_image_folder(tmp_path, SHAPE)
+    assert isinstance(source.test, ImageFolder)
+    assert source.test.root.name == "test"
+    assert source.notes == (
+        "images: passed over: 1 folder extra/ beside train/, 1 folder val/ beside train/",
+    )
+
+
+def test_test_images_without_labels_give_way_to_a_validation_set(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write_classes(tmp_path / split, {"ape": 1, "cat": 1})
+    write_image(tmp_path / "test" / "1.png", random_bytes(6, 6, 3))
+    source = open_image_folder(tmp_path, SHAPE)
+    assert isinstance(source.test, ImageFolder)
+    assert source.test.root.name == "val"
+    assert "folder test/ beside train/" in source.notes[0]
+
+
+def test_names_of_any_bytes_are_read_and_hashed_as_bytes(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"ape": 1, "cat": 1})
+    plain = open_image_folder(tmp_path, SHAPE).train.fingerprint()
+    odd = os.fsencode(tmp_path) + b"/dog\xff"
+    os.mkdir(odd)  # noqa: PTH102 - a Path holds text
+    for name in (b"\xe9.png", b"a\nb.png"):
+        os.link(tmp_path / "cat" / "0.png", odd + b"/" + name)
+    source = open_image_folder(tmp_path, SHAPE)
+    assert (
+        len({plain, source.train.fingerprint(), open_image_folder(tmp_path, SHAPE).train.fingerprint()}) == 2
+    )
+    assert read_all(source.train)[1] == [0, 1, 2, 2]
+    assert source.class_names == ("ape", "cat", "dog\udcff")
+
+
+def test_fingerprint_of_ordinary_data_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    # Checkpoints hold it: a run could not go on with another one.
+    write_classes(tmp_path, {"ape": 2, "caf\u00e9": 1})
+    assert open_image_folder(tmp_path, SHAPE).train.fingerprint() == "81f4520b8d0e4712"
+
+
+def test_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_classes(tmp_path, {"ape": 1, "cat": 1})
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "cat":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="/cat: cannot be read: Permission denied"):
+        open_data(f"images:{tmp_path}", SHAPE, 2, 0)
 
 
 def test_grey_model_reads_grey(tmp_path: Path) -> None:
@@ -151,8 +294,8 @@ def test_unknown_class_in_the_test_set_is_named(tmp_path: Path) -> None:
     ("folders", "problem"),
     [
         ([], "has 0 class folders; must be at least 2"),
-        (["ape"], "has 1 class folders; must be at least 2"),
-        (["ape", "cat"], "ape: has no images; endings read are .jpg, .jpeg, .png"),
+        (["ape"], "has 1 class folder; must be at least 2"),
+        (["ape", "cat"], "ape: has no images; read are .jpg, .png, .webp and what else Pillow decodes$"),
         (["train"], "train: has 0 class folders"),
         (["test/ape"], "has test/ but no train/"),
     ],
