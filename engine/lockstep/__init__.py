@@ -79,7 +79,14 @@ __all__ = [*_PLACE_OF]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _PLACE_OF:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
-    value = getattr(import_module(_PLACE_OF[name]), name)
+    try:
+        module = import_module(_PLACE_OF[name])
+    except ModuleNotFoundError as error:
+        if error.name not in (None, "engine") and not str(error.name).startswith("engine."):
+            raise
+        found = getattr(import_module("engine"), "__file__", "another folder")
+        raise ImportError(f"{found} is found where lockstep's package engine should be; rename it") from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

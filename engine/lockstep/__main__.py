@@ -2,6 +2,9 @@
 
 import sys
 
+if not sys.flags.safe_path:  # python -m puts the current folder first: the user may have an engine.py there
+    sys.path.append(sys.path.pop(0))
+
 from engine.lockstep_command import main
 
 if __name__ == "__main__":
