@@ -17,6 +17,9 @@ from engine.data.dataset import Dataset
 from engine.data.sampler import ABSENT, Share
 from engine.host.unpinned import run_anywhere
 
+DEPTH = 2
+"""Batches that are prepared ahead, unless somebody asks for another number."""
+
 SpanHook = Callable[[float, float], None]
 """``hook(start, end)``, in seconds of `time.perf_counter`."""
 
@@ -85,7 +88,7 @@ class Loader:
         *,
         augment: Augment | None = None,
         seed: int = 0,
-        depth: int = 2,
+        depth: int = DEPTH,
         on_wait: SpanHook | None = None,
         on_load: SpanHook | None = None,
     ) -> None:

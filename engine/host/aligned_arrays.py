@@ -1,5 +1,6 @@
 """Arrays that start on a cache line, and the memory pages behind them."""
 
+import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -29,6 +30,11 @@ def blocks(arrays: Iterable[NDArray[np.generic]], size: int) -> Iterator[NDArray
             seen.add(id(raw))
             content = raw.reshape(-1).view(np.uint8)
             yield from (content[start : start + size] for start in range(0, content.size, size))
+
+
+def held_bytes(arrays: Iterable[NDArray[np.generic]]) -> int:
+    """Return the size of the memory behind arrays of `aligned_zeros`, each byte counted once."""
+    return sum(block.size for block in blocks(arrays, sys.maxsize))
 
 
 def touch(block: NDArray[np.uint8]) -> None:

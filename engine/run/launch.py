@@ -24,6 +24,7 @@ from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
 from engine.run.folder_lock import FolderLock, lock_folder
+from engine.run.memory_check import check_needs, needs_of, no_memory
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
@@ -92,7 +93,7 @@ def run(
     except UserError as error:  # found by this rank alone, in the middle of the run
         failure.fail(world, str(error))
     except MemoryError as error:
-        failure.fail(world, _no_memory(error))
+        failure.fail(world, no_memory(error))
     finally:
         places.release()
     if places.folder is not None:
@@ -115,7 +116,7 @@ def run_in_process(
     try:
         return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
     except (UserError, MemoryError) as error:
-        message = str(error) if isinstance(error, UserError) else _no_memory(error)
+        message = str(error) if isinstance(error, UserError) else no_memory(error)
         if world.size > 1:
             failure.fail(world, message)
         raise UserError(message) from error
@@ -128,12 +129,16 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     prepared = _agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     _agreed(world, lambda: _check_equal(world, prepared))
+    threads = _threads(world, prepared.start.recipe, cores)
+    needs = _agreed(world, lambda: needs_of(prepared, world.rank, threads))
+    close = _agreed(world, lambda: check_needs(world, needs))
     places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
+    _warn(world, cores.complaints(threads) + places.complaints() + close)
     return prepared, cores, places
 
 
-def _no_memory(error: BaseException) -> str:
-    return f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks"
+def _threads(world: Communicator, recipe: Recipe, cores: Cores) -> int:
+    return recipe.threads or cores.threads(beside=recipe.overlap and world.size > 1)
 
 
 def _agreed(world: Communicator, work: Callable[[], T]) -> T:
@@ -203,8 +208,7 @@ def _train(
     keep_weights: bool = False,
 ) -> Finished:
     recipe = prepared.start.recipe
-    threads = recipe.threads or cores.threads(beside=recipe.overlap and world.size > 1)
-    _warn(world, cores.complaints(threads) + places.complaints())
+    threads = _threads(world, recipe, cores)
     recorder = Recorder(keep=bool(recipe.trace))
     queue = _queue(world, recipe, recorder, spare_core=cores.available >= (threads + 1) * cores.ranks)
     collectives = make_collectives(

@@ -95,6 +95,10 @@ class Memory:
         """
         return [array for at in self._at.values() for array in (*at.x, *at.y, *at.dx, *at.dy)]
 
+    def working_arrays(self) -> list[NDArray[np.generic]]:
+        """Return the layers' working memory; most of it is shared by all layers."""
+        return [array for at in self._at.values() for array in at.scratch.values()]
+
     def load(self, x: Array, threads: Threads) -> None:
         """Copy a plain minibatch, float32 ``[N, C, H, W]`` or ``[N, F]``, into the graph's input."""
         self._copy_in(threads, x, self.input)

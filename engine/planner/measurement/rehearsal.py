@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn, final
+from typing import final
 
+from comm.absent import AbsentCommunicator
 from comm.comm_thread import CommandQueue, Request
-from comm.communicator import Communicator, Message, Transfer
 from comm.job import Job
 from engine.data.loader import Loader
 from engine.data.readers.synthetic import Synthetic
@@ -81,7 +81,9 @@ class Rehearsal:
         parts = design.plan.parts
         group, part = divmod(rank, parts)
         members = Members(
-            _Absent(rank, design.ranks), _Absent(part, parts), _Absent(group, design.ranks // parts)
+            AbsentCommunicator(rank, design.ranks),
+            AbsentCommunicator(part, parts),
+            AbsentCommunicator(group, design.ranks // parts),
         )
         self._rank = build_rank_of(
             design, members, _EndsAtOnce(), wrap=partial(timed, recorder=self._recorder)
@@ -181,20 +183,3 @@ class _EndsAtOnce(CommandQueue):
 
     def close(self) -> None:
         pass
-
-
-@final
-class _Absent(Communicator):
-    """The communicator of a rank whose partners do not exist."""
-
-    def __init__(self, rank: int, size: int):
-        self.rank, self.size = rank, size
-
-    def split(self, color: int) -> NoReturn:
-        raise NotImplementedError
-
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
-        raise NotImplementedError
-
-    def abort(self, code: int) -> NoReturn:
-        raise SystemExit(code)

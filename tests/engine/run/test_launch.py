@@ -10,12 +10,11 @@ import pytest
 from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.host import affinity
-from engine.run import checkpoint
+from engine.run import checkpoint, launch
 from engine.run.checkpoint import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
 from engine.run.start import new_run, resumed_run
-from engine.training import rank
 from tests.engine.data.files import random_bytes, write_image
 
 SHORT = {"epochs": 0, "steps": 2, "threads": 1, "checkpoint_steps": 1, "schedule.kind": "constant"}
@@ -259,17 +258,14 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line_and_exit_code_2(tmp_path
 
 
 def test_more_memory_than_there_is_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
-    class Greedy(rank.Memory):
-        def __init__(self, *arguments, **named):
-            np.empty(1 << 62, np.uint8)
-
-    monkeypatch.setattr(rank, "Memory", Greedy)
+    """Memory that was there when it was planned may be gone."""
+    monkeypatch.setattr(launch, "build_rank", lambda *_, **__: np.empty(1 << 62, np.uint8))
     with pytest.raises(SystemExit) as end:
         trained(tmp_path)
     assert end.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: memory: Unable to allocate 4.00 EiB for an array")
-    assert error.endswith("; lower --batch, or use more ranks")
+    assert error.endswith("; lower --batch, or use more hosts")
 
 
 def test_an_unreadable_sample_of_one_rank_ends_the_others(tmp_path, capsys):

@@ -1,0 +1,42 @@
+"""What a rank will need is counted before it allocates."""
+
+import pytest
+
+from comm.collectives import Collectives
+from comm.comm_thread import InlineCommThread
+from comm.grid import Grid
+from comm.threads import run_ranks
+from comm.tree import Tree
+from engine.graph.parallel.plan import Plan
+from engine.host.aligned_arrays import held_bytes
+from engine.models import build_model
+from engine.training.planned_memory import PlannedMemory, planned_memory
+from engine.training.rank import build_rank
+from engine.training.rank_settings import RankSettings
+
+
+@pytest.mark.parametrize(("ranks", "plan"), [(1, "data"), (3, "data"), (4, "fc4=2")])
+def test_the_plan_is_what_a_rank_holds(ranks, plan):
+    network, settings, tree = build_model("digits", {}), RankSettings(64, 2), Tree.of(ranks, 16)
+    parsed = Plan.parse(plan)
+
+    def held(world):
+        grid = Grid.of(Collectives(world, tree), parsed.parts)
+        rank = build_rank(network, settings, parsed, grid, InlineCommThread())
+        memory = rank.memory
+        return PlannedMemory(
+            rank.parameters.parameter_bytes,
+            held_bytes(memory.arrays()),
+            held_bytes(memory.working_arrays()),
+        )
+
+    found = run_ranks(ranks, held)
+    assert found == [planned_memory(network, settings, parsed, tree, rank) for rank in range(ranks)]
+    assert all(min(planned.parameters, planned.values, planned.working) > 0 for planned in found)
+
+
+def test_nothing_is_touched():
+    """Tens of gigabytes are counted in a moment."""
+    planned = planned_memory(build_model("vgg_a", {}), RankSettings(256, 1), Plan(), Tree.of(64, 64), 0)
+    assert isinstance(planned, PlannedMemory)
+    assert planned.parameters == pytest.approx(4 * 132_863_336 * (2 + 1 / 64), rel=0.01)
