@@ -99,7 +99,7 @@ def _cifar10(request: Request) -> "DataSource":
 
 
 SOURCES = {
-    "digits": Source(_digits, "8x8 handwritten digits, in scikit-learn"),
+    "digits": Source(_digits, "8x8 handwritten digits, which come along"),
     "synthetic": Source(_synthetic, "drawn from the seed, in the model's shape"),
     "images": Source(
         _images, "class folders of JPEG or PNG, resized to the model", takes_folder=True, fewer_classes=True

@@ -1,12 +1,11 @@
 """The embedded digits and their fixed split."""
 
+import subprocess
 import sys
 
 import numpy as np
-import pytest
 from sklearn.datasets import load_digits
 
-from engine.config.errors import UserError
 from engine.data.readers.digits import open_digits
 from tests.engine.data.files import read_all
 
@@ -44,7 +43,17 @@ def test_split_is_the_same_every_time() -> None:
     assert first[1] == second[1]
 
 
-def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(UserError, match=r"pip install 'lockstep-sgd\[data\]'"):
-        open_digits()
+def test_neither_scikit_learn_nor_pillow_is_needed() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = sys.modules['PIL'] = None\n"
+        "from engine.data.readers.digits import open_digits\n"
+        "import engine.run.prepare\n"
+        "assert len(open_digits().train) == 1437"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_samples_are_those_that_were_trained_on_before() -> None:
+    source = open_digits()
+    assert source.train.fingerprint() == "0953cd4a92ed3975"
+    assert source.test is not None and source.test.fingerprint() == "16568512f3c81978"
