@@ -17,6 +17,7 @@ from comm.job import Job, Round
 from comm.scheduler import STALL_S, Scheduler
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
+from tests.comm.late import Late, LateTransfer
 from tests.comm.sums import leaf_gradients, naive_tree
 
 LEAVES, FLOATS = 8, 200
@@ -24,34 +25,6 @@ GRADIENTS = [leaf_gradients(LEAVES, FLOATS, seed) for seed in range(4)]
 SUMS = [naive_tree(leaves).tobytes() for leaves in GRADIENTS]
 UPDATED = [(2 * naive_tree(leaves)).tobytes() for leaves in GRADIENTS]
 """What `prepare` makes of the sums."""
-
-
-class Late(Communicator):
-    """A communicator whose messages come when `arrives` says so."""
-
-    def __init__(self, inner: Communicator, arrives: Callable[[], bool]):
-        self.rank, self.size = inner.rank, inner.size
-        self._inner, self._arrives = inner, arrives
-
-    def split(self, color: int) -> Communicator:
-        return Late(self._inner.split(color), self._arrives)
-
-    def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
-        return LateTransfer(self._inner.post(sends, receives), self._arrives)
-
-    def abort(self, code: int) -> NoReturn:
-        self._inner.abort(code)
-
-
-class LateTransfer(Transfer):
-    def __init__(self, inner: Transfer, arrives: Callable[[], bool]):
-        self._inner, self._arrives = inner, arrives
-
-    def test(self) -> bool:
-        return self._arrives() and self._inner.test()
-
-    def wait(self) -> None:
-        raise AssertionError("a job never waits")
 
 
 class Program:

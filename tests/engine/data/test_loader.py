@@ -199,3 +199,19 @@ def test_each_wait_and_each_load_is_told() -> None:
 def test_augmentation_that_does_not_fit_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"crop4 of \(2, 4, 4\)"):
         Loader(Numbered(), [], augment=Augment(crop_padding=4))
+
+
+def test_augmentation_is_keyed_by_seed_the_epoch_of_the_share_and_the_sample() -> None:
+    augment, data, shares = Augment(flip=True, crop_padding=3), Numbered(), []
+    for epoch in (0, 1, 2, 7):
+        shares += shares_of([5, 6], [7, 5], epoch=epoch)
+    seen = set[bytes]()
+    with Loader(data, shares, augment=augment, seed=11) as loader:
+        for share, batch in zip(shares, loader, strict=True):
+            for place, sample in enumerate(share.samples.tolist()):
+                expected = np.empty(data.sample_shape, np.float32)
+                data.read(sample, expected)
+                augment.apply(expected, np.empty_like(expected), seed=11, epoch=share.epoch, sample=sample)
+                np.testing.assert_array_equal(batch.x[place], expected)
+                seen.add(expected.tobytes())
+    assert len(seen) > 3 * 3  # of 98 for each of the three samples: hardly one comes twice in four epochs
