@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+_ON_THE_WAY_OUT = {".replaced", ".removed"}  # names under which a checkpoint counts no more
+
 
 class Disk:
     """Watches `os.fsync`, renames and removals below a folder, and what was safe at each of them."""
@@ -50,19 +52,26 @@ class Disk:
     def _renaming(self, real: Any) -> Any:
         def rename(old: Any, new: Any, **options: Any) -> None:
             if self.root in Path(new).parents:
-                if not self.is_safe(Path(old)):
-                    self.lost.append(f"{Path(old).name} became {Path(new).name} before it was on the disk")
-                self.renamed.append((Path(old), Path(new)))
-                self._new.append(Path(new))
+                self._check_rename(Path(old), Path(new))
             real(old, new, **options)
 
         return rename
 
+    def _check_rename(self, old: Path, new: Path) -> None:
+        self.renamed.append((old, new))
+        if new.suffix in _ON_THE_WAY_OUT:
+            self._check_removal(old)
+            return
+        if not self.is_safe(old):
+            self.lost.append(f"{old.name} became {new.name} before it was on the disk")
+        self._new.append(new)
+
+    def _check_removal(self, path: Path) -> None:
+        waiting = [each.name for each in self.unsynced_names() if each != path]
+        if waiting:
+            self.lost.append(f"{path.name} was removed before the name {waiting[0]} was on the disk")
+
     def _remove(self, path: Any, *args: Any, **options: Any) -> None:
         if self.root in Path(path).parents and Path(path).exists():
-            waiting = [each.name for each in self.unsynced_names() if each != Path(path)]
-            if waiting:
-                self.lost.append(
-                    f"{Path(path).name} was removed before the name {waiting[0]} was on the disk"
-                )
+            self._check_removal(Path(path))
         self._rmtree(path, *args, **options)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import random
 import sys
 import time
@@ -24,9 +25,9 @@ _TELL_EVERY_S = 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 1 if a mutant survives that is not on the list."""
     options = _parser().parse_args(arguments)
-    root = options.root.resolve()
-    project = Project(root, tuple(options.targets), tuple(options.tests))
-    sys.path.insert(0, str(root))
+    project = Project(options.root.resolve(), tuple(options.targets), tuple(options.tests))
+    os.chdir(project.root)
+    sys.path.insert(0, str(project.root))
     everything, known = project.changes(), read_known(options.known)
     chosen = _choose(everything, options)
     if options.list:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     coverage = measure(project, options.work / "coverage.json")
     results = _Results(options.work / "results.jsonl", project)
     todo = [change for change in chosen if options.again or not results.is_known(change)]
-    limits = Limits(budget_s=options.budget)
+    limits = Limits(hang_s=options.hang, budget_s=options.budget)
     print(
         f"{len(chosen)} mutants, {len(chosen) - len(todo)} of them done before; running tests once",
         flush=True,
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the changes and end")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests for one mutant")
+    parser.add_argument("--hang", type=float, default=10.0, help="seconds too long that a test may take")
     parser.add_argument("--again", action="store_true", help="run also those whose result is known")
     parser.add_argument(
         "--work", type=Path, default=Path("build/mutants"), help="folder of coverage and results"

@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -52,9 +52,11 @@ def measure(project: Project, cache: Path) -> Coverage:
     return {test: Reached(**reached) for entry in known.values() for test, reached in entry["tests"].items()}
 
 
-def _trace(project: Project, files: Iterable[str]) -> dict[str, Any]:
+def _trace(project: Project, files: list[str]) -> dict[str, Any]:
     tracer = _Tracer(project)
-    run_tests(files, [tracer])
+    code = run_tests(files, [tracer])
+    if code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        raise RuntimeError(f"pytest ended with {code} without any mutant; run it on {' '.join(files)}")
     return tracer.tests
 
 
