@@ -1,6 +1,7 @@
 """Clocks that differ are brought together."""
 
 import time
+from itertools import chain, repeat
 
 import pytest
 
@@ -39,3 +40,24 @@ def test_a_drift_within_the_error_is_none():
     alignment = Alignment(Reading(100.0, 5.00003, 4e-5), Reading(101.0, 5.00001, 1e-5))
     assert alignment.to_root(100.5) - alignment.to_root(100.25) == 0.25
     assert alignment.to_root(100.5) == 100.5 - 5.00001
+
+
+def test_the_quickest_of_twenty_round_trips_is_kept():
+    asked = [100.0 * ping for ping in range(20)]
+    trips = [4.0 + (ping - 7) ** 2 for ping in range(20)]
+    root = [moment for start, trip in zip(asked, trips, strict=True) for moment in (start, start + trip)]
+    peer = [start + trip / 2 + 5000.0 for start, trip in zip(asked, trips, strict=True)]
+
+    def work(world):
+        times = chain(peer if world.rank else root, repeat(7.0))
+        return read_clock(world, clock=lambda: next(times))
+
+    own, others = run_ranks(2, work)
+    assert own == Reading(7.0, 0.0, 0.0)
+    assert others == Reading(5702.0, 5000.0, 2.0)
+
+
+def test_a_drift_as_large_as_both_errors_is_none_and_a_larger_one_is():
+    first, last = Reading(0.0, 1.0, 0.25), Reading(10.0, 1.75, 0.5)
+    assert Alignment(first, last).to_root(10.0) == 9.0
+    assert Alignment(first, Reading(10.0, 2.0, 0.5)).to_root(10.0) == 8.0

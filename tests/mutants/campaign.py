@@ -24,7 +24,7 @@ from tests.mutants.coverage import Coverage
 from tests.mutants.forks import forget, in_fork, run_tests
 from tests.mutants.project import Project
 
-_MEMORY_BYTES = 6 << 30  # of a mutant: one that never stops allocating must not take the machine along
+_MEMORY_BYTES = 8 << 30  # of a mutant: one that never stops allocating must not take the machine along
 _POLL_S = 0.01
 
 
@@ -142,9 +142,14 @@ def _files_of(tests: Iterable[str]) -> list[str]:
 
 
 def _failing(tests: list[str]) -> list[str]:
+    _limit_memory()
     watch = _Watch(tests)
     run_tests(_files_of(tests), [watch])
     return watch.failed
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
 
 
 def _be_mutant(project: Project, change: Change, tests: list[str], pipe: int, folder: Path) -> None:
@@ -152,7 +157,7 @@ def _be_mutant(project: Project, change: Change, tests: list[str], pipe: int, fo
     code = 99
     try:
         os.setsid()  # programs that tests start end with it
-        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+        _limit_memory()
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nothing, stream)
