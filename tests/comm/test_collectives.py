@@ -237,3 +237,41 @@ def test_jobs_made_in_one_order_run_in_any() -> None:
 def test_collectives_refuse_empty_chunks(chunk_floats: int, chunks_in_flight: int) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         run_ranks(1, lambda c: collectives(c, chunk_floats, chunks_in_flight))
+
+
+@pytest.mark.parametrize("shared_memory", [True, False])
+def test_the_collectives_of_other_ranks_have_the_same_settings(shared_memory: bool) -> None:
+    def work(communicator: Communicator) -> tuple[bool, list[tuple[int, int]]]:
+        world = Collectives(
+            communicator,
+            Tree.of(2, LEAVES),
+            chunk_floats=48,
+            chunks_in_flight=2,
+            shared_memory=shared_memory,
+        )
+        others = world.with_others(communicator.split(0), Tree.of(2, LEAVES))
+        shared = others.share(8) is not None
+        rounds = list(others.part_reduce(np.zeros(256, np.float32)))
+        return shared, sorted((r.sends[0].array.size, r.max_pending) for r in rounds if r is not None)
+
+    expected = shared_memory, [(32, 1), (48, 1), (48, 1)]
+    assert run_ranks(2, work, ranks_per_host=2) == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros(64),
+        np.zeros((2, 32), np.float32),
+        np.zeros(128, np.float32)[::2],
+        np.zeros(65, np.float32),
+    ],
+)
+def test_a_buffer_of_another_form_is_our_own_mistake(wrong: Array) -> None:
+    def work(communicator: Communicator) -> None:
+        collective = collectives(communicator)
+        for call in (collective.part_reduce, collective.part_broadcast):
+            with pytest.raises(AssertionError):
+                next(call(wrong))
+
+    run_ranks(2, work)

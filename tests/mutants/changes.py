@@ -217,7 +217,8 @@ def _negated(test: ast.expr) -> Iterator[tuple[ast.AST, str, str]]:
 def _call(node: ast.Call) -> Iterator[tuple[ast.AST, str, str]]:
     if isinstance(node.func, ast.Name) and node.func.id in _OTHER_NAMES:
         yield _expression(node, _with(node, func=ast.Name(_OTHER_NAMES[node.func.id])))
-    first, second = (*node.args, None, None)[:2]
+    is_symmetric = isinstance(node.func, ast.Name) and node.func.id in {"min", "max"}
+    first, second = (None, None) if is_symmetric else (*node.args, None, None)[:2]
     if (
         first
         and second
