@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _SILENCE_S = 1.0  # the first rank to leave makes mpirun end all: rank 0 must have spoken by then
 _UNKNOWN = "unrecognized arguments: "  # argparse's words
+_CHOICE = re.compile(r"invalid choice: '(?P<got>[^']*)' \(choose from (?P<allowed>.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +27,8 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(_UNKNOWN):
             got = message.removeprefix(_UNKNOWN).split()[0].partition("=")[0]
             message += did_you_mean(got, self._option_string_actions)
+        elif choice := _CHOICE.search(message):
+            message += did_you_mean(choice["got"], re.findall(r"[\w.-]+", choice["allowed"]))
         say_once(f"{message}; --help lists all options")
         sys.exit(2)
 

@@ -21,7 +21,9 @@ def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
     with pytest.raises(SystemExit) as end:
         main(["trian"])
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: argument command: invalid choice: 'trian'")
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: argument command: invalid choice: 'trian'")
+    assert '(did you mean "train"?)' in printed
 
 
 def test_a_command_gets_its_options(capsys):
