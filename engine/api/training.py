@@ -116,8 +116,14 @@ def _check_known(name: str) -> None:
 
 
 def _world() -> Communicator:
-    """Return the communicator of all ranks, which end together if there are several."""
-    world = mpi.world()
+    """Return the communicator of all ranks.
+
+    If there are several, an error that nobody catches on one ends them all, from the first call on.
+    """
+    try:
+        world = mpi.world()
+    except mpi.LaunchError as error:
+        raise UserError(str(error)) from error
     if world.size > 1:
         failure.install(world)
     return world

@@ -1,9 +1,12 @@
 """Callbacks: what a user's own code sees of a run while it goes on, and how it ends one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from comm import failure
+from engine.config.errors import UserError
 from engine.training.rank import Rank
 from layers.layer import Array
 
@@ -38,14 +41,22 @@ class RunView:
 class Callback:
     """Override what you need; all are called on every rank, between steps.
 
-    An error that a callback raises ends the run on all ranks with its message.
+    With one rank, `train` raises the error that a callback raises. With several it ends them all, with its
+    traceback, because the others wait for this one; a UserError does so in one line, with exit code 2.
     """
 
     def on_step(self, run: RunView, record: Mapping[str, Any]) -> None:
         """See a step that is done; `record` is its line of `metrics.jsonl`."""
 
     def on_epoch(self, run: RunView, record: Mapping[str, Any]) -> None:
-        """See an evaluation, at the end of an epoch or of the run."""
+        """See an evaluation, at the end of an epoch or of the run.
+
+        Parameters
+        ----------
+        record
+            Its `epoch`, `step`, `final_loss`, `test_loss` and `test_accuracy`; the last two are None without
+            test data.
+        """
 
     def on_checkpoint(self, run: RunView, folder: Path | None) -> None:
         """See a checkpoint; its folder is known on rank 0, None on the others."""
@@ -56,6 +67,7 @@ class Callbacks:
 
     def __init__(self, callbacks: Sequence[Callback], rank: Rank):
         self._callbacks, self._view = tuple(callbacks), RunView(rank)
+        self._world = rank.grid.world.communicator
 
     @property
     def stopped(self) -> bool:
@@ -64,15 +76,30 @@ class Callbacks:
 
     def on_step(self, record: Mapping[str, Any]) -> None:
         """Tell all callbacks of a step."""
-        for callback in self._callbacks:
-            callback.on_step(self._view, record)
+        with self._failing_together():
+            for callback in self._callbacks:
+                callback.on_step(self._view, record)
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
         """Tell all callbacks of an evaluation."""
-        for callback in self._callbacks:
-            callback.on_epoch(self._view, record)
+        with self._failing_together():
+            for callback in self._callbacks:
+                callback.on_epoch(self._view, record)
 
     def on_checkpoint(self, folder: Path | None) -> None:
         """Tell all callbacks of a checkpoint."""
-        for callback in self._callbacks:
-            callback.on_checkpoint(self._view, folder)
+        with self._failing_together():
+            for callback in self._callbacks:
+                callback.on_checkpoint(self._view, folder)
+
+    @contextmanager
+    def _failing_together(self) -> Iterator[None]:
+        """End all ranks if one of several fails: a program that caught the error would leave them waiting."""
+        try:
+            yield
+        except UserError:  # answered by who runs the training
+            raise
+        except Exception as error:
+            if self._world.size > 1:
+                failure.abort_all(self._world, error)
+            raise

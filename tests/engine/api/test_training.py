@@ -99,6 +99,22 @@ def test_all_ranks_return_the_run(tmp_path):
     assert lines == [f"{one.results['weights_sha256']} 10 two"] * 2
 
 
+def test_an_error_in_a_callback_of_one_rank_ends_all_of_them(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import lockstep\n\n"
+        "class Failing(lockstep.Callback):\n"
+        "    def on_step(self, run, record):\n"
+        "        if run.rank == 1 and record['step'] == 2:\n            raise KeyError('mine')\n\n"
+        "try:\n"
+        f"    lockstep.train(out={str(tmp_path / 'run')!r}, callbacks=[Failing()], steps=4, threads=1)\n"
+        "except KeyError:\n    pass\n"
+    )
+    done = mpirun(2, str(program), timeout=60)
+    assert done.returncode == 1
+    assert "rank 1: KeyError: 'mine'" in done.stderr
+
+
 def test_importing_the_interface_compiles_and_starts_nothing():
     code = (
         "import lockstep, sys; print([name for name in ('numba', 'mpi4py', 'numpy') if name in sys.modules])"
