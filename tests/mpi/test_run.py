@@ -1,0 +1,178 @@
+"""The launcher: a wish to end reaches all ranks, and the run ends as one that was asked."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.host import mpirun as module
+from engine.host.mpirun import mpirun_command
+from engine.run.__main__ import main
+from engine.run.checkpoint import find_checkpoint
+from tests.mpi.launch import REPOSITORY, run
+from tests.signals import campaign
+
+RUN = (sys.executable, "-m", "engine.run")
+STEPS = 400
+
+
+def options(out: Path, steps: int = STEPS) -> list[str]:
+    return ["--steps", str(steps), "--threads", "1", "--out", str(out)]
+
+
+def wait_for_a_step(process: subprocess.Popen, out: Path) -> None:
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.01)
+
+
+def interrupted_in_a_terminal(command, out: Path) -> tuple[int, str]:
+    """Press Ctrl-C in a terminal after a step; return the exit code and what the terminal shows."""
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- the terminal is its own
+    )
+    os.close(slave)
+    wait_for_a_step(process, out)
+    os.write(master, b"\x03")
+    shown = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # the last process has closed the terminal
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(master)
+    return process.wait(timeout=30), shown.decode()
+
+
+def test_ctrl_c_in_a_terminal_saves_says_goodbye_and_the_run_goes_on_with_the_same_bits(tmp_path):
+    out = tmp_path / "run"
+    code, shown = interrupted_in_a_terminal([*RUN, "-n", "2", *options(out)], out)
+    assert code == 130, shown
+    assert "where the time went: " in shown
+    assert f"interrupted; go on with --resume {out}" in shown.splitlines()
+    assert json.loads((out / "run.json").read_text())["interrupted"] is True
+    assert 0 < int(find_checkpoint(out).name.removeprefix("step-")) < STEPS
+    resumed = run(*RUN, "-n", "2", "--resume", str(out), "--threads", "1", timeout=60)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = run(sys.executable, "-m", "engine.train", *options(tmp_path / "whole"), timeout=60)
+    assert whole.returncode == 0, whole.stderr
+    hashes = [
+        json.loads((each / "run.json").read_text())["weights_sha256"] for each in (out, tmp_path / "whole")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_ctrl_c_under_make_saves_too(tmp_path):
+    out, makefile = tmp_path / "run", tmp_path / "Makefile"
+    makefile.write_text(f"train:\n\t{' '.join(RUN)} -n 2 {' '.join(options(out, 100_000))}\n")
+    code, shown = interrupted_in_a_terminal(["make", "-f", str(makefile)], out)
+    assert code != 0
+    assert f"interrupted; go on with --resume {out}" in shown
+    assert find_checkpoint(out)
+
+
+def test_a_launcher_that_is_killed_leaves_a_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [*RUN, "-n", "2", *options(out, 100_000)],
+        cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for_a_step(process, out)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(ranks, timeout=20)[1]
+    assert find_checkpoint(out)
+    assert json.loads((out / "run.json").read_text())["interrupted"] is True
+
+
+def test_an_interrupt_before_the_first_step_is_one_line_and_the_folder_can_be_used(tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [*RUN, "-n", "2", *options(out)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    said, errors = process.communicate(timeout=30)
+    assert (process.returncode, said, errors) == (130, "", "interrupted\n")
+    again = run(*RUN, *options(out, 2), timeout=60)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_mistake_is_one_line_and_exit_code_2(ranks):
+    done = run(*RUN, "-n", ranks, "--bacth=3")
+    assert done.returncode == 2
+    assert done.stderr == (
+        'error: unrecognized arguments: --bacth=3 (did you mean "--batch"?); --help lists all options\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["-n", "0"], "error: ranks: got 0; must be at least 1"),
+        (["-n", "two"], "error: argument -n/--ranks: invalid int value: 'two'; --help lists all options"),
+    ],
+)
+def test_what_the_launcher_cannot_do_is_one_line(capsys, given, line):
+    try:
+        code = main(given)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_without_an_mpi_one_rank_trains_and_several_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["-n", "1", "--steps", "0", "--epochs", "0"]) == 2
+    assert "exactly one must be at least 1" in capsys.readouterr().err
+    assert main(["-n", "2"]) == 2
+    assert capsys.readouterr().err == f"error: {module.MISSING}\n"
+
+
+def test_a_launcher_under_a_launcher_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert main(["-n", "2"]) == 2
+    assert "under mpirun or srun use python -m engine.train" in capsys.readouterr().err
+
+
+def test_mpirun_gets_the_flags_that_it_needs_and_the_users_win(monkeypatch):
+    monkeypatch.setattr(module, "find_mpirun", lambda: "mpirun")
+    monkeypatch.setattr(module, "_cores", lambda: 4)
+    monkeypatch.setattr(module, "is_open_mpi", lambda _: True)
+    free = ["--bind-to", "none"]
+    assert mpirun_command(4) == ["mpirun", *free, "-n", "4"]
+    assert mpirun_command(5) == ["mpirun", *free, "--oversubscribe", "-n", "5"]
+    assert mpirun_command(8, hosts="a:4,b:4") == ["mpirun", *free, "--host", "a:4,b:4", "-n", "8"]
+    assert mpirun_command(2, more=["--bind-to", "core"]) == ["mpirun", "--bind-to", "core", "-n", "2"]
+    monkeypatch.setattr(module, "is_open_mpi", lambda _: False)
+    assert mpirun_command(8, hosts="a,b") == ["mpirun", "-hosts", "a,b", "-n", "8"]
+
+
+def test_random_signals_at_random_moments_lose_nothing():
+    assert campaign(5, seed=1, resume_every=100).total() == 5
