@@ -104,6 +104,7 @@ class Loader:
         self._free: SimpleQueue[Batch | None] = SimpleQueue()
         self._ready: SimpleQueue[Batch | _End] = SimpleQueue()
         self._held: Batch | None = None
+        self._next: Batch | _End | None = None
         self._stop = Event()
         self._thread = Thread(target=self._run, name="data-prefetch", daemon=True)
         self._thread.start()
@@ -117,12 +118,7 @@ class Loader:
         if self._held is not None:
             self._free.put(self._held)
             self._held = None
-        asked = time.perf_counter()
-        arrived = self._ready.get()
-        now = time.perf_counter()
-        self.wait_seconds += now - asked
-        if self._on_wait is not None:
-            self._on_wait(asked, now)
+        arrived, self._next = self._arrived(), None
         if isinstance(arrived, Batch):
             self._held = arrived
             return arrived
@@ -130,6 +126,25 @@ class Loader:
         if arrived.error is not None:
             raise arrived.error
         raise StopIteration
+
+    def failure(self) -> BaseException | None:
+        """Wait for the next batch, and return what will be raised in its place; None if it is there."""
+        if self._stop.is_set():
+            return None
+        self._next = self._arrived()
+        return self._next.error if isinstance(self._next, _End) else None
+
+    def _arrived(self) -> Batch | _End:
+        """Wait for what comes next."""
+        if self._next is not None:
+            return self._next
+        asked = time.perf_counter()
+        arrived = self._ready.get()
+        now = time.perf_counter()
+        self.wait_seconds += now - asked
+        if self._on_wait is not None:
+            self._on_wait(asked, now)
+        return arrived
 
     def __enter__(self) -> Loader:
         return self

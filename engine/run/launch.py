@@ -23,6 +23,7 @@ from engine.profile.trace_file import check_writable, write_trace
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
+from engine.run.failures import RunEndedError
 from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.memory_check import check_needs, needs_of, no_memory
 from engine.run.prepare import Prepared, facts_to_compare, prepare
@@ -80,16 +81,19 @@ def run(
 ) -> dict[str, Any]:
     """Train what `resolve` returns, as a command that ends with the run, and return the results (collective).
 
-    What fails in the middle of the run ends the process on all ranks, with exit code 2.
+    What one rank alone finds where it cannot save with the others ends the process on all ranks, exit code 2.
 
     Raises
     ------
     UserError
-        On all ranks, with the same message: before the first step, any rank's mistake in what was given.
+        On all ranks, with the same message: before the first step, any rank's mistake in what was given; then
+        what ended the run, when what was done has been saved.
     """
     prepared, cores, places = _prepare(world, resolve)
     try:
         finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
+    except RunEndedError:
+        raise
     except UserError as error:  # found by this rank alone, in the middle of the run
         failure.fail(world, str(error))
     except MemoryError as error:
@@ -115,6 +119,8 @@ def run_in_process(
     prepared, cores, places = _prepare(world, resolve)
     try:
         return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
+    except RunEndedError:
+        raise
     except (UserError, MemoryError) as error:
         message = str(error) if isinstance(error, UserError) else no_memory(error)
         if world.size > 1:

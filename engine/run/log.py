@@ -45,7 +45,6 @@ class RunLog:
         self._bar: ProgressBar | None = None
         self._pace = Pace(total_steps=total_steps, first_step=first_step)
         self._last_line = time.monotonic()
-        self._warned = False
         if folder is None:
             return
         if terminal.ERRORS.isatty() and os.environ.get("TERM") != "dumb":
@@ -81,9 +80,6 @@ class RunLog:
         self._write({"kind": "step", **record})
         if self._folder is None:
             return
-        if not self._warned and not math.isfinite(record["loss"]):
-            self._warned = True
-            self.say(f"warning: step {record['step']}: the loss is {record['loss']}; a lower --lr may help")
         self._pace.step(record["step"], record["samples_per_second"])
         if self._bar is not None:
             self._bar.step(record, self._pace)

@@ -1,6 +1,9 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from engine.profile.step_clock import Lap, StepClock
 from engine.run.callbacks import Callbacks
 from engine.run.checkpoint import State, save_checkpoint
 from engine.run.evaluator import Evaluator
+from engine.run.failures import Failures, RunEndedError
+from engine.run.finite import find_in_values, find_in_weights
 from engine.run.log import RunLog
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
@@ -92,18 +97,29 @@ class Trainer:
         self._optimizer = SGD(**vars(recipe.optimizer))
         self._schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
+        self.failures = Failures(control)
+        self._written = 0
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""
         self.rank.parameters.restore(tensors)
         self.rank.states.restore(tensors)
         self.progress = Progress(state.step, state.step)
+        self._written = state.step
 
     def train(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         """Run all steps that are left, with evaluations and checkpoints (collective).
 
         A stop request of any rank, by signal or callback, ends the run after the step that all ranks are in,
         with a checkpoint; `progress.interrupted` says so. When all steps are done it changes nothing.
+
+        So does what fails between steps: a sample that cannot be read, a full disk.
+
+        Raises
+        ------
+        RunEndedError
+            On all ranks: a rank has failed, or loss or weights are not finite. What was done is saved, unless
+            it is not finite.
         """
         self._run_steps(log, called, stop)
         self._finish(log, called)
@@ -123,23 +139,82 @@ class Trainer:
         ) as loader:
             clock = StepClock(self.rank.queue, lambda: loader.wait_seconds, recorder)
             for batch, minibatch in zip(loader, self.sampler.training(first), strict=False):  # endless
+                self.failures.keep(loader.failure())  # of the next minibatch: this one's step can save
                 self.rank.memory.minibatch[:] = minibatch.samples
-                record = self._step(batch, clock, stop=stop.made or called.stopped)
-                log.step(record)
-                called.on_step(record)
-                if self.progress.interrupted:
+                wanted = stop.made or called.stopped or self.failures.first is not None
+                record = self._step(batch, clock, stop=wanted)
+                with self.failures.kept():
+                    log.step(record)
+                self._check_loss(record)
+                self._tell(partial(called.on_step, record))
+                if self.progress.interrupted or self._ends_alone():
                     break
                 if self._end_of_step(log, called):
                     clock.restart()
+                if self._ends_alone():
+                    break
 
     def _finish(self, log: RunLog, called: Callbacks) -> None:
         """Save and evaluate what the last step has left to do."""
         progress = self.progress
-        self.rank.parameters.wait()
+        self._check_weights()
+        self._end_if_failed(called)
         if progress.saved_step != progress.step and (self._saves() or progress.interrupted):
             self._save(called)
         if progress.evaluated_step != progress.step and not progress.interrupted:
             self._evaluate(log, called)
+        self._end_if_failed(called)
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        """Call a callback. Only alone its failure waits: other ranks may be in a collective call of it."""
+        if self.control.size > 1:
+            tell()
+        elif self.failures.first is None:
+            with self.failures.kept():
+                tell()
+
+    def _ends_alone(self) -> bool:
+        """Say whether the run ends here, as no other rank must be asked."""
+        return self.failures.first is not None and self.control.size == 1
+
+    def _end_if_failed(self, called: Callbacks) -> None:
+        """Save and end the run on all ranks where one has failed (collective)."""
+        message = self.failures.agreed()
+        if message is None:
+            return
+        step = self.progress.step
+        if self._written_step() != step:
+            self._save(called)
+        is_saved = self._written_step() == step
+        ending = "what was done is saved" if is_saved else "it could not be saved"
+        self.failures.end(f"{message}; after step {step}: {ending}")
+
+    def _written_step(self) -> int:
+        """Return the step of the newest checkpoint that rank 0 has written, or begun with (collective)."""
+        written: int = self.control.gather_objects(self._written)[0]
+        return written
+
+    def _check_loss(self, record: dict[str, Any]) -> None:
+        """End the run on all ranks where the loss is not finite, which all of them know."""
+        if math.isfinite(record["loss"]):
+            return
+        self.rank.parameters.wait()
+        where = find_in_values(self.rank, self.control)
+        begin = f"; {where} is not finite" if where else ""
+        raise RunEndedError(
+            f"step {record['step']}: the loss is {record['loss']}{begin}; {self._last_finite()}"
+        )
+
+    def _check_weights(self) -> None:
+        """End the run on all ranks where weights, velocities or state are not finite (collective)."""
+        where = find_in_weights(self.rank, self.control)
+        if where is not None:
+            raise RunEndedError(f"step {self.progress.step}: {where} is not finite; {self._last_finite()}")
+
+    def _last_finite(self) -> str:
+        saved = self.progress.saved_step
+        newest = f"the checkpoint of step {saved} is whole" if saved else "nothing is saved"
+        return f"{newest}; a lower --lr, or a warm-up, may help"
 
     def _step(self, batch: Batch, clock: StepClock, *, stop: bool) -> dict[str, Any]:
         """Train on one minibatch and return its record; all ranks learn whether one of them wants to stop."""
@@ -192,34 +267,38 @@ class Trainer:
         progress.evaluated_step = progress.step
         if self.data.test is not None:
             with self.recorder.doing("evaluation"):
-                loss, accuracy = self._evaluator.evaluate(self.data.test)
-            progress.results |= {"test_loss": loss, "test_accuracy": accuracy}
+                figures = self._evaluator.evaluate(self.data.test, self.failures)
+            if figures is None:  # the next step ends the run
+                return
+            progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
         epoch = progress.step / self.sampler.steps_per_epoch
         record = {"epoch": epoch, "step": progress.step, **progress.results}
         if self.data.test is not None:
-            log.epoch(record)
-        called.on_epoch(record)
+            with self.failures.kept():
+                log.epoch(record)
+        self._tell(partial(called.on_epoch, record))
 
     def _save(self, called: Callbacks) -> None:
-        """Write a checkpoint (collective: the velocities come from all ranks)."""
-        keep, written = self.folder is not None, None
+        """Write a checkpoint of finite weights (collective: the velocities come from all ranks)."""
+        keep, written, step = self.folder is not None, None, self.progress.step
         with self.recorder.doing("checkpoint"):
-            self.rank.parameters.wait()
+            self._check_weights()
             velocities = self.rank.parameters.gather_velocities(keep=keep)
             weights = self.rank.parameters.gather_weights(keep=keep)
             if self.folder is not None:
                 state = State(
-                    self.progress.step,
+                    step,
                     self.recipe.to_toml(),
                     self.data.identity,
                     self.task.code,
                     normalisation_of(self.data.train),
                 )
-                with writing(self.folder, "out"):
+                with self.failures.kept(), writing(self.folder, "out"):
                     tensors = weights | self.rank.states.tensors()
                     written = save_checkpoint(self.folder, state, tensors, velocities)
-        self.progress.saved_step = self.progress.step
-        called.on_checkpoint(written)
+                    self._written = step
+        self.progress.saved_step = step
+        self._tell(partial(called.on_checkpoint, written))
 
 
 def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:

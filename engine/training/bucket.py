@@ -41,13 +41,13 @@ class Bucket:
         collectives: Collectives,
         queue: CommandQueue,
     ):
-        self._name, self._members, self._priority = name, members, priority
+        self.name, self._members, self._priority = name, members, priority
         self._collectives, self._queue = collectives, queue
         padded = collectives.tree.padded(floats)
         self.weights, self._weights_of = self._allocate(padded)
         self.gradients, self._gradients_of = self._allocate(padded)
         self._strips = collectives.tree.strips_of(collectives.communicator.rank, padded)
-        self._velocities = tuple(aligned_zeros((strip.stop - strip.start,)) for strip in self._strips)
+        self.velocities = tuple(aligned_zeros((strip.stop - strip.start,)) for strip in self._strips)
         self._reduced = self._updated = 0  # members that have called so far
         self._pending: Request | None = None
 
@@ -75,7 +75,7 @@ class Bucket:
 
     def _update(self, update: Update, part: slice) -> Job:
         """Update a part of an owned strip."""
-        strips = zip(self._strips, self._velocities, strict=True)
+        strips = zip(self._strips, self.velocities, strict=True)
         first, velocity = next((s.start, v) for s, v in strips if s.start <= part.start < s.stop)
         for start in range(part.start, part.stop, _UPDATED_FLOATS):
             piece = slice(start, min(start + _UPDATED_FLOATS, part.stop))
@@ -91,7 +91,7 @@ class Bucket:
 
     def arrays(self) -> list[Array]:
         """Return the gradients and velocities on this rank."""
-        return [self.gradients, *self._velocities]
+        return [self.gradients, *self.velocities]
 
     @property
     def bytes(self) -> int:
@@ -101,17 +101,17 @@ class Bucket:
     def gather_velocities(self) -> Array:
         """Return the velocities of all ranks, flat like the weights (collective)."""
         flat = aligned_zeros((self.weights.size,))
-        for strip, velocity in zip(self._strips, self._velocities, strict=True):
+        for strip, velocity in zip(self._strips, self.velocities, strict=True):
             flat[strip] = velocity
         self._submit("gather velocities of", self._collectives.part_broadcast(flat)).wait()
         return flat
 
     def restore_velocities(self, start: int, values: Array) -> None:
         """Overwrite the velocities from an offset on, where they lie in the owned strips."""
-        for strip, velocity in zip(self._strips, self._velocities, strict=True):
+        for strip, velocity in zip(self._strips, self.velocities, strict=True):
             low, high = max(start, strip.start), min(start + values.size, strip.stop)
             if low < high:
                 velocity[low - strip.start : high - strip.start] = values[low - start : high - start]
 
     def _submit(self, verb: str, job: Job, after: Request | None = None) -> Request:
-        return self._queue.submit(job, name=f"{verb} {self._name}", priority=self._priority, after=after)
+        return self._queue.submit(job, name=f"{verb} {self.name}", priority=self._priority, after=after)

@@ -80,6 +80,11 @@ class RankParameters:
         """Bytes of the weights, gradients and velocities on this rank."""
         return sum(bucket.bytes for bucket in self._buckets)
 
+    def velocities(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
+        """Yield the name of each bucket and the velocities of its strips that this rank owns."""
+        for bucket in self._buckets:
+            yield bucket.name, bucket.velocities
+
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of all weights in standard layout by name (collective), on ranks that `keep` them."""
         return {

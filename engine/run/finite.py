@@ -1,0 +1,48 @@
+"""Whether what a run computes is finite, and if not where it begins: looked for after the fact."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comm.communicator import Communicator
+from engine.training.rank import Rank
+
+_PIECE = 1 << 20  # values that are looked at together
+
+
+def find_in_weights(rank: Rank, control: Communicator) -> str | None:
+    """Return which weights, velocities or state are not all finite, the first in the network's order.
+
+    None if all are, on all ranks (collective: velocities and shards differ between ranks).
+    """
+    rank.parameters.wait()
+    return _first(control, _weights(rank))
+
+
+def find_in_values(rank: Rank, control: Communicator) -> str | None:
+    """Return the first node in the network's order whose output is not finite on some rank (collective)."""
+    outputs = ((f"the output of {node.name}", rank.memory[node.name].y) for node in rank.graph)
+    return _first(control, outputs)
+
+
+def _weights(rank: Rank) -> Iterator[tuple[str, Iterable[NDArray[np.float32]]]]:
+    for parameters in rank.parameters:
+        yield f"a weight of {parameters.node}", parameters.weights.values()
+    for node in rank.graph:
+        yield f"the state of {node.name}", rank.states.state(node.name).values()
+    for bucket, velocities in rank.parameters.velocities():
+        yield f"a velocity of {bucket}", velocities
+
+
+def _first(control: Communicator, named: Iterable[tuple[str, Iterable[NDArray[np.float32]]]]) -> str | None:
+    places = ((place, name) for place, (name, arrays) in enumerate(named) if not all(map(is_finite, arrays)))
+    found = control.gather_objects(next(places, None))
+    return min((each for each in found if each is not None), default=(0, None))[1]
+
+
+def is_finite(array: NDArray[np.float32]) -> bool:
+    """Say whether all values of a contiguous or strided array are finite."""
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel()
+    pieces = (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+    return all(bool(np.isfinite(piece).all()) for piece in pieces)

@@ -1,0 +1,210 @@
+"""What fails in the middle of a run: all ranks save the steps that are done, then it is said once."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from comm.threads import single_rank
+from engine.config.errors import UserError
+from engine.config.recipe import ScheduleFields
+from engine.data.dataset import DataSource
+from engine.run import trainer
+from engine.run.callbacks import Callback
+from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.failures import Failures, RunEndedError, in_words
+from engine.run.log import RunLog
+from engine.run.session import run_session
+from tests.engine.cluster import Samples, changed, train
+from tests.engine.graphs import chain, perceptron, wide
+
+ERRORS = {
+    "image": UserError("7.png: cannot be decoded"),
+    "disk": OSError(5, "Input/output error", "7.png"),
+    "memory": MemoryError(),
+    "program": KeyError("seven"),
+}
+WORDS = {
+    "image": "7.png: cannot be decoded",
+    "disk": "7.png: Input/output error",
+    "memory": "memory: none is left; lower --batch, or use more ranks",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Failing(Samples):
+    """Cannot read sample 7 from the second time on."""
+
+    errors: list[Exception] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+
+    def read(self, index, x):
+        if index == 7:
+            self.reads.append(index)
+            if len(self.reads) > 1:
+                raise self.errors[0]
+        return super().read(index, x)
+
+
+def failing(error, count=64, graph=None):
+    network = graph or perceptron()
+    made = Failing.draw(network.input_shape, network.output_shape[0], count)
+    made.errors.append(error)
+    return made
+
+
+def step_without_sample_7(recipe, count=64):
+    """Return the last step before the one of the second epoch that needs it."""
+    sampler = trainer.Sampler(count, recipe.batch, recipe.seed)
+    steps = (step for step, share in enumerate(sampler.training()) if 7 in share.samples)
+    next(steps)
+    return next(steps)
+
+
+def resumed(folder, recipe):
+    graph, saved = perceptron(), find_checkpoint(folder)
+    return train(1, graph, recipe, restore=(read_state(saved), read_tensors(saved, graph)))[0]
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_sample_that_cannot_be_read_costs_no_finished_step_on_any_number_of_ranks(tmp_path, ranks, overlap):
+    recipe = changed(steps=20, overlap=overlap)
+    last = step_without_sample_7(recipe)
+    with pytest.raises(RunEndedError) as ended:
+        train(ranks, perceptron(), recipe, data=DataSource(failing(ERRORS["image"]), None), folder=tmp_path)
+    assert str(ended.value) == f"7.png: cannot be decoded; after step {last}: what was done is saved"
+    assert find_checkpoint(tmp_path).name == f"step-{last:08d}"
+    whole, _ = train(1, perceptron(), recipe)
+    assert resumed(tmp_path, recipe)["weights_sha256"] == whole["weights_sha256"]
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_whatever_a_user_can_mend_is_one_line(tmp_path, kind):
+    with pytest.raises(RunEndedError, match=f"^{WORDS[kind]}; after step "):
+        train(
+            2, perceptron(), changed(steps=20), data=DataSource(failing(ERRORS[kind]), None), folder=tmp_path
+        )
+    assert find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_mistake_in_a_program_is_raised_as_it_is_but_after_saving(tmp_path, ranks):
+    data = DataSource(failing(ERRORS["program"]), None)
+    with pytest.raises((KeyError, RunEndedError), match="seven"):
+        train(ranks, perceptron(), changed(steps=20), data=data, folder=tmp_path)
+    assert find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("plan", ["data", "fc1=2"])
+@pytest.mark.parametrize(("steps", "saved"), [(20, 9), (8, 8)])
+def test_an_evaluation_that_fails_on_a_rank_ends_all_after_the_next_step(tmp_path, plan, steps, saved):
+    graph, recipe = wide(), changed(steps=steps, plan=plan)
+    data = DataSource(Samples.draw((12,), 70, 64), failing(ERRORS["image"], 24, graph))
+    with pytest.raises(
+        RunEndedError, match=f"^7.png: cannot be decoded; after step {saved}: what was done is"
+    ):
+        train(2, graph, recipe, data=data, folder=tmp_path)
+    assert find_checkpoint(tmp_path).name == f"step-0000000{saved}"
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in records if each["kind"] == "epoch"] == [4]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_disk_that_is_full_at_a_metrics_line_does_not_keep_a_run_from_saving(tmp_path, monkeypatch, ranks):
+    written = RunLog.step
+
+    def full(self, record):
+        if record["step"] == 3 and self._folder is not None:
+            raise UserError("out: metrics.jsonl: cannot be written: No space left on device")
+        written(self, record)
+
+    monkeypatch.setattr(RunLog, "step", full)
+    with pytest.raises(RunEndedError, match=f"^out: .* No space left on device; after step {2 + ranks}: "):
+        train(ranks, perceptron(), changed(steps=20), folder=tmp_path)
+    assert find_checkpoint(tmp_path).name == f"step-0000000{2 + ranks}"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_save_that_fails_is_tried_once_more(tmp_path, monkeypatch, ranks, lasting):
+    saved, tries = trainer.save_checkpoint, []
+
+    def full(run, state, *rest, **named):
+        tries.append(state.step)
+        if lasting or len(tries) == 1:
+            raise OSError(28, "No space left on device")
+        return saved(run, state, *rest, **named)
+
+    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    step = 1 + ranks
+    end = "it could not be saved" if lasting else "what was done is saved"
+    with pytest.raises(RunEndedError, match=f"^out: .* No space left on device; after step {step}: {end}$"):
+        train(ranks, perceptron(), changed(steps=20, checkpoint_steps=2), folder=tmp_path)
+    assert tries == [2, step]
+
+
+def test_a_callback_that_fails_costs_no_step(tmp_path, monkeypatch):
+    class Broken(Callback):
+        def on_step(self, run, record):
+            if record["step"] == 3:
+                raise RuntimeError("mine")
+
+    monkeypatch.setattr("tests.engine.cluster.run_session", lambda made: run_session(made, [Broken()]))
+    with pytest.raises(RuntimeError, match="mine"):
+        train(1, perceptron(), changed(steps=20), folder=tmp_path)
+    assert find_checkpoint(tmp_path).name == "step-00000003"
+
+
+@dataclass(frozen=True, eq=False)
+class Poisoned(Samples):
+    """Sample 7 is NaN from the second time on."""
+
+    reads: list[int] = field(default_factory=list)
+
+    def read(self, index, x):
+        label = super().read(index, x)
+        if index == 7:
+            self.reads.append(index)
+            if len(self.reads) > 1:
+                x[...] = np.nan
+        return label
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_layer_and_checkpoint(tmp_path, ranks):
+    recipe = changed(steps=20, checkpoint_steps=1)
+    last = step_without_sample_7(recipe)
+    with pytest.raises(RunEndedError) as ended:
+        data = DataSource(Poisoned.draw((12,), 5, 64), None)
+        train(ranks, perceptron(), recipe, data=data, folder=tmp_path)
+    assert str(ended.value) == (
+        f"step {last + 1}: the loss is nan; the output of fc1 is not finite; the checkpoint of step {last} "
+        "is whole; a lower --lr, or a warm-up, may help"
+    )
+    saved = find_checkpoint(tmp_path)
+    assert saved.name == f"step-{last:08d}"
+    assert all(np.isfinite(each).all() for each in read_tensors(saved, perceptron()).values())
+    assert resumed(tmp_path, recipe)["weights_sha256"] == train(1, perceptron(), recipe)[0]["weights_sha256"]
+
+
+@pytest.mark.parametrize("rate", [1e20, 1e29])
+@pytest.mark.parametrize("fields", [{"checkpoint_steps": 1}, {}])
+def test_a_rate_that_is_far_too_high_never_replaces_a_finite_checkpoint(tmp_path, rate, fields):
+    recipe = changed(steps=30, schedule=ScheduleFields(rate=rate), **fields)
+    with pytest.raises(
+        RunEndedError, match=r"^step \d+: .* not finite; .*; a lower --lr, or a warm-up, may help$"
+    ):
+        train(2, chain(), recipe, folder=tmp_path)
+    for saved in tmp_path.glob("checkpoints/step-*"):
+        assert all(np.isfinite(each).all() for each in read_tensors(saved, chain()).values())
+
+
+def test_the_words_of_errors():
+    assert in_words(OSError("gone")) == "gone"
+    assert in_words(KeyError("x")) is None
+    failures = Failures(single_rank())
+    with pytest.raises(KeyboardInterrupt):
+        failures.keep(KeyboardInterrupt())
+    assert failures.agreed() is None
