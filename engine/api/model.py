@@ -53,6 +53,8 @@ class Model:
     """From the pixels of its data to its input; None where the data had none."""
     batch: int
     threads: int
+    class_names: tuple[str, ...]
+    """What the logits stand for, in their order; empty in checkpoints of earlier versions."""
 
     def __call__(self, x: ArrayLike, *, preprocess: bool = False) -> NDArray[np.float32]:
         """Return the logits, float32 [N, classes].
@@ -144,6 +146,7 @@ def load(checkpoint: str | Path, *, batch: int = BATCH, threads: int = 0) -> Mod
         None if state.normalisation is None else Normalisation.from_json(state.normalisation),
         max(1, batch),
         threads or len(os.sched_getaffinity(0)),
+        state.class_names,
     )
 
 

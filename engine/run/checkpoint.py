@@ -44,7 +44,8 @@ class State:
 
     `data` is `DataSource.identity`: the samples that the run's bits depend on, wherever they lie. `code` is
     the hash of the user's own files, empty without any. `normalisation` is the data's, as
-    `Normalisation.to_json` writes it; None where the data has none.
+    `Normalisation.to_json` writes it; None where the data has none. `class_names` is what the network's
+    outputs stand for; empty in checkpoints of earlier versions.
     """
 
     step: int
@@ -52,6 +53,7 @@ class State:
     data: str
     code: str = ""
     normalisation: dict[str, list[float]] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def save_checkpoint(
@@ -187,6 +189,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         for name, kind in {"step": int, "recipe": str, "data": str}.items():
             if type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")
+        found["class_names"] = tuple(map(str, found.get("class_names", ())))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise

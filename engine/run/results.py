@@ -23,6 +23,8 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
         f"plan {rank.plan}"
     )
+    for line in trainer.data.lines():
+        log.say(line)
     if sampler.dropped:
         log.say(
             f"{len(trainer.data.train)} training samples: {sampler.steps_per_epoch} steps an epoch; "
@@ -65,6 +67,7 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
         "seconds_total": seconds,
         "parameter_bytes_by_rank": [parameters for parameters, _ in held],
         "peak_resident_bytes_by_rank": [peak for _, peak in held],
+        "class_names": trainer.data.class_names,
         "where_the_time_went": breakdown.to_json() if breakdown else None,
     }
 

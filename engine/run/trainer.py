@@ -292,6 +292,7 @@ class Trainer:
                     self.data.identity,
                     self.task.code,
                     normalisation_of(self.data.train),
+                    self.data.class_names,
                 )
                 with self.failures.kept(), writing(self.folder, "out"):
                     tensors = weights | self.rank.states.tensors()

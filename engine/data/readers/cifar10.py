@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 from engine.data.dataset import DataError, DataSource
 from engine.data.readers.in_memory import InMemoryImages
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.passed_over import notes_on_others
 
-_CLASSES = 10
+_CLASS_NAMES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_CLASSES = len(_CLASS_NAMES)
 _SAMPLE_SHAPE = (3, 32, 32)
 _RECORD_BYTES = 1 + 3 * 32 * 32
 _TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST_FILE = "test_batch.bin"
+_DOCUMENTS = ("batches.meta.txt", "readme.html")  # of the archive
 _NORMALISATION = Normalisation.of(mean=[0.4914, 0.4822, 0.4465], std=[0.2470, 0.2435, 0.2616])
 
 
@@ -28,7 +33,11 @@ def open_cifar10(directory: Path) -> DataSource:
         raise DataError.at(directory, "no such folder; cifar10:DIR wants the folder of data_batch_1.bin")
     train = _images([read_batch(folder / name) for name in _TRAIN_FILES])
     test_file = folder / _TEST_FILE
-    return DataSource(train, _images([read_batch(test_file)]) if test_file.exists() else None)
+    return DataSource(
+        train,
+        _images([read_batch(test_file)]) if test_file.exists() else None,
+        notes=notes_on_others("cifar10", folder, {*_TRAIN_FILES, _TEST_FILE, *_DOCUMENTS}),
+    )
 
 
 def read_batch(path: Path) -> NDArray[np.uint8]:
@@ -39,6 +48,8 @@ def read_batch(path: Path) -> NDArray[np.uint8]:
     DataError
         The file cannot be read, is empty, is no whole number of records, or has a label above 9.
     """
+    if path.exists() and not path.is_file():
+        raise DataError.at(path, "is not a file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -55,4 +66,6 @@ def read_batch(path: Path) -> NDArray[np.uint8]:
 def _images(batches: list[NDArray[np.uint8]]) -> InMemoryImages:
     pixels = np.concatenate([records[:, 1:] for records in batches]).reshape(-1, *_SAMPLE_SHAPE)
     labels = np.concatenate([records[:, 0] for records in batches])
-    return InMemoryImages("cifar10", _SAMPLE_SHAPE, _CLASSES, pixels, labels, _NORMALISATION)
+    return InMemoryImages(
+        "cifar10", _SAMPLE_SHAPE, _CLASSES, pixels, labels, _NORMALISATION, class_names=_CLASS_NAMES
+    )

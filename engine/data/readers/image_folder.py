@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.config.wording import counted
 from engine.data.dataset import DataError, Dataset, DataSource, digest
 from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
-from engine.data.readers.image_listing import Listing, passed_over
+from engine.data.readers.image_listing import Listing
 from engine.data.readers.normalise import Normalisation
 
 CACHE_BYTES = 1 << 30
@@ -125,5 +125,5 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
     train, test = dataset(layout.train, classes), None
     if layout.test is not None:
         test = dataset(layout.test, listing.tested_classes(layout.test, classes))
-    passed = passed_over(listing.passed)
+    passed = listing.passed.line()
     return DataSource(train, test, notes=(f"images: {passed}",) if passed else ())

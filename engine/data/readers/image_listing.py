@@ -1,16 +1,16 @@
-"""Which files of a folder of images are used, on disks that may hold anything, and what is passed over."""
+"""Which files of a folder of images are used: splits, classes, and images at any depth."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from engine.config.wording import counted, did_you_mean, printable
+from engine.config.wording import did_you_mean, printable
 from engine.data.dataset import DataError
+from engine.data.readers.passed_over import FILE, FOLDER, PassedOver, kind_of
 
 TRAINING, TESTING, VALIDATION = "training", "test", "validation"
 """Kinds of splits."""
@@ -24,10 +24,6 @@ _SPLITS = {
     kind: re.compile(rf"({names})([ _.-]?(set|data|dataset|images?|imgs?|split|(19|20)\d\d))*", re.I | re.A)
     for kind, names in _SPLIT_NAMES.items()
 }
-_FOLDER, _FILE = "folder", "file"
-_HIDDEN, _NO_FILE, _BAD_LINK = "hidden", "neither file nor folder", "broken link"
-_MOST_KINDS = 8  # that are listed one by one
-_LONGEST_ENDING = 12
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,7 @@ class Listing:
 
     endings: frozenset[str]
     """Of the files that are images, in lower case: ".jpg"."""
-    passed: Counter[str] = field(default_factory=Counter)
-    """What was passed over, by kind: ".txt", "hidden"."""
+    passed: PassedOver = field(default_factory=PassedOver)
 
     def layout(self, directory: Path) -> Layout:
         """Find the splits of a folder; one without any is a training set of class folders.
@@ -70,7 +65,8 @@ class Listing:
             whole = [name for name in tests if _has_folders(directory / name)]
             test = (*whole, *tests, None)[0]
             others = [name for name in names if name not in (train, test)]
-            self.passed.update(f"folder {printable(name)}/ beside {train}/" for name in others)
+            for name in others:
+                self.passed.add(name, FOLDER, f"beside {train}/")
             classes = tuple(self.class_folders(directory / train))
             return Layout(directory / train, classes, None if test is None else directory / test)
         if tests:
@@ -99,11 +95,11 @@ class Listing:
         folders = []
         with os.scandir(root) as entries:
             for entry in entries:
-                kind = _kind(entry)
-                if kind == _FOLDER:
+                kind = kind_of(entry)
+                if kind == FOLDER:
                     folders.append(entry.name)
                 else:
-                    self._pass_over(entry.name, kind, " outside the class folders")
+                    self.passed.add(entry.name, kind, "outside the class folders")
         return sorted(folders)
 
     def images(self, root: Path, class_name: str) -> list[str]:
@@ -120,7 +116,7 @@ class Listing:
         """
         found: list[str] = []
         met: set[tuple[int, int]] = set()
-        before = self.passed.copy()
+        before = self.passed.counts.copy()
         waiting = [class_name]
         while waiting:
             inside = waiting.pop()
@@ -133,7 +129,7 @@ class Listing:
                 _refuse_splits(root / class_name, folders)
             waiting += [f"{inside}/{name}" for name in sorted(folders, reverse=True)]
         if not found:
-            reason = passed_over(self.passed - before)
+            reason = PassedOver(self.passed.counts - before).line()
             raise DataError.at(
                 root / class_name,
                 "has no images; read are .jpg, .png, .webp and what else Pillow decodes"
@@ -146,32 +142,14 @@ class Listing:
         folders = []
         with os.scandir(root / inside) as entries:
             for entry in entries:
-                kind = _kind(entry)
-                if kind == _FOLDER:
+                kind = kind_of(entry)
+                if kind == FOLDER:
                     folders.append(entry.name)
-                elif kind == _FILE and PurePath(entry.name).suffix.lower() in self.endings:
+                elif kind == FILE and PurePath(entry.name).suffix.lower() in self.endings:
                     found.append(f"{inside}/{entry.name}")
                 else:
-                    self._pass_over(entry.name, kind, "")
+                    self.passed.add(entry.name, kind)
         return folders
-
-    def _pass_over(self, name: str, kind: str, where: str) -> None:
-        if kind == _FILE:
-            ending = PurePath(name).suffix.lower()
-            kind = printable(ending) if len(ending) <= _LONGEST_ENDING else "with a long ending"
-        self.passed[f"{kind or 'without an ending'}{where}"] += 1
-
-
-def passed_over(passed: Counter[str]) -> str:
-    """Return the line that says what was passed over, the most frequent first; empty where nothing was."""
-    shown = sorted(passed.items(), key=lambda each: (-each[1], each[0]))
-    words = [
-        counted(count, kind) if kind == _BAD_LINK else f"{count} {kind}"
-        for kind, count in shown[:_MOST_KINDS]
-    ]
-    others = sum(count for _, count in shown[_MOST_KINDS:])
-    words += [f"{others} of other kinds"] if others else []
-    return f"passed over: {', '.join(words)}" if words else ""
 
 
 def split_kind(name: str) -> str | None:
@@ -189,22 +167,9 @@ def _refuse_splits(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    if entry.name.startswith("."):
-        return _HIDDEN
-    try:
-        if entry.is_dir():
-            return _FOLDER
-        if entry.is_file():
-            return _FILE
-    except OSError:  # a circle of links, or one into a folder that is closed to us
-        return _BAD_LINK
-    return _BAD_LINK if entry.is_symlink() else _NO_FILE
-
-
 def _has_folders(root: Path) -> bool:
     with os.scandir(root) as entries:
-        return any(_kind(entry) == _FOLDER for entry in entries)
+        return any(kind_of(entry) == FOLDER for entry in entries)
 
 
 def _listed(names: Iterable[str]) -> str:

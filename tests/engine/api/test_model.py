@@ -56,6 +56,11 @@ def test_a_model_that_is_gone_leaves_no_thread_behind(run):
     assert threading.active_count() == before
 
 
+def test_what_the_logits_stand_for_is_known(run):
+    assert lockstep.load(run.checkpoint, threads=1).class_names == tuple("0123456789")
+    assert run.results["class_names"] == tuple("0123456789")
+
+
 def test_samples_that_do_not_fit_are_refused_with_what_is_allowed(run):
     model = lockstep.load(run.checkpoint, threads=1)
     with pytest.raises(lockstep.UserError, match=r"got float64 \[2, 8, 8\]; must be float32 \[N, 1, 8, 8\]"):

@@ -204,7 +204,17 @@ def test_a_broken_state_file_is_named(tmp_path, text):
         read_state(path)
 
 
+def test_a_state_without_names_of_classes_is_read_and_odd_names_come_back(tmp_path):
+    state = State(1, "", "data", class_names=("cat", "dog\udcff"))
+    path = save_checkpoint(tmp_path, state, {}, {}) / "state.json"
+    assert read_state(path.parent) == state
+    older = {name: value for name, value in json.loads(path.read_text()).items() if name != "class_names"}
+    path.write_text(json.dumps(older))
+    assert read_state(path.parent).class_names == ()
+
+
 def test_the_state_is_plain_json(tmp_path):
     state = json.loads((checkpoint_of(tmp_path, residual()) / "state.json").read_text())
     assert state["step"] == 4
+    assert state["class_names"] == [str(label) for label in range(len(state["class_names"]))]
     assert "[schedule]" in state["recipe"]

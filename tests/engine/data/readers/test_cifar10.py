@@ -19,6 +19,7 @@ def test_reads_what_was_written(tmp_path: Path, inner: str) -> None:
     records = write_cifar10(tmp_path / inner, samples=3)
     source = open_cifar10(tmp_path)
     assert source.test is not None
+    assert (source.class_names[0], source.class_names[9]) == ("airplane", "truck")
     for dataset, written in ((source.train, records[:5]), (source.test, records[5:])):
         flat = written.reshape(-1, 3073)
         x, labels = read_all(dataset)
