@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.augment import Augment
-from engine.data.dataset import Dataset
+from engine.data.dataset import DataError, Dataset
 from engine.data.sampler import ABSENT, Share
 from engine.host.unpinned import run_anywhere
 
@@ -195,6 +195,16 @@ class Loader:
             epoch=0,
         )
 
+    def _read(self, sample: int, x: NDArray[np.float32]) -> int:
+        """Read one sample into x and return its label, which must be one of the data set's."""
+        data = self._dataset
+        label = data.read(sample, x)
+        if not 0 <= label < data.classes:
+            raise DataError.at(
+                data.name, f"sample {sample} has label {label}; must be from 0 to {data.classes - 1}"
+            )
+        return label
+
     def _fill(self, buffer: Batch, share: Share) -> bool:
         """Write one share into a buffer; return False if `close` stopped it halfway."""
         assert share.samples.shape == buffer.samples.shape, "all shares of a loader have one length"
@@ -207,6 +217,6 @@ class Loader:
                 x.fill(0.0)
                 buffer.labels[place] = ABSENT
                 continue
-            buffer.labels[place] = self._dataset.read(sample, x)
+            buffer.labels[place] = self._read(sample, x)
             self._augment.apply(x, self._scratch, seed=self._seed, epoch=share.epoch, sample=sample)
         return True

@@ -7,7 +7,7 @@ from engine.config.errors import UserError
 from engine.config.paths import expand, function_in_file
 from engine.config.user_code import call, load_function
 from engine.config.wording import did_you_mean
-from engine.data.dataset import DataError, Dataset, DataSource
+from engine.data.dataset import DataError, DataSource
 from engine.data.registry import SOURCES, Request, allowed
 
 
@@ -46,7 +46,7 @@ def open_data(
     """
     if function_in_file(spec):
         source = _call(spec, sample_shape, classes, seed, arguments or {})
-        check_fit(spec, source.train, sample_shape, None if any_classes else range(1, classes + 1))
+        check_fit(spec, source, sample_shape, None if any_classes else range(1, classes + 1))
         return source
     name, colon, folder = spec.partition(":")
     _check_spec(spec, name=name, colon=bool(colon), folder=folder)
@@ -60,7 +60,7 @@ def open_data(
     except OSError as error:
         raise DataError.at(error.filename or request.folder, f"cannot be read: {error.strerror}") from error
     least = 1 if SOURCES[name].fewer_classes else classes
-    check_fit(spec, source.train, sample_shape, None if any_classes else range(least, classes + 1))
+    check_fit(spec, source, sample_shape, None if any_classes else range(least, classes + 1))
     return source
 
 
@@ -84,11 +84,23 @@ def _check_spec(spec: str, *, name: str, colon: bool, folder: str) -> None:
         raise UserError(f'data: got "{spec}"; {name} needs its folder: {name}:DIR')
 
 
-def check_fit(spec: str, dataset: Dataset, sample_shape: tuple[int, ...], classes: range | None) -> None:
+def check_fit(spec: str, data: DataSource, sample_shape: tuple[int, ...], classes: range | None) -> None:
     """Raise UserError where samples or classes do not suit the model; None: any number of classes does."""
-    if dataset.sample_shape != sample_shape:
-        raise UserError(f"{spec} has samples of shape {dataset.sample_shape}; the model wants {sample_shape}")
-    if classes is not None and dataset.classes not in classes:
+    shape, found = data.train.sample_shape, data.train.classes
+    if shape != sample_shape:
+        raise UserError(f"{spec} has samples of shape {shape}; the model wants {sample_shape}")
+    if classes is not None and found not in classes:
         most = classes.stop - 1
         wanted = f"{most}" if len(classes) == 1 else f"at most {most}"
-        raise UserError(f"{spec} has {dataset.classes} classes; the model wants {wanted}")
+        raise UserError(
+            f"{spec} has {found} classes; the model wants {wanted}; one whose function takes `classes`, "
+            "without a number of its own in the recipe, follows the data"
+        )
+    if data.test is not None and data.test.sample_shape != shape:
+        raise UserError(
+            f"{spec} has test samples of shape {data.test.sample_shape}, training samples of {shape}"
+        )
+    if data.test is not None and data.test.classes > found:
+        raise UserError(
+            f"{spec} has {data.test.classes} classes in the test set and {found} in the training set"
+        )

@@ -82,10 +82,21 @@ def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSourc
         arguments=recipe.data_arguments,
         any_classes=follows,
     )
-    if follows and data.train.classes != outputs:
-        recipe = override(recipe, {"model_arguments.classes": data.train.classes})
+    classes = data.train.classes
+    if follows and classes != outputs:
+        recipe = override(recipe, {"model_arguments.classes": classes})
         graph = build_model(recipe.model, recipe.model_arguments)
+        return graph, _noted(data, f"the network follows the data: {classes} outputs, not {outputs}"), recipe
+    if classes != outputs:
+        data = _noted(
+            data, f"the network has {outputs} outputs for {classes} classes; the others are not used"
+        )
     return graph, data, recipe
+
+
+def _noted(data: DataSource, note: str) -> DataSource:
+    """Return the data with another note to the user."""
+    return replace(data, notes=(*data.notes, note))
 
 
 def facts_to_compare(prepared: Prepared) -> dict[str, str]:

@@ -133,6 +133,13 @@ def test_failure_is_raised_with_its_own_type_after_the_good_batches() -> None:
     assert list(loader) == []
 
 
+def test_label_beyond_the_classes_is_refused() -> None:
+    with Loader(Numbered(classes=9), shares_of([8], [9])) as loader:
+        next(loader)
+        with pytest.raises(DataError, match=r"numbered: sample 9 has label 9; must be from 0 to 8"):
+            next(loader)
+
+
 def test_failure_of_the_shares_is_raised_too() -> None:
     def shares() -> Iterator[Share]:
         yield from shares_of([1])

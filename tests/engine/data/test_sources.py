@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from engine.config.errors import UserError
-from engine.data.dataset import DataError
+from engine.data.dataset import DataError, DataSource
 from engine.data.readers import mnist
-from engine.data.sources import open_data
+from engine.data.readers.arrays import ArrayDataset
+from engine.data.sources import check_fit, open_data
 from tests.engine.data.files import random_bytes, write_cifar10, write_image, write_mnist
 
 
@@ -97,6 +98,19 @@ def test_data_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=problem):
             open_data(spec, shape, classes, 0)
+
+
+def test_test_set_that_does_not_fit_the_training_set_is_refused() -> None:
+    train = ArrayDataset(np.zeros((4, 3)), np.arange(4) % 2)
+    for test, problem in (
+        (
+            ArrayDataset(np.zeros((4, 5)), np.arange(4) % 2),
+            r"test samples of shape \(5,\), training samples of",
+        ),
+        (ArrayDataset(np.zeros((4, 3)), np.arange(4)), "4 classes in the test set and 2 in the training set"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            check_fit("mine", DataSource(train, test), (3,), None)
 
 
 def test_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,21 @@ def test_class_folders_of_images_decide_the_outputs(tmp_path):
             write_image(tmp_path / f"train/{name}/{index}.png", np.zeros((32, 32, 3), np.uint8))
     prepared = prepare(start(model="cifar10", data=f"images:{tmp_path}"), 1)
     assert prepared.graph.output_shape == (3,)
+    assert prepared.data.class_names == ("cat", "dog", "emu")
+    assert prepared.data.lines() == [
+        "training: 24 images in 3 classes",
+        "the network follows the data: 3 outputs, not 10",
+    ]
 
 
 def test_a_head_that_the_recipe_or_the_function_fixes_does_not_follow(own):
     asked = {"model_arguments": {"classes": 7}}
-    assert prepare(start(model=f"{own}:net", data=f"{own}:data", **asked), 1).graph.output_shape == (7,)
+    prepared = prepare(start(model=f"{own}:net", data=f"{own}:data", **asked), 1)
+    assert prepared.graph.output_shape == (7,)
+    assert prepared.data.lines() == [
+        "training: 64 samples in 3 classes",
+        "the network has 7 outputs for 3 classes; the others are not used",
+    ]
     assert prepare(start(model=f"{own}:fixed", data=f"{own}:data"), 1).graph.output_shape == (10,)
     with pytest.raises(UserError, match=r"own\.py:data has 12 classes; the model wants at most 10"):
         prepare(start(model=f"{own}:fixed", data=f"{own}:data", data_arguments={"kinds": 12}), 1)
