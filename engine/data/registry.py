@@ -102,9 +102,12 @@ SOURCES = {
     "digits": Source(_digits, "8x8 handwritten digits, which come along"),
     "synthetic": Source(_synthetic, "drawn from the seed, in the model's shape"),
     "images": Source(
-        _images, "class folders of JPEG or PNG, resized to the model", takes_folder=True, fewer_classes=True
+        _images,
+        "class folders of images, resized to the model, upright as EXIF says",
+        takes_folder=True,
+        fewer_classes=True,
     ),
-    "mnist": Source(_mnist, "IDX files, gzipped or not", takes_folder=True),
+    "mnist": Source(_mnist, "IDX files, gzipped or not: also Fashion-MNIST, EMNIST", takes_folder=True),
     "cifar10": Source(_cifar10, "binary batches", takes_folder=True),
 }
 

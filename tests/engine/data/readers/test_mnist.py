@@ -1,5 +1,6 @@
 """The IDX reader: what was written comes back, and what is wrong is named."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,10 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (IMAGES, idx_bytes(random_bytes(4, 28, 28))[:-1], "3151 bytes; its shape .* needs 3152"),
         (IMAGES, idx_bytes(random_bytes(4, 28, 28)) + b"x", "3153 bytes"),
         (IMAGES, b"\x1f\x8b" + bytes(50), "cannot be read"),
+        (IMAGES, gzip.compress(idx_bytes(random_bytes(4, 28, 28)))[:-20], "cannot be read"),
+        (IMAGES, gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 1000), "1004 bytes; its shape"),
         (LABELS, idx_bytes(random_bytes(3, high=10)), "3 labels for 4 images"),
-        (LABELS, idx_bytes(np.array([1, 2, 10, 3], np.uint8)), "has label 10; must be from 0 to 9"),
+        (LABELS, idx_bytes(np.array([1, 2, 62, 3], np.uint8)), "has label 62; must be from 0 to 61"),
     ],
 )
 def test_bad_file_is_named(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
@@ -75,6 +78,65 @@ def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(random_bytes(4, 14, 14)))
     with pytest.raises(DataError, match=r"test images of shape \(1, 14, 14\)"):
         open_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("highest", [9, 10, 26, 46, 61])
+def test_classes_are_as_many_as_the_labels_need(tmp_path: Path, highest: int) -> None:
+    for split, labels in (("train", [0, 3, highest - 1, 1]), ("t10k", [highest, 0])):
+        write_mnist(tmp_path, split=split, samples=len(labels))
+        (tmp_path / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(np.array(labels, np.uint8)))
+    source = open_mnist(tmp_path)
+    assert source.test is not None
+    assert (source.train.classes, source.test.classes) == (highest + 1, highest + 1)
+    assert source.class_names == tuple(map(str, range(highest + 1)))
+    assert source.lines() == [
+        f"training: 4 images in 4 of {highest + 1} classes; test: 2 images in 2 of {highest + 1} classes"
+    ]
+
+
+def write_emnist(folder: Path, name: str) -> None:
+    for split, samples in (("train", 6), ("test", 2)):
+        write_mnist(folder, split=f"emnist-{name}-{split}", samples=samples, zipped=True)
+    lines = [f"{label} {ord('A') + label} {ord('a') + label}" for label in range(1, 27)]
+    (folder / f"emnist-{name}-mapping.txt").write_text("\r\n".join(lines))
+
+
+def test_emnist_is_read_with_its_names(tmp_path: Path) -> None:
+    write_emnist(tmp_path, "letters")
+    (tmp_path / "readme.md").touch()
+    source = open_mnist(tmp_path)
+    assert source.test is not None
+    assert (len(source.train), len(source.test)) == (6, 2)
+    assert source.class_names == ("0", "Bb", "Cc", "Dd", "Ee", "Ff", "Gg", "Hh", "Ii", "Jj")
+    assert source.notes == ("mnist: passed over: 1 .md",)
+
+
+def test_one_of_several_data_sets_is_chosen_by_its_name(tmp_path: Path) -> None:
+    for name in ("letters", "balanced"):
+        write_emnist(tmp_path, name)
+    with pytest.raises(
+        DataError, match=r"holds several data sets; .*: .*/emnist-balanced, .*/emnist-letters$"
+    ):
+        open_mnist(tmp_path)
+    assert len(open_mnist(tmp_path / "emnist-letters").train) == 6
+    with pytest.raises(
+        DataError, match="emnist-digits: no such folder, and no IDX files whose names begin so"
+    ):
+        open_mnist(tmp_path / "emnist-digits")
+
+
+@pytest.mark.parametrize("content", [b"0 x", b"0 \xff", b"\n", b"1 99999999999999"])
+def test_table_of_characters_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+    write_emnist(tmp_path, "letters")
+    (tmp_path / "emnist-letters-mapping.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"mapping.txt: must be lines of a label and codes of characters"):
+        open_mnist(tmp_path)
+
+
+def test_folder_of_torchvision_is_read(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    write_mnist(tmp_path / "raw", split="train", samples=2)
+    assert len(open_mnist(tmp_path).train) == 2
 
 
 def test_folder_without_files_and_missing_folder_are_refused(tmp_path: Path) -> None:
