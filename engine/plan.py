@@ -28,6 +28,7 @@ from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
 from engine.planner.auto import DEFAULT_CLUSTER
 from engine.planner.cluster import Cluster, read_cluster, shipped_clusters
+from engine.planner.described_cluster import FLOP_A_CYCLE, INFINIBAND, Described
 from engine.planner.design import Design
 from engine.planner.layer_balance import NetworkBalance
 from engine.planner.plans import plans
@@ -37,6 +38,10 @@ from engine.planner.search import Point, check_minibatch, default_leaves, search
 from engine.planner.sweep import Sweep, read_nodes
 from engine.profile.trace_file import check_writable, write_spans
 
+_PEAK = (
+    "flops_per_s is the rate of the fastest kind of kernels, in the multiply-adds of a direct convolution: "
+    "Winograd does with fewer, and may come out above the peak of the cores."
+)
 _SHOWN_RANKS = 2  # in a trace of ranks that all do the same
 
 _EPILOG = f"""\
@@ -46,6 +51,7 @@ examples:
   python -m engine.plan --model vgg_a --batch 512 --cluster cori_phase1 --sweep nodes=1..256 --out curve.png
   python -m engine.plan --model vgg_a --nodes 16 --batch 256 --layers      the equations, layer by layer
   python -m engine.plan --model overfeat_fast --nodes 3 --cluster my.toml --json
+  python -m engine.plan --nodes 16 --batch 256 --cores 32 --ghz 2.4 --simd avx512 --network 10gbit
   python -m engine.plan --model vgg_a --nodes 16 --batch 256 --cluster aws_c4_8xlarge --trace step.json
   mpirun -n 2 python -m engine.plan --measure --model vgg_a --nodes 16 --batch 256 --out mine.toml
   python -m engine.plan --model vgg_a --nodes 16 --batch 256 --cluster mine.toml
@@ -89,9 +95,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cluster",
         metavar="NAME_OR_FILE",
-        default=DEFAULT_CLUSTER,
-        help=f"default {DEFAULT_CLUSTER}",
+        help=f"default {DEFAULT_CLUSTER}, unless the nodes are described:",
     )
+    parser.add_argument("--cores", type=int, metavar="N", help="of a node, without a --cluster")
+    parser.add_argument("--ghz", type=float, metavar="X", help="of the cores while all compute; default 2.5")
+    parser.add_argument("--simd", metavar="NAME", help=f"{', '.join(FLOP_A_CYCLE)}; default avx2")
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        help=f"Ethernet such as 10gbit (default), or InfiniBand: {', '.join(INFINIBAND)}",
+    )
+    parser.add_argument("--memory-gb", type=float, metavar="X", help="of a node; default 4 a core")
     parser.add_argument("--ranks-per-node", type=int, metavar="N", help="default what the cluster says")
     parser.add_argument(
         "--threads", type=int, metavar="N", help="of a rank's kernels; default as in training"
@@ -174,29 +188,39 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
     found = measure(world, designs, name=path.stem)
     if world.rank == 0:
         with writing(path, "out"):
-            path.write_text(found.to_toml(), encoding="utf-8")
+            path.write_text(f"# {_PEAK}\n{found.to_toml()}", encoding="utf-8")
         terminal.show(f"{found.description}: {path}")
+        terminal.show(f"{found.machine.flops_per_s / 1e12:.2f} TFLOP/s a machine. {_PEAK}")
 
 
 def _plan(options: argparse.Namespace) -> None:
     _check(options)
-    cluster = _cluster(options)
+    cluster, assumed = _cluster(options)
     batch = options.batch if options.batch is not None else _usual_batch(options.model)
     if options.sweep is not None:
-        _sweep(options, cluster, batch)
+        _sweep(options, cluster, assumed, batch)
         return
     nodes = 1 if options.nodes is None else options.nodes
     if options.layers:
         graph = build_model(options.model, _arguments(options))
         found = NetworkBalance.of(graph, cluster, nodes=nodes, batch=batch)
-        terminal.show(json.dumps(found.to_json(), indent=2) if options.json else "\n".join(found.lines()))
+        _print(options, found, assumed)
         return
     traced = None if options.trace is None else check_writable(options.trace)
     points = _search(options, cluster, batch, nodes, plan=options.plan)
     report = Report.of(cluster, points, _single(options, cluster, batch))
-    terminal.show(json.dumps(report.to_json(), indent=2) if options.json else "\n".join(report.lines()))
+    _print(options, report, assumed)
     if traced is not None:
         _trace(report.best, traced)
+
+
+def _print(options: argparse.Namespace, found: Report | Sweep | NetworkBalance, assumed: list[str]) -> None:
+    """Print what was found as text or JSON, with what was assumed of the cluster."""
+    if options.json:
+        terminal.show(json.dumps({**found.to_json(), "assumed": assumed}, indent=2))
+        return
+    first, *lines = found.lines()
+    terminal.show("\n".join([first, *(f"assumed: {', '.join(assumed)}" for _ in assumed[:1]), *lines]))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -219,11 +243,20 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     return dict(options.model_argument or ())
 
 
-def _cluster(options: argparse.Namespace) -> Cluster:
-    cluster = read_cluster(options.cluster)
-    if options.ranks_per_node is None:
-        return cluster
-    return replace(cluster, machine=replace(cluster.machine, ranks=options.ranks_per_node))
+def _cluster(options: argparse.Namespace) -> tuple[Cluster, list[str]]:
+    """Return the cluster that is meant, and what was assumed because nobody said it."""
+    described = Described(options.cores, options.ghz, options.simd, options.network, options.memory_gb)
+    if not described.given():
+        cluster = read_cluster(options.cluster or DEFAULT_CLUSTER)
+        default = f"the cluster {DEFAULT_CLUSTER}; name yours by --cluster, or describe its nodes by --cores"
+        assumed = [] if options.cluster else [default]
+    elif options.cluster:
+        raise UserError("cluster: goes without --cores, --ghz, --simd, --network and --memory-gb")
+    else:
+        cluster, assumed = described.cluster()
+    if options.ranks_per_node is not None:
+        cluster = replace(cluster, machine=replace(cluster.machine, ranks=options.ranks_per_node))
+    return cluster, assumed
 
 
 def _usual_batch(model: str) -> int:
@@ -239,7 +272,6 @@ def _search(
     nodes: int,
     *,
     plan: str,
-    thorough: bool = True,
 ) -> list[Point]:
     design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
     design = replace(design, model_arguments=tuple(_arguments(options).items()))
@@ -249,24 +281,24 @@ def _search(
     if plan != AUTO:
         allowed = [Plan.parse(plan)]
         allowed[0].check(design.network(), design.ranks)
-    return search(design, cluster, allowed=allowed, thorough=thorough)
+    return search(design, cluster, allowed=allowed)
 
 
 def _single(options: argparse.Namespace, cluster: Cluster, batch: int) -> Point:
-    return _search(options, cluster, batch, 1, plan=AUTO, thorough=False)[0]
+    return _search(options, cluster, batch, 1, plan=AUTO)[0]
 
 
-def _sweep(options: argparse.Namespace, cluster: Cluster, batch: int) -> None:
+def _sweep(options: argparse.Namespace, cluster: Cluster, assumed: list[str], batch: int) -> None:
     nodes = read_nodes(options.sweep)
     sweep = Sweep.of(
         cluster,
         nodes,
-        lambda count: _search(options, cluster, batch, count, plan=options.plan, thorough=False),
+        lambda count: _search(options, cluster, batch, count, plan=options.plan),
         model=options.model,
         batch=batch,
         single=_single(options, cluster, batch),
     )
-    terminal.show(json.dumps(sweep.to_json(), indent=2) if options.json else "\n".join(sweep.lines()))
+    _print(options, sweep, assumed)
     if options.out is not None:
         draw_curve(sweep, expand(options.out, "out"))
 

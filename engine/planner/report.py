@@ -8,13 +8,13 @@ from typing import Any
 from comm.collectives import CHUNK_FLOATS
 from comm.tree import is_power_of_two, previous_power_of_two
 from engine.config.paths import function_in_file
-from engine.config.recipe import FLOATS_PER_KIB
+from engine.config.recipe import FLOATS_PER_KIB, read_recipe, shipped
 from engine.config.toml_fields import argument_text
 from engine.config.wording import counted
 from engine.planner.cluster import Cluster
 from engine.planner.design import Design
 from engine.planner.plans import most_samples
-from engine.planner.search import Point, bound, gains, starvation
+from engine.planner.search import BANDWIDTH, COMPUTE, LATENCY, Point, bound, gains, starvation
 from engine.training.rank_parameters import BUCKET_FLOATS
 
 _STARVED = 1.25  # processor time of a sample over one node's, above which a reader is warned
@@ -103,7 +103,7 @@ class Report:
             "bound": self.bound,
             "saved_if_twice_as_good": self.gains,
             "warnings": self.warnings(),
-            "command": command(self.best.design),
+            "command": command(self.best.design, self.nodes),
             "points": [self._row(point) for point in self.points],
         }
 
@@ -150,7 +150,7 @@ class Report:
             )
         lines += ["", *table(self)]
         lines += [f"warning: {warning}" for warning in self.warnings()]
-        return [*lines, "", "run it with", f"  {command(design)}"]
+        return [*lines, "", "run it with", f"  {command(design, self.nodes)}", *_hints(design, self.nodes)]
 
 
 def table(report: Report) -> list[str]:
@@ -185,14 +185,17 @@ def rate(point: Point) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
 
 
-def command(design: Design) -> str:
+def command(design: Design, nodes: int) -> str:
     """Return the command that trains a design point; training always prioritises what is needed first."""
-    model = design.model
+    model, data = design.model, read_recipe(design.model).data if design.model in shipped() else "synthetic"
+    launcher = f"mpirun -n {design.ranks}"
+    if nodes > 1:
+        launcher += f" --hostfile hosts --map-by ppr:{design.ranks // nodes}:node"
     if function_in_file(model):
         given = (f"{name}={argument_text(value)}" for name, value in design.model_arguments)
         model = " --model-argument ".join([f"--model {shlex.quote(model)}", *map(shlex.quote, given)])
     parts = [
-        f"mpirun -n {design.ranks} python -m engine.train {model} --batch {design.batch}",
+        f"{launcher} --bind-to none python -m engine.train {model} --data {data} --batch {design.batch}",
         f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
     ]
     if design.bucket_floats != BUCKET_FLOATS:
@@ -202,12 +205,26 @@ def command(design: Design) -> str:
     return " ".join(parts)
 
 
+def _hints(design: Design, nodes: int) -> list[str]:
+    """Return what a user has to put into the command."""
+    each = design.ranks // nodes
+    slurm = f"srun -N {nodes} --ntasks-per-node={each} --cpus-per-task={design.threads}"
+    found = ["  with your data for --data: images:DIR, the same folder on every node, for instance"]
+    if nodes > 1:
+        found.append(f"  hosts: a file with a line for each node, `NAME slots={each}`")
+        found.append(f"  or, with Slurm: {slurm} python ...")
+    return found
+
+
+_IMPROVED = {COMPUTE: "twice the compute", BANDWIDTH: "twice the bandwidth", LATENCY: "half the latency"}
+
+
 def _explained(gained: dict[str, float]) -> str:
     parts = [
-        f"{max(saved, 0.0):.1%} from {name}"
+        f"{max(saved, 0.0):.1%} shorter with {_IMPROVED[name]}"
         for name, saved in sorted(gained.items(), key=lambda item: -item[1])
     ]
-    return f"twice as good, the step would be shorter by {', '.join(parts)}"
+    return f"the step would be {', '.join(parts)}"
 
 
 def _ms(seconds: float) -> str:

@@ -73,6 +73,40 @@ def test_threads_leaves_and_ranks_of_a_node_are_taken(capsys):
     assert table["command"].startswith("mpirun -n 8 ")
 
 
+def test_nodes_are_described_in_a_few_words(capsys):
+    given = ("--model", "digits", "--nodes", "2", "--batch", "64", "--cores", "8", "--simd", "avx512")
+    text, table = printed(capsys, *given), json.loads(printed(capsys, *given, "--json"))
+    assert "a described cluster: 8 cores of 2.5 GHz with avx512" in text
+    assert f"\nassumed: {', '.join(table['assumed'])}\n" in text
+    assert "2.5 GHz on all cores while they compute" in table["assumed"]
+    assert refused(capsys, *given, "--cluster", "cori_phase1").startswith(
+        "error: cluster: goes without --cores"
+    )
+
+
+def test_the_default_cluster_is_named_with_its_year(capsys):
+    text = printed(capsys, "--model", "digits", "--nodes", "2", "--batch", "64")
+    assert "aws_c4_8xlarge: EC2 c4.8xlarge of 2015" in text
+    assert "\nassumed: the cluster aws_c4_8xlarge; name yours by --cluster" in text
+
+
+def test_a_sweep_and_a_single_query_agree(capsys):
+    given = ("--model", "vgg_a", "--batch", "256", "--json")
+    (row,) = json.loads(printed(capsys, *given, "--sweep", "nodes=16"))["rows"]
+    single = json.loads(printed(capsys, *given, "--nodes", "16"))
+    single.pop("assumed")
+    assert row == single
+
+
+def test_a_measured_peak_is_explained(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "start_ranks", single_rank)
+    monkeypatch.setattr(measure, "measure", partial(measure.measure, seconds=0.01))
+    path = tmp_path / "mine.toml"
+    said = printed(capsys, "--model", "digits", "--batch", "64", "--measure", "--out", str(path))
+    assert "Winograd does with fewer, and may come out above the peak of the cores" in said
+    assert path.read_text().startswith("# flops_per_s is the rate of the fastest kind of kernels")
+
+
 def test_the_minibatch_is_the_recipes_unless_given(capsys):
     assert json.loads(printed(capsys, "--model", "cd_dnn", "--json"))["batch"] == 1024
 

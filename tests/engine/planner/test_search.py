@@ -167,8 +167,9 @@ def test_the_command_of_a_network_of_ones_own_names_its_file_and_arguments():
         2,
         model_arguments=(("width", 8), ("name", "a b"), ("image", [1, 8, 8])),
     )
-    words = shlex.split(command(design))
+    words = shlex.split(command(design, 1))
     assert words[: words.index("--batch")] == [
-        "mpirun", "-n", "4", "python", "-m", "engine.train", "--model", "my net.py:f",
+        "mpirun", "-n", "4", "--bind-to", "none", "python", "-m", "engine.train", "--model", "my net.py:f",
         "--model-argument", "width=8", "--model-argument", "name=a b", "--model-argument", "image=[1, 8, 8]",
+        "--data", "synthetic",
     ]  # fmt: skip

@@ -120,9 +120,12 @@ def test_warnings_name_what_would_surprise():
 def test_the_command_trains_what_was_found():
     best = searched(4, model="cd_dnn", batch=1024)[0].design
     for design in (best, replace(best, chunk_floats=1 << 16, bucket_floats=0)):
-        words = command(design).split()
-        assert words[:7] == ["mpirun", "-n", "4", "python", "-m", "engine.train", "cd_dnn"]
-        changes = _overrides(_parser().parse_args(words[6:]))
+        words = command(design, 2).split()
+        launcher, options = words[: words.index("cd_dnn")], words[words.index("cd_dnn") :]
+        placed = ["--hostfile", "hosts", "--map-by", "ppr:2:node", "--bind-to", "none"]
+        assert launcher == ["mpirun", "-n", "4", *placed, "python", "-m", "engine.train"]
+        changes = _overrides(_parser().parse_args(options))
+        assert changes.pop("data") == "synthetic"
         assert changes.pop("chunk_kib", Recipe().chunk_kib) * FLOATS_PER_KIB == design.chunk_floats
         assert changes.pop("bucket_kib", Recipe().bucket_kib) * FLOATS_PER_KIB == design.bucket_floats
         assert changes == {"batch": 1024, "leaves": 16, "threads": 17, "plan": str(best.plan)}
