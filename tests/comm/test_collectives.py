@@ -2,14 +2,15 @@
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from comm.collectives import Collectives
-from comm.communicator import Communicator, Window
+from comm.collectives import Collectives, _rounds_since_write
+from comm.communicator import CONTROL_TAG, Communicator, Window
 from comm.job import Job
 from comm.scheduler import run_job
 from comm.threads import run_ranks
@@ -275,3 +276,49 @@ def test_a_buffer_of_another_form_is_our_own_mistake(wrong: Array) -> None:
                 next(call(wrong))
 
     run_ranks(2, work)
+
+
+def test_tags_are_those_that_mpi_has_and_come_again_late() -> None:
+    def work(communicator: Communicator) -> list[int]:
+        collective, array = collectives(communicator), np.zeros(1)
+        rounds = (next(collective.broadcast(array, 0)) for _ in range(40_000))
+        return [(*each.sends, *each.receives)[0].tag for each in rounds if each is not None]
+
+    for tags in run_ranks(2, work):
+        period = tags.index(tags[0], 1)
+        used = sorted(set(tags))
+        assert period == len(used) > 16_000
+        assert used[0] > CONTROL_TAG
+        assert used[-1] + 1 <= 32_767  # a job has the next tag too
+        assert min(np.diff(used)) == 2
+
+
+def waits_of(job: Callable[[Collectives, Array], Job], size: int) -> list[list[int]]:
+    """Return for each rank and round how many earlier rounds it lets be in flight."""
+
+    def work(communicator: Communicator) -> list[int]:
+        collective = collectives(communicator, chunk_floats=16, chunks_in_flight=8)
+        rounds = job(collective, np.zeros(collective.tree.padded(16 * 16 * size), np.float32))
+        return [each.max_pending for each in rounds if each is not None]
+
+    return run_ranks(size, work)
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_a_level_starts_while_the_chunks_of_the_one_before_are_on_their_way(size: int) -> None:
+    for waits in waits_of(Collectives.part_reduce, size):
+        assert min(waits) == 7  # all that may be in flight: no round waits for a chunk
+    for waits in waits_of(Collectives.part_broadcast, size):
+        assert min(waits) == 7
+
+
+def test_a_round_waits_for_the_last_one_that_writes_what_it_sends_and_for_no_other() -> None:
+    written = deque([slice(40, 50), slice(10, 20), slice(15, 30)], maxlen=7)
+    assert _rounds_since_write(written, slice(12, 14)) == 1
+    assert _rounds_since_write(written, slice(18, 22)) == 1
+    assert _rounds_since_write(written, slice(20, 22)) == 2
+    assert _rounds_since_write(written, slice(29, 41)) == 0
+    assert _rounds_since_write(written, slice(30, 40)) == 7  # it touches three and overlaps none
+    assert _rounds_since_write(written, slice(50, 60)) == 7
+    assert _rounds_since_write(written, slice(0, 10)) == 7
+    assert _rounds_since_write(deque(maxlen=0), slice(0, 10)) == 0
