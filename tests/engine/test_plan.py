@@ -116,7 +116,7 @@ def test_a_sweep_is_a_table_and_a_picture(capsys, tmp_path):
     for name, first in (("curve.png", b"\x89PNG"), ("curve.svg", b"<?xml")):
         text = printed(capsys, *given, "--out", str(tmp_path / name))
         assert (tmp_path / name).read_bytes().startswith(first)
-    assert [line.split()[0] for line in text.splitlines()[3:6]] == ["1", "2", "4"]
+    assert [line.split()[0] for line in text.splitlines()[4:7]] == ["1", "2", "4"]
     rows = json.loads(printed(capsys, *given, "--json"))["rows"]
     assert [row["nodes"] for row in rows] == [1, 2, 4]
 

@@ -6,6 +6,8 @@ from engine.config.errors import UserError
 from engine.planner.cluster import parse_cluster, read_cluster
 from engine.planner.described_cluster import Described
 
+NETWORKS = "must be Gb/s of Ethernet such as 10gbit, or InfiniBand: fdr, edr, hdr, ndr"
+
 
 def test_what_is_said_is_in_the_cluster():
     said = Described(cores=32, ghz=2.4, simd="avx512", network="25gbit", memory_gb=192.0)
@@ -50,11 +52,11 @@ def test_infiniband_has_a_name():
         ),
         (
             {"cores": 4, "network": "10 Gb"},
-            'network: got "10 Gb"; must be Gb/s of Ethernet such as 10gbit, or InfiniBand: fdr, edr, hdr, ndr',
+            f'network: got "10 Gb"; {NETWORKS}',
         ),
         (
             {"cores": 4, "network": "0gbit"},
-            'network: got "0gbit"; must be Gb/s of Ethernet such as 10gbit, or InfiniBand: fdr, edr, hdr, ndr',
+            f'network: got "0gbit"; {NETWORKS}',
         ),
     ],
 )
