@@ -45,7 +45,10 @@ def open_data(
         A file or folder cannot be read.
     """
     if function_in_file(spec):
-        source = _call(spec, sample_shape, classes, seed, arguments or {})
+        given = {"sample_shape": sample_shape, "seed": seed}
+        if not any_classes:  # else the network follows the data, and not the data the network
+            given["classes"] = classes
+        source = _call(spec, given, arguments or {})
         check_fit(spec, source, sample_shape, None if any_classes else range(1, classes + 1))
         return source
     name, colon, folder = spec.partition(":")
@@ -64,11 +67,8 @@ def open_data(
     return source
 
 
-def _call(
-    spec: str, sample_shape: tuple[int, ...], classes: int, seed: int, arguments: Mapping[str, Any]
-) -> DataSource:
-    """Return what a user's function makes; it may take the model's shape, its classes and the seed."""
-    given = {"sample_shape": sample_shape, "classes": classes, "seed": seed}
+def _call(spec: str, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> DataSource:
+    """Return what a user's function makes; it may take what is known of the model, and the seed."""
     source = call(load_function(spec, "data"), arguments, "data", given=given)
     if not isinstance(source, DataSource):
         raise UserError(f"data: {spec} returned {type(source).__name__}; must return a DataSource")

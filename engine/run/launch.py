@@ -126,6 +126,10 @@ def run_in_process(
         if world.size > 1:
             failure.fail(world, message)
         raise UserError(message) from error
+    except Exception as error:  # a bug, or code of the user's
+        if world.size > 1:  # the others wait for this rank: a program that catches the error must not go on
+            failure.abort_all(world, error)
+        raise
     finally:
         places.release()
 
@@ -247,8 +251,13 @@ def _train(
         trainer.restore(prepared.start.state, prepared.tensors)
         prepared.tensors.clear()
     started = read_clock(world) if recipe.trace else None
-    results = run_session(trainer, callbacks)
-    weights = rank.parameters.gather_weights() if keep_weights else {}
+    try:
+        results = run_session(trainer, callbacks)
+        weights = rank.parameters.gather_weights() if keep_weights else {}
+    except BaseException:
+        if world.size == 1:  # nobody is waited for: the thread must not outlive the run
+            queue.close()
+        raise
     queue.close()
     if started is not None:
         table = results["where_the_time_went"]

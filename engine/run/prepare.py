@@ -86,6 +86,11 @@ def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSourc
     if follows and classes != outputs:
         recipe = override(recipe, {"model_arguments.classes": classes})
         graph = build_model(recipe.model, recipe.model_arguments)
+        if graph.output_shape != (classes,):
+            raise UserError(
+                f"model: {recipe.model} has {graph.output_shape[0]} outputs for classes = {classes}; must "
+                "have as many, or no parameter of that name"
+            )
         return graph, _noted(data, f"the network follows the data: {classes} outputs, not {outputs}"), recipe
     if classes != outputs:
         data = _noted(

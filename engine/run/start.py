@@ -42,7 +42,7 @@ def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Star
     checkpoint = find_checkpoint(asked).resolve()
     state = read_state(checkpoint)
     saved = parse_recipe(state.recipe, str(checkpoint))
-    recipe = override(read_recipe(name) if name else saved, changes)
+    recipe = _with_outputs(override(read_recipe(name) if name else saved, changes), saved)
     _check_same(saved, recipe)
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
     if not recipe.out and run is None:
@@ -51,6 +51,14 @@ def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Star
         )
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
     return Start(recipe, name or recipe.model, checkpoint, state, run if same else None, asked)
+
+
+def _with_outputs(recipe: Recipe, saved: Recipe) -> Recipe:
+    """Return a recipe with the number of outputs that followed the data when the run began."""
+    followed = saved.model_arguments.get("classes")
+    if followed is None or recipe.model != saved.model or "classes" in recipe.model_arguments:
+        return recipe
+    return override(recipe, {"model_arguments.classes": followed})
 
 
 def _check_same(saved: Recipe, recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import lockstep
 import numpy as np
@@ -85,6 +86,17 @@ def test_what_fails_in_the_middle_is_raised_where_the_program_goes_on(tmp_path):
     )
     with pytest.raises(lockstep.UserError, match="sample 3: cannot be read"):
         lockstep.train("digits", data=f"{file}:data", out=str(tmp_path / "run"), **SHORT)
+
+
+def test_an_error_leaves_no_thread_behind(tmp_path):
+    class Fails(lockstep.Callback):
+        def on_step(self, run, record):
+            raise KeyError("a bug of the user's")
+
+    before = threading.active_count()
+    with pytest.raises(KeyError, match="a bug"):
+        lockstep.train("digits", callbacks=[Fails()], out=str(tmp_path / "run"), **SHORT)
+    assert threading.active_count() == before
 
 
 def test_all_ranks_return_the_run(tmp_path):

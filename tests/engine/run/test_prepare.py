@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import parse_recipe
+from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
 from engine.run.start import new_run, resumed_run
 from tests.engine.data.files import write_image
@@ -70,6 +72,37 @@ def test_a_head_that_the_recipe_or_the_function_fixes_does_not_follow(own):
     assert prepare(start(model=f"{own}:fixed", data=f"{own}:data"), 1).graph.output_shape == (10,)
     with pytest.raises(UserError, match=r"own\.py:data has 12 classes; the model wants at most 10"):
         prepare(start(model=f"{own}:fixed", data=f"{own}:data", data_arguments={"kinds": 12}), 1)
+
+
+def test_a_number_that_followed_the_data_holds_for_a_named_recipe_too(own, tmp_path):
+    recipe = tmp_path / "mine.toml"
+    asked = {
+        "model": f"{own}:net",
+        "data": f"{own}:data",
+        "batch": 16,
+        "steps": 3,
+        "out": str(tmp_path / "run"),
+    }
+    recipe.write_text(new_run("digits", {"epochs": 0, **asked, "schedule.kind": "constant"}).recipe.to_toml())
+    run(single_rank(), lambda: new_run(str(recipe), {"out": str(tmp_path / "run"), "checkpoint_steps": 1}))
+    resumed = resumed_run(str(tmp_path / "run"), str(recipe), {"steps": 4})
+    assert resumed.recipe.model_arguments == {"classes": 3}
+
+
+def test_a_network_that_takes_classes_must_have_as_many_outputs(own):
+    own.write_text(OWN.replace("Linear(classes)", "Linear(10)"))
+    with pytest.raises(UserError, match=r"own\.py:net has 10 outputs for classes = 3; must have as many"):
+        prepare(start(model=f"{own}:net", data=f"{own}:data"), 1)
+
+
+def test_a_default_of_the_data_decides_where_the_network_follows(own):
+    own.write_text(
+        OWN.replace("def data(count=64, kinds=3)", "def data(count=64, classes=4)").replace(
+            "% kinds", "% classes"
+        )
+    )
+    assert prepare(start(model=f"{own}:net", data=f"{own}:data"), 1).graph.output_shape == (4,)
+    assert prepare(start(model=f"{own}:fixed", data=f"{own}:data"), 1).data.train.classes == 10
 
 
 def test_ranks_compare_the_users_code(own):
