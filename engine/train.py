@@ -35,8 +35,9 @@ examples:
   mpirun -n 2 python -m engine.train --steps 20 --trace trace.json    then python -m engine.explain trace.json
 
 The run's folder holds recipe.toml (the whole run, resolved), metrics.jsonl (a line per step and epoch),
-run.json (the results) and checkpoints/. Exit codes: 0 done, 2 a mistake in what was given, 130 interrupted
-(with a checkpoint), 1 anything else.
+run.json (the results) and checkpoints/. Exit codes: 0 done; 130 interrupted, with a checkpoint; 2 a mistake
+in what was given, or what ended the run later (a damaged image, a full disk, a loss that is not finite): the
+error says whether what was done is saved; 1 anything else.
 """
 
 

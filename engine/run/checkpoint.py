@@ -45,7 +45,8 @@ class State:
     `data` is `DataSource.identity`: the samples that the run's bits depend on, wherever they lie. `code` is
     the hash of the user's own files, empty without any. `normalisation` is the data's, as
     `Normalisation.to_json` writes it; None where the data has none. `class_names` is what the network's
-    outputs stand for; empty in checkpoints of earlier versions.
+    outputs stand for; empty in checkpoints of earlier versions. Relative paths in the recipe begin in the
+    folder `started_in`, which is as empty there.
     """
 
     step: int
@@ -54,6 +55,7 @@ class State:
     code: str = ""
     normalisation: dict[str, list[float]] | None = None
     class_names: tuple[str, ...] = ()
+    started_in: str = ""
 
 
 def save_checkpoint(

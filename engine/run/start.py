@@ -10,6 +10,8 @@ from engine.config.paths import expand
 from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
 from engine.run.checkpoint import State, find_checkpoint, read_state
 from engine.run.kept_checkpoints import FOLDER
+from engine.run.resumed_recipe import check_same, placed
+from engine.run.run_folder import RECIPE
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,19 @@ def new_run(name: str, changes: Mapping[str, Any]) -> Start:
 def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Start:
     """Go on from a checkpoint, or from the newest one of a run's folder.
 
-    The recipe is the checkpoint's unless one is named; only what changes no weight may differ.
+    The recipe is the one that is named, or that of the run's folder, where a user may have edited it, or else
+    the checkpoint's; only what changes no weight may differ from the checkpoint's.
     """
     asked = expand(path, "resume")
     checkpoint = find_checkpoint(asked).resolve()
     state = read_state(checkpoint)
     saved = parse_recipe(state.recipe, str(checkpoint))
-    recipe = _with_outputs(override(read_recipe(name) if name else saved, changes), saved)
-    _check_same(saved, recipe)
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
+    edited = None if name or run is None else _edited(run)
+    base = _with_outputs(read_recipe(name), saved) if name else edited or saved
+    check_same(saved, base, where=name or (f"{run}/{RECIPE}" if edited else ""))
+    recipe = override(base if name else placed(base, state.started_in, changes), changes)
+    check_same(saved, recipe, where="")
     if not recipe.out and run is None:
         raise UserError(
             f"resume: {checkpoint} does not lie in a run's {FOLDER}/; give --out DIR, to write there"
@@ -61,19 +67,7 @@ def _with_outputs(recipe: Recipe, saved: Recipe) -> Recipe:
     return override(recipe, {"model_arguments.classes": followed})
 
 
-def _check_same(saved: Recipe, recipe: Recipe) -> None:
-    """Refuse to go on with a recipe that would have given other weights."""
-    for name in vars(saved):
-        was, now = getattr(saved, name), getattr(recipe, name)
-        if name == "data":  # the folder may have moved; the samples are compared when they have been opened
-            was, now = saved.data_kind, recipe.data_kind
-        if was == now or name in Recipe.NOT_IN_THE_BITS:
-            continue
-        changed = f"resume: {name} was {was} in the checkpoint's run and is {now} now"
-        if name not in ("epochs", "steps"):
-            raise UserError(f"{changed}; must be the same")
-        if saved.schedule.kind == "cosine":
-            raise UserError(
-                f'{changed}; with schedule.kind "cosine" the length of the run is in every rate, '
-                "also of the steps already done: must be the same"
-            )
+def _edited(run: Path) -> Recipe | None:
+    """Return the recipe in a run's folder; None where there is none any more."""
+    path = run / RECIPE
+    return read_recipe(str(path)) if path.exists() else None

@@ -293,6 +293,7 @@ class Trainer:
                     self.task.code,
                     normalisation_of(self.data.train),
                     self.data.class_names,
+                    _working_folder(),
                 )
                 with self.failures.kept(), writing(self.folder, "out"):
                     tensors = weights | self.rank.states.tensors()
@@ -312,6 +313,14 @@ def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
         factor=fields.factor,
         total=total,
     )
+
+
+def _working_folder() -> str:
+    """Return the folder that relative paths begin in; empty where it has been removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
 
 
 def _due(count: int, every: int) -> bool:

@@ -1,0 +1,111 @@
+"""The recipe of a run that goes on: what may differ, what is said of the rest, where its files are."""
+
+import re
+
+import pytest
+
+from engine.config.errors import UserError
+from engine.run.run_folder import RECIPE
+from tests.engine.run.test_launch import images, resumed, trained
+from tests.engine.run.test_prepare import OWN
+
+
+def edit(run, old, new):
+    text = (run / RECIPE).read_text()
+    assert old in text
+    (run / RECIPE).write_text(text.replace(old, new))
+
+
+def refusal(run, **changes):
+    with pytest.raises(UserError) as refused:
+        resumed(run, **changes)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schedule.rate": 0.005}, "schedule.rate was 0.03 in the checkpoint's run and is 0.005 now"),
+        ({"optimizer.nesterov": False}, "optimizer.nesterov was on in the checkpoint's run and is off now"),
+        (
+            {"schedule.milestones": (3.0,)},
+            "schedule.milestones was [] in the checkpoint's run and is [3.0] now",
+        ),
+        ({"conv": "direct"}, "conv was auto in the checkpoint's run and is direct now"),
+        ({"model_arguments.classes": 9}, "model_arguments.classes was not given in the .* run and is 9 now"),
+    ],
+)
+def test_a_refused_change_names_field_and_both_values_and_what_to_do(tmp_path, changes, said):
+    trained(tmp_path, **{"schedule.rate": 0.03})
+    advice = "; must be the same: go on without this change, or start a new run, without --resume"
+    assert re.fullmatch(
+        f"resume: {re.escape(said).replace(re.escape('.*'), '.*')}{advice}", refusal(tmp_path, **changes)
+    )
+
+
+def test_an_edited_recipe_is_used_where_it_may_differ(tmp_path):
+    trained(tmp_path)
+    edit(tmp_path, "steps = 2\n", "steps = 4\n")
+    assert resumed(tmp_path)["steps"] == 4
+    edit(tmp_path, "steps = 4\n", "steps = 7\n")
+    assert resumed(tmp_path, steps=5)["steps"] == 5
+    assert "\nsteps = 5\n" in (tmp_path / RECIPE).read_text()
+    (tmp_path / RECIPE).unlink()
+    assert resumed(tmp_path, steps=6)["steps"] == 6
+
+
+def test_an_edited_recipe_is_refused_by_field_where_it_may_not_differ(tmp_path):
+    trained(tmp_path)
+    edit(tmp_path, "seed = 1\n", "seed = 2\n")
+    said = refusal(tmp_path, steps=4)
+    assert said.startswith(
+        f"resume: {tmp_path}/recipe.toml: seed was 1 in the checkpoint's run and is 2 now; must"
+    )
+    assert said.endswith("change it back, or start a new run, without --resume")
+    edit(tmp_path, "seed = 2\n", "sede = 2\n")
+    assert f'{tmp_path}/recipe.toml: unknown field "sede" (did you mean "seed"?)' in refusal(
+        tmp_path, steps=4
+    )
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Train in a folder, with data and model by relative paths, and go elsewhere."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_a_run_goes_on_from_another_folder_with_data_by_a_relative_path(started, monkeypatch):
+    images(started / "here/data", 8)
+    trained(started / "run", model="cifar10", data="images:data", batch=16)
+    monkeypatch.chdir(started / "there")
+    assert resumed(started / "run", steps=3)["data"] == f"images:{started}/here/data"
+    assert resumed(started / "run", steps=4)["data"] == f"images:{started}/here/data"
+    images(started / "here/data", 8).rename(started / "there/data")
+    said = refusal(started / "run", steps=5)
+    assert said == (
+        f"resume: data was images:{started}/here/data in the checkpoint's run, and there is no "
+        f"{started}/here/data; if it has moved, --data images:DIR says where to"
+    )
+    assert resumed(started / "run", steps=5, data="images:data")["steps"] == 5
+
+
+def test_data_that_moved_with_the_folder_of_today_is_found_there(started, monkeypatch):
+    images(started / "here/data", 8)
+    trained(started / "run", model="cifar10", data="images:data", batch=16)
+    (started / "here/data").rename(started / "there/data")
+    monkeypatch.chdir(started / "there")
+    assert resumed(started / "run", steps=3)["data"] == "images:data"
+
+
+def test_a_users_own_network_and_data_are_found_from_another_folder(started, monkeypatch):
+    (started / "here/own.py").write_text(OWN)
+    trained(started / "run", model="own.py:net", data="own.py:data", batch=16)
+    monkeypatch.chdir(started / "there")
+    assert resumed(started / "run", steps=3)["model"] == f"{started}/here/own.py:net"
+    (started / "here/own.py").rename(started / "there/own.py")
+    assert "if it has moved, --model FILE.py:function says where to" in refusal(started / "run", steps=4)
+    changes = {"model": "own.py:net", "data": "own.py:data"}
+    assert resumed(started / "run", steps=4, **changes)["steps"] == 4
