@@ -215,6 +215,24 @@ class Recipe:
             changes_bits=False,
         ),
     ] = 0
+    keep_checkpoints: Annotated[
+        int,
+        Setting(
+            "newest checkpoints that are kept; older ones are removed",
+            FILES,
+            least=1,
+            most=_MOST_STEPS,
+            changes_bits=False,
+        ),
+    ] = 2
+    keep_best: Annotated[
+        bool,
+        Setting(
+            "on: keep the one with the best test accuracy too; checkpoints/best.json names it",
+            FILES,
+            changes_bits=False,
+        ),
+    ] = False
     out: Annotated[
         str,
         Setting(

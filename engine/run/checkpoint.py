@@ -46,7 +46,8 @@ class State:
     the hash of the user's own files, empty without any. `normalisation` is the data's, as
     `Normalisation.to_json` writes it; None where the data has none. `class_names` is what the network's
     outputs stand for; empty in checkpoints of earlier versions. Relative paths in the recipe begin in the
-    folder `started_in`, which is as empty there.
+    folder `started_in`, which is as empty there. `epoch_loss` is the sum of the losses of all samples of the
+    epoch so far; None there.
     """
 
     step: int
@@ -56,12 +57,16 @@ class State:
     normalisation: dict[str, list[float]] | None = None
     class_names: tuple[str, ...] = ()
     started_in: str = ""
+    epoch_loss: float | None = None
 
 
 def save_checkpoint(
     run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array], *, keep: int = 2
 ) -> Path:
-    """Write a checkpoint into the run's folder and return its path; of all, the newest `keep` stay."""
+    """Write a checkpoint into the run's folder and return its path.
+
+    Of all, the newest `keep` stay, and the best one where that is noted.
+    """
     sweep(run)
     folder = checkpoint_folder(run, state.step)
     unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(REPLACED)
@@ -190,6 +195,10 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         for name, kind in {"step": int, "recipe": str, "data": str}.items():
             if type(found[name]) is not kind:
+                raise ValueError(f"{name} is {found[name]!r}")
+        added_later = {"code": str, "started_in": str, "epoch_loss": float}
+        for name, kind in added_later.items():
+            if found.get(name) is not None and type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")
         found["class_names"] = tuple(map(str, found.get("class_names", ())))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

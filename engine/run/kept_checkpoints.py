@@ -4,13 +4,16 @@ Only names that the engine makes are looked at, and in a checkpoint's folder onl
 what a user puts beside them, or inside, stays.
 """
 
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
 
-from engine.config.files import UNFINISHED
+from engine.config.files import UNFINISHED, write_whole
 
 FOLDER = "checkpoints"
+BEST = "best.json"
+"""Beside the checkpoints: which of them did best on the test set, and how well."""
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _FILES = (MODEL, OPTIMIZER, STATE)
 
@@ -63,17 +66,37 @@ def remove(checkpoint: Path) -> None:
 
 def remove_newer(run: Path, step: int) -> None:
     """Remove the checkpoints of a run that were made after `step`."""
+    best = best_of(run)
+    if best is not None and best[0] > step:
+        (run / FOLDER / BEST).unlink()
     for checkpoint in reversed(checkpoints_of(run)):
         if step_of(checkpoint) > step:
             remove(checkpoint)
 
 
 def prune(run: Path, newest: Path, keep: int) -> None:
-    """Remove all checkpoints but `newest`, which was just written, and the newest others."""
-    others = [path for path in checkpoints_of(run) if path != newest]
+    """Remove all checkpoints but `newest`, which was just written, the newest others, and the best one."""
+    best = best_of(run)
+    protected = {newest} if best is None else {newest, checkpoint_folder(run, best[0])}
+    others = [path for path in checkpoints_of(run) if path not in protected]
     for old in others[: len(others) - (keep - 1)]:
         with suppress(OSError):  # it costs room, not the run
             remove(old)
+
+
+def note_best(run: Path, step: int, accuracy: float) -> None:
+    """Note that the checkpoint of a step did best on the test set, so that it is kept."""
+    write_whole(run / FOLDER / BEST, json.dumps({"step": step, "test_accuracy": accuracy}) + "\n")
+
+
+def best_of(run: Path) -> tuple[int, float] | None:
+    """Return the step and the test accuracy of a run's best checkpoint; None where none is noted, or left."""
+    try:
+        noted = json.loads((run / FOLDER / BEST).read_bytes())
+        step, accuracy = int(noted["step"]), float(noted["test_accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (step, accuracy) if (checkpoint_folder(run, step) / STATE).exists() else None
 
 
 def _ours(run: Path, ending: str) -> list[Path]:

@@ -91,8 +91,10 @@ class RunLog:
     def epoch(self, record: dict[str, Any]) -> None:
         """Write one epoch's record and say it."""
         self._write({"kind": "epoch", **record})
+        mean = record["training_loss"]
+        loss = "" if mean is None else f"training loss {mean:.4f}, "
         self.say(
-            f"epoch {record['epoch']:g}: training loss {record['final_loss']:.4f}, "
+            f"epoch {record['epoch']:g}: {loss}"
             f"test loss {record['test_loss']:.4f}, test accuracy {record['test_accuracy']:.4f}"
         )
 

@@ -56,6 +56,10 @@ def prepare(start: Start, ranks: int) -> Prepared:
     start = replace(start, recipe=recipe)
     configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
     plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
+    if recipe.keep_best and data.test is None:
+        raise UserError(
+            f"keep_best: {recipe.data} has no test samples to choose a checkpoint by; must be off"
+        )
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code = code_digest((recipe.model, recipe.data))

@@ -24,6 +24,7 @@ from engine.run.checkpoint import State, save_checkpoint
 from engine.run.evaluator import Evaluator
 from engine.run.failures import Failures, RunEndedError
 from engine.run.finite import find_in_values, find_in_weights
+from engine.run.kept_checkpoints import best_of, note_best
 from engine.run.log import RunLog
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
@@ -40,6 +41,10 @@ class Progress:
     step: int
     saved_step: int
     evaluated_step: int = -1
+    epoch_loss: float | None = 0.0
+    """Sum over the samples of the epoch so far; None where a checkpoint of an earlier version has none."""
+    best_accuracy: float = -1.0
+    """On the test set, of the checkpoint that is kept for it."""
     interrupted: bool = False
     results: dict[str, float | None] = field(
         default_factory=lambda: dict.fromkeys(("final_loss", "test_loss", "test_accuracy"))
@@ -104,7 +109,7 @@ class Trainer:
         """Start from a checkpoint."""
         self.rank.parameters.restore(tensors)
         self.rank.states.restore(tensors)
-        self.progress = Progress(state.step, state.step)
+        self.progress = Progress(state.step, state.step, epoch_loss=state.epoch_loss)
         self._written = state.step
 
     def train(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
@@ -121,6 +126,9 @@ class Trainer:
             On all ranks: a rank has failed, or loss or weights are not finite. What was done is saved, unless
             it is not finite.
         """
+        best = self.control.gather_objects(best_of(self.folder) if self.folder is not None else None)[0]
+        if best is not None:
+            self.progress.best_accuracy = best[1]
         self._run_steps(log, called, stop)
         self._finish(log, called)
 
@@ -229,6 +237,10 @@ class Trainer:
         outcome = train_step(self.rank, batch, context, update, stop=stop)
         lap = clock.lap(progress.step + 1)
         progress.laps.append(lap)
+        if progress.step % self.sampler.steps_per_epoch == 0:
+            progress.epoch_loss = 0.0
+        if progress.epoch_loss is not None:  # one step after the other: the same bits wherever a run goes on
+            progress.epoch_loss += outcome.loss
         progress.step += 1
         progress.interrupted = outcome.stop and progress.step < self.total_steps
         progress.results["final_loss"] = outcome.loss / self.recipe.batch
@@ -272,11 +284,34 @@ class Trainer:
                 return
             progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
         epoch = progress.step / self.sampler.steps_per_epoch
-        record = {"epoch": epoch, "step": progress.step, **progress.results}
+        loss = self._training_loss()
+        record = {"epoch": epoch, "step": progress.step, "training_loss": loss, **progress.results}
         if self.data.test is not None:
             with self.failures.kept():
                 log.epoch(record)
         self._tell(partial(called.on_epoch, record))
+        if self.recipe.keep_best:
+            self._keep_if_best(called)
+
+    def _training_loss(self) -> float | None:
+        """Return the mean loss over the samples of the epoch so far; None where it is not known."""
+        progress = self.progress
+        if progress.epoch_loss is None or progress.step == 0:
+            return None
+        steps = (progress.step - 1) % self.sampler.steps_per_epoch + 1
+        return progress.epoch_loss / (steps * self.recipe.batch)
+
+    def _keep_if_best(self, called: Callbacks) -> None:
+        """Save where the test accuracy is better than ever, and see to it that it is kept (collective)."""
+        progress, accuracy = self.progress, self.progress.results["test_accuracy"]
+        if accuracy is None or accuracy <= progress.best_accuracy:
+            return
+        progress.best_accuracy = accuracy
+        if progress.saved_step != progress.step:
+            self._save(called)
+        if self.folder is not None and self._written == progress.step:
+            with self.failures.kept(), writing(self.folder, "out"):
+                note_best(self.folder, progress.step, accuracy)
 
     def _save(self, called: Callbacks) -> None:
         """Write a checkpoint of finite weights (collective: the velocities come from all ranks)."""
@@ -294,10 +329,13 @@ class Trainer:
                     normalisation_of(self.data.train),
                     self.data.class_names,
                     _working_folder(),
+                    self.progress.epoch_loss,
                 )
                 with self.failures.kept(), writing(self.folder, "out"):
                     tensors = weights | self.rank.states.tensors()
-                    written = save_checkpoint(self.folder, state, tensors, velocities)
+                    written = save_checkpoint(
+                        self.folder, state, tensors, velocities, keep=self.recipe.keep_checkpoints
+                    )
                     self._written = step
         self.progress.saved_step = step
         self._tell(partial(called.on_checkpoint, written))

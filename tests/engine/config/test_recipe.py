@@ -184,7 +184,8 @@ def test_arguments_belong_to_what_they_were_given_for():
 def test_fields_that_change_no_bit_or_may_differ_between_ranks_are_these():
     assert set(Recipe.NOT_IN_THE_BITS) == {
         "fuse", "overlap", "threads", "evaluate_every", "checkpoint_every", "checkpoint_steps", "out",
-        "trace", "plan", "cluster", "bucket_kib", "chunk_kib", "shared_memory",
+        "trace", "plan", "cluster", "bucket_kib", "chunk_kib", "shared_memory", "keep_checkpoints",
+        "keep_best",
     }  # fmt: skip
     assert set(Recipe.MAY_DIFFER) == {"data", "out", "overlap", "threads", "cluster"}
 
