@@ -25,7 +25,6 @@ import psutil
 from engine.config.errors import UserError
 from engine.host.stop_signals import WISHES
 from engine.run.checkpoint import find_checkpoint
-from engine.run.run_folder import new_folder
 from tests.mpi.launch import REPOSITORY, run
 
 STEPS = 400
@@ -84,7 +83,7 @@ def _attack(attack: Attack, process: subprocess.Popen[str], rng: random.Random, 
     youngest = time.time() - started
     for number, pause_s in zip(attack.numbers, attack.pauses_s, strict=True):
         for victim in victims:
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, ProcessLookupError):
                 youngest = min(youngest, time.time() - victim.create_time())
                 if victim.pid != process.pid or process.poll() is None:
                     os.kill(victim.pid, number)
@@ -118,7 +117,7 @@ def _judged(code: int, said: str, errors: str, out: Path, youngest: float) -> st
         with suppress(UserError):
             find_checkpoint(out)
             raise AssertionError("a checkpoint without a step")
-        new_folder(str(out), "again")
+        assert not out.exists(), "a folder of a run that has not begun"
         return "interrupted before its first step"
     results = json.loads((out / "run.json").read_text())
     assert results["steps"] == len(lines), "a step that is in no checkpoint"

@@ -5,9 +5,10 @@ SIGHUP; who started a program with SIGHUP ignored, as nohup does, wants it to go
 signals, so repeated ones change nothing; only a second Ctrl-C, a second after the first, is somebody who will
 not wait.
 
-A command listens from its first line on. Until the training loop asks, a wish to end is granted at once:
-there is nothing to save yet. The handler ends the process itself, as an exception could be raised, and
-swallowed, anywhere in an import or in a library's callback.
+A command listens from its first line on. Before a run has its folder, a wish to end is granted at once: there
+is nothing to save yet. The handler ends the process itself, as an exception could be raised, and swallowed,
+anywhere in an import or in a library's callback. From then on wishes are held, until the ranks look for them
+together.
 """
 
 import atexit
@@ -33,7 +34,7 @@ _SILENCE_S = 1.0  # rank 0 speaks for all that got the same signal, unless it go
 
 class _Phase(Enum):
     START = auto()  # nothing is lost: end at once
-    LOOP = auto()  # somebody polls the request
+    LOOP = auto()  # the ranks look at the request together
     OVER = auto()  # everything is saved
 
 
@@ -55,8 +56,7 @@ class StopRequest:
         if self._ending:
             return
         if self.phase is _Phase.START:
-            self._ending = True
-            self._end_now()
+            self.end_now()
         if impatient:
             self._ending = True
             raise KeyboardInterrupt
@@ -67,7 +67,9 @@ class StopRequest:
             self._first_ctrl_c = now
         return now - self._first_ctrl_c > IMPATIENT_S
 
-    def _end_now(self) -> NoReturn:
+    def end_now(self) -> NoReturn:
+        """End the process, and the other ranks, with one line."""
+        self._ending = True
         try:
             if launched_rank() != 0:
                 time.sleep(_SILENCE_S)
@@ -100,6 +102,24 @@ def end_others_by(end_all: Callable[[], object]) -> None:
     request = _listening()
     if request is not None:
         request.end_all = end_all
+
+
+def hold_wishes() -> None:
+    """Let a process that listens note wishes to end from now on, for the run to find."""
+    request = _listening()
+    if request is not None:
+        request.phase = _Phase.LOOP
+
+
+def is_asked_to_end() -> bool:
+    """Say whether a process that listens holds a wish to end."""
+    request = _listening()
+    return request is not None and request.made
+
+
+def end_now() -> NoReturn:
+    """End this process, which holds a wish or shares another rank's, as the wish alone would have done."""
+    (_listening() or StopRequest()).end_now()
 
 
 @contextmanager

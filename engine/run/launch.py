@@ -1,7 +1,7 @@
 """From a start to a finished run: check everything on all ranks, agree, then train."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.host.affinity import Cores, find_cores
+from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
@@ -63,6 +64,8 @@ class _Places:
     folder: Path | None = None
     trace: Path | None = None
     lock: FolderLock | None = None
+    undo: Callable[[], None] = lambda: None
+    """Removes what was made for the run, if it does not begin."""
 
     def release(self) -> None:
         """Let other runs write there."""
@@ -139,6 +142,8 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     prepared = _agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     _agreed(world, lambda: _check_equal(world, prepared))
+    hold_wishes()
+    _end_if_asked(world)
     threads = _threads(world, prepared.start.recipe, cores)
     needs = _agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = _agreed(world, lambda: check_needs(world, needs))
@@ -191,12 +196,28 @@ def _paths(start: Start) -> _Places:
         if start.run is not None and start.state is not None:
             _check_still_newest(start)
             rewind(folder, start.state.step)
+        if not (folder / RECIPE).exists():
+            undo = partial(_remove_recipe, folder, undo)
         with writing(folder, "out"):
             write_whole(folder / RECIPE, recipe)
     except UserError:
         undo()
         raise
-    return _Places(folder, traced, lock)
+    return _Places(folder, traced, lock, undo)
+
+
+def _remove_recipe(folder: Path, undo: Callable[[], None]) -> None:
+    """Take back the recipe of a run that does not begin, which would refuse another one, then the rest."""
+    with suppress(OSError):
+        (folder / RECIPE).unlink()
+    undo()
+
+
+def _end_if_asked(world: Communicator, undo: Callable[[], None] = lambda: None) -> None:
+    """End all ranks before the first step if one of them has been asked to end (collective)."""
+    if any(world.gather_objects(is_asked_to_end())):
+        undo()
+        end_now()
 
 
 def _check_still_newest(start: Start) -> None:
@@ -251,6 +272,7 @@ def _train(
         trainer.restore(prepared.start.state, prepared.tensors)
         prepared.tensors.clear()
     started = read_clock(world) if recipe.trace else None
+    _end_if_asked(world, places.undo)
     try:
         results = run_session(trainer, callbacks)
         weights = rank.parameters.gather_weights() if keep_weights else {}

@@ -133,6 +133,11 @@ def test_a_signal_while_the_interpreter_ends_changes_nothing():
     assert (done.returncode, done.stderr) == (5, "")
 
 
+def test_wishes_are_held_once_a_run_has_something_to_lose():
+    done = command("hold_wishes(); SEND\nprint(is_asked_to_end(), flush=True); end_now()")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "True\n", "interrupted\n")
+
+
 def test_the_other_ranks_are_ended_too():
     done = command("end_others_by(lambda: print('all', flush=True)); SEND")
     assert (done.returncode, done.stdout) == (130, "all\n")
