@@ -55,6 +55,8 @@ class CommandQueue(ABC):
 
         This is the exposed time. It includes the computation inside jobs, such as the update of the weights.
         """
+        self.awaited: str | None = None
+        """Name of the job that the submitting thread is blocked by."""
 
     @property
     def blocked_seconds(self) -> float:
@@ -65,9 +67,11 @@ class CommandQueue(ABC):
     def blocked(self, name: str) -> Iterator[None]:
         """Count the time inside the `with` as blocked by the named job."""
         start = time.perf_counter()
+        self.awaited = name
         try:
             yield
         finally:
+            self.awaited = None
             passed = time.perf_counter() - start
             self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + passed
 

@@ -10,6 +10,7 @@ from engine.profile.breakdown import Breakdown, combine
 from engine.run.callbacks import Callback, Callbacks
 from engine.run.communication_cost import communication_alone
 from engine.run.compiling import compilation_said
+from engine.run.late_ranks import late_ranks_said
 from engine.run.log import RunLog
 from engine.run.results import describe, greet
 from engine.run.trainer import Trainer
@@ -28,6 +29,7 @@ def run_session(trainer: Trainer, callbacks: Sequence[Callback] = ()) -> dict[st
         RunLog(trainer.folder, total_steps=trainer.total_steps, first_step=first) as log,
         closing(trainer.context.threads),
         stop_signals() as stop,
+        late_ranks_said(trainer.rank.queue, trainer.control),
         nullcontext() if trainer.folder is None else compilation_said(log.say),
     ):
         greet(trainer, log)

@@ -1,0 +1,63 @@
+"""A rank that keeps the others waiting is named."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from comm.comm_thread import InlineCommThread
+from engine.run.late_ranks import LATE_S, LateWatch, Process
+
+
+@pytest.fixture
+def stopped():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    os.kill(process.pid, signal.SIGSTOP)
+    yield replace(Process.own(), number=process.pid)
+    process.kill()
+    process.wait()
+
+
+def waited(queue, processes, rank=0):
+    """Return what is said in a wait of the queue, and when it is over."""
+    said = []
+    watch = LateWatch(queue, rank, processes, said.append)
+    with queue.blocked("conv1"):
+        for passed in (0.0, LATE_S - 1, LATE_S, LATE_S + 5):
+            watch.look(passed)
+    watch.look(LATE_S + 7)
+    return said
+
+
+def test_a_stopped_rank_is_named_once_and_it_is_said_when_it_goes_on(stopped):
+    deadline = time.monotonic() + 10
+    while not stopped.is_stopped() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert waited(InlineCommThread(), [Process.own(), stopped]) == [
+        "rank 0 has waited 10 s for rank 1, which is stopped (SIGCONT lets it go on)",
+        "rank 0 goes on after 17 s",
+    ]
+    assert len(waited(InlineCommThread(), [stopped, Process.own()], rank=1)) == 2
+
+
+def test_a_late_rank_that_cannot_be_seen_has_no_name():
+    far = replace(Process.own(), machine="elsewhere", number=1)
+    said = waited(InlineCommThread(), [Process.own(), far])
+    assert said[0].startswith("rank 0 has waited 10 s for a rank that is late")
+
+
+def test_of_several_ranks_that_wait_one_speaks():
+    assert not waited(InlineCommThread(), [Process.own(), Process.own()], rank=1)
+
+
+def test_many_short_waits_are_no_long_one():
+    queue, said = InlineCommThread(), []
+    watch = LateWatch(queue, 0, [Process.own()], said.append)
+    for second in range(30):
+        with queue.blocked("conv1"):
+            watch.look(second)
+    assert not said
