@@ -103,15 +103,14 @@ def _ranks(launcher: int) -> list[psutil.Process]:
 
 
 def _judged(code: int, said: str, errors: str, out: Path, youngest: float) -> str:
+    if youngest < TOO_EARLY_S and not out.exists() and code not in (0, 130):
+        return "killed before it could listen"  # by Python itself, perhaps with a traceback of its start
     assert "Traceback" not in said + errors, errors
     assert "Error" not in said + errors, errors
     metrics = out / "metrics.jsonl"
     written = metrics.read_text().splitlines() if metrics.exists() else []
     lines = [line for line in written if json.loads(line)["kind"] == "step"]
     if not lines:
-        if code not in (0, 130):
-            assert youngest < TOO_EARLY_S, f"exit code {code}: {errors}"
-            return "killed before it could listen"
         assert code == 130, f"exit code {code}: {errors}"
         assert errors.splitlines().count("interrupted") == 1, errors
         with suppress(UserError):
