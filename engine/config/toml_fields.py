@@ -63,7 +63,7 @@ def parse(kind: type[T], text: str, where: str) -> T:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number may have too many digits, a list too many lists
         raise UserError(f"{where}: is not TOML: {error}") from error
     return _read(kind, table, where, "")
 
@@ -115,7 +115,7 @@ def parse_argument(text: str) -> Any:
     """Return the value that a TOML value on the command line means; anything else is a text as it stands."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # as in `parse`
         return text
     return table["value"] if len(table) == 1 and is_argument(table["value"]) else text
 

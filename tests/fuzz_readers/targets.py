@@ -1,0 +1,149 @@
+"""What is read back from disks: each with a whole file, and the reader that must survive damaged ones."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from comm.threads import single_rank
+from engine.config.recipe import read_recipe
+from engine.data.dataset import DataSource
+from engine.data.readers.cifar10 import open_cifar10
+from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.mnist import open_mnist
+from engine.explain import explain_trace, read_results
+from engine.models import MODELS, build_model
+from engine.planner.cluster import read_cluster, shipped_clusters
+from engine.profile.trace_file import read_trace
+from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.launch import run
+from engine.run.run_folder import rewind
+from engine.run.start import new_run, resumed_run
+from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file, and what reads it."""
+
+    name: str
+    path: Path
+    read: Callable[[], object]
+
+
+def targets(folder: Path) -> list[Target]:
+    """Write whole files into a folder and return them with their readers."""
+    return [*_data(folder / "data"), *_images(folder / "images"), *_ours(folder / "ours")]
+
+
+def _samples(source: DataSource) -> None:
+    """Read all samples and check what the contract says of them."""
+    assert source.lines()
+    for data in filter(None, (source.train, source.test)):
+        x, labels = read_all(data)
+        assert np.isfinite(x).all()
+        assert all(0 <= label < data.classes for label in labels)
+
+
+def _data(folder: Path) -> Iterator[Target]:
+    for zipped in (False, True):
+        for kind in ("images", "labels"):
+            inside = folder / f"mnist-{kind}-{zipped}"
+            inside.mkdir(parents=True)
+            write_mnist(inside, split="train", samples=2, zipped=zipped)
+            (path,) = inside.glob(f"train-{kind}*")
+            yield Target(
+                f"mnist {kind}{' gz' * zipped}", path, lambda inside=inside: _samples(open_mnist(inside))
+            )
+    emnist = folder / "emnist"
+    emnist.mkdir()
+    write_mnist(emnist, split="emnist-x-train", samples=2)
+    (emnist / "emnist-x-mapping.txt").write_text("\n".join(f"{label} {65 + label}" for label in range(47)))
+    yield Target("emnist mapping", emnist / "emnist-x-mapping.txt", lambda: _samples(open_mnist(emnist)))
+    cifar = folder / "cifar10"
+    cifar.mkdir()
+    write_cifar10(cifar, samples=2)
+    yield Target("cifar10", cifar / "data_batch_3.bin", lambda: _samples(open_cifar10(cifar)))
+
+
+def _two_frames(path: Path) -> None:
+    Image.new("P", (9, 9)).save(path, save_all=True, append_images=[Image.new("P", (9, 9), 3)])
+
+
+IMAGES: dict[str, Callable[[Path], None]] = {
+    "colour.png": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "palette.png": lambda path: Image.fromarray(random_bytes(12, 10, 3)).quantize(16).save(path),
+    "deep.png": lambda path: Image.fromarray(np.arange(120, dtype=np.uint16).reshape(12, 10)).save(path),
+    "colour.jpg": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "turned.jpg": lambda path: Image.fromarray(random_bytes(12, 10, 3)).save(path, exif=_turned()),
+    "progressive.jpg": lambda path: Image.fromarray(random_bytes(12, 10, 3)).save(path, progressive=True),
+    "cmyk.jpg": lambda path: Image.new("CMYK", (10, 12)).save(path),
+    "frames.gif": _two_frames,
+    "plain.bmp": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "plain.tiff": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "packed.tiff": lambda path: Image.fromarray(random_bytes(12, 10, 3)).save(path, compression="tiff_lzw"),
+    "plain.webp": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "plain.ppm": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "plain.jp2": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "plain.tga": lambda path: write_image(path, random_bytes(12, 10, 3)),
+    "plain.ico": lambda path: write_image(path, random_bytes(16, 16, 3)),
+    "plain.pcx": lambda path: write_image(path, random_bytes(12, 10, 3)),
+}
+
+
+def _turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def _images(folder: Path) -> Iterator[Target]:
+    for name, write in IMAGES.items():
+        root = folder / name
+        write_image(root / "ape" / "whole.png", random_bytes(8, 8, 3))
+        (root / "cat").mkdir()
+        write(root / "cat" / name)
+        yield Target(
+            name, root / "cat" / name, lambda root=root: _samples(open_image_folder(root, (3, 8, 8)))
+        )
+
+
+def _ours(folder: Path) -> Iterator[Target]:
+    folder.mkdir()
+    done = folder / "run"
+    changes = {"epochs": 0, "steps": 2, "batch": 16, "threads": 1, "checkpoint_steps": 1}
+    asked = {**changes, "out": str(done), "trace": str(folder / "trace.json")}
+    run(single_rank(), lambda: new_run("digits", asked))
+    checkpoint, graph = find_checkpoint(done), build_model("digits")
+    yield Target("recipe", done / "recipe.toml", lambda: read_recipe(str(done / "recipe.toml")).check(MODELS))
+    cluster = folder / "cluster.toml"
+    cluster.write_text(read_cluster(shipped_clusters()[0]).to_toml())
+    yield Target("cluster", cluster, lambda: read_cluster(str(cluster)))
+    yield Target("state.json", checkpoint / "state.json", lambda: _state(checkpoint))
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        yield Target(name, checkpoint / name, lambda: read_tensors(checkpoint, graph))
+        bare = (
+            folder / f"unsummed-{name}"
+        )  # as versions wrote it that kept no sums: the tensors' own checks count
+        shutil.copytree(checkpoint, bare)
+        state = json.loads((bare / "state.json").read_text())
+        (bare / "state.json").write_text(
+            json.dumps({key: each for key, each in state.items() if key != "files"})
+        )
+        yield Target(f"{name} without sums", bare / name, lambda bare=bare: read_tensors(bare, graph))
+    metrics = folder / "metrics" / "metrics.jsonl"
+    metrics.parent.mkdir()
+    shutil.copy(done / "metrics.jsonl", metrics)
+    yield Target("metrics.jsonl", metrics, lambda: rewind(metrics.parent, 1))
+    yield Target("run.json", done / "run.json", lambda: read_results(done / "run.json").lines())
+    trace = folder / "trace.json"
+    yield Target("trace", trace, lambda: explain_trace(read_trace(trace), trace).lines())
+
+
+def _state(checkpoint: Path) -> None:
+    read_state(checkpoint)
+    resumed_run(str(checkpoint), None, {})
