@@ -10,6 +10,7 @@ from engine.host.beginning import begin
 COMMANDS = {
     "train": ("engine.train", "train a network, alone or under mpirun or srun"),
     "run": ("engine.run.__main__", "train on several ranks, which it starts and ends"),
+    "data": ("engine.data.__main__", "check: read every sample of a data set once, before training does"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
     "explain": ("engine.explain", "say where the time of a run went, from its folder or its trace"),

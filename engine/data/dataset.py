@@ -67,6 +67,22 @@ class Dataset(ABC):
             The sample's file cannot be read.
         """
 
+    def inspect(self, index: int) -> tuple[int, tuple[int, ...]]:
+        """Read a sample to see whether it can be used; return its label and the shape of what is stored.
+
+        Raises
+        ------
+        DataError
+            It cannot be read, has no label of the data set, or values that are not finite.
+        """
+        x = np.empty(self.sample_shape, np.float32)
+        label = self.read(index, x)
+        if not 0 <= label < self.classes:
+            raise DataError.at(f"sample {index}", f"has label {label}; must be from 0 to {self.classes - 1}")
+        if not np.isfinite(x).all():
+            raise DataError.at(f"sample {index}", "has values that are not finite")
+        return label, self.sample_shape
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash that is equal on ranks, and in a run and its resumption, if the samples are.

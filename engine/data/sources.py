@@ -10,6 +10,12 @@ from engine.config.wording import did_you_mean
 from engine.data.dataset import DataError, DataSource
 from engine.data.registry import SOURCES, Request, allowed
 
+_MARKS = {
+    "mnist": ("*-idx3-ubyte*", "raw/*-idx3-ubyte*"),
+    "cifar10": ("data_batch_1.bin", "cifar-10-batches-bin"),
+}
+"""Files by which a folder is known to hold no class folders."""
+
 
 def open_data(
     spec: str,
@@ -44,13 +50,48 @@ def open_data(
     DataError
         A file or folder cannot be read.
     """
+    source = _open(spec, sample_shape, classes, seed, arguments or {}, any_classes=any_classes)
+    shipped = SOURCES.get(spec.partition(":")[0])
+    least = classes if shipped and not function_in_file(spec) and not shipped.fewer_classes else 1
+    check_fit(spec, source, sample_shape, None if any_classes else range(least, classes + 1))
+    return source
+
+
+def open_unfitted(spec: str) -> DataSource:
+    """Open data that no model shall train on; what would be made for one is as for CIFAR-10.
+
+    Errors are those of `open_data`.
+    """
+    return _open(spec, (3, 32, 32), 10, 0, {}, any_classes=True)
+
+
+def spec_of(text: str) -> str:
+    """Return the spec of what a user names: a spec already, or the data that lies in a folder."""
+    if function_in_file(text) or text.partition(":")[0] in SOURCES:
+        return text
+    folder = expand(text, "data")
+    if not folder.is_dir():
+        return text
+    for name, marks in _MARKS.items():
+        if any(any(folder.glob(mark)) for mark in marks):
+            return f"{name}:{text}"
+    return f"images:{text}"
+
+
+def _open(
+    spec: str,
+    sample_shape: tuple[int, ...],
+    classes: int,
+    seed: int,
+    arguments: Mapping[str, Any],
+    *,
+    any_classes: bool,
+) -> DataSource:
     if function_in_file(spec):
         given = {"sample_shape": sample_shape, "seed": seed}
         if not any_classes:  # else the network follows the data, and not the data the network
             given["classes"] = classes
-        source = _call(spec, given, arguments or {})
-        check_fit(spec, source, sample_shape, None if any_classes else range(1, classes + 1))
-        return source
+        return _call(spec, given, arguments)
     name, colon, folder = spec.partition(":")
     _check_spec(spec, name=name, colon=bool(colon), folder=folder)
     if arguments:
@@ -59,12 +100,9 @@ def open_data(
         )
     request = Request(expand(folder, "data"), sample_shape, classes, seed)
     try:
-        source = SOURCES[name].open(request)
+        return SOURCES[name].open(request)
     except OSError as error:
         raise DataError.at(error.filename or request.folder, f"cannot be read: {error.strerror}") from error
-    least = 1 if SOURCES[name].fewer_classes else classes
-    check_fit(spec, source, sample_shape, None if any_classes else range(least, classes + 1))
-    return source
 
 
 def _call(spec: str, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> DataSource:

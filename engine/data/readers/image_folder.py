@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.config.wording import counted
 from engine.data.dataset import DataError, Dataset, DataSource, digest
-from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
+from engine.data.readers.image_file import decode, image_endings, load_pillow, read_pixels
 from engine.data.readers.image_listing import Listing
 from engine.data.readers.normalise import Normalisation
 
@@ -53,6 +53,12 @@ class ImageFolder(Dataset):
         """Decode or recall one image, normalise it into x, and return its label."""
         self.normalisation.apply(self._pixels(index), x)
         return int(self.labels[index])
+
+    def inspect(self, index: int) -> tuple[int, tuple[int, ...]]:
+        """Decode one image and return its label and its own shape, before it is sized."""
+        channels = self.sample_shape[0]
+        image = decode(self.root / self.files[index], "L" if channels == 1 else "RGB")
+        return int(self.labels[index]), (channels, image.height, image.width)
 
     @property
     def classes_present(self) -> int:

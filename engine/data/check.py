@@ -1,0 +1,115 @@
+"""Read every sample of a data set once, on threads, and say what is wrong with it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from engine.config.wording import counted
+from engine.data.dataset import DataError, Dataset, DataSource
+
+MOST_SHOWN = 20
+"""Samples that are listed by name, of those that cannot be used."""
+_PIECE = 64  # samples that a thread reads at once
+_PROGRESS_S = 5.0
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Report:
+    """What reading all samples of a data set has shown."""
+
+    labels: Counter[int] = field(default_factory=Counter)
+    """Samples by label."""
+    shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    """Samples by the shape in which they are stored."""
+    wrong: list[str] = field(default_factory=list)
+    """A line for each sample that cannot be used."""
+
+
+def check_source(source: DataSource, *, threads: int, show: Say, say: Say) -> int:
+    """Read all samples of both splits; return how many cannot be used.
+
+    Parameters
+    ----------
+    show, say
+        Print a line of the result, and of the progress.
+    """
+    for line in source.lines():
+        show(line)
+    wrong = 0
+    for name, data in (("training", source.train), ("test", source.test)):
+        if data is not None:
+            report = read_all(data, threads=threads, say=lambda line, name=name: say(f"{name}: {line}"))  # type: ignore[misc]
+            for line in described(report, source.class_names):
+                show(f"{name}: {line}")
+            wrong += len(report.wrong)
+    return wrong
+
+
+def read_all(data: Dataset, *, threads: int, say: Say) -> Report:
+    """Read all samples once."""
+    report, last, done = Report(), time.monotonic(), 0
+    pieces = [range(start, min(start + _PIECE, len(data))) for start in range(0, len(data), _PIECE)]
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for found in pool.map(lambda piece: list(_inspected(data, piece)), pieces):
+                for each in found:
+                    _add(report, each)
+                done += len(found)
+                if time.monotonic() - last > _PROGRESS_S:
+                    last = time.monotonic()
+                    say(f"read {done:,} of {len(data):,}, {len(report.wrong):,} of them cannot be used")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return report
+
+
+def described(report: Report, class_names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the lines of a report."""
+    good = report.labels.total()
+    if report.shapes:
+        yield f"{counted(good, 'sample')} can be read, stored as {_sizes(report.shapes)}"
+        counts = sorted((report.labels.get(label, 0), name) for label, name in enumerate(class_names))
+        (least, smallest), (most, largest) = counts[0], counts[-1]
+        yield (
+            f"{counted(least, 'sample')} in each class"
+            if least == most
+            else f"from {least:,} samples in class {smallest} to {most:,} in class {largest}"
+        )
+    if report.wrong:
+        yield f"{counted(len(report.wrong), 'sample')} cannot be used:"
+        yield from (f"  {line}" for line in report.wrong[:MOST_SHOWN])
+        if len(report.wrong) > MOST_SHOWN:
+            yield f"  and {len(report.wrong) - MOST_SHOWN:,} more"
+
+
+def _inspected(data: Dataset, piece: range) -> Iterator[tuple[int, tuple[int, ...]] | str]:
+    for index in piece:
+        try:
+            yield data.inspect(index)
+        except DataError as error:
+            yield str(error)
+        except Exception as error:  # of a user's own data set
+            yield str(DataError.at(f"sample {index}", f"{type(error).__name__}: {error}"))
+
+
+def _add(report: Report, found: tuple[int, tuple[int, ...]] | str) -> None:
+    if isinstance(found, str):
+        report.wrong.append(found)
+        return
+    label, shape = found
+    report.labels[label] += 1
+    report.shapes[shape] += 1
+
+
+def _sizes(shapes: Counter[tuple[int, ...]]) -> str:
+    """Return the one shape of all samples, or the range of each of its sizes."""
+    sizes = zip(*shapes, strict=True)
+    return " x ".join(
+        f"{min(size)}" if min(size) == max(size) else f"{min(size)}..{max(size)}" for size in sizes
+    )
