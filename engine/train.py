@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the other imports, which take longer than a
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from comm import failure
 from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
 from engine.config.options import add_options, given_options
-from engine.config.recipe import FILES, HEADINGS, Recipe, shipped
+from engine.config.recipe import DATA, FILES, HEADINGS, Recipe, shipped
 from engine.data.registry import described
 from engine.host.stop_signals import end_others_by, listening
 
@@ -61,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     groups = add_options(parser, Recipe, HEADINGS, more={"data": described()})
     groups[FILES].add_argument(
         "--resume", metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
+    )
+    groups[DATA].add_argument(
+        "--check-data", action="store_true", help="read every sample of the data once, before the first step"
     )
     return parser
 
@@ -111,8 +115,10 @@ def _resolve(options: argparse.Namespace) -> "Start":
 
     changes = _overrides(options)
     if options.resume is None:
-        return new_run(options.recipe or "digits", changes)
-    return resumed_run(options.resume, options.recipe, changes)
+        start = new_run(options.recipe or "digits", changes)
+    else:
+        start = resumed_run(options.resume, options.recipe, changes)
+    return replace(start, check_data=options.check_data)
 
 
 if __name__ == "__main__":

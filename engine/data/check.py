@@ -44,17 +44,32 @@ def check_source(source: DataSource, *, threads: int, show: Say, say: Say) -> in
     wrong = 0
     for name, data in (("training", source.train), ("test", source.test)):
         if data is not None:
-            report = read_all(data, threads=threads, say=lambda line, name=name: say(f"{name}: {line}"))  # type: ignore[misc]
+            report = read_all(data, range(len(data)), threads=threads, say=_about(name, say))
             for line in described(report, source.class_names):
-                show(f"{name}: {line}")
+                _about(name, show)(line)
             wrong += len(report.wrong)
     return wrong
 
 
-def read_all(data: Dataset, *, threads: int, say: Say) -> Report:
-    """Read all samples once."""
+def check_share(source: DataSource, part: int, parts: int, *, threads: int, say: Say) -> None:
+    """Read a rank's share of all samples.
+
+    Raises
+    ------
+    DataError
+        Some cannot be used: says how many, and which is the first.
+    """
+    for data in filter(None, (source.train, source.test)):
+        wrong = read_all(data, range(part, len(data), parts), threads=threads, say=say).wrong
+        if wrong:
+            others = f"; so are {len(wrong) - 1:,} more of this rank's share" if len(wrong) > 1 else ""
+            raise DataError(f"{wrong[0]}{others}; python -m engine.data check lists them")
+
+
+def read_all(data: Dataset, samples: range, *, threads: int, say: Say) -> Report:
+    """Read samples once."""
     report, last, done = Report(), time.monotonic(), 0
-    pieces = [range(start, min(start + _PIECE, len(data))) for start in range(0, len(data), _PIECE)]
+    pieces = [samples[start : start + _PIECE] for start in range(0, len(samples), _PIECE)]
     with ThreadPoolExecutor(threads) as pool:
         try:
             for found in pool.map(lambda piece: list(_inspected(data, piece)), pieces):
@@ -63,7 +78,7 @@ def read_all(data: Dataset, *, threads: int, say: Say) -> Report:
                 done += len(found)
                 if time.monotonic() - last > _PROGRESS_S:
                     last = time.monotonic()
-                    say(f"read {done:,} of {len(data):,}, {len(report.wrong):,} of them cannot be used")
+                    say(f"read {done:,} of {len(samples):,}, {len(report.wrong):,} of them cannot be used")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return report
@@ -86,6 +101,11 @@ def described(report: Report, class_names: tuple[str, ...]) -> Iterator[str]:
         yield from (f"  {line}" for line in report.wrong[:MOST_SHOWN])
         if len(report.wrong) > MOST_SHOWN:
             yield f"  and {len(report.wrong) - MOST_SHOWN:,} more"
+
+
+def _about(split: str, say: Say) -> Say:
+    """Return what prints a line about one split."""
+    return lambda line: say(f"{split}: {line}")
 
 
 def _inspected(data: Dataset, piece: range) -> Iterator[tuple[int, tuple[int, ...]] | str]:

@@ -16,6 +16,7 @@ from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.data.check import check_share
 from engine.host.affinity import Cores, find_cores
 from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
 from engine.profile.recorder import Recorder
@@ -145,11 +146,19 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     hold_wishes()
     _end_if_asked(world)
     threads = _threads(world, prepared.start.recipe, cores)
+    _agreed(world, lambda: _check_data(world, prepared, threads))
     needs = _agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = _agreed(world, lambda: check_needs(world, needs))
     places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
     _warn(world, cores.complaints(threads) + places.complaints() + close)
     return prepared, cores, places
+
+
+def _check_data(world: Communicator, prepared: Prepared, threads: int) -> None:
+    """Read this rank's share of all samples, where the user asks for it."""
+    if prepared.start.check_data:
+        say = terminal.say if world.rank == 0 else (lambda _: None)
+        check_share(prepared.data, world.rank, world.size, threads=threads, say=say)
 
 
 def _threads(world: Communicator, recipe: Recipe, cores: Cores) -> int:

@@ -28,6 +28,8 @@ class Start:
     """The folder of the run that goes on; None where the run gets a new one."""
     asked: Path | None = None
     """The run or checkpoint to go on from, as the user named it."""
+    check_data: bool = False
+    """All samples are read before the first step."""
 
 
 def new_run(name: str, changes: Mapping[str, Any]) -> Start:

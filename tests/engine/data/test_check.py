@@ -85,6 +85,20 @@ def test_mistake_is_one_line_and_two(spec: str, problem: str, capsys: pytest.Cap
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_shares_of_all_ranks_are_all_samples(ranks: int) -> None:
+    class Counted(ArrayDataset):
+        def inspect(self, index: int) -> tuple[int, tuple[int, ...]]:
+            seen.append(index)
+            return super().inspect(index)
+
+    seen: list[int] = []
+    source = DataSource(Counted(np.zeros((200, 3)), np.arange(200) % 2), None)
+    for rank in range(ranks):
+        check.check_share(source, rank, ranks, threads=2, say=str)
+    assert sorted(seen) == list(range(200))
+
+
 def test_users_own_data_set_may_fail_in_any_way() -> None:
     class Odd(ArrayDataset):
         def read(self, index: int, x: np.ndarray) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,19 @@ def test_sizes_of_messages_and_the_plan_of_a_cluster_change_no_bit(tmp_path):
     other = trained("other", bucket_kib=0, chunk_kib=1, plan="auto", cluster="aws_c4_8xlarge")
     assert other["plan"] == "fc4=2"
     assert other["weights_sha256"] == usual["weights_sha256"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_data_is_checked_before_a_folder_is_made_if_asked_for(tmp_path, ranks):
+    images(tmp_path / "data", 8, splits=("train", "test"))
+    (tmp_path / "data" / "test" / "dog" / "5.png").write_bytes(b"")
+    changes = {"data": f"images:{tmp_path / 'data'}", "batch": 16, "out": str(tmp_path / "out")}
+
+    def work(world):
+        with pytest.raises(
+            UserError, match=r"5\.png: cannot be decoded: it is empty; python -m engine\.data check"
+        ):
+            run(world, lambda: replace(new_run("cifar10", changes), check_data=True))
+
+    run_ranks(ranks, work)
+    assert not (tmp_path / "out").exists()
