@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ class DataError(UserError):
     def at(cls, path: str | PathLike[str], problem: object) -> DataError:
         """Name the file and the problem on one line, whatever bytes the file's name has."""
         return cls(f"{printable(path)}: {printable(' '.join(str(problem).splitlines()))}")
+
+    @classmethod
+    def no_folder(cls, path: Path, wanted: str) -> DataError:
+        """Say that a path leads to no folder, and which one is wanted."""
+        what = "is a file, not a folder" if path.exists() else "no such folder"
+        return cls.at(path, f"{what}; {wanted}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ def open_cifar10(directory: Path) -> DataSource:
     inner = directory / "cifar-10-batches-bin"
     folder = inner if inner.is_dir() else directory
     if not folder.is_dir():
-        raise DataError.at(directory, "no such folder; cifar10:DIR wants the folder of data_batch_1.bin")
+        raise DataError.no_folder(directory, "cifar10:DIR wants the folder of data_batch_1.bin")
     train = _images([read_batch(folder / name) for name in _TRAIN_FILES])
     test_file = folder / _TEST_FILE
     return DataSource(

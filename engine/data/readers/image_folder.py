@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config.wording import counted
+from engine.config.wording import counted, printable
 from engine.data.dataset import DataError, Dataset, DataSource, digest
 from engine.data.readers.image_file import decode, image_endings, load_pillow, read_pixels
 from engine.data.readers.image_listing import Listing
@@ -99,7 +99,7 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
     """
     load_pillow()
     if not directory.is_dir():
-        raise DataError.at(directory, "no such folder; images:DIR wants a folder of class folders")
+        raise DataError.no_folder(directory, "images:DIR wants a folder of class folders")
     grey = sample_shape[0] == 1
     normalisation = Normalisation.of(
         mean=GREY_MEAN if grey else IMAGENET_MEAN, std=GREY_STD if grey else IMAGENET_STD
@@ -119,7 +119,7 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
             name="images",
             sample_shape=sample_shape,
             classes=len(classes),
-            class_names=classes,
+            class_names=tuple(map(printable, classes)),
             root=root,
             files=files,
             labels=np.repeat(np.array(labels, np.int32), [len(found[name]) for name in names]),

@@ -106,8 +106,8 @@ def _place(directory: Path) -> tuple[Path, str]:
     if directory.is_dir():
         raw = directory / "raw"  # as torchvision unpacks
         return (raw if raw.is_dir() else directory), ""
-    if not directory.parent.is_dir():
-        raise DataError.at(directory, "no such folder; mnist:DIR wants the folder of the IDX files")
+    if directory.exists() or not directory.parent.is_dir():
+        raise DataError.no_folder(directory, "mnist:DIR wants the folder of the IDX files")
     return directory.parent, directory.name
 
 

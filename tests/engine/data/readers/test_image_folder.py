@@ -191,7 +191,7 @@ def test_names_of_any_bytes_are_read_and_hashed_as_bytes(tmp_path: Path) -> None
         len({plain, source.train.fingerprint(), open_image_folder(tmp_path, SHAPE).train.fingerprint()}) == 2
     )
     assert read_all(source.train)[1] == [0, 1, 2, 2]
-    assert source.class_names == ("ape", "cat", "dog\udcff")
+    assert source.class_names == ("ape", "cat", r"dog\xff")
 
 
 def test_fingerprint_of_ordinary_data_is_that_of_earlier_versions(tmp_path: Path) -> None:
@@ -312,6 +312,9 @@ def test_empty_test_folder_and_missing_folder_are_refused(tmp_path: Path) -> Non
     (tmp_path / "val").mkdir()
     with pytest.raises(DataError, match="val: has no class folders"):
         open_image_folder(tmp_path, SHAPE)
+    (tmp_path / "data.zip").touch()
+    with pytest.raises(DataError, match=r"data.zip: is a file, not a folder; images:DIR wants"):
+        open_image_folder(tmp_path / "data.zip", SHAPE)
     with pytest.raises(DataError, match="nowhere: no such folder"):
         open_image_folder(tmp_path / "nowhere", SHAPE)
 
