@@ -51,8 +51,12 @@ class Run:
         """Return the records of all steps, or of all evaluations with kind "epoch", from the run's folder."""
         path = self.folder / METRICS
         with reading(path):
-            records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        return [record for record in records if record["kind"] == kind]
+            text = path.read_bytes()
+        try:
+            records = [json.loads(line) for line in text.splitlines()]
+            return [record for record in records if record["kind"] == kind]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}: is damaged: has a line that no run wrote") from error
 
 
 def train(

@@ -110,7 +110,8 @@ def code_digest(texts: tuple[str, ...]) -> str:
     files = {each for path in named for each in (path, *_imported_beside(path))}
     digest = hashlib.sha256()
     for path in sorted(files, key=lambda each: (each.name, each)):
-        content = path.read_bytes()
+        with reading(path):
+            content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16] if files else ""
 
@@ -148,8 +149,10 @@ def _imported_beside(path: Path) -> set[Path]:
 def _imports(importing: Path, folder: Path) -> Iterator[Path]:
     """Yield the files inside a folder that the import statements of a file name."""
     try:
-        tree = ast.parse(importing.read_bytes())
-    except SyntaxError:  # said when it is imported, if ever
+        with reading(importing):
+            content = importing.read_bytes()
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # said when it is imported, if ever
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -79,5 +79,5 @@ def _holder(folder: Path) -> str:
     try:
         holder = json.loads((folder / HOLDER).read_bytes())
         return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is only just beginning
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it is only just beginning
         return "which has just begun"

@@ -109,5 +109,5 @@ def _is_until(step: int, line: bytes) -> bool:
     """Say whether a line of the metrics is whole, and of a step up to this one."""
     try:
         return int(json.loads(line)["step"]) <= step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return False

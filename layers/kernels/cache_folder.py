@@ -108,7 +108,7 @@ def _described(folder: Path) -> Version:
                 status = (Path(inside) / name).stat()
                 size, used = size + status.st_size, max(used, status.st_mtime)
     about = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         read = json.loads((folder / ABOUT).read_text("utf-8"))
         about = {str(name): str(value) for name, value in read.items()} if isinstance(read, dict) else {}
     return Version(folder, size, used, about)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from comm.threads import single_rank
+from engine.api.training import Run
 from engine.config.recipe import read_recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.cifar10 import open_cifar10
@@ -139,6 +140,8 @@ def _ours(folder: Path) -> Iterator[Target]:
     metrics.parent.mkdir()
     shutil.copy(done / "metrics.jsonl", metrics)
     yield Target("metrics.jsonl", metrics, lambda: rewind(metrics.parent, 1))
+    seen = Run({}, metrics.parent, {})
+    yield Target("metrics.jsonl from Python", metrics, seen.metrics)
     yield Target("run.json", done / "run.json", lambda: read_results(done / "run.json").lines())
     trace = folder / "trace.json"
     yield Target("trace", trace, lambda: explain_trace(read_trace(trace), trace).lines())
