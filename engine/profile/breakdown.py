@@ -40,7 +40,12 @@ class Breakdown:
     communication_alone_seconds: float | None
     """The communication of a step with nothing to compute; None where it was not measured."""
     hidden_share: float | None
-    """Of the communication: 1 - exposed / alone, or 0 where more is exposed than it takes by itself."""
+    """Of the communication: 1 - waiting for messages / alone, or 0 where the wait is longer."""
+    waiting_for_slower_ranks_seconds: float | None = None
+    """Part of the exposed communication: in each step, what the rank that was busy longest was busy longer.
+    Ranks that wait for one another in turn within a step wait longer for each other than that."""
+    waiting_for_messages_seconds: float | None = None
+    """The other part: messages under way, and what the communication thread computes between them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as `run.json` holds it."""
@@ -65,10 +70,13 @@ class Breakdown:
             ("backward data", self.backward_data_seconds),
             ("update", self.update_seconds),
             ("exposed communication", self.exposed_communication_seconds),
-            *((f"  {layer}", seconds) for layer, seconds in layers[:SHOWN_LAYERS]),
         ]
+        late, messages = self.waiting_for_slower_ranks_seconds, self.waiting_for_messages_seconds
+        if late is not None and messages is not None:
+            rows += [("  for slower ranks", late), ("  for messages", messages)]
+        rows += [(f"  in {layer}", seconds) for layer, seconds in layers[:SHOWN_LAYERS]]
         if others := layers[SHOWN_LAYERS:]:
-            rows.append((f"  {len(others)} others", sum(seconds for _, seconds in others)))
+            rows.append((f"  in {len(others)} others", sum(seconds for _, seconds in others)))
         rows += [("wait for data", self.data_wait_seconds), ("rest", self.rest_seconds)]
         width = max(_WIDTH, *(len(name) for name, _ in rows))
         lines = [
@@ -85,11 +93,10 @@ class Breakdown:
                 f"{self.imbalance:.2f} x the mean"
             ]
         if self.communication_alone_seconds is not None and self.hidden_share is not None:
-            more = self.exposed_communication_seconds > self.communication_alone_seconds
             lines += [
-                f"communication alone: {_ms(self.communication_alone_seconds)} a step; "
-                f"{self.hidden_share:.0%} of it hidden"
-                f"{': late ranks and the update expose more than that' * more}"
+                "communication alone, with nothing to compute: "
+                f"{_ms(self.communication_alone_seconds)} a step; "
+                f"{self.hidden_share:.0%} of it hidden behind computation"
             ]
         return lines
 
@@ -127,6 +134,8 @@ def combine(ranks: Sequence[StepSums], communication_alone: float | None) -> Bre
     exposed = {name: seconds for name, seconds in exposed.items() if seconds > _NOTHING_S}
     by_layer = dict(sorted(exposed.items(), key=lambda item: -item[1]))
     total = sum(by_layer.values())
+    late = None if len(ranks) == 1 else min(total, _waiting_for_slower_ranks(ranks))
+    messages = total if late is None else total - late
     passes = (FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA, UPDATE)
     by_rank = [sum(each.get(name, 0.0) for name in passes) for each in compute]
     mean_compute = sum(by_rank) / len(ranks)
@@ -145,8 +154,16 @@ def combine(ranks: Sequence[StepSums], communication_alone: float | None) -> Bre
         slowest_rank=by_rank.index(max(by_rank)),
         imbalance=max(by_rank) / mean_compute if mean_compute else 1.0,
         communication_alone_seconds=communication_alone,
-        hidden_share=max(0.0, 1 - total / communication_alone) if communication_alone else None,
+        hidden_share=max(0.0, 1 - messages / communication_alone) if communication_alone else None,
+        waiting_for_slower_ranks_seconds=late,
+        waiting_for_messages_seconds=None if late is None else messages,
     )
+
+
+def _waiting_for_slower_ranks(ranks: Sequence[StepSums]) -> float:
+    """Return the mean over ranks and steps of how much longer the rank was busy that was so longest."""
+    steps = list(zip(*(sums.busy for sums in ranks), strict=False))  # a trace may have been cut off
+    return sum(max(busy) - sum(busy) / len(busy) for busy in steps) / len(steps) if steps else 0.0
 
 
 def _by_layer(sums: StepSums) -> dict[str, float]:

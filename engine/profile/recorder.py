@@ -2,6 +2,7 @@
 
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -43,12 +44,18 @@ class StepSums:
     """Main thread held up by communication, by the name of the job."""
     data: float = 0.0
     """Main thread held up by the reader of the data."""
+    busy: "array[float]" = field(default_factory=lambda: array("d"), compare=False)
+    """Of each step, what the main thread was not held up by communication: by it slower ranks are told."""
 
     def add(self, other: "StepSums", sign: int = 1) -> None:
         """Add the sums of other steps, or subtract them with `sign` -1."""
         self.steps += sign * other.steps
         self.wall += sign * other.wall
         self.data += sign * other.data
+        if sign > 0:
+            self.busy.extend(other.busy)
+        else:  # the first steps
+            del self.busy[: len(other.busy)]
         for mine, theirs in ((self.compute, other.compute), (self.waits, other.waits)):
             for name, seconds in theirs.items():
                 mine[name] = mine.get(name, 0.0) + sign * seconds
@@ -154,6 +161,7 @@ class Recorder:
         """Count all since the last step, or `begin_step`, as this step's."""
         self._notice_waits(end)
         self._now.steps, self._now.wall = 1, end - start
+        self._now.busy.append(end - start - sum(self._now.waits.values()))
         self._total.add(self._now)
         self._now = StepSums()
         if self._total.steps <= WARM_STEPS:

@@ -16,6 +16,7 @@ def sum_spans(spans: Sequence[Span]) -> StepSums:
     """Add up one rank's spans in its steady steps."""
     steps, sums = steady_steps(spans), StepSums()
     starts = [step.start for step in steps]
+    sums.busy.extend(step.end - step.start for step in steps)
     for span in spans:
         middle = (span.start + span.end) / 2
         number = bisect_right(starts, middle) - 1
@@ -30,5 +31,6 @@ def sum_spans(spans: Sequence[Span]) -> StepSums:
             single.data = seconds
         elif span.row == WAITS:
             single.waits[span.name] = seconds
+            sums.busy[number] -= seconds
         sums.add(single)
     return sums

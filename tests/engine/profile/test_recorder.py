@@ -105,6 +105,7 @@ def test_the_first_steps_are_left_out_but_never_all(now, steps, left_out):
         one_step(recorder, now, number, seconds=float(2**number))
     sums = recorder.steady()
     assert sums.steps == steps - left_out
+    assert list(sums.busy) == [2**number for number in range(left_out + 1, steps + 1)]
     assert sums.wall == sums.compute[FORWARD] == sum(2**number for number in range(left_out + 1, steps + 1))
 
 
