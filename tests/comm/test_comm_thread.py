@@ -106,3 +106,73 @@ def test_ctrl_c_leaves_an_inline_job_at_once() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         InlineCommThread().submit(job(interrupted))
+
+
+@both
+def test_a_job_without_a_name_and_a_priority_has_none_and_0(make: Make) -> None:
+    spans: list[tuple[str, dict[str, Any]]] = []
+    jobs = make(on_span=lambda name, _start, _end, about: spans.append((name, about)))
+    jobs.submit(job(lambda: None)).wait()
+    jobs.submit(job(lambda: None), name="update", priority=3).wait()
+    jobs.close()
+    assert spans == [
+        ("", {"kind": "job", "bytes": 0, "priority": 0}),
+        ("update", {"kind": "job", "bytes": 0, "priority": 3}),
+    ]
+
+
+@both
+def test_a_request_knows_whether_its_job_has_ended(make: Make) -> None:
+    jobs = make()
+    request = jobs.submit(job(lambda: None))
+    request.wait()
+    assert request.has_ended()
+    request.wait()  # again, at once
+    jobs.close()
+
+
+def test_a_job_starts_only_after_the_one_that_it_follows() -> None:
+    go, ran = threading.Event(), list[str]()
+
+    def first() -> None:
+        go.wait(10)
+        ran.append("first")
+
+    def first_job() -> Job:
+        yield None
+        first()
+
+    jobs = CommThread()
+    before = jobs.submit(first_job(), priority=9)
+    after = jobs.submit(job(partial(ran.append, "after")), priority=1, after=before)
+    assert not before.has_ended()
+    assert not after.has_ended()
+    go.set()
+    after.wait()
+    jobs.close()
+    assert ran == ["first", "after"]
+
+
+def test_only_the_time_in_which_the_caller_is_blocked_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("comm.comm_thread.time.perf_counter", lambda: now[0])
+    jobs = CommThread()
+    for seconds in (2.0, 3.0):
+        with jobs.blocked("update"):
+            now[0] += seconds
+        now[0] += 100.0
+    with jobs.blocked("reduce"):
+        now[0] += 0.5
+    assert jobs.blocked_by_name == {"update": 5.0, "reduce": 0.5}
+    assert jobs.blocked_seconds == 5.5
+    jobs.close()
+
+
+def test_the_thread_is_a_daemon_that_ends_when_it_is_closed() -> None:
+    before = set(threading.enumerate())
+    jobs = CommThread()
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "comm"
+    assert thread.daemon
+    jobs.close()
+    assert not thread.is_alive()

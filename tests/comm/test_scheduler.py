@@ -330,3 +330,74 @@ def test_blocked_seconds_are_kept_by_the_name_of_the_job() -> None:
     queue.submit(iter(()), name="gather loss").wait()
     assert queue.blocked_by_name["update fc6"] >= 0.01 > queue.blocked_by_name["gather loss"] >= 0
     assert queue.blocked_seconds == sum(queue.blocked_by_name.values())
+
+
+def test_a_job_that_waits_for_another_holds_up_none_behind_it() -> None:
+    wire, may_start = Wire(), [False]
+    scheduler = Scheduler(clock=lambda: 0.0)
+    scheduler.add(wire.job(1, 1), lambda _: None, priority=1, may_start=lambda: may_start[0])
+    scheduler.add(wire.job(7, 1), lambda _: None, priority=9)
+    drain(scheduler)
+    assert wire.posted == [7]
+    may_start[0] = True
+    drain(scheduler)
+    assert wire.posted == [7, 1]
+
+
+def test_what_counts_as_a_stall_is_the_time_since_the_last_progress() -> None:
+    wire, now = Wire(), [50.0]
+    scheduler = Scheduler(bytes_in_flight=300, clock=lambda: now[0])
+    scheduler.add(wire.job(1, 4), lambda _: None, priority=1)
+    scheduler.add(wire.job(7, 6), lambda _: None, priority=9)
+    drain(scheduler)
+    now[0] += 0.9 * STALL_S
+    drain(scheduler)
+    assert wire.posted == [1] * 3
+    now[0] += 0.2 * STALL_S
+    drain(scheduler)
+    assert wire.posted == [1] * 3 + [7] * 3
+
+
+def test_a_turn_says_whether_it_did_something() -> None:
+    def failing() -> Job:
+        yield None
+        raise ConnectionError("the link is down")
+
+    wire, ended = Wire(), list[BaseException | None]()
+    scheduler = Scheduler(clock=lambda: 0.0)
+    scheduler.add(wire.job(1, 1), ended.append)
+    assert [scheduler.turn() for _ in range(3)] == [True, False, False]  # posted; it has not come
+    wire.is_open = True
+    assert [scheduler.turn() for _ in range(2)] == [True, False]
+    assert ended == [None]
+    scheduler.add(failing(), ended.append)
+    assert [scheduler.turn() for _ in range(3)] == [True, True, False]
+    assert isinstance(ended[1], ConnectionError)
+
+
+def test_spans_of_a_job_begin_when_it_may_start() -> None:
+    now, may_start = [1.0], [False]
+    spans: list[tuple[str, float, float]] = []
+    scheduler = Scheduler(clock=lambda: now[0], on_span=lambda name, a, b, _: spans.append((name, a, b)))
+    scheduler.add(iter((None,)), lambda _: None, name="at once")
+    scheduler.add(iter((None,)), lambda _: None, name="later", may_start=lambda: may_start[0])
+    now[0] = 2.0
+    drain(scheduler)
+    may_start[0], now[0] = True, 5.0
+    assert scheduler.turn()
+    now[0] = 7.0
+    drain(scheduler)
+    assert spans == [("at once", 1.0, 2.0), ("later", 5.0, 7.0)]
+
+
+def test_equal_jobs_share_the_limit_and_an_empty_wire_takes_a_message_of_any_size() -> None:
+    wire = Wire()
+    scheduler = Scheduler(bytes_in_flight=200, clock=lambda: 0.0)
+    scheduler.add(wire.job(1, 1), lambda _: None)
+    scheduler.add(wire.job(2, 1), lambda _: None)
+    scheduler.add(wire.job(3, 1, floats=1000), lambda _: None)
+    drain(scheduler)
+    assert wire.posted == [1, 2]  # 100 bytes each, exactly the limit
+    wire.is_open = True
+    drain(scheduler)
+    assert wire.posted == [1, 2, 3]
