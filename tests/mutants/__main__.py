@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the changes and end")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests for one mutant")
-    parser.add_argument("--hang", type=float, default=10.0, help="seconds too long that a test may take")
+    parser.add_argument("--hang", type=float, default=6.0, help="seconds too long that a test may take")
     parser.add_argument("--again", action="store_true", help="run also those whose result is known")
     parser.add_argument(
         "--work", type=Path, default=Path("build/mutants"), help="folder of coverage and results"

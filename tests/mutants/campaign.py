@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -26,13 +26,14 @@ from tests.mutants.project import Project
 
 _MEMORY_BYTES = 8 << 30  # of a mutant: one that never stops allocating must not take the machine along
 _POLL_S = 0.01
+_TRACING = 2.0  # so many times longer a test takes while its lines are noted
 
 
 @dataclass(frozen=True)
 class Limits:
     """When to give up on a mutant."""
 
-    hang_s: float = 10.0
+    hang_s: float = 6.0
     """A test that takes this much longer than `hang_factor` times its usual time hangs."""
     hang_factor: float = 6.0
     budget_s: float = 60.0
@@ -60,7 +61,8 @@ class Campaign:
 
     def __init__(self, project: Project, coverage: Coverage, changes: Sequence[Change], limits: Limits):
         self._project, self._coverage, self._limits = project, coverage, limits
-        needed = {test for change in changes for test in self._tests_of(change)}
+        traced = {test: reached.seconds / _TRACING for test, reached in coverage.items()}
+        needed = {test for change in changes for test in self._ordered(change, traced)}
         self.seconds: dict[str, float] = {}
         self.failing: list[str] = []
         if needed:
@@ -76,7 +78,7 @@ class Campaign:
                 if change is None:
                     is_over = True
                     break
-                tests = self._ordered(change)
+                tests = self._ordered(change, self.seconds)
                 if tests:
                     running.append(self._start(change, tests))
                 else:
@@ -97,14 +99,14 @@ class Campaign:
                 found.append(test)
         return found
 
-    def _ordered(self, change: Change) -> list[str]:
+    def _ordered(self, change: Change, seconds: Mapping[str, float]) -> list[str]:
         """Return the tests to run: those of the file's own test file first, then the quick ones."""
         mirror = f"test_{Path(change.file).name}"
-        tests = [test for test in self._tests_of(change) if test in self.seconds]
-        tests.sort(key=lambda test: (Path(test.split("::")[0]).name != mirror, self.seconds[test], test))
+        tests = [test for test in self._tests_of(change) if test in seconds]
+        tests.sort(key=lambda test: (Path(test.split("::")[0]).name != mirror, seconds[test], test))
         total, kept = 0.0, []
         for test in tests:
-            total += self.seconds[test]
+            total += seconds[test]
             if kept and total > self._limits.budget_s:
                 break
             kept.append(test)
