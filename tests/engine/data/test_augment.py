@@ -5,6 +5,7 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.data.augment import Augment
+from engine.data.counter import Stream, random_words
 
 
 def augmented(
@@ -98,3 +99,14 @@ def test_refuses_features_and_too_much_padding() -> None:
     with pytest.raises(UserError, match=r"crop8 of \(3, 8, 9\); must be under 8"):
         Augment(crop_padding=8).check((3, 8, 9))
     Augment(crop_padding=7).check((3, 8, 9))
+
+
+def test_the_first_word_flips_and_the_next_two_move() -> None:
+    x = image(2, 5, 6)
+    for sample in range(40):
+        coin, down, right = random_words(Stream.AUGMENT, 3, seed=9, counter=(sample, 4)).tolist()
+        flipped = x[:, :, ::-1] if coin % 2 else x
+        padded = np.pad(flipped, ((0, 0), (2, 2), (2, 2)))
+        i, j = down % 5, right % 5
+        got = augmented(Augment(flip=True, crop_padding=2), x, sample=sample, epoch=4, seed=9)
+        np.testing.assert_array_equal(got, padded[:, i : i + 5, j : j + 6])

@@ -68,3 +68,20 @@ def test_evaluation_takes_every_sample_once_in_order(length: int, batch: int) ->
 def test_batch_must_fit_the_data(batch: int) -> None:
     with pytest.raises(UserError, match=f"got {batch} with 10 training samples; must be from 1 to 10"):
         Sampler(length=10, batch=batch, seed=0)
+
+
+def test_each_epoch_is_cut_from_the_order_of_its_seed_and_number() -> None:
+    shares = list(islice(Sampler(length=21, batch=5, seed=3).training(), 8))
+    for step, share in enumerate(shares):
+        epoch, place = divmod(step, 4)
+        assert share.epoch == epoch
+        np.testing.assert_array_equal(share.samples, epoch_order(3, epoch, 21)[5 * place : 5 * place + 5])
+
+
+def test_the_order_of_an_epoch_never_changes() -> None:
+    assert epoch_order(3, 2, 10).tolist() == [9, 4, 5, 2, 8, 6, 1, 3, 0, 7]
+
+
+@pytest.mark.parametrize(("length", "batch"), [(5, 1), (5, 5), (1, 1)])
+def test_the_smallest_and_the_largest_batch_are_allowed(length: int, batch: int) -> None:
+    assert Sampler(length, batch, 0).steps_per_epoch == length // batch
