@@ -33,6 +33,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.NotIn: ast.In,
 }
 _OTHER_NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
+_ASSERTION = "strict"  # of `zip`
 _NEGATED_ALREADY = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
@@ -142,6 +143,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the parts of a node in which changes mean something: no assertions, texts of errors, or types."""
     if isinstance(node, ast.Assert | ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
         return
+    if isinstance(node, ast.keyword) and node.arg == _ASSERTION:
+        return
     if isinstance(node, ast.AnnAssign):
         yield from [] if node.value is None else [node.value]
         return
@@ -227,7 +230,7 @@ def _call(node: ast.Call) -> Iterator[tuple[ast.AST, str, str]]:
     ):
         yield _expression(node, _with(node, args=[second, first, *node.args[2:]]))
     for keyword in node.keywords:
-        if keyword.arg is not None:
+        if keyword.arg not in {None, _ASSERTION}:
             rest = [each for each in node.keywords if each is not keyword]
             yield _expression(node, _with(node, keywords=rest))
             if isinstance(keyword.value, ast.Name | ast.Attribute):
