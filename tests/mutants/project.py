@@ -10,7 +10,7 @@ _FOLDERS = {
     "comm": "backoff clock collectives comm_thread communicator grid host_memory job scheduler threads tree",
     "engine/data": "augment counter loader sampler",
     "engine/graph/parallel": "exchange overlapped_exchange partition plan",
-    "engine/run": "checkpoint",
+    "engine/run": "checkpoint kept_checkpoints",
     "engine/training": "bucket layer_states loss memory optimizer parameters rank_parameters schedule step",
 }
 TARGETS = tuple(f"{folder}/{name}.py" for folder, names in _FOLDERS.items() for name in names.split())

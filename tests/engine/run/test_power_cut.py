@@ -33,6 +33,7 @@ def test_a_checkpoint_that_replaces_one_is_on_the_disk_before_that_is_removed(di
     assert disk.is_safe(path)
     assert not disk.unsynced_names()
     assert read_state(find_checkpoint(disk.root)).recipe == "second"
+    assert [*path.parent.iterdir()] == [path]
 
 
 def test_a_file_that_is_written_whole_is_on_the_disk_before_it_gets_its_name(disk):
