@@ -116,7 +116,7 @@ class Campaign:
         cores, watch = os.sched_getaffinity(0), _Watch(sorted(tests))
         run_tests(_files_of(tests), [watch])
         os.sched_setaffinity(0, cores)  # tests of pinning leave the main thread where they like
-        forget(self._project.packages)
+        forget(self._project.packages, self._project.root)
         gc.collect()
         gc.freeze()
         passed = {test: s for test, s in watch.seconds.items() if test not in watch.failed}

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -49,9 +50,11 @@ def run_tests(files: Iterable[str], plugins: Sequence[Any], *options: str) -> in
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget(packages: Iterable[str]) -> None:
-    """Remove packages from the imported modules, so that the next import reads them again."""
-    wanted = set(packages)
-    for name in [name for name in sys.modules if name.split(".")[0] in wanted]:
-        if not name.startswith("tests.mutants") and name != "tests":
+def forget(packages: Iterable[str], root: Path) -> None:
+    """Remove packages, and what tests have written and imported, so that the next import reads them again."""
+    wanted, kept = set(packages), (sys.prefix, sys.base_prefix, str(root))
+    for name, module in [*sys.modules.items()]:
+        file = getattr(module, "__file__", None) or sys.prefix
+        is_ours = name.split(".")[0] in wanted and name != "tests" and not name.startswith("tests.mutants")
+        if is_ours or not file.startswith(kept):
             del sys.modules[name]
