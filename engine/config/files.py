@@ -93,7 +93,12 @@ def write_durably(path: Path, content: Iterable[bytes]) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, as fsync does the content of files."""
-    opened = os.open(folder, os.O_RDONLY)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Make durable what has been written to a file, or the names in a folder."""
+    opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     finally:

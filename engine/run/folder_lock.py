@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ class FolderLock:
     def release(self) -> None:
         """Let others write; may be called again."""
         if self.held is not None:
-            (self.folder / HOLDER).unlink(missing_ok=True)
+            with suppress(OSError):  # the next holder writes it anew
+                (self.folder / HOLDER).unlink(missing_ok=True)
             self.held.release()
             self.held = None
 
@@ -71,7 +73,11 @@ def lock_folder(folder: Path, option: str) -> FolderLock:
                 return FolderLock(folder, None)
             raise
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-        write_whole(folder / HOLDER, json.dumps(holder) + "\n")
+        try:
+            write_whole(folder / HOLDER, json.dumps(holder) + "\n")
+        except OSError:
+            lock.release()
+            raise
     return FolderLock(folder, lock)
 
 

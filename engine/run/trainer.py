@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
-from engine.config.files import writing
+from engine.config.files import sync, writing
 from engine.config.recipe import Recipe
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource
@@ -26,6 +26,7 @@ from engine.run.failures import Failures, RunEndedError
 from engine.run.finite import find_in_values, find_in_weights
 from engine.run.kept_checkpoints import best_of, note_best
 from engine.run.log import RunLog
+from engine.run.run_folder import METRICS
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule
@@ -332,6 +333,8 @@ class Trainer:
                     self.progress.epoch_loss,
                 )
                 with self.failures.kept(), writing(self.folder, "out"):
+                    if (self.folder / METRICS).exists():  # no line up to a checkpoint gets lost
+                        sync(self.folder / METRICS)
                     tensors = weights | self.rank.states.tensors()
                     written = save_checkpoint(
                         self.folder, state, tensors, velocities, keep=self.recipe.keep_checkpoints
