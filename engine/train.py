@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _EPILOG = """\
 examples:
   python -m engine.train                                   the digits recipe, one rank
-  mpirun -n 2 python -m engine.train                       the same weights, to the bit, from two
+  python -m engine.run -n 2                                the same weights, to the bit, from two
+  mpirun -n 2 python -m engine.train                       the same, started by hand
   mpirun -n 4 python -m engine.train cifar10 --data images:~/cifar10
   srun -n 16 python -m engine.train vgg_a --data images:/data/imagenet --out runs/vgg
   python -m engine.train my.toml --steps 100 --lr 0.02     a recipe of your own
