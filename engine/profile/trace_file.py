@@ -26,6 +26,7 @@ from engine.profile.recorder import (
 )
 
 ABOUT = "lockstep"  # key of the facts for engine.explain, in `otherData`
+_BEGIN = b'{"displayTimeUnit"'
 _LANES = 10_000  # thread numbers of a row: more than any network has jobs
 _KINDS = ("", ", update", ", exchanges")  # whole jobs, or all spans of another row, come first
 
@@ -36,11 +37,15 @@ def check_writable(text: str) -> Path:
     Raises
     ------
     UserError
-        It is no file, or no file can be written there.
+        It is no file, no file can be written there, or what is there is no trace.
     """
     path = expand(text, "trace").resolve()
     if path.exists() and not path.is_file():
         raise UserError(f"trace: {path} is not a file")
+    if path.exists():
+        with reading(path, "trace"), path.open("rb") as file:
+            if file.read(len(_BEGIN)) not in (_BEGIN, b""):
+                raise UserError(f"trace: {path} is there and no trace, and is not written over: give another")
     with writing(path, "trace"):
         unfinished(path).touch()
         unfinished(path).unlink()
@@ -103,7 +108,7 @@ def _write(path: Path, about: dict[str, Any], texts: Sequence[bytes]) -> None:
 
 
 def _content(about: dict[str, Any], texts: Sequence[bytes]) -> Iterator[bytes]:
-    yield b'{"displayTimeUnit": "ms",\n"otherData": '
+    yield _BEGIN + b': "ms",\n"otherData": '
     yield json.dumps({ABOUT: about}).encode()
     yield b',\n"traceEvents": [\n'
     for rank, text in enumerate(texts):

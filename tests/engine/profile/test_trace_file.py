@@ -249,3 +249,14 @@ def test_what_is_no_trace_of_ours_is_refused(tmp_path, text):
 def test_a_missing_trace_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: cannot be read: No such file"):
         read_trace(tmp_path / "none.json")
+
+
+def test_only_a_trace_is_written_over(tmp_path):
+    path = tmp_path / "trace.json"
+    path.write_text("my notes")
+    with pytest.raises(UserError, match=r"^trace: .* is there and no trace, and is not written over"):
+        check_writable(str(path))
+    assert path.read_text() == "my notes"
+    for content in ("", '{"displayTimeUnit": "ms"}'):
+        path.write_text(content)
+        assert check_writable(str(path)) == path
