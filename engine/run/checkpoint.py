@@ -167,7 +167,7 @@ def _whole_before(damaged: Path) -> Path | None:
 
 def _check_whole(checkpoint: Path) -> None:
     """Raise UserError where a file of a checkpoint is missing, or not what was written."""
-    sums = _read_state(checkpoint).get("files", {})  # versions before this one wrote none
+    sums = _read_state(checkpoint).get("files") or {}  # versions before this one wrote none
     for name in (MODEL, OPTIMIZER):
         path, wanted = checkpoint / name, sums.get(name)
         with _safetensors(path), safe_open(path, "numpy"):
@@ -175,7 +175,8 @@ def _check_whole(checkpoint: Path) -> None:
         with reading(path):
             found = _sum(path)
         if wanted is not None and found != wanted:
-            raise UserError(f"{path}: is damaged: holds {found}, {wanted} was written")
+            both = (", ".join(f"{key} {value}" for key, value in each.items()) for each in (found, wanted))
+            raise UserError("{}: is damaged: has {}; had {} when it was written".format(path, *both))
 
 
 def _sum(path: Path) -> dict[str, int]:
@@ -196,7 +197,13 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         for name, kind in {"step": int, "recipe": str, "data": str}.items():
             if type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")
-        added_later = {"code": str, "started_in": str, "epoch_loss": float}
+        added_later = {
+            "code": str,
+            "started_in": str,
+            "epoch_loss": float,
+            "files": dict,
+            "normalisation": dict,
+        }
         for name, kind in added_later.items():
             if found.get(name) is not None and type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")

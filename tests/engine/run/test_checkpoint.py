@@ -1,6 +1,7 @@
 """Checkpoints: what is in them, that they appear whole, and what a broken one says."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,17 @@ def test_a_state_without_names_of_classes_is_read_and_odd_names_come_back(tmp_pa
     older = {name: value for name, value in json.loads(path.read_text()).items() if name != "class_names"}
     path.write_text(json.dumps(older))
     assert read_state(path.parent).class_names == ()
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, [[]], {"x": 1}, True, -1.5])
+def test_a_state_with_any_values_is_read_or_named(tmp_path, value):
+    path = checkpoint_of(tmp_path, residual())
+    state = json.loads((path / "state.json").read_text())
+    for name in state:
+        (path / "state.json").write_text(json.dumps(state | {name: value}))
+        for read in (read_state, lambda each: read_tensors(each, residual())):
+            with suppress(UserError):
+                read(path)
 
 
 def test_the_state_is_plain_json(tmp_path):
