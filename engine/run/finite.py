@@ -1,14 +1,45 @@
 """Whether what a run computes is finite, and if not where it begins: looked for after the fact."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from comm.communicator import Communicator
+from engine.run.failures import RunEndedError
 from engine.training.rank import Rank
 
 _PIECE = 1 << 20  # values that are looked at together
+
+
+def check_loss(rank: Rank, control: Communicator, record: Mapping[str, Any], saved: int) -> None:
+    """End the run on all ranks where the loss of a step, which all of them know, is not finite.
+
+    Parameters
+    ----------
+    saved
+        Step of the newest checkpoint; 0: there is none.
+    """
+    if math.isfinite(record["loss"]):
+        return
+    rank.parameters.wait()
+    where = find_in_values(rank, control)
+    begin = f"; {where} is not finite" if where else ""
+    raise RunEndedError(f"step {record['step']}: the loss is {record['loss']}{begin}; {_mending(saved)}")
+
+
+def check_weights(rank: Rank, control: Communicator, step: int, saved: int) -> None:
+    """End the run on all ranks where weights, velocities or state are not finite (collective)."""
+    where = find_in_weights(rank, control)
+    if where is not None:
+        raise RunEndedError(f"step {step}: {where} is not finite; {_mending(saved)}")
+
+
+def _mending(saved: int) -> str:
+    newest = f"the checkpoint of step {saved} is whole" if saved else "nothing is saved"
+    return f"{newest}; a lower --lr, or a warm-up, may help"
 
 
 def find_in_weights(rank: Rank, control: Communicator) -> str | None:

@@ -31,9 +31,10 @@ from engine.run.memory_check import check_needs, needs_of, no_memory
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
+from engine.run.saver import Task
 from engine.run.session import run_session
 from engine.run.start import Start
-from engine.run.trainer import Task, Trainer
+from engine.run.trainer import Trainer
 from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
 from layers.kernels.threads import Threads

@@ -1,6 +1,5 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,24 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
-from engine.config.files import sync, writing
 from engine.config.recipe import Recipe
 from engine.data.augment import Augment
-from engine.data.dataset import DataSource
 from engine.data.loader import Batch, Loader
-from engine.data.readers.normalise import normalisation_of
 from engine.data.sampler import Sampler
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import Lap, StepClock
 from engine.run.callbacks import Callbacks
-from engine.run.checkpoint import State, save_checkpoint
+from engine.run.checkpoint import State
 from engine.run.evaluator import Evaluator
-from engine.run.failures import Failures, RunEndedError
-from engine.run.finite import find_in_values, find_in_weights
-from engine.run.kept_checkpoints import best_of, note_best
+from engine.run.failures import Failures
+from engine.run.finite import check_loss, check_weights
 from engine.run.log import RunLog
-from engine.run.run_folder import METRICS
+from engine.run.saver import Saver, Task
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule
@@ -44,23 +39,11 @@ class Progress:
     evaluated_step: int = -1
     epoch_loss: float | None = 0.0
     """Sum over the samples of the epoch so far; None where a checkpoint of an earlier version has none."""
-    best_accuracy: float = -1.0
-    """On the test set, of the checkpoint that is kept for it."""
     interrupted: bool = False
     results: dict[str, float | None] = field(
         default_factory=lambda: dict.fromkeys(("final_loss", "test_loss", "test_accuracy"))
     )
     laps: list[Lap] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained, as checkpoints describe it."""
-
-    recipe: Recipe
-    data: DataSource
-    code: str = ""
-    """Hash of the user's own files, as they were when the run began; empty without any."""
 
 
 class Trainer:
@@ -104,14 +87,13 @@ class Trainer:
         self._schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
         self.failures = Failures(control)
-        self._written = 0
+        self._saver = Saver(rank, task, control, folder)
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""
         self.rank.parameters.restore(tensors)
         self.rank.states.restore(tensors)
         self.progress = Progress(state.step, state.step, epoch_loss=state.epoch_loss)
-        self._written = state.step
 
     def train(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         """Run all steps that are left, with evaluations and checkpoints (collective).
@@ -127,9 +109,7 @@ class Trainer:
             On all ranks: a rank has failed, or loss or weights are not finite. What was done is saved, unless
             it is not finite.
         """
-        best = self.control.gather_objects(best_of(self.folder) if self.folder is not None else None)[0]
-        if best is not None:
-            self.progress.best_accuracy = best[1]
+        self._saver.begin(self.progress.step)
         self._run_steps(log, called, stop)
         self._finish(log, called)
 
@@ -154,7 +134,7 @@ class Trainer:
                 record = self._step(batch, clock, stop=wanted)
                 with self.failures.kept():
                     log.step(record)
-                self._check_loss(record)
+                check_loss(self.rank, self.control, record, self.progress.saved_step)
                 self._tell(partial(called.on_step, record))
                 if self.progress.interrupted or self._ends_alone():
                     break
@@ -166,7 +146,7 @@ class Trainer:
     def _finish(self, log: RunLog, called: Callbacks) -> None:
         """Save and evaluate what the last step has left to do."""
         progress = self.progress
-        self._check_weights()
+        check_weights(self.rank, self.control, progress.step, progress.saved_step)
         self._end_if_failed(called)
         if progress.saved_step != progress.step and (self._saves() or progress.interrupted):
             self._save(called)
@@ -192,38 +172,11 @@ class Trainer:
         if message is None:
             return
         step = self.progress.step
-        if self._written_step() != step:
+        if self._saver.agreed_step() != step:
             self._save(called)
-        is_saved = self._written_step() == step
+        is_saved = self._saver.agreed_step() == step
         ending = "what was done is saved" if is_saved else "it could not be saved"
         self.failures.end(f"{message}; after step {step}: {ending}")
-
-    def _written_step(self) -> int:
-        """Return the step of the newest checkpoint that rank 0 has written, or begun with (collective)."""
-        written: int = self.control.gather_objects(self._written)[0]
-        return written
-
-    def _check_loss(self, record: dict[str, Any]) -> None:
-        """End the run on all ranks where the loss is not finite, which all of them know."""
-        if math.isfinite(record["loss"]):
-            return
-        self.rank.parameters.wait()
-        where = find_in_values(self.rank, self.control)
-        begin = f"; {where} is not finite" if where else ""
-        raise RunEndedError(
-            f"step {record['step']}: the loss is {record['loss']}{begin}; {self._last_finite()}"
-        )
-
-    def _check_weights(self) -> None:
-        """End the run on all ranks where weights, velocities or state are not finite (collective)."""
-        where = find_in_weights(self.rank, self.control)
-        if where is not None:
-            raise RunEndedError(f"step {self.progress.step}: {where} is not finite; {self._last_finite()}")
-
-    def _last_finite(self) -> str:
-        saved = self.progress.saved_step
-        newest = f"the checkpoint of step {saved} is whole" if saved else "nothing is saved"
-        return f"{newest}; a lower --lr, or a warm-up, may help"
 
     def _step(self, batch: Batch, clock: StepClock, *, stop: bool) -> dict[str, Any]:
         """Train on one minibatch and return its record; all ranks learn whether one of them wants to stop."""
@@ -305,42 +258,22 @@ class Trainer:
     def _keep_if_best(self, called: Callbacks) -> None:
         """Save where the test accuracy is better than ever, and see to it that it is kept (collective)."""
         progress, accuracy = self.progress, self.progress.results["test_accuracy"]
-        if accuracy is None or accuracy <= progress.best_accuracy:
+        if accuracy is None or not self._saver.is_best(accuracy):
             return
-        progress.best_accuracy = accuracy
         if progress.saved_step != progress.step:
             self._save(called)
-        if self.folder is not None and self._written == progress.step:
-            with self.failures.kept(), writing(self.folder, "out"):
-                note_best(self.folder, progress.step, accuracy)
+        with self.failures.kept():
+            self._saver.note_best(progress.step, accuracy)
 
     def _save(self, called: Callbacks) -> None:
         """Write a checkpoint of finite weights (collective: the velocities come from all ranks)."""
-        keep, written, step = self.folder is not None, None, self.progress.step
+        progress, written = self.progress, None
         with self.recorder.doing("checkpoint"):
-            self._check_weights()
-            velocities = self.rank.parameters.gather_velocities(keep=keep)
-            weights = self.rank.parameters.gather_weights(keep=keep)
-            if self.folder is not None:
-                state = State(
-                    step,
-                    self.recipe.to_toml(),
-                    self.data.identity,
-                    self.task.code,
-                    normalisation_of(self.data.train),
-                    self.data.class_names,
-                    _working_folder(),
-                    self.progress.epoch_loss,
-                )
-                with self.failures.kept(), writing(self.folder, "out"):
-                    if (self.folder / METRICS).exists():  # no line up to a checkpoint gets lost
-                        sync(self.folder / METRICS)
-                    tensors = weights | self.rank.states.tensors()
-                    written = save_checkpoint(
-                        self.folder, state, tensors, velocities, keep=self.recipe.keep_checkpoints
-                    )
-                    self._written = step
-        self.progress.saved_step = step
+            check_weights(self.rank, self.control, progress.step, progress.saved_step)
+            tensors = self._saver.gather()
+            with self.failures.kept():
+                written = self._saver.write(progress.step, progress.epoch_loss, *tensors)
+        progress.saved_step = progress.step
         self._tell(partial(called.on_checkpoint, written))
 
 
@@ -354,14 +287,6 @@ def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
         factor=fields.factor,
         total=total,
     )
-
-
-def _working_folder() -> str:
-    """Return the folder that relative paths begin in; empty where it has been removed."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""
 
 
 def _due(count: int, every: int) -> bool:

@@ -21,8 +21,9 @@ from engine.graph.passes.convolution import set_convolutions
 from engine.planner.auto import resolve
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
+from engine.run.saver import Task
 from engine.run.session import run_session
-from engine.run.trainer import Task, Trainer
+from engine.run.trainer import Trainer
 from engine.training.rank import build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings, settings_of

@@ -10,7 +10,7 @@ from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
-from engine.run import launch, trainer
+from engine.run import launch, saver
 from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
 from engine.run.folder_lock import lock_folder
 from engine.run.kept_checkpoints import best_of
@@ -57,14 +57,14 @@ def whole() -> str:
 def broken(folder: Path, number: int, kind: str, patch: pytest.MonkeyPatch) -> tuple[BrokenDisk, list[int]]:
     """Run on a disk that breaks; return it, and the steps whose checkpoints were said to be written."""
     disk, saved = BrokenDisk(folder, number, kind), []
-    real = trainer.save_checkpoint
+    real = saver.save_checkpoint
 
     def save(run, state, *rest, **named):
         written = real(run, state, *rest, **named)
         saved.append(state.step)
         return written
 
-    patch.setattr(trainer, "save_checkpoint", save)
+    patch.setattr(saver, "save_checkpoint", save)
     disk.install(patch)
     try:
         begin(folder)

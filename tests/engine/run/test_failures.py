@@ -10,7 +10,7 @@ from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import ScheduleFields
 from engine.data.dataset import DataSource
-from engine.run import trainer
+from engine.run import saver, trainer
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
 from engine.run.failures import Failures, RunEndedError, in_words
@@ -129,7 +129,7 @@ def test_a_disk_that_is_full_at_a_metrics_line_does_not_keep_a_run_from_saving(t
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("lasting", [True, False])
 def test_a_save_that_fails_is_tried_once_more(tmp_path, monkeypatch, ranks, lasting):
-    saved, tries = trainer.save_checkpoint, []
+    saved, tries = saver.save_checkpoint, []
 
     def full(run, state, *rest, **named):
         tries.append(state.step)
@@ -137,7 +137,7 @@ def test_a_save_that_fails_is_tried_once_more(tmp_path, monkeypatch, ranks, last
             raise OSError(28, "No space left on device")
         return saved(run, state, *rest, **named)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    monkeypatch.setattr(saver, "save_checkpoint", full)
     step = 1 + ranks
     end = "it could not be saved" if lasting else "what was done is saved"
     with pytest.raises(RunEndedError, match=f"^out: .* No space left on device; after step {step}: {end}$"):
