@@ -140,6 +140,29 @@ def test_label_beyond_the_classes_is_refused() -> None:
             next(loader)
 
 
+def test_a_failure_is_known_while_the_batch_before_it_is_held() -> None:
+    with Loader(Numbered(broken=5), shares_of([1, 2], [3, 4], [5, 6])) as loader:
+        held = next(loader)
+        assert loader.failure() is None
+        assert loader.failure() is None
+        np.testing.assert_array_equal(held.labels, [1, 2])  # asking for the next one frees nothing
+        held = next(loader)
+        waited = loader.wait_seconds
+        assert isinstance(loader.failure(), DataError)
+        np.testing.assert_array_equal(held.labels, [3, 4])
+        assert loader.wait_seconds >= waited
+        with pytest.raises(DataError):
+            next(loader)
+        assert loader.failure() is None
+
+
+def test_the_end_is_no_failure() -> None:
+    with Loader(Numbered(), shares_of([1, 2])) as loader:
+        next(loader)
+        assert loader.failure() is None
+        assert list(loader) == []
+
+
 def test_failure_of_the_shares_is_raised_too() -> None:
     def shares() -> Iterator[Share]:
         yield from shares_of([1])
