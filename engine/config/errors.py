@@ -1,9 +1,14 @@
 """The exception for mistakes that the user can mend."""
 
+from engine.config.wording import printable
+
 
 class UserError(ValueError):
     """A mistake in what the user gave: a path, a file, a recipe, an option.
 
     The message is one line: where, what came, what is allowed. The command line prints it and exits
-    with code 2, without a traceback.
+    with code 2, without a traceback. What it quotes of users' files may be anything: it is made printable.
     """
+
+    def __init__(self, message: object):
+        super().__init__(printable(" ".join(str(message).splitlines())))

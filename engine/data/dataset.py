@@ -23,7 +23,7 @@ class DataError(UserError):
     @classmethod
     def at(cls, path: str | PathLike[str], problem: object) -> DataError:
         """Name the file and the problem on one line, whatever bytes the file's name has."""
-        return cls(f"{printable(path)}: {printable(' '.join(str(problem).splitlines()))}")
+        return cls(f"{printable(path)}: {problem}")
 
     @classmethod
     def no_folder(cls, path: Path, wanted: str) -> DataError:
