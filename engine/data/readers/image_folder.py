@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.config.wording import counted, printable
 from engine.data.dataset import DataError, Dataset, DataSource, digest
 from engine.data.readers.image_file import decode, image_endings, load_pillow, read_pixels
-from engine.data.readers.image_listing import Listing
+from engine.data.readers.image_listing import Layout, Listing, has_folders
 from engine.data.readers.normalise import Normalisation
 
 CACHE_BYTES = 1 << 30
@@ -108,7 +108,7 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
     layout = listing.layout(directory)
     classes = layout.classes
     if len(classes) < 2:
-        raise DataError.at(layout.train, f"has {counted(len(classes), 'class folder')}; must be at least 2")
+        raise DataError.at(layout.train, _too_few(layout, directory))
 
     def dataset(root: Path, names: Sequence[str]) -> ImageFolder:
         found = {name: listing.images(root, name) for name in names}
@@ -133,3 +133,13 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
         test = dataset(layout.test, listing.tested_classes(layout.test, classes))
     passed = listing.passed.line()
     return DataSource(train, test, notes=(f"images: {passed}",) if passed else ())
+
+
+def _too_few(layout: Layout, directory: Path) -> str:
+    """Say that there are too few classes, and what was perhaps meant."""
+    problem = f"has {counted(len(layout.classes), 'class folder')}; must be at least 2"
+    if layout.train != directory:
+        return f"{problem}; a folder of this name is the training set, not a class"
+    if layout.classes and has_folders(directory / layout.classes[0]):
+        return f"{problem}; perhaps {printable(directory / layout.classes[0])} is meant"
+    return problem

@@ -17,7 +17,7 @@ TRAINING, TESTING, VALIDATION = "training", "test", "validation"
 
 _SPLIT_NAMES = {
     TRAINING: "train|training",
-    TESTING: "test|testing",
+    TESTING: "test|tests|testing",
     VALIDATION: "val|valid|validation|dev|eval|evaluation",
 }
 _SPLITS = {
@@ -62,7 +62,7 @@ class Listing:
         tests = splits[TESTING] + splits[VALIDATION]
         if splits[TRAINING]:
             (train,) = splits[TRAINING]
-            whole = [name for name in tests if _has_folders(directory / name)]
+            whole = [name for name in tests if has_folders(directory / name)]
             test = (*whole, *tests, None)[0]
             others = [name for name in names if name not in (train, test)]
             for name in others:
@@ -167,7 +167,8 @@ def _refuse_splits(folder: Path, names: Sequence[str]) -> None:
         )
 
 
-def _has_folders(root: Path) -> bool:
+def has_folders(root: Path) -> bool:
+    """Say whether a folder has folders in it."""
     with os.scandir(root) as entries:
         return any(kind_of(entry) == FOLDER for entry in entries)
 

@@ -116,7 +116,7 @@ def test_class_with_other_files_only_says_which(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("train", ["train", "TRAIN", "Training", "train_set", "train2017", "training-images"])
 @pytest.mark.parametrize(
-    "tests", ["Test", "testing", "VAL", "valid", "validation", "dev", "eval", "test_set"]
+    "tests", ["Test", "testing", "VAL", "valid", "validation", "dev", "eval", "test_set", "tests"]
 )
 def test_splits_are_understood_by_any_of_their_names(tmp_path: Path, train: str, tests: str) -> None:
     write_classes(tmp_path / train, {"ape": 2, "cat": 1})
@@ -296,7 +296,11 @@ def test_unknown_class_in_the_test_set_is_named(tmp_path: Path) -> None:
         ([], "has 0 class folders; must be at least 2"),
         (["ape"], "has 1 class folder; must be at least 2"),
         (["ape", "cat"], "ape: has no images; read are .jpg, .png, .webp and what else Pillow decodes$"),
-        (["train"], "train: has 0 class folders"),
+        (
+            ["train"],
+            r"train: has 0 class folders; .*; a folder of this name is the training set, not a class$",
+        ),
+        (["all/train/ape"], r"has 1 class folder; must be at least 2; perhaps .*/all is meant$"),
         (["test/ape"], "has test/ but no train/"),
     ],
 )
