@@ -70,7 +70,7 @@ def read_all(data: Dataset, samples: range, *, threads: int, say: Say) -> Report
     """Read samples once."""
     report, last, done = Report(), time.monotonic(), 0
     pieces = [samples[start : start + _PIECE] for start in range(0, len(samples), _PIECE)]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads if data.INSPECTED_ON_THREADS else 1) as pool:
         try:
             for found in pool.map(lambda piece: list(_inspected(data, piece)), pieces):
                 for each in found:

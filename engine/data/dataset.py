@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,9 @@ class Dataset(ABC):
     sample_shape: tuple[int, ...]
     classes: int
     class_names: tuple[str, ...] = field(default=(), kw_only=True)
+
+    INSPECTED_ON_THREADS: ClassVar[bool] = False
+    """Several threads may call `inspect` at once; training reads on one thread."""
 
     @property
     def classes_present(self) -> int:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class ImageFolder(Dataset):
     cached
         bool [N]: which rows of the cache are written.
     """
+
+    INSPECTED_ON_THREADS: ClassVar[bool] = True
 
     root: Path
     files: tuple[str, ...]

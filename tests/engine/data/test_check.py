@@ -1,5 +1,6 @@
 """The command that reads all samples before training does."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +91,16 @@ def test_shares_of_all_ranks_are_all_samples(ranks: int) -> None:
     class Counted(ArrayDataset):
         def inspect(self, index: int) -> tuple[int, tuple[int, ...]]:
             seen.append(index)
+            threads.add(threading.get_ident())
             return super().inspect(index)
 
     seen: list[int] = []
+    threads: set[int] = set()
     source = DataSource(Counted(np.zeros((200, 3)), np.arange(200) % 2), None)
     for rank in range(ranks):
+        threads.clear()
         check.check_share(source, rank, ranks, threads=2, say=str)
+        assert len(threads) == 1  # a user's own data set is read by one thread, as in training
     assert sorted(seen) == list(range(200))
 
 
