@@ -48,8 +48,7 @@ def fuzz(targets: Sequence[Target], runs: range, *, seed: int) -> Outcome:
             content = bytearray(damage(content, rng))
         target.path.write_bytes(content)
         _attempt(target, f"run {number}, {target.name}, {damage.__name__}", outcome)
-    for target in targets:
-        target.path.write_bytes(whole[target.name])
+        target.path.write_bytes(whole[target.name])  # others read it too
     return outcome
 
 
