@@ -35,7 +35,7 @@ _POLL_S = 0.01
 _DIGEST_BYTES = 16
 
 LOG = logging.getLogger("lockstep.kernels")
-"""Gets the warnings about the cache; by default Python prints them to stderr."""
+"""Gets warnings about the cache and the threads; by default Python prints them to stderr."""
 
 
 _said = set[str]()

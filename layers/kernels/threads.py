@@ -10,6 +10,7 @@ from typing import Any
 
 from layers.kernels import job
 from layers.kernels.jit import address
+from layers.kernels.shared_cache import LOG
 
 INLINE_WORK = 60_000  # FLOP or floats; waking workers for less costs more than it saves
 SPIN_S = 1e-3  # how long a pinned worker spins for the next kernel, which mostly comes sooner
@@ -24,6 +25,8 @@ class Threads:
 
     Parameters
     ----------
+    count
+        Fewer are started, with a warning, where the system allows no more.
     cores
         A core for each worker to stay on until `close`, the caller's first; None leaves it to the scheduler.
         Workers spin briefly for the next kernel, but only when pinned. Without effect outside Linux.
@@ -43,9 +46,15 @@ class Threads:
         if count > 1:
             self._looks = self._looks_in(SPIN_S) if self._cores else 0
         for worker in range(1, count):
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._serve, args=(worker,), name=f"kernels-{worker}", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # as many as the system allows (ulimit -u, a container's limit on processes)
+                self.count = worker
+                LOG.warning("warning: only %d of %d kernel threads can be started here", worker, count)
+                break
         self._pin(0)  # after the workers: a thread inherits the cores of the one that starts it
 
     def run(self, kernel: Callable[..., None], tasks: int, work: int, *arguments: Any) -> None:

@@ -91,9 +91,9 @@ def test_the_default_cluster_is_named_with_its_year(capsys):
 
 
 def test_a_sweep_and_a_single_query_agree(capsys):
-    given = ("--model", "vgg_a", "--batch", "256", "--json")
-    (row,) = json.loads(printed(capsys, *given, "--sweep", "nodes=16"))["rows"]
-    single = json.loads(printed(capsys, *given, "--nodes", "16"))
+    given = ("--model", "digits", "--batch", "64", "--json")
+    (row,) = json.loads(printed(capsys, *given, "--sweep", "nodes=4"))["rows"]
+    single = json.loads(printed(capsys, *given, "--nodes", "4"))
     single.pop("assumed")
     assert row == single
 

@@ -161,3 +161,26 @@ def test_without_cores_nobody_is_pinned() -> None:
 def test_counts_that_do_not_fit_are_refused(count: int, cores: tuple[int, ...] | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Threads(count, cores)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_the_system_starts_no_more_threads_those_that_are_there_do_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, allowed: int
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) >= allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    threads = Threads(4)
+    assert threads.count == 1 + allowed
+    done = np.zeros(1000, np.int64)
+    threads.run(counter(), 1000, INLINE_WORK, done)
+    threads.close()
+    assert (done == 1).all()
+    (record,) = caplog.records
+    assert record.message == f"warning: only {1 + allowed} of 4 kernel threads can be started here"
