@@ -19,12 +19,13 @@ from typing import NoReturn
 
 from bench import delay_line, namespaces
 from bench.launch import SHARING
-from bench.link import LinkFigures
+from bench.link import MESSAGES, LinkFigures
 from bench.namespaces import ClusterError, Link, parse_latency, parse_rate
 from engine.host.mpirun import AS_ROOT, find_mpirun, is_open_mpi
 
 PLACEHOLDER = "{mpirun}"
 _GRACE_S = 5.0
+_CHECK_S = 0.2  # of each stream that is measured before a command
 _REPOSITORY = Path(__file__).parent.parent
 
 _EPILOG = """\
@@ -270,6 +271,8 @@ def _run(options: argparse.Namespace) -> int:
             _show(hosts, as_json=options.json)
             return 0
         mpirun = hosts.mpirun_arguments(options.ranks_per_host)
+        if rate_bits is not None and len(hosts.names) > 1:
+            print(f"{link_line(hosts.link, hosts.measure(seconds=_CHECK_S))}", file=sys.stderr, flush=True)
         command = expand(options.command, mpirun)
         return hosts.run(command, capture=False).returncode
 
@@ -293,10 +296,21 @@ def _show(hosts: Cluster, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"hosts": len(hosts.names), **asdict(hosts.link), **asdict(figures)}))
         return
-    print(
-        f"{hosts.link}: TCP gets {figures.one_way_bits_per_s / 1e9:.3f} Gbit/s one way, "
+    print(link_line(hosts.link, figures))
+
+
+def link_line(link: Link, figures: LinkFigures) -> str:
+    """Say what a link gives, and how long messages take on it; behind them what they would at its rate."""
+    messages = []
+    for size, seconds in zip(MESSAGES, figures.message_s, strict=True):
+        messages.append(f"{size // 1000} kB {1e3 * seconds:.2f}")
+        if link.rate_bits is not None:
+            messages[-1] += f" ({8e3 * size / link.rate_bits + 1e3 * link.latency_s:.2f})"
+    return (
+        f"{link}: TCP gets {figures.one_way_bits_per_s / 1e9:.3f} Gbit/s one way, "
         f"{figures.both_ways_bits_per_s / 1e9:.3f} in each direction at once; "
-        f"round trip {1e3 * figures.round_trip_s:.3f} ms"
+        f"round trip {1e3 * figures.round_trip_s:.3f} ms; "
+        f"messages, in ms{'' if link.rate_bits is None else ' (at this rate)'}: {', '.join(messages)}"
     )
 
 

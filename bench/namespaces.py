@@ -31,8 +31,10 @@ INTERFACE = "eth0"
 """Of a host."""
 
 MOST_HOSTS = 64
-_BURST_S = 1e-3  # a token bucket holds what the link carries in this time, and at least:
-_BURST_BYTES = 256 * 1024
+_BURST_S = 200e-6  # a token bucket holds what the link carries in this time; in less, timers come too late
+_DELAYED_BURST_S = 290e-6  # the same before a delay line, which has work with each piece
+_LEAST_BURST_BYTES = 4000  # two frames and more
+_LONGEST_PIECE = 1 << 16  # that TCP hands to the interface, to be cut into frames: here whole
 _QUEUE_S = 0.05  # the longest that a packet waits for its tokens before it is dropped
 _GONE_S = 5.0
 
@@ -159,6 +161,7 @@ def make_commands(names: Sequence[str], link: Link, *, bridge: bool = True) -> l
     """Return the commands that make the namespaces and the links; see `make`."""
     switch, *hosts = names
     lines = [f"ip netns add {switch}"]
+    burst_s = _BURST_S if bridge else _DELAYED_BURST_S
     if bridge:
         lines += [f"ip -n {switch} link add br0 type bridge", f"ip -n {switch} link set br0 up"]
     for host, (name, port) in enumerate(zip(hosts, ports(len(hosts)), strict=True)):
@@ -177,15 +180,15 @@ def make_commands(names: Sequence[str], link: Link, *, bridge: bool = True) -> l
                 f"netem delay {1e6 * link.latency_s:.0f}us limit 100000"
             )
         if link.rate_bits is not None:
-            lines.append(f"tc -n {name} qdisc add dev {INTERFACE} root {_bucket(link.rate_bits)}")
+            burst = max(_LEAST_BURST_BYTES, round(link.rate_bits / 8 * burst_s))
+            bucket = f"tbf rate {link.rate_bits:.0f}bit burst {burst}b latency {1e3 * _QUEUE_S:.0f}ms"
+            piece = burst * 9 // 20  # at least two to a bucket, or it stands empty between
+            if piece < _LONGEST_PIECE:
+                lines.append(f"ip -n {name} link set {INTERFACE} gso_max_size {piece}")
+            lines.append(f"tc -n {name} qdisc add dev {INTERFACE} root {bucket}")
             place = "parent 1:1" if netem else "root"
-            lines.append(f"tc -n {switch} qdisc add dev {port} {place} {_bucket(link.rate_bits)}")
+            lines.append(f"tc -n {switch} qdisc add dev {port} {place} {bucket}")
     return [line.split() for line in lines]
-
-
-def _bucket(rate_bits: float) -> str:
-    burst = max(_BURST_BYTES, round(rate_bits / 8 * _BURST_S))
-    return f"tbf rate {rate_bits:.0f}bit burst {burst}b latency {1e3 * _QUEUE_S:.0f}ms"
 
 
 def inside(name: str, command: Sequence[str]) -> list[str]:

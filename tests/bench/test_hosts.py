@@ -7,6 +7,8 @@ import threading
 import pytest
 
 from bench import hosts, link, namespaces
+from bench.hosts import link_line
+from bench.link import LinkFigures
 from bench.namespaces import ClusterError, Link
 
 NAMES = ("lockstep-7-1-switch", "lockstep-7-1-h1", "lockstep-7-1-h2")
@@ -29,13 +31,30 @@ def test_each_host_has_a_namespace_an_address_and_a_port_of_the_switch() -> None
 
 def test_a_rate_shapes_both_ends_of_a_link() -> None:
     shaping = [line for line in lines(1e9, 0.0) if line.startswith("tc")]
-    bucket = "root tbf rate 1000000000bit burst 262144b latency 50ms"
+    bucket = "root tbf rate 1000000000bit burst 25000b latency 50ms"
     assert shaping == [
         f"tc -n lockstep-7-1-h1 qdisc add dev eth0 {bucket}",
         f"tc -n lockstep-7-1-switch qdisc add dev port1 {bucket}",
         f"tc -n lockstep-7-1-h2 qdisc add dev eth0 {bucket}",
         f"tc -n lockstep-7-1-switch qdisc add dev port2 {bucket}",
     ]
+
+
+def test_a_burst_is_short_and_takes_pieces_of_tcp_that_fit() -> None:
+    for rate_bits, burst, piece in ((1e8, 4000, 1800), (1e9, 25000, 11250), (1e10, 250000, None)):
+        made = lines(rate_bits, 0.0)
+        assert f"burst {burst}b" in made[-1]
+        pieces = [line.split()[-1] for line in made if "gso_max_size" in line]
+        assert pieces == ([] if piece is None else [str(piece)] * 2)
+
+
+def test_the_line_about_a_link_says_what_messages_take_and_would_take() -> None:
+    figures = LinkFigures(9.4e8, 9.3e8, 2e-5, [5e-5, 9e-5, 8e-4, 8.3e-3])
+    assert link_line(Link(1e9, 0.0), figures) == (
+        "1 Gbit/s, latency 0 ms: TCP gets 0.940 Gbit/s one way, 0.930 in each direction at once; "
+        "round trip 0.020 ms; messages, in ms (at this rate): "
+        "1 kB 0.05 (0.01), 10 kB 0.09 (0.08), 100 kB 0.80 (0.80), 1000 kB 8.30 (8.00)"
+    )
 
 
 def test_latency_is_added_once_on_the_way_to_each_host() -> None:
@@ -51,9 +70,8 @@ def test_without_a_bridge_ports_keep_their_rate_and_latency_is_left_to_the_delay
     made = [" ".join(each) for each in namespaces.make_commands(NAMES, Link(1e9, 0.0015), bridge=False)]
     assert "ip -n lockstep-7-1-switch link set port2 up" in made
     assert not any("br0" in line or "netem" in line for line in made)
-    assert [line for line in made if line.startswith("tc")] == [
-        line for line in lines(1e9, 0.0) if line.startswith("tc")
-    ]
+    shaped = [line.replace("burst 36250b", "burst 25000b") for line in made if line.startswith("tc")]
+    assert shaped == [line for line in lines(1e9, 0.0) if line.startswith("tc")]
 
 
 def test_two_clusters_of_one_process_have_different_names() -> None:
@@ -158,3 +176,5 @@ def test_a_stream_is_measured_both_ways(monkeypatch: pytest.MonkeyPatch) -> None
     assert figures.one_way_bits_per_s > 1e6
     assert figures.both_ways_bits_per_s > 1e6
     assert 0 < figures.round_trip_s < 1
+    assert len(figures.message_s) == len(link.MESSAGES)
+    assert all(-1e-3 < seconds < 1 for seconds in figures.message_s)

@@ -13,6 +13,7 @@ import pytest
 
 from bench import namespaces
 from bench.hosts import Cluster, cluster
+from bench.link import MESSAGES
 from bench.namespaces import ClusterError
 from tests.mpi.launch import REPOSITORY, run
 
@@ -83,9 +84,11 @@ def test_memory_is_shared_within_a_host_and_not_between(hosts: Cluster) -> None:
 
 def test_a_link_carries_no_more_than_its_rate(hosts: Cluster) -> None:
     figures = hosts.measure(seconds=0.5)
-    allowed = 1.1 * RATE_BITS  # the bucket is full at first: 4 % of half a second
+    allowed = 1.1 * RATE_BITS
     assert figures.one_way_bits_per_s < allowed
     assert figures.both_ways_bits_per_s < allowed
+    for size, seconds in zip(MESSAGES, figures.message_s, strict=True):
+        assert seconds > 0.8 * (8 * size - 8 * 4000) / RATE_BITS, "no more than the burst comes at once"
 
 
 def test_a_delay_line_adds_its_latency_each_way_and_leaves_the_rate(far_hosts: Cluster) -> None:
