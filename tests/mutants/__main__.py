@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     coverage = measure(project, options.work / "coverage.json")
     results = _Results(options.work / "results.jsonl", project)
     todo = [change for change in chosen if options.again or not results.is_known(change)]
+    random.Random(options.seed).shuffle(todo)  # so that also an interrupted campaign has seen a fair sample
     limits = Limits(hang_s=options.hang, budget_s=options.budget)
     print(
         f"{len(chosen)} mutants, {len(chosen) - len(todo)} of them done before; running tests once",
