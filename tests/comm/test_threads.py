@@ -125,3 +125,13 @@ def test_one_rank_alone_needs_no_messages() -> None:
     communicator = single_rank()
     assert communicator.gather_objects("here") == ["here"]
     assert communicator.split(4).size == 1
+
+
+def test_nobody_sees_a_window_before_the_last_rank_has_shared_its_own() -> None:
+    def work(communicator: ThreadCommunicator) -> list[int]:
+        time.sleep(0.01 * communicator.rank)
+        window = communicator.share(4)
+        assert window is not None
+        return sorted(window.peers)
+
+    assert run_ranks(3, work, ranks_per_host=3) == [[1, 2], [0, 2], [0, 1]]

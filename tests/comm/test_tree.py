@@ -84,3 +84,8 @@ def test_powers_of_two_are_recognised_and_found() -> None:
 
 def test_ceil_div_rounds_up() -> None:
     assert [ceil_div(number, 4) for number in range(9)] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_strips_are_whole_cache_lines_and_no_longer_than_that_takes() -> None:
+    assert [Tree.of(1, 8).padded(floats) for floats in (0, 1, 16, 17)] == [0, 16, 16, 32]
+    assert [Tree.of(3, 8).padded(floats) for floats in (1, 64, 65)] == [64, 64, 128]

@@ -39,3 +39,19 @@ def test_permutation_holds_every_number_once() -> None:
 def test_seed_out_of_range_is_refused(seed: int) -> None:
     with pytest.raises(UserError, match=rf"seed: got {seed}; must be from 0"):
         random_words(Stream.SHUFFLE, 1, seed=seed)
+
+
+def test_a_permutation_sorts_the_words_of_its_key() -> None:
+    for key in ({}, {"counter": (3, 1)}):
+        words = random_words(Stream.DIGITS_SPLIT, 50, seed=4, counter=key.get("counter", (0, 0)))
+        order = permutation(Stream.DIGITS_SPLIT, 50, seed=4, **key)
+        assert (np.diff(words[order].astype(object)) > 0).all()
+
+
+def test_the_streams_keep_their_numbers() -> None:
+    assert [(stream.name, int(stream)) for stream in Stream] == [
+        ("SHUFFLE", 1),
+        ("AUGMENT", 2),
+        ("SYNTHETIC", 3),
+        ("DIGITS_SPLIT", 4),
+    ]
