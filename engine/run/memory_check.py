@@ -94,7 +94,7 @@ def no_memory(error: BaseException) -> str:
     """Return the line for a MemoryError."""
     there = [f"ulimit {option} is {_size(limit)}" for option, limit in process_limits().items()]
     there += [f"{limit.name} is {_size(limit.bytes)}" for limit in _limits() if limit.bytes < math.inf]
-    return f"memory: {str(error) or 'none is left'}, and {', '.join(there[:1])}; {_MEND}"
+    return f"memory: {', and '.join([str(error) or 'none is left', *there[:1]])}; {_MEND}"
 
 
 def _limits() -> tuple[Limit, ...]:
