@@ -116,7 +116,9 @@ def test_an_interrupt_before_the_first_step_is_one_line_and_the_folder_can_be_us
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate(timeout=30)
-    assert (process.returncode, said, errors) == (130, "", "interrupted\n")
+    assert (process.returncode, said) == (130, "")
+    assert errors.endswith("interrupted\n")  # before it, mpirun may say that a signal met Python's own start
+    assert "Traceback" not in errors
     again = run(*RUN, *options(out, 2), timeout=60)
     assert again.returncode == 0, again.stderr
 
