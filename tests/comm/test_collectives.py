@@ -322,3 +322,52 @@ def test_a_round_waits_for_the_last_one_that_writes_what_it_sends_and_for_no_oth
     assert _rounds_since_write(written, slice(50, 60)) == 7
     assert _rounds_since_write(written, slice(0, 10)) == 7
     assert _rounds_since_write(deque(maxlen=0), slice(0, 10)) == 0
+
+
+@pytest.mark.parametrize("call", [Collectives.part_reduce, Collectives.part_broadcast])
+@pytest.mark.parametrize("ranks_per_host", [1, 2])
+def test_what_is_read_in_shared_memory_counts_as_moved_but_not_as_sent(
+    call: Callable[..., Job], ranks_per_host: int
+) -> None:
+    def work(communicator: Communicator) -> tuple[int, int]:
+        collective = collectives(communicator)
+        window = zeros(collective, FLOATS)
+        rounds = [each for each in call(collective, window.own, window.peers) if each is not None]
+        return sum(each.bytes for each in rounds), sum(each.wire_bytes for each in rounds)
+
+    half = 4 * Tree.of(2, LEAVES).padded(FLOATS) // 2
+    assert run_ranks(2, work, ranks_per_host=ranks_per_host) == [(half, half * (ranks_per_host == 1))] * 2
+
+
+@every_size
+def test_all_gather_leaves_moves_each_row_of_the_others_once(size: int) -> None:
+    def work(communicator: Communicator) -> tuple[int, int]:
+        collective = collectives(communicator)
+        rounds = [each for each in collective.all_gather_leaves(np.zeros((LEAVES, 3))) if each is not None]
+        received = sum(len(message.array) for each in rounds for message in each.receives)
+        return received + len(collective.tree.leaves_of(communicator.rank)), len(rounds)
+
+    assert run_ranks(size, work) == [(LEAVES, (size - 1).bit_length())] * size
+
+
+def test_all_to_all_keeps_as_many_messages_in_flight_as_it_may() -> None:
+    def work(communicator: Communicator) -> list[int]:
+        job = collectives(communicator, chunks_in_flight=3).all_to_all(np.zeros((4, 1)), np.zeros((4, 1)))
+        return [each.max_pending for each in job if each is not None]
+
+    assert run_ranks(4, work) == [[2, 2, 2]] * 4
+
+
+def test_buffers_of_received_chunks_are_used_again() -> None:
+    def work(communicator: Communicator) -> list[set[int]]:
+        collective, held = collectives(communicator, chunk_floats=32), []
+        buffer = np.zeros(collective.tree.padded(FLOATS), np.float32)
+        for _ in range(2):
+            run_job(collective.part_reduce(buffer))
+            held.append({id(chunk) for chunk in collective._free_chunks})
+        return held
+
+    for first, second in run_ranks(2, work):
+        assert first
+        assert first <= second
+        assert len(second) <= 4  # three in flight, and the one that is posted next
