@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +60,8 @@ def test_another_file_of_the_same_number_is_refused() -> None:
         assert second.file == first.file  # the number is free again
         with pytest.raises(FileNotFoundError, match=f"process {os.getpid()} has another file {first.file}"):
             host_memory.attach(first)
+
+
+def test_a_domain_is_a_boot_and_two_namespaces() -> None:
+    namespaces = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "net")]
+    assert host_memory.sharing_domain() == (host_memory.boot_id(), *namespaces)
