@@ -104,3 +104,11 @@ def test_a_node_without_parameters_does_nothing():
     relu.restore({})
     assert (relu.floats, relu.gather_weights(), relu.gather_velocities(keep=True)) == (0, {}, {})
     assert queue.blocked_by_name == {}
+
+
+def test_initial_weights_have_the_variance_that_their_layer_asks_for():
+    weights, described = split(
+        1, "data", lambda _, made: (made.gather_weights(), made["fc1"].described["weight"])
+    )[0]
+    assert weights["fc1.weight"].var() == pytest.approx(described.variance, rel=0.1)
+    assert described.variance == pytest.approx(2 / 12)
