@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -67,8 +68,20 @@ def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> 
 
 
 def mpirun_environment() -> dict[str, str]:
-    """Return this process's environment, with what mpirun wants besides."""
-    return {**os.environ, **(AS_ROOT if os.geteuid() == 0 else {})}
+    """Return this process's environment, with what mpirun wants besides.
+
+    Open MPI does not start without HOME, which services and containers may leave out.
+    """
+    home = os.environ.get("HOME") or _listed_home()
+    return {**os.environ, "HOME": home, **(AS_ROOT if os.geteuid() == 0 else {})}
+
+
+def _listed_home() -> str:
+    """Return the home folder in the list of users, or a name of none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container runs under a number that has no name
+        return "/nonexistent"
 
 
 def _cores() -> int:

@@ -180,6 +180,27 @@ def test_a_launcher_under_a_launcher_is_refused(monkeypatch, capsys):
     assert "under mpirun or srun use python -m engine.train" in capsys.readouterr().err
 
 
+def test_ranks_start_without_a_home_folder(tmp_path):
+    environment = {name: os.environ[name] for name in ("PATH", "NUMBA_CACHE_DIR") if name in os.environ}
+    command = [*RUN, "-n", "2", *options(tmp_path / "run", steps=2)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["ranks"] == 2
+
+
+def test_a_user_who_is_in_no_list_gets_a_home_folder_that_is_none(monkeypatch):
+    def unknown(user):
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(module.pwd, "getpwuid", unknown)
+    assert module.mpirun_environment()["HOME"] == "/nonexistent"
+    monkeypatch.setenv("HOME", "/some/home")
+    assert module.mpirun_environment()["HOME"] == "/some/home"
+
+
 def test_mpirun_gets_the_flags_that_it_needs_and_the_users_win(monkeypatch):
     monkeypatch.setattr(module, "find_mpirun", lambda: "mpirun")
     monkeypatch.setattr(module, "_cores", lambda: 4)
