@@ -35,7 +35,9 @@ def find_mpirun() -> str:
 @functools.cache
 def is_open_mpi(mpirun: str) -> bool:
     """Say whether an mpirun is Open MPI's."""
-    done = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [mpirun, "--version"], env=mpirun_environment(), capture_output=True, text=True, check=False
+    )
     return "Open MPI" in done.stdout
 
 
