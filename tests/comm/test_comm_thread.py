@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from comm import comm_thread as module
 from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.job import Job
+from comm.scheduler import Scheduler
 
 both = pytest.mark.parametrize("make", [CommThread, InlineCommThread])
 Make = Callable[..., CommandQueue]
@@ -176,3 +178,16 @@ def test_the_thread_is_a_daemon_that_ends_when_it_is_closed() -> None:
     assert thread.daemon
     jobs.close()
     assert not thread.is_alive()
+
+
+def test_the_thread_lets_as_many_bytes_fly_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    class Told(Scheduler):
+        def __init__(self, *, bytes_in_flight: int, **others: Any) -> None:
+            told.append(bytes_in_flight)
+            super().__init__(bytes_in_flight=bytes_in_flight, **others)
+
+    monkeypatch.setattr(module, "Scheduler", Told)
+    CommThread(bytes_in_flight=12345).close()
+    assert told == [12345]

@@ -401,3 +401,15 @@ def test_equal_jobs_share_the_limit_and_an_empty_wire_takes_a_message_of_any_siz
     wire.is_open = True
     drain(scheduler)
     assert wire.posted == [1, 2, 3]
+
+
+def test_progress_of_a_turn_is_progress_though_the_job_was_added_long_before() -> None:
+    wire, now = Wire(), [50.0]
+    scheduler = Scheduler(bytes_in_flight=300, clock=lambda: now[0])
+    scheduler.add(wire.job(1, 4), lambda _: None, priority=1)
+    scheduler.add(wire.job(7, 6), lambda _: None, priority=9)
+    now[0] += 0.9 * STALL_S
+    drain(scheduler)
+    now[0] += 0.2 * STALL_S
+    drain(scheduler)
+    assert wire.posted == [1] * 3

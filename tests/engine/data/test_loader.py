@@ -245,3 +245,13 @@ def test_augmentation_is_keyed_by_seed_the_epoch_of_the_share_and_the_sample() -
                 np.testing.assert_array_equal(batch.x[place], expected)
                 seen.add(expected.tobytes())
     assert len(seen) > 3 * 3  # of 98 for each of the three samples: hardly one comes twice in four epochs
+
+
+def test_the_seed_of_an_augmentation_is_0_unless_told() -> None:
+    augment, shares = Augment(flip=True, crop_padding=3), shares_of([5, 6], [7, 5], epoch=1)
+    with (
+        Loader(Numbered(), shares, augment=augment) as unasked,
+        Loader(Numbered(), shares, augment=augment, seed=0) as asked,
+    ):
+        for one, other in zip(unasked, asked, strict=True):
+            np.testing.assert_array_equal(one.x, other.x)

@@ -157,6 +157,20 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_no_half(tmp_path, monkeypat
     assert list(first.parent.iterdir()) == [first]
 
 
+def test_what_cannot_be_swept_after_saving_costs_no_checkpoint(tmp_path, monkeypatch):
+    calls = []
+
+    def sweep(_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint, "sweep", sweep)
+    (path,) = save_steps(tmp_path, 1)
+    assert len(calls) == 2
+    assert read_state(path).step == 1
+
+
 def test_a_checkpoint_is_replaced_whole(tmp_path):
     weights = {"a.weight": np.ones(3, np.float32)}
     for value in (1, 2):

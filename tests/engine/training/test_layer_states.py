@@ -11,6 +11,7 @@ from comm.comm_thread import InlineCommThread
 from comm.threads import run_ranks, single_rank
 from comm.tree import Tree
 from engine.graph import Graph, GraphBuilder
+from engine.training.bucket import BEFORE_PARAMETERS
 from engine.training.layer_states import LayerStates
 from layers import layout
 from layers.layer import State
@@ -129,3 +130,14 @@ def test_a_parameter_and_a_state_of_one_name_are_refused():
     net.add("scale", Ambiguous())
     with pytest.raises(ValueError, match=r"^scale: mean names a parameter and a state$"):
         states_of(single_rank(), net.graph())
+
+
+def test_what_is_sent_has_a_name_and_goes_before_parameters():
+    spans = []
+    queue = InlineCommThread(
+        on_span=lambda name, _start, _end, about: spans.append((name, about["priority"]))
+    )
+    world = single_rank()
+    states = LayerStates(network(), Collectives(world, Tree.of(1, LEAVES)), queue)
+    states.submit()
+    assert ("gather leaf values", BEFORE_PARAMETERS) in spans

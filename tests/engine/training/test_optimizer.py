@@ -37,3 +37,7 @@ def test_where_a_strip_is_cut_changes_no_bit():
         sgd.update(*(row[:cut] for row in parts), 0.1)
         sgd.update(*(row[cut:] for row in parts), 0.1)
         assert parts.tobytes() == whole.tobytes()
+
+
+def test_nothing_asked_is_momentum_alone():
+    assert SGD() == SGD(momentum=0.9, nesterov=False, weight_decay=0.0)

@@ -112,3 +112,9 @@ def test_initial_weights_have_the_variance_that_their_layer_asks_for():
     )[0]
     assert weights["fc1.weight"].var() == pytest.approx(described.variance, rel=0.1)
     assert described.variance == pytest.approx(2 / 12)
+
+
+def test_initial_weights_without_variance_are_zero_with_the_sign_of_zero():
+    for name, weights in split(1, "data", lambda _, made: made.gather_weights())[0].items():
+        if name.endswith(".bias"):
+            assert not weights.view(np.uint32).any()
