@@ -33,20 +33,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m engine.cache",
         description="Show where compiled kernels are kept, and how much room they take.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--clear", action="store_true", help="remove them all, of every version")
     return parser
 
 
+@listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    with listening():
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     from layers.kernels.cache_folder import base_folder, remove, versions  # noqa: PLC0415 -- after --help
 

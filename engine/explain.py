@@ -45,8 +45,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m engine.explain",
         description="Say where the time of a run went, from its folder or its trace.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("path", metavar="RUN_OR_TRACE", help="a run's folder, its run.json, or a trace file")
     parser.add_argument("--out", metavar="FILE", help="draw one step of a trace: .png or .svg (extra: plot)")
@@ -55,13 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    with listening():
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _explain(options)

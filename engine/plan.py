@@ -74,8 +74,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m engine.plan",
         description="Predict how fast a network trains on some nodes of a cluster, and find the best plan.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--model",
@@ -137,13 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    with listening():
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     world = start_ranks() if options.measure else single_rank()
     if world is None:

@@ -51,8 +51,6 @@ def _parser() -> argparse.ArgumentParser:
         "number of ranks and threads.\n\nEach option stands for a field of the recipe, which it changes for "
         "this run (in brackets where\nits name is another one); a default holds where neither says anything.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "recipe",
@@ -80,16 +78,12 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     return changes
 
 
+@listening()
 def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollectives | None" = None) -> int:
     """Run the command; return the exit code.
 
     Benchmarks put other collectives in place of the engine's.
     """
-    with listening():
-        return _main(arguments, collectives)
-
-
-def _main(arguments: Sequence[str] | None, collectives: "MakeCollectives | None") -> int:
     options = _parser().parse_args(arguments)
     world = start_ranks()
     if world is None:

@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from comm import failure
 from comm.launcher import is_first_of_host, launched_rank
@@ -20,7 +20,14 @@ _CHOICE = re.compile(r"invalid choice: '(?P<got>[^']*)' \(choose from (?P<allowe
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses options in one line, which rank 0 alone prints."""
+    """A parser that refuses options in one line, which rank 0 alone prints.
+
+    Unless told otherwise, help keeps its lines as they are written, and options may not be abbreviated.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        usual = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**{**usual, **settings})
 
     def error(self, message: str) -> NoReturn:
         """Print the message, with the option that was perhaps meant, and end with exit code 2."""

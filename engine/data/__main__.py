@@ -30,8 +30,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m engine.data",
         description="Read every sample once, and list those that cannot be used.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("command", choices=("check",), help="what to do")
     parser.add_argument("data", metavar="DATA", help=f"a folder; or as for training: {described()}")
@@ -41,13 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    with listening():
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     from engine.data.check import check_source  # noqa: PLC0415 -- after --help
     from engine.data.sources import open_unfitted, spec_of  # noqa: PLC0415 -- as above

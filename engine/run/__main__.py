@@ -36,21 +36,16 @@ def _parser() -> argparse.ArgumentParser:
         usage="python -m engine.run [-n RANKS] [--hosts HOSTS] [RECIPE] [OPTION ...] [-- MPIRUN_OPTION ...]",
         description="Train on several ranks: start them by mpirun, and end them with a checkpoint.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("-n", "--ranks", type=int, default=1, metavar="RANKS", help="how many; default 1")
     parser.add_argument("--hosts", default="", metavar="HOSTS", help="where: a:2,b:2; default this host")
     return parser
 
 
+@listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    with listening():
-        return _main(list(sys.argv[1:] if arguments is None else arguments))
-
-
-def _main(given: list[str]) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
     for_mpirun: list[str] = []
     if "--" in given:
         cut = given.index("--")
