@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import time
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from comm import failure
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
 
 _SILENCE_S = 1.0  # the first rank to leave makes mpirun end all: rank 0 must have spoken by then
 _UNKNOWN = "unrecognized arguments: "  # argparse's words
+_AS_MODULE = "python -m engine."  # how usage lines name a command, which may have been called otherwise
 _CHOICE = re.compile(r"invalid choice: '(?P<got>[^']*)' \(choose from (?P<allowed>.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that refuses options in one line, which rank 0 alone prints.
 
-    Unless told otherwise, help keeps its lines as they are written, and options may not be abbreviated.
+    Unless told otherwise, help keeps its lines as they are written, and options may not be abbreviated. Its
+    usage names the command as the user has called it.
     """
 
     def __init__(self, **settings: Any) -> None:
+        for name in ("prog", "usage"):
+            if _is_lockstep(sys.argv[0]) and settings.get(name):
+                settings[name] = settings[name].replace(_AS_MODULE, "lockstep ")
         usual = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**{**usual, **settings})
 
@@ -38,6 +44,12 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(choice["got"], re.findall(r"[\w.-]+", choice["allowed"]))
         say_once(f"{message}; --help lists all options")
         sys.exit(2)
+
+
+def _is_lockstep(program: str) -> bool:
+    """Say whether a program is the command `lockstep`, or the package of that name."""
+    path = PurePath(program)
+    return "lockstep" in (path.name, path.parent.name if path.name == "__main__.py" else "")
 
 
 def start_ranks() -> "Communicator | None":

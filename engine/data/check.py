@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from engine.config.wording import counted
 from engine.data.dataset import DataError, Dataset, DataSource
+from engine.host.on_threads import on_threads
 
 MOST_SHOWN = 20
 """Samples that are listed by name, of those that cannot be used."""
@@ -70,17 +71,17 @@ def read_all(data: Dataset, samples: range, *, threads: int, say: Say) -> Report
     """Read samples once."""
     report, last, done = Report(), time.monotonic(), 0
     pieces = [samples[start : start + _PIECE] for start in range(0, len(samples), _PIECE)]
-    with ThreadPoolExecutor(threads if data.INSPECTED_ON_THREADS else 1) as pool:
-        try:
-            for found in pool.map(lambda piece: list(_inspected(data, piece)), pieces):
-                for each in found:
-                    _add(report, each)
-                done += len(found)
-                if time.monotonic() - last > _PROGRESS_S:
-                    last = time.monotonic()
-                    say(f"read {done:,} of {len(samples):,}, {len(report.wrong):,} of them cannot be used")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    inspected = on_threads(
+        lambda piece: list(_inspected(data, piece)), pieces, threads if data.INSPECTED_ON_THREADS else 1
+    )
+    with closing(inspected):
+        for found in inspected:
+            for each in found:
+                _add(report, each)
+            done += len(found)
+            if time.monotonic() - last > _PROGRESS_S:
+                last = time.monotonic()
+                say(f"read {done:,} of {len(samples):,}, {len(report.wrong):,} of them cannot be used")
     return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -106,8 +106,12 @@ class Loader:
         self._held: Batch | None = None
         self._next: Batch | _End | None = None
         self._stop = Event()
-        self._thread = Thread(target=self._run, name="data-prefetch", daemon=True)
-        self._thread.start()
+        self._batches = self._prepared()
+        self._thread: Thread | None = Thread(target=self._run, name="data-prefetch", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # as many threads as the system allows: each batch is prepared when it is wanted
+            self._thread = None
 
     def __iter__(self) -> Loader:
         return self
@@ -139,6 +143,8 @@ class Loader:
         if self._next is not None:
             return self._next
         asked = time.perf_counter()
+        if self._thread is None:
+            self._prepare()
         arrived = self._ready.get()
         now = time.perf_counter()
         self.wait_seconds += now - asked
@@ -161,18 +167,25 @@ class Loader:
         """Stop the thread, at the latest after the sample it is reading; may be called again."""
         self._stop.set()
         self._free.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         run_anywhere()
-        error = None
-        try:
-            self._prepare()
-        except BaseException as caught:  # whatever it is, the consumer must not wait forever
-            error = caught
-        self._ready.put(_End(error))
+        while self._prepare():
+            pass
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> bool:
+        """Hand over the next batch, or the end, after which there is nothing more."""
+        try:
+            batch = next(self._batches, None)
+        except BaseException as error:  # whatever it is, the consumer must not wait forever
+            self._ready.put(_End(error))
+            return False
+        self._ready.put(_End(None) if batch is None else batch)
+        return batch is not None
+
+    def _prepared(self) -> Iterator[Batch]:
         started = False
         for share in self._shares:
             if not started:
@@ -185,7 +198,7 @@ class Loader:
                 return
             if self._on_load is not None:
                 self._on_load(start, time.perf_counter())
-            self._ready.put(replace(buffer, epoch=share.epoch))
+            yield replace(buffer, epoch=share.epoch)
 
     def _allocate(self, samples: int) -> Batch:
         return Batch(

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from comm.launcher import is_launched
 from engine.config.command_line import Parser, say_once
+from engine.config.errors import UserError
 from engine.host.mpirun import mpirun_command
 from engine.host.stop_signals import listening
 from engine.run.supervise import supervise
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refused(str(error))
     # Without the current folder, as here: nothing in it is imported by accident.
     python = [sys.executable, *(("-P",) if sys.flags.safe_path else ())]
-    return supervise([*mpirun, *python, "-m", "engine.train", *for_engine])
+    try:
+        return supervise([*mpirun, *python, "-m", "engine.train", *for_engine])
+    except UserError as error:
+        return _refused(str(error))
 
 
 def _refused(message: str) -> int:

@@ -114,7 +114,8 @@ def late_ranks_said(queue: CommandQueue, world: Communicator) -> Iterator[None]:
         while not over.wait(POLL_S):
             watch.look(time.monotonic())
 
-    threading.Thread(target=watching, name="late ranks", daemon=True).start()
+    with suppress(RuntimeError):  # where the system gives no thread, late ranks are waited for in silence
+        threading.Thread(target=watching, name="late ranks", daemon=True).start()
     try:
         yield
     finally:

@@ -312,5 +312,8 @@ def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_cor
     on_failure = failure.abort_on_error(world)
     on_span = recorder.communication if recorder.keep else None
     if recipe.overlap:
-        return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)
+        try:
+            return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)
+        except RuntimeError:  # as many threads as the system allows
+            terminal.say("warning: no communication thread can be started here: nothing is overlapped")
     return InlineCommThread(on_failure=on_failure, on_span=on_span)

@@ -19,6 +19,7 @@ import psutil
 
 from comm import terminal
 from comm.failure import INTERRUPTED, say_interrupted
+from engine.config.errors import UserError
 from engine.host.mpirun import mpirun_environment
 from engine.host.stop_signals import StopRequest, stop_signals
 
@@ -41,20 +42,21 @@ def supervise(command: list[str]) -> int:
 
     A wish to end is passed on to all ranks, once. A second Ctrl-C, later than a second after the first, or a
     run that has not ended long after the wish, ends mpirun.
+
+    Raises
+    ------
+    UserError
+        mpirun or a thread cannot be started.
     """
     with stop_signals() as stop:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="backslashreplace",
-            start_new_session=True,  # the terminal's Ctrl-C is not for mpirun
-            preexec_fn=_wish_to_end_with_parent,  # noqa: PLW1509 -- no other thread runs yet
-            env=mpirun_environment(),
-        )
-        output = _Output(process, stop)
+        process = _started(command)
+        try:
+            output = _Output(process, stop)
+        except RuntimeError as error:  # as many threads as the system allows
+            _end(process)
+            for pipe in filter(None, (process.stdout, process.stderr)):
+                pipe.close()
+            raise UserError(f"run: {error}: the system allows no more of them here") from error
         try:
             _wait(process, stop)
         except KeyboardInterrupt:
@@ -66,6 +68,23 @@ def supervise(command: list[str]) -> int:
         if not output.said_interrupted:  # a rank that was not listening yet, or was killed
             say_interrupted()
         return INTERRUPTED
+
+
+def _started(command: list[str]) -> "subprocess.Popen[str]":
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,  # the terminal's Ctrl-C is not for mpirun
+            preexec_fn=_wish_to_end_with_parent,  # noqa: PLW1509 -- no other thread runs yet
+            env=mpirun_environment(),
+        )
+    except OSError as error:  # not to be executed, or as many processes as the system allows
+        raise UserError(f"run: {command[0]} cannot be started: {error.strerror}") from error
 
 
 def _wait(process: "subprocess.Popen[str]", stop: StopRequest) -> None:

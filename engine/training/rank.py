@@ -1,6 +1,5 @@
 """One rank of a training run, built in one place: training, the planner and its rehearsals all use it."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,7 +8,7 @@ from comm.grid import Grid
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.host.aligned_arrays import blocks, touch
-from engine.host.unpinned import run_anywhere
+from engine.host.on_threads import on_threads
 from engine.training.all_passes import Wrap, all_passes
 from engine.training.layer_states import LayerStates
 from engine.training.loss import Criterion, Loss
@@ -47,10 +46,8 @@ class Rank:
         arrays = (*self.memory.arrays(), *self.parameters.arrays())
         tasks = self.parameters.initialisation_tasks(seed)
         tasks += [partial(touch, block) for block in blocks(arrays, _TOUCHED_BYTES)]
-        with ThreadPoolExecutor(self.settings.threads, initializer=run_anywhere) as pool:
-            done = [pool.submit(task) for task in tasks]
-        for each in done:
-            each.result()
+        for _ in on_threads(lambda task: task(), tasks, self.settings.threads):
+            pass
 
 
 def build_rank(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from comm.collectives import Collectives, _rounds_since_write
+from comm.collectives import Collectives, _rounds_since_write, _with_tag
 from comm.communicator import CONTROL_TAG, Communicator, Window
 from comm.job import Job
 from comm.scheduler import run_job
@@ -371,3 +371,23 @@ def test_buffers_of_received_chunks_are_used_again() -> None:
         assert first
         assert first <= second
         assert len(second) <= 4  # three in flight, and the one that is posted next
+
+
+def test_a_collective_takes_its_tag_in_the_call_and_not_when_its_job_runs() -> None:
+    class Numbered:
+        taken = 0
+
+        def _take_tag(self) -> int:
+            self.taken += 2
+            return self.taken
+
+    def two(_: Numbered, tag: int, first: str, *, second: str) -> Job:
+        seen.append((tag, first, second))
+        yield None
+
+    seen: list[tuple[int, str, str]] = []
+    numbered, call = Numbered(), _with_tag(two)  # type: ignore[arg-type]
+    jobs = [call(numbered, text, second=text.upper()) for text in ("a", "b")]  # type: ignore[arg-type]
+    for job in reversed(jobs):
+        assert list(job) == [None]
+    assert seen == [(4, "b", "B"), (2, "a", "A")]

@@ -218,3 +218,25 @@ def test_mpirun_gets_the_flags_that_it_needs_and_the_users_win(monkeypatch):
 def test_random_signals_at_random_moments_lose_nothing():
     counts = campaign(3, seed=1)
     assert counts.total() - counts["resumed"] == 3
+
+
+def test_an_mpirun_that_cannot_be_started_is_one_line(monkeypatch, tmp_path, capsys):
+    broken = tmp_path / "mpirun"
+    broken.write_bytes(b"\x7fELF")
+    broken.chmod(0o755)
+    monkeypatch.setattr("engine.run.__main__.mpirun_command", lambda *_, **__: [str(broken)])
+    assert main(["-n", "2"]) == 2
+    assert capsys.readouterr().err == f"error: run: {broken} cannot be started: Exec format error\n"
+
+
+def test_a_launcher_without_threads_ends_what_it_has_started_and_says_so(monkeypatch, capsys):
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "a rank that waits"]
+    monkeypatch.setattr("engine.run.__main__.mpirun_command", lambda *_, **__: command)
+    monkeypatch.setattr("threading.Thread.start", refused)
+    assert main(["-n", "2"]) == 2
+    said = "error: run: can't start new thread: the system allows no more of them here\n"
+    assert capsys.readouterr().err == said
+    assert not psutil.Process().children()

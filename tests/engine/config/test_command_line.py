@@ -37,3 +37,19 @@ def test_only_rank_0_speaks(parser, capsys, monkeypatch):
         parser.parse_args(["--colour"])
     assert end.value.code == 2
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("/env/bin/lockstep", "lockstep train"),
+        ("/env/site-packages/lockstep/__main__.py", "lockstep train"),
+        ("/env/site-packages/engine/train.py", "python -m engine.train"),
+        ("/home/lockstep/train.py", "python -m engine.train"),
+    ],
+)
+def test_the_usage_names_the_command_as_it_was_called(monkeypatch, program, shown):
+    monkeypatch.setattr("sys.argv", [program])
+    usage = Parser(prog="python -m engine.train", usage="python -m engine.train [RECIPE]").format_usage()
+    assert usage == f"usage: {shown} [RECIPE]\n"
+    assert Parser(prog="python -m engine.train").prog == shown

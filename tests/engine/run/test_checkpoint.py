@@ -157,6 +157,25 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_no_half(tmp_path, monkeypat
     assert list(first.parent.iterdir()) == [first]
 
 
+def test_a_full_disk_is_said_also_where_what_was_begun_cannot_be_removed(tmp_path, monkeypatch):
+    save_steps(tmp_path, 1)
+    calls = []
+
+    def sweep(_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise PermissionError(13, "Permission denied")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "sweep", sweep)
+    monkeypatch.setattr(checkpoint, "write_durably", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_steps(tmp_path, 2)
+    assert len(calls) == 2
+
+
 def test_what_cannot_be_swept_after_saving_costs_no_checkpoint(tmp_path, monkeypatch):
     calls = []
 
