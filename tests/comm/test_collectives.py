@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -391,3 +392,25 @@ def test_a_collective_takes_its_tag_in_the_call_and_not_when_its_job_runs() -> N
     for job in reversed(jobs):
         assert list(job) == [None]
     assert seen == [(4, "b", "B"), (2, "a", "A")]
+
+
+@every_size
+def test_every_message_that_a_job_sends_is_received(size: int) -> None:
+    def work(communicator: Communicator) -> tuple[Counter[Any], Counter[Any]]:
+        collective = collectives(communicator)
+        buffer, rows = np.zeros(collective.tree.padded(FLOATS), np.float32), np.zeros((size, 3))
+        jobs = (
+            collective.part_reduce(buffer),
+            collective.part_broadcast(buffer),
+            collective.all_gather_leaves(np.zeros((LEAVES, 2))),
+            collective.all_to_all(rows, rows.copy()),
+            *(collective.broadcast(buffer, root) for root in range(size)),
+        )
+        sent, received, own = Counter[Any](), Counter[Any](), communicator.rank
+        for each in (posted for job in jobs for posted in job if posted is not None):
+            sent.update((own, m.peer, m.tag, m.array.nbytes) for m in each.sends)
+            received.update((m.peer, own, m.tag, m.array.nbytes) for m in each.receives)
+        return sent, received
+
+    found = run_ranks(size, work)
+    assert sum((sent for sent, _ in found), Counter()) == sum((received for _, received in found), Counter())

@@ -135,3 +135,7 @@ def test_nobody_sees_a_window_before_the_last_rank_has_shared_its_own() -> None:
         return sorted(window.peers)
 
     assert run_ranks(3, work, ranks_per_host=3) == [[1, 2], [0, 2], [0, 1]]
+
+
+def test_ranks_share_no_memory_unless_they_are_put_on_one_host() -> None:
+    assert run_ranks(2, lambda communicator: communicator.share(4)) == [None, None]

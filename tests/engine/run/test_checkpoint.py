@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from engine.config.errors import UserError
 from engine.run import checkpoint
 from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors, save_checkpoint
+from engine.run.kept_checkpoints import best_of, note_best, remove_newer
 from tests.engine.cluster import changed, train
 from tests.engine.graphs import residual
 
@@ -48,6 +49,27 @@ def test_weights_lie_in_standard_layout_under_standard_names(tmp_path):
     _, weights = train(1, graph, changed())
     for name, array in weights.items():
         np.testing.assert_array_equal(tensors[name], array)
+
+
+def test_the_format_is_the_one_that_earlier_versions_wrote(tmp_path):
+    state = checkpoint_of(tmp_path, residual()) / "state.json"
+    assert json.loads(state.read_text())["format"] == 2
+
+
+def test_a_name_that_the_file_system_refuses_is_named(tmp_path):
+    with pytest.raises(UserError, match="^resume: .*: File name too long"):
+        find_checkpoint(tmp_path / ("x" * 300))
+
+
+def test_the_best_checkpoint_is_forgotten_with_the_steps_that_are_cut_back(tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, State(step, "", "samples"), {}, {})
+    for best, is_left in ((2, False), (1, True)):
+        note_best(tmp_path, best, 0.5)
+        remove_newer(tmp_path, 1)
+        assert (best_of(tmp_path) is not None, (tmp_path / "checkpoints/best.json").exists()) == (
+            is_left,
+        ) * 2
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
