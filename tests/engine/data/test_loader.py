@@ -133,6 +133,17 @@ def test_failure_is_raised_with_its_own_type_after_the_good_batches() -> None:
     assert list(loader) == []
 
 
+def test_a_label_below_zero_is_refused() -> None:
+    @dataclass(frozen=True, eq=False)
+    class Unlabelled(Numbered):
+        def read(self, index: int, x: NDArray[np.float32]) -> int:
+            return super().read(index, x) - 1
+
+    wrong = pytest.raises(DataError, match=r"numbered: sample 10 has label -1; must be from 0 to 9")
+    with Loader(Unlabelled(), shares_of([10, 11])) as loader, wrong:
+        next(loader)
+
+
 def test_label_beyond_the_classes_is_refused() -> None:
     with Loader(Numbered(classes=9), shares_of([8], [9])) as loader:
         next(loader)

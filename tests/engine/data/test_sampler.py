@@ -56,6 +56,7 @@ def test_rows_of_the_ranks_make_up_the_minibatch() -> None:
 
 @pytest.mark.parametrize(("length", "batch"), [(10, 4), (8, 4), (3, 4), (1, 1)])
 def test_evaluation_takes_every_sample_once_in_order(length: int, batch: int) -> None:
+    assert {share.epoch for share in evaluation(length, batch)} == {0}
     shares = [share.samples for share in evaluation(length, batch)]
     assert all(len(samples) == batch for samples in shares)
     joined = np.concatenate(shares)

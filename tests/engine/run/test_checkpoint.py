@@ -57,7 +57,7 @@ def test_the_format_is_the_one_that_earlier_versions_wrote(tmp_path):
 
 
 def test_a_name_that_the_file_system_refuses_is_named(tmp_path):
-    with pytest.raises(UserError, match="^resume: .*: File name too long"):
+    with pytest.raises(UserError, match=r"^resume: .*: File name too long"):
         find_checkpoint(tmp_path / ("x" * 300))
 
 
@@ -144,6 +144,16 @@ def swap_a_byte(path):
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
     path.write_bytes(content)
+
+
+def test_of_two_damaged_checkpoints_the_whole_one_before_both_is_offered(tmp_path):
+    graph = residual()
+    newest = checkpoint_of(tmp_path, graph, checkpoint_steps=1, keep_checkpoints=3)
+    second, whole = newest.with_name("step-00000003"), newest.with_name("step-00000002")
+    for damaged in (newest, second):
+        cut(damaged / "model.safetensors")
+    with pytest.raises(UserError, match=rf"the one before it is whole: --resume {whole}$"):
+        read_tensors(newest, graph)
 
 
 @pytest.mark.parametrize("damage", [cut, swap_a_byte, Path.unlink])
