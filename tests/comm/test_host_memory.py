@@ -1,5 +1,6 @@
 """Memory that processes share: seen by the others, never written by them, and gone with its owner."""
 
+import gc
 import multiprocessing
 import os
 from multiprocessing.connection import Connection
@@ -51,6 +52,19 @@ def test_a_segment_is_read_only_for_the_others_and_has_no_name_left() -> None:
     assert seen[0] == 3
     with pytest.raises(OSError):
         host_memory.attach(handle)
+
+
+def test_attached_memory_takes_no_descriptor_once_it_is_forgotten() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- quickly, with nothing left open
+
+    with host_memory.offer(8) as (_, handle):
+        before = descriptors()
+        seen = host_memory.attach(handle)
+        assert not seen.any()
+        del seen
+        gc.collect()
+        assert descriptors() == before
 
 
 def test_another_file_of_the_same_number_is_refused() -> None:
