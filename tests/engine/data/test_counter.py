@@ -17,6 +17,11 @@ def test_words_never_change() -> None:
     np.testing.assert_array_equal(random_words(Stream.SHUFFLE, 3, seed=1), SHUFFLE_WORDS)
 
 
+def test_streams_keep_their_numbers() -> None:
+    numbers = {"SHUFFLE": 1, "AUGMENT": 2, "SYNTHETIC": 3, "DIGITS_SPLIT": 4}  # they are in the bits of runs
+    assert {name: stream.value for name, stream in Stream.__members__.items()} == numbers
+
+
 def test_each_part_of_the_key_matters() -> None:
     draws = [
         random_words(Stream.SHUFFLE, 4, seed=0),

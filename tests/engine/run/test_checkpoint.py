@@ -262,6 +262,22 @@ def test_tensors_of_another_model_are_refused_by_name_and_shape(tmp_path):
         read_tensors(path.parent, graph)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"format": 2, "step": 1, "recipe": ""}', "data is missing"),
+        ('{"format": 2, "step": "1", "recipe": "", "data": ""}', "step is '1'"),
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    ],
+)
+def test_what_is_wrong_with_a_state_file_is_said(tmp_path, text, said):
+    path = checkpoint_of(tmp_path, residual())
+    (path / "state.json").write_text(text)
+    with pytest.raises(UserError) as refused:
+        read_state(path)
+    assert str(refused.value) == f"{path}/state.json: cannot be read as a checkpoint's state: {said}"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "step": 1, "recipe": ""}'])
 def test_a_broken_state_file_is_named(tmp_path, text):
     path = checkpoint_of(tmp_path, residual())
