@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from comm import threads
 from comm.communicator import Message
 from comm.threads import PeerError, ThreadCommunicator, run_ranks, single_rank
 
@@ -139,3 +140,14 @@ def test_nobody_sees_a_window_before_the_last_rank_has_shared_its_own() -> None:
 
 def test_ranks_share_no_memory_unless_they_are_put_on_one_host() -> None:
     assert run_ranks(2, lambda communicator: communicator.share(4)) == [None, None]
+
+
+def test_ranks_that_wait_for_each_other_are_told_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_DEADLOCK_S", 0.05)
+
+    def work(communicator: ThreadCommunicator) -> None:
+        message = Message(1 - communicator.rank, 5, np.zeros(1))
+        communicator.send_receive([], [message])
+
+    with pytest.raises(PeerError, match=r"^rank \d waits for message 0 from rank \d, tag 5$"):
+        run_ranks(2, work)

@@ -45,6 +45,12 @@ def test_relu_writes_over_the_output_of_a_convolution():
     assert memory["relu1"].dx[0].ctypes.data == memory["relu1"].dy[0].ctypes.data
 
 
+def test_working_memory_begins_on_cache_lines():
+    arrays = plan(branches()).working_arrays()
+    assert len(arrays) > 3
+    assert all(array.ctypes.data % 64 == 0 for array in arrays if array.size)
+
+
 def test_nothing_writes_over_what_a_backward_pass_still_reads():
     net = GraphBuilder((3, 6, 6))
     net.add("conv", Conv2d(8, 3, padding=1))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engine.config.recipe import OptimizerFields
 from engine.training.optimizer import SGD
 
 
@@ -24,6 +25,10 @@ def test_update_follows_the_formula(momentum, weight_decay, nesterov):
     sgd.update(weights, gradients, velocity, 0.1)
     np.testing.assert_allclose(weights, want_weights, rtol=1e-5, atol=1e-6)  # a few float32 roundings
     np.testing.assert_allclose(velocity, want_velocity, rtol=1e-5, atol=1e-6)
+
+
+def test_defaults_are_those_of_a_recipe():
+    assert SGD() == SGD(**vars(OptimizerFields()))
 
 
 def test_where_a_strip_is_cut_changes_no_bit():

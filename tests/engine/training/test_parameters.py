@@ -61,6 +61,14 @@ def test_parts_of_the_initial_weights_are_rows_of_the_whole(monkeypatch, drawn):
         assert all(np.array_equal(gathered[name], whole[name]) for name in whole)
 
 
+def test_a_layer_of_one_output_is_drawn_too():
+    described = Linear(1).parameters((12,))
+    parameters = Parameters("fc", described, None)
+    parameters.weights = {name: np.zeros(each.blocked, np.float32) for name, each in described.items()}
+    parameters.initialise(seed=7)
+    assert parameters.weights["weight"].any()
+
+
 def test_ranks_that_keep_nothing_take_part_and_get_nothing():
     gathered = split(2, "fc1=2", lambda rank, made: made.gather_weights(keep=rank == 1))
     assert gathered[0] == {}
