@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from layers.kernels import add
 from layers.layer import Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,14 @@ class Add(Layer):
         if len(inputs) < 2 or len(set(inputs)) != 1:
             raise ValueError(f"add wants two or more inputs of one shape, got {', '.join(map(str, inputs))}")
         return inputs[0]
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return one Add for each input but the first."""
+        last = len(inputs) - 1
+        sums = ["x0", *(f"sum{index}" for index in range(1, last)), "y"]
+        return tuple(
+            OnnxNode("Add", (sums[index - 1], f"x{index}"), (sums[index],)) for index in range(1, last + 1)
+        )
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

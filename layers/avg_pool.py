@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from layers.kernels import avg_pool
 from layers.layer import Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 from layers.pooling import pooled_shape, window_size
 
 
@@ -31,6 +32,12 @@ class AvgPool(Layer):
         """Return (C, OH, OW)."""
         (shape,) = inputs
         return pooled_shape(shape, self.window, self.stride)
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return AveragePool; like this layer it leaves out windows that would end outside."""
+        kernel = window_size(self.window, inputs[0])
+        attributes = {"kernel_shape": kernel, "strides": (self.stride, self.stride)}
+        return (OnnxNode("AveragePool", attributes=attributes),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from layers.kernels import channels
 from layers.layer import Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class Concat(Layer):
             shapes = ", ".join(map(str, inputs))
             raise ValueError(f"concat wants two or more inputs that differ in channels only, got {shapes}")
         return (sum(shape[0] for shape in inputs), *inputs[0][1:])
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Concat along the channels."""
+        names = tuple(f"x{index}" for index in range(len(inputs)))
+        return (OnnxNode("Concat", names, attributes={"axis": 1}),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -13,6 +13,7 @@ from layers.kernels.epilogue import PLAIN, Epilogue
 from layers.kernels.leaves import stack_depth
 from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES, Extents
 
 ALGORITHMS = ("auto", "direct")
@@ -164,6 +165,15 @@ class Conv2d(Layer):
         """Return the FLOP of the multiply-adds that the kernels of a pass execute."""
         algorithm = self.algorithm_of(direction, samples // leaves, *inputs)
         return algorithm.executed_flops(direction, samples)
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Conv; its pads are those above, left, below and right."""
+        attributes = {
+            "kernel_shape": self.kernel_size,
+            "strides": (self.stride, self.stride),
+            "pads": self._padding * 2,
+        }
+        return (OnnxNode("Conv", ("x0", "weight", "bias"), attributes=attributes),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

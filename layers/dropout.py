@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from layers.kernels import add, dropout
 from layers.layer import Array, Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Dropout(Layer):
         """Return the shape of the input."""
         (shape,) = inputs
         return shape
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Identity: outside training nothing is dropped."""
+        return (OnnxNode("Identity"),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

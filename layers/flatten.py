@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from layers.kernels import flatten
 from layers.layer import Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,10 @@ class Flatten(Layer):
         if len(shape) != 3:
             raise ValueError(f"flatten wants images (C, H, W), got samples of shape {shape}")
         return (math.prod(shape),)
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Flatten, whose order is that of C, H, W too."""
+        return (OnnxNode("Flatten", attributes={"axis": 1}),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -17,6 +17,9 @@ from layers.kernels import epilogue, relu
 from layers.kernels.epilogue import PLAIN, RECTIFIED, pooled
 from layers.layer import NO_HALO, Array, Buffers, Context, Layer, Scratch, Shape
 from layers.layout import interior, storage_shape
+from layers.max_pool import MaxPool
+from layers.onnx_form import OnnxForm, chained
+from layers.relu import ReLU
 from layers.work import BACKWARD_WEIGHTS
 from layers.wrapped import WrappedLayer
 
@@ -52,6 +55,10 @@ class _FusedConv2d(WrappedLayer):
         whole = storage_shape(self.conv.output_shape(*inputs), samples, self.conv.gradient_halo(*inputs))
         wanted = self.conv.scratch_before(samples, leaves, threads, *inputs, pools=self.pools)
         return wanted | {WHOLE: Scratch(whole)}
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return the convolution and Relu."""
+        return chained(self.conv.onnx(*inputs), ReLU().onnx(self.conv.output_shape(*inputs)))
 
     def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
         """Return the traffic of the gradient between the convolution and what follows."""
@@ -129,6 +136,11 @@ class Conv2dReLUPool(_FusedConv2d):
         taps = storage_shape(self.output_shape(*inputs), samples, NO_HALO)
         wanted = super().scratch(samples, leaves, threads, *inputs)
         return wanted | {ARGMAX: Scratch(taps, np.uint8, kept=True)}
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return the convolution, Relu and MaxPool."""
+        pool = MaxPool(2, 2).onnx(self.conv.output_shape(*inputs))
+        return chained(super().onnx(*inputs), pool)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

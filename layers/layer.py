@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layers.kernels.threads import Threads
+from layers.onnx_form import OnnxForm
 from layers.work import BACKWARD_WEIGHTS, FORWARD, Extents
 
 Shape = tuple[int, ...]
@@ -180,6 +181,16 @@ class Layer(ABC):
         step
             Steps done before this one.
         """
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return the layer outside training in operators of ONNX; see `layers.onnx_form`.
+
+        There is no default, as a guess would be a wrong file: ValueError where a layer does not say.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no ONNX form; give it a method onnx(self, *inputs) that returns its "
+            'operators, such as (OnnxNode("Relu"),)'
+        )
 
     def extents(self, *inputs: Shape) -> Extents | None:
         """Return the extents of the loops; None for a layer whose passes do not multiply matrices."""

@@ -8,6 +8,7 @@ from layers.arithmetic import ceil_div
 from layers.kernels import fully_connected, packing
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import Extents
 
 
@@ -92,6 +93,10 @@ class Linear(Layer):
     def extents(self, *inputs: Shape) -> Extents:
         """Return the extents of the loops over input and output features."""
         return Extents(inputs[0][0], self.out_features)
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Gemm, with the weight transposed: it is [out, in]."""
+        return (OnnxNode("Gemm", ("x0", "weight", "bias"), attributes={"transB": 1}),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -7,6 +7,7 @@ import numpy as np
 from layers.kernels import max_pool
 from layers.layer import NO_HALO, Buffers, Context, Layer, Scratch, Shape
 from layers.layout import storage_shape
+from layers.onnx_form import OnnxForm, OnnxNode
 from layers.pooling import pooled_shape, window_size
 
 
@@ -49,6 +50,15 @@ class MaxPool(Layer):
         """Return memory for the place of each maximum, kept for backward_data."""
         shape = storage_shape(self.output_shape(*inputs), samples, NO_HALO)
         return {"argmax": Scratch(shape, np.uint8, kept=True)}
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return MaxPool, whose padding never wins either; it leaves out windows that would end outside."""
+        attributes = {
+            "kernel_shape": window_size(self.window, inputs[0]),
+            "strides": (self.stride, self.stride),
+            "pads": (self.padding,) * 4,
+        }
+        return (OnnxNode("MaxPool", attributes=attributes),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

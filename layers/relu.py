@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from layers.kernels import relu
 from layers.layer import Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class ReLU(Layer):
         """Return the shape of the input."""
         (shape,) = inputs
         return shape
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Relu."""
+        return (OnnxNode("Relu"),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from layers.kernels import sigmoid
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, OnnxNode
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Sigmoid(Layer):
         """Return the shape of the input."""
         (shape,) = inputs
         return shape
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return Sigmoid."""
+        return (OnnxNode("Sigmoid"),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape, State
+from layers.onnx_form import OnnxForm
 from layers.work import Extents
 
 ATTRIBUTES = ("outputs", "reads_x", "reads_y", "in_place", "featurewise")
@@ -92,6 +93,10 @@ class WrappedLayer(Layer):
     ) -> None:
         """Forward to the layer inside."""
         self.inner.update_state(state, leaf_values, step)
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Forward to the layer inside."""
+        return self.inner.onnx(*self.inner_shapes(*inputs))
 
     def extents(self, *inputs: Shape) -> Extents | None:
         """Forward to the layer inside."""

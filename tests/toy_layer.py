@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from layers import layout
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Shape, State
+from layers.onnx_form import OnnxForm, OnnxNode
 from layers.reference import Problem, Reference, register
 
 
@@ -28,6 +29,15 @@ class Scale(Layer):
 
     def state(self, *inputs: Shape) -> dict[str, State]:
         return {"mean": State(inputs[0][:1], initial=0.5)}
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        def by_channel(name: str) -> OnnxNode:
+            return OnnxNode(
+                "Unsqueeze", (name, "axes"), (f"{name}_by_channel",), constants={"axes": np.array([1, 2])}
+            )
+
+        scaled = OnnxNode("Mul", ("x0", "scale_by_channel"), ("scaled",))
+        return by_channel("scale"), by_channel("mean"), scaled, OnnxNode("Sub", ("scaled", "mean_by_channel"))
 
     def leaf_values(self, *inputs: Shape) -> dict[str, Shape]:
         return {"mean": inputs[0][:1]}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from layers.layer import State as State
     from layers.linear import Linear as Linear
     from layers.max_pool import MaxPool as MaxPool
+    from layers.onnx_form import OnnxNode as OnnxNode
     from layers.relu import ReLU as ReLU
     from layers.sigmoid import Sigmoid as Sigmoid
     from layers.work import Extents as Extents
@@ -67,6 +68,7 @@ _PLACES = {
     "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),
     "layers.linear": ("Linear",),
     "layers.max_pool": ("MaxPool",),
+    "layers.onnx_form": ("OnnxNode",),
     "layers.relu": ("ReLU",),
     "layers.sigmoid": ("Sigmoid",),
     "layers.work": ("Extents",),
