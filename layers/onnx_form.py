@@ -26,8 +26,8 @@ class OnnxNode:
     outputs: tuple[str, ...] = (RESULT,)
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Inputs by name that are neither values nor parameters, such as bounds or axes; a name means the same array
-    in all operators of a layer."""
+    """Inputs by name that are neither values nor parameters, such as bounds or axes; a name means the same
+    array in all operators of a layer."""
 
 
 OnnxForm = tuple[OnnxNode, ...]

@@ -75,8 +75,6 @@ def test_of_chained_forms_each_reads_what_the_one_before_makes():
 
 @pytest.mark.parametrize("case", [*CASES, TOY], ids=str)
 def test_onnx_runtime_computes_what_the_reference_does(case):
-    pytest.importorskip("onnx", reason="extra: export")
-    pytest.importorskip("onnxruntime", reason="extra: export")
     given = harness.problem(case.layer, case.shapes, case.samples)
     wanted = reference_of(case.layer).forward(case.layer, given)[0]
     if case is TOY:
@@ -90,9 +88,9 @@ def test_onnx_runtime_computes_what_the_reference_does(case):
 
 def _run(case: Case, given: harness.Problem) -> np.ndarray:
     """Run a layer's form as a model with the inputs, parameters and states as its inputs."""
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
+    onnxruntime = pytest.importorskip("onnxruntime", reason="extra: export")
+    onnx = pytest.importorskip("onnx", reason="extra: export")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     shapes = case.shapes
     values = {f"x{index}": x for index, x in enumerate(given.inputs)} | given.parameters
     values |= {name: np.full(state.shape, state.initial) for name, state in case.layer.state(*shapes).items()}
@@ -100,9 +98,13 @@ def _run(case: Case, given: harness.Problem) -> np.ndarray:
     graph = helper.make_graph(
         [helper.make_node(each.kind, each.inputs, each.outputs, **each.attributes) for each in form],
         "layer",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, each.shape) for name, each in values.items()],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for each in form for name, value in each.constants.items()],
+        [helper.make_tensor_value_info(name, kind, each.shape) for name, each in values.items()],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [
+            onnx.numpy_helper.from_array(value, name)
+            for each in form
+            for name, value in each.constants.items()
+        ],
     )
     opsets = [helper.make_opsetid("", 17)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)

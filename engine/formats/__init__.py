@@ -1,0 +1,1 @@
+"""Files of other programs: networks and weights that they read, and that they wrote."""

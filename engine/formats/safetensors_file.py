@@ -1,0 +1,41 @@
+"""Files of safetensors: tensors by name, whoever wrote them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
+
+from engine.config.errors import UserError
+from engine.config.files import reading
+from engine.formats.float_types import as_float32
+from layers.layer import Array
+
+_KINDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def read_safetensors(path: Path) -> dict[str, Array]:
+    """Return all tensors of a file as float32, which may be read-only; their order says nothing.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or holds a tensor that is not of floating point.
+    """
+    with reading(path):
+        content = path.read_bytes()
+    try:
+        entries = deserialize(content)  # type: ignore[no-untyped-call] # its stub has no types
+    except SafetensorError as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+    tensors = {}
+    for name, entry in entries:
+        if entry["dtype"] not in _KINDS:
+            raise UserError(f"{path}: holds {name} as {entry['dtype']}; must be one of {', '.join(_KINDS)}")
+        tensors[name] = as_float32(entry["data"], _KINDS[entry["dtype"]], tuple(entry["shape"]))
+    return tensors
+
+
+def safetensors_bytes(tensors: Mapping[str, Array], about: Mapping[str, str]) -> bytes:
+    """Return the content of a file with these tensors, and this metadata."""
+    return save(dict(tensors), {"format": "pt", **about})  # "pt": what PyTorch's programs ask for
