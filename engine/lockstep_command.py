@@ -13,6 +13,8 @@ COMMANDS = {
     "data": ("engine.data.__main__", "check: read every sample of a data set once, before training does"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
+    "export": ("engine.export", "write a trained network as ONNX, or its weights for PyTorch"),
+    "convert": ("engine.convert", "read weights of PyTorch or safetensors by the names of a network"),
     "explain": ("engine.explain", "say where the time of a run went, from its folder or its trace"),
 }
 """Module and help of each command."""
