@@ -20,6 +20,12 @@ def one_of(allowed: Iterable[str]) -> str:
     return f"must be one of {', '.join(allowed)}"
 
 
+def shortened(text: object, most: int = 80) -> str:
+    """Return what a message quotes of a user's file, cut where it is longer than a line has room for."""
+    whole = str(text)
+    return whole if len(whole) <= most else f"{whole[:most]}..."
+
+
 def printable(name: object) -> str:
     r"""Return a name that may hold any bytes as text on one line.
 

@@ -14,7 +14,7 @@ from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.paths import expand
 from engine.config.toml_fields import shipped_names
-from engine.config.wording import did_you_mean, one_of
+from engine.config.wording import did_you_mean, one_of, shortened
 from engine.graph import Graph
 from layers.layer import Shape
 
@@ -67,7 +67,7 @@ def read_names(text: str, ours: Shapes) -> Names:
         nodes = dict.fromkeys(map(_node, ours))
         hint = did_you_mean(unknown[0], nodes)
         raise UserError(
-            f"names: {source} names {unknown[0]}, which the network has not{hint}; {one_of(nodes)}"
+            f"names: {source} names {shortened(unknown[0])}, which the network has not{hint}; {one_of(nodes)}"
         )
     theirs = {}
     for name in ours:
@@ -141,8 +141,10 @@ def _read(text: str) -> dict[str, str]:
         content = path.read_bytes()
     try:
         return dict(_flat(tomllib.loads(content.decode()), text))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"names: {text}: is not TOML: {error}") from error
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"names: {text}: is not TOML: {shortened(error)}") from error
 
 
 def _flat(table: Mapping[str, Any], source: str, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -153,7 +155,8 @@ def _flat(table: Mapping[str, Any], source: str, prefix: str = "") -> Iterator[t
         elif isinstance(value, str):
             yield f"{prefix}{key}", value
         else:
-            raise UserError(f"names: {source}: got {prefix}{key} = {value!r}; must be a name in quotes")
+            kind = type(value).__name__
+            raise UserError(f"names: {source}: {shortened(prefix + key)} is {kind}; must be a name in quotes")
 
 
 def _modules(shapes: Shapes) -> dict[str, dict[str, Shape]]:
@@ -176,7 +179,8 @@ def _by_shape(
             raise UserError(f"names: {source} has no module with {shapes}, which {node} has")
         if len(like) > 1 or len(rivals) > 1:
             raise UserError(
-                f"names: which of {', '.join(like)} in {source} is {node} is not clear: they have {shapes}"
+                f"names: which of {shortened(', '.join(like))} in {source} is {node} is not clear: they have "
+                f"{shapes}"
             )
         yield node, like[0]
 
@@ -185,7 +189,9 @@ def _once(theirs: dict[str, str], source: str) -> dict[str, str]:
     ours_of: dict[str, str] = {}
     for ours, name in theirs.items():
         if name in ours_of:
-            raise UserError(f"names: {source} gives {name} to {ours_of[name]} and {ours}; must be one each")
+            raise UserError(
+                f"names: {source} gives {shortened(name)} to {ours_of[name]} and {ours}; must be one each"
+            )
         ours_of[name] = ours
     return theirs
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.config.errors import UserError
+from engine.config.wording import shortened
 from engine.formats.names import tensor_shapes
 from engine.formats.trained import Trained
 from engine.graph import INPUT, Node
@@ -189,7 +190,7 @@ def _form(node: Node, shapes: tuple[Shape, ...]) -> OnnxForm:
         raise UserError(f"{node.name}: {kind}{error}") from error
     if type(form) is not tuple or not form or not all(isinstance(each, OnnxNode) for each in form):
         raise UserError(
-            f"{node.name}: {type(node.layer).__name__}.onnx returned {str(form)[:80]}; must be a tuple of "
+            f"{node.name}: {type(node.layer).__name__}.onnx returned {shortened(form)}; must be a tuple of "
             "OnnxNodes"
         )
     return form

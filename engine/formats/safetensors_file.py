@@ -8,6 +8,7 @@ from safetensors.numpy import save
 
 from engine.config.errors import UserError
 from engine.config.files import reading
+from engine.config.wording import shortened
 from engine.formats.float_types import as_float32
 from layers.layer import Array
 
@@ -27,11 +28,13 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     try:
         entries = deserialize(content)  # type: ignore[no-untyped-call] # its stub has no types
     except SafetensorError as error:
-        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+        raise UserError(f"{path}: cannot be read as safetensors: {shortened(error, 200)}") from error
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _KINDS:
-            raise UserError(f"{path}: holds {name} as {entry['dtype']}; must be one of {', '.join(_KINDS)}")
+            raise UserError(
+                f"{path}: holds {shortened(name)} as {entry['dtype']}; must be one of {', '.join(_KINDS)}"
+            )
         tensors[name] = as_float32(entry["data"], _KINDS[entry["dtype"]], tuple(entry["shape"]))
     return tensors
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.config.errors import UserError
 from engine.config.files import reading
+from engine.config.wording import shortened
 from engine.formats.float_types import BYTES, as_float32
 from engine.formats.torch_pickle import PickleError, StorageEntry, TensorEntry, read_pickle
 from layers.layer import Array
@@ -59,7 +60,7 @@ def read_torch(path: Path) -> dict[str, Array]:
             if isinstance(error, UserError):
                 raise
             said = error.args[0] if error.args else type(error).__name__
-            raise UserError(f"{path}: is cut or damaged: {said}") from error
+            raise UserError(f"{path}: is cut or damaged: {shortened(said)}") from error
 
 
 class _Archive:
@@ -75,7 +76,9 @@ class _Archive:
             raise UserError(f"{path}: is a program of TorchScript; save its state_dict() with torch.save")
         order = self._read("byteorder") if f"{self._folder}byteorder" in archive.namelist() else b"little"
         if order.strip() != b"little":
-            raise UserError(f"{path}: has the byte order {order[:20]!r}; must be little")
+            raise UserError(
+                f"{path}: has the byte order {shortened(order.decode(errors='replace'), 20)}; must be little"
+            )
         self._storages: dict[StorageEntry, Array] = {}
 
     def tensors(self) -> dict[str, Array]:
@@ -88,12 +91,12 @@ class _Archive:
         for name, entry in entries.items():
             if type(name) is not str or not isinstance(entry, TensorEntry):
                 raise UserError(
-                    f"{self._path}: holds {type(entry).__name__} for {str(name)[:80]}; a state dict holds "
+                    f"{self._path}: holds {type(entry).__name__} for {shortened(name)}; a state dict holds "
                     "tensors only"
                 )
             if entry.storage.kind not in BYTES:
                 raise UserError(
-                    f"{self._path}: holds {name[:80]} as {entry.storage.kind}; must be one of "
+                    f"{self._path}: holds {shortened(name)} as {entry.storage.kind}; must be one of "
                     f"{', '.join(BYTES)}"
                 )
         copied = all(name.startswith(_COPIED) for name in entries)
@@ -109,7 +112,7 @@ class _Archive:
             for name in _NESTED:
                 if type(root.get(name)) is dict:
                     return self._state_dict(root[name])
-            listed = ", ".join(str(name)[:40] for name in list(root)[:8]) or "nothing"
+            listed = ", ".join(shortened(name, 40) for name in list(root)[:8]) or "nothing"
             raise UserError(
                 f"{self._path}: has no state dict: it holds {listed}; must be tensors by name, also inside "
                 f"{' or '.join(_NESTED)}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from engine.config.wording import shortened
 from layers.layer import Shape
 
 STORAGES = {
@@ -84,7 +85,7 @@ def read_pickle(content: bytes) -> Any:
     except PickleError:
         raise
     except (ValueError, IndexError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise PickleError(f"its pickle is damaged: {type(error).__name__}: {error}") from error
+        raise PickleError(f"its pickle is damaged: {type(error).__name__}: {shortened(error)}") from error
     raise PickleError("its pickle has no end")
 
 
@@ -175,7 +176,7 @@ class _Machine:
     def _push_name(self, text: str) -> None:
         if text not in _KNOWN:
             raise PickleError(
-                f"it holds {text[:80]}, which is not read, as nothing in a file is executed; save the "
+                f"it holds {shortened(text)}, which is not read, as nothing in a file is executed; save the "
                 "state_dict alone: torch.save(model.state_dict(), FILE)"
             )
         self._stack.append(_Name(text))

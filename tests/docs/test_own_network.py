@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that it also runs where only a wheel is installed
@@ -26,6 +27,9 @@ def test_every_command_of_the_page_does_what_it_shows(tmp_path):
     assert len(set(hashes.values())) == 1, hashes
     assert "classes = 4" in (tmp_path / "runs/stripes/recipe.toml").read_text()
     assert _results(tmp_path, "stripes")["test_accuracy"] > 0.5
+    if find_spec("onnx") and find_spec("onnxruntime"):
+        exported = run(Command("lockstep export runs/leaky leaky.onnx", ""), tmp_path)
+        assert "ONNX Runtime agrees with the engine" in exported.stdout, exported.stderr
 
 
 def test_a_changed_output_is_noticed():

@@ -17,6 +17,10 @@ from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
 from engine.data.readers.mnist import open_mnist
 from engine.explain import explain_trace, read_results
+from engine.formats.names import read_names, tensor_shapes
+from engine.formats.safetensors_file import read_safetensors, safetensors_bytes
+from engine.formats.torch_file import read_torch
+from engine.formats.torch_writer import torch_bytes
 from engine.models import MODELS, build_model
 from engine.planner.cluster import read_cluster, shipped_clusters
 from engine.profile.trace_file import read_trace
@@ -24,7 +28,9 @@ from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
 from engine.run.launch import run
 from engine.run.run_folder import rewind
 from engine.run.start import new_run, resumed_run
+from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+from tests.engine.formats.torch_archives import one_tensor, write_archive
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,12 @@ class Target:
 
 def targets(folder: Path) -> list[Target]:
     """Write whole files into a folder and return them with their readers."""
-    return [*_data(folder / "data"), *_images(folder / "images"), *_ours(folder / "ours")]
+    return [
+        *_data(folder / "data"),
+        *_images(folder / "images"),
+        *_ours(folder / "ours"),
+        *_theirs(folder / "theirs"),
+    ]
 
 
 def _samples(source: DataSource) -> None:
@@ -145,6 +156,36 @@ def _ours(folder: Path) -> Iterator[Target]:
     yield Target("run.json", done / "run.json", lambda: read_results(done / "run.json").lines())
     trace = folder / "trace.json"
     yield Target("trace", trace, lambda: explain_trace(read_trace(trace), trace).lines())
+
+
+def _theirs(folder: Path) -> Iterator[Target]:
+    """Yield weights and names of other programs, with and without the zip file's own sums over them."""
+    folder.mkdir()
+    shapes = tensor_shapes(build_model("digits"))
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if len(shape) == 1}
+    named = {"state.pth": torch_bytes(tensors), "theirs.safetensors": safetensors_bytes(tensors, {"a": "b"})}
+    for name, content in named.items():
+        (folder / name).write_bytes(content)
+    yield Target("torch.save", folder / "state.pth", lambda: _weights(read_torch(folder / "state.pth")))
+    theirs = folder / "theirs.safetensors"
+    yield Target("theirs.safetensors", theirs, lambda: _weights(read_safetensors(theirs)))
+    pickled, whole = folder / "data.pkl", folder / "pickled.pth"
+    write_archive(whole, one_tensor(), {"0": bytes(24)})
+    pickled.write_bytes(one_tensor())
+
+    def read_pickled() -> None:
+        write_archive(whole, pickled.read_bytes(), {"0": bytes(24)})
+        _weights(read_torch(whole))
+
+    yield Target("pickle of torch.save", pickled, read_pickled)
+    names = folder / "names.toml"
+    nodes = dict.fromkeys(name.partition(".")[0] for name in shapes)
+    names.write_text("".join(f'{node} = "features.{index}"\n' for index, node in enumerate(nodes)))
+    yield Target("names of tensors", names, lambda: read_names(str(names), shapes))
+
+
+def _weights(tensors: dict[str, Array]) -> None:
+    assert all(tensor.dtype == np.float32 for tensor in tensors.values())
 
 
 def _state(checkpoint: Path) -> None:

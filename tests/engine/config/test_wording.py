@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.config.wording import counted, printable
+from engine.config.wording import counted, printable, shortened
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 ranks"), (1, "1 rank"), (2, "2 ranks")])
@@ -23,3 +23,8 @@ def test_a_noun_goes_with_its_number(number: int, text: str) -> None:
 )
 def test_a_name_of_any_bytes_stays_on_its_line(name: str, text: str) -> None:
     assert printable(name) == text
+
+
+def test_what_is_quoted_has_an_end() -> None:
+    assert shortened("x" * 80) == "x" * 80
+    assert shortened(["x" * 100], 5) == "['xxx..."

@@ -64,11 +64,14 @@ def test_a_table_names_modules_or_single_tensors(tmp_path):
         ('a = "x"\nb = "y"', "has no name for c; must name all that has weights"),
         ('a = "x"\ncc = "z"', r'names cc, which the network has not \(.* "c"\?\); must be one of a, b, c$'),
         ('a = "x"\nb = "x"\nc = "y"', r"gives x.weight to a.weight and b.weight; must be one each"),
-        ("a = 3", r"got a = 3; must be a name in quotes"),
-        ('a = ["x"]', r"got a = \['x'\]; must be a name in quotes"),
+        ("a = 3", r"a is int; must be a name in quotes"),
+        ('a = ["x"]', r"a is list; must be a name in quotes"),
         ("a = ", "is not TOML: "),
+        ("a = " + "9" * 5000, "is not TOML: "),
+        (".".join("a" * 5000) + " = 1", "is not TOML: "),
         ("a = '\udcff'", "is not TOML: "),
     ],
+    ids=lambda text: text[:24],
 )  # fmt: skip
 def test_a_table_that_does_not_fit_is_refused_in_a_line(tmp_path, text, said):
     table = tmp_path / "names.toml"

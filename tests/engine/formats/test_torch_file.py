@@ -247,7 +247,7 @@ def test_other_archives_are_named(tmp_path):
     write_archive(path, one_tensor(), {"0": SIX.tobytes()}, **{"constants.pkl": b""})
     assert read(path).startswith("is a program of TorchScript; save its state_dict()")
     write_archive(path, one_tensor(), {"0": SIX.tobytes()}, byteorder=b"big")
-    assert read(path) == "has the byte order b'big'; must be little"
+    assert read(path) == "has the byte order big; must be little"
 
 
 def test_a_compressed_archive_is_refused(tmp_path):
