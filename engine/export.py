@@ -6,10 +6,11 @@ if __name__ == "__main__":  # before the other imports, which take longer than a
     begin()
 
 import argparse
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,7 +29,6 @@ from engine.config.recipe import Recipe, parse_recipe
 from engine.data.loader import Batch
 from engine.formats.hand_on import FORMATS, Export, check_place, format_of, hand_on
 from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
-from engine.formats.onnx_check import SAMPLES
 from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.state_dict import read_state_dict
 from engine.formats.trained import Preprocessing, Trained
@@ -142,15 +142,12 @@ def load_trained(checkpoint: str) -> Trained:
     recipe = parse_recipe(state.recipe, str(folder))
     network = build_model(recipe.model, recipe.model_arguments)
     tensors = read_tensors(folder, network)
-    rank = build_alone(network, recipe, SAMPLES)
-    rank.parameters.restore(tensors)
-    rank.states.restore(tensors)
     normalisation = state.normalisation
     return Trained(
         network,
         tensors,
-        partial(logits_of, rank),
-        _about(recipe, state) | {"weights_sha256": rank.parameters.weights_sha256()},
+        partial(_logits, network, recipe, tensors),
+        _about(recipe, state) | {"weights_sha256": _weights_sha256(network, tensors)},
         None
         if normalisation is None
         else Preprocessing(*(tuple(normalisation[key]) for key in ("scale", "shift"))),
@@ -164,6 +161,23 @@ def _about(recipe: Recipe, state: State) -> dict[str, str]:
         "class_names": json.dumps(state.class_names),
         "step": str(state.step),
     }
+
+
+def _weights_sha256(network: Graph, tensors: Mapping[str, Array]) -> str:
+    """Return the hash that `run.json` has of these weights."""
+    parameters = {node.name: node.layer.parameters(*network.input_shapes(node)) for node in network}
+    digest = hashlib.sha256()
+    for name in sorted(f"{node}.{name}" for node, described in parameters.items() for name in described):
+        digest.update(np.ascontiguousarray(tensors[name], "<f4").data)
+    return digest.hexdigest()
+
+
+def _logits(network: Graph, recipe: Recipe, tensors: dict[str, Array], x: Array) -> Array:
+    """Return the logits of a checkpoint's weights; the memory for it is gone afterwards."""
+    rank = build_alone(network, recipe, len(x))
+    rank.parameters.restore(tensors)
+    rank.states.restore(tensors)
+    return logits_of(rank, x)
 
 
 def build_alone(network: Graph, recipe: Recipe, samples: int, threads: int = 0) -> Rank:
