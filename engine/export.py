@@ -37,6 +37,8 @@ from engine.graph.parallel.plan import Plan
 from engine.host.stop_signals import listening
 from engine.models import build_model
 from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors
+from engine.run.kept_checkpoints import STATE
+from engine.run.resumed_recipe import placed
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_settings import settings_of
 from engine.training.step import forward
@@ -140,17 +142,16 @@ def load_trained(checkpoint: str) -> Trained:
     folder = find_checkpoint(expand(checkpoint, "checkpoint"))
     state = read_state(folder)
     recipe = parse_recipe(state.recipe, str(folder))
+    unread = {"data": recipe.data, "cluster": recipe.cluster}
+    recipe = placed(recipe, state.started_in, unread)
     network = build_model(recipe.model, recipe.model_arguments)
     tensors = read_tensors(folder, network)
-    normalisation = state.normalisation
     return Trained(
         network,
         tensors,
         partial(_logits, network, recipe, tensors),
         _about(recipe, state) | {"weights_sha256": _weights_sha256(network, tensors)},
-        None
-        if normalisation is None
-        else Preprocessing(*(tuple(normalisation[key]) for key in ("scale", "shift"))),
+        Preprocessing.of_checkpoint(state.normalisation, folder / STATE),
     )
 
 

@@ -79,14 +79,12 @@ def read_pickle(content: bytes) -> Any:
     machine = _Machine()
     try:
         for instruction, argument, _ in pickletools.genops(content):
-            if instruction.name == "STOP":
-                return machine.pop()
             machine.run(instruction.name, argument)
+        return machine.pop()
     except PickleError:
         raise
     except (ValueError, IndexError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise PickleError(f"its pickle is damaged: {type(error).__name__}: {shortened(error)}") from error
-    raise PickleError("its pickle has no end")
 
 
 class _Machine:
@@ -202,20 +200,10 @@ class _Machine:
 
 
 def _fill(target: dict[Any, Any], pairs: list[Any]) -> None:
-    if len(pairs) % 2:
-        raise ValueError("a key without its value")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):
         if type(key) not in _KEYS:  # the hash of a nested tuple has no bound
             raise TypeError(f"{type(key).__name__} as a key")
         target[key] = value
-
-
-def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
-    made: dict[Any, Any] = {}
-    for pair in pairs:
-        key, value = pair
-        _fill(made, [key, value])
-    return made
 
 
 def _tensor(storage: Any, first: Any, shape: Any, strides: Any, *_: Any) -> TensorEntry:
@@ -238,12 +226,12 @@ def _parameter(tensor: Any, *_: Any) -> TensorEntry:
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
-    _ORDERED_DICT: _ordered_dict,
+    _ORDERED_DICT: lambda: {},  # its entries are set one by one
     _TENSOR: _tensor,
     _PARAMETER: _parameter,
     _SIZE: tuple,
 }
-_NOTHING = {"PROTO", "FRAME"}
+_NOTHING = {"PROTO", "FRAME", "STOP"}
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,

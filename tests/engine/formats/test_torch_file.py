@@ -9,7 +9,8 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.formats.torch_file import read_torch
-from engine.formats.torch_writer import torch_bytes
+from engine.formats.torch_pickle import read_pickle
+from engine.formats.torch_writer import _number, torch_bytes
 from tests.engine.formats.test_torch_pickle import Evil
 from tests.engine.formats.torch_archives import one_tensor, write_archive
 
@@ -69,6 +70,11 @@ def test_storages_lie_where_torch_can_map_them(tmp_path):
                 int.from_bytes(path.read_bytes()[entry.header_offset + at :][:2], "little") for at in (26, 28)
             )
             assert (entry.header_offset + 30 + name + extra) % 64 == 0
+
+
+def test_a_size_beyond_31_bits_has_an_instruction_of_its_own():
+    for size in (2**31 - 1, 2**31, 2**40):
+        assert read_pickle(b"\x80\x02" + _number(size) + b".") == size
 
 
 def test_torchs_own_files_are_read(tmp_path):
