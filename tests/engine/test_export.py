@@ -166,3 +166,35 @@ def test_the_command_starts_as_a_module_and_by_name(done, tmp_path):
     )  # fmt: skip
     assert (done_.returncode, done_.stderr) == (0, "")
     assert lockstep(["export", str(done[0]), str(tmp_path / "m.pth")]) == 0
+
+
+def test_a_network_of_the_users_is_found_from_another_folder(tmp_path, monkeypatch, capsys):
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    (there / "net.py").write_text(
+        "from lockstep import Flatten, GraphBuilder, Linear, ReLU\n\n\n"
+        "class Mine(ReLU):\n    onnx = ReLU.__base__.onnx\n\n\n"
+        "def net(kind='ReLU', image=(1, 8, 8)):\n"
+        "    net = GraphBuilder(image)\n    net.add('flatten', Flatten())\n"
+        "    net.add('mine', Mine() if kind == 'Mine' else ReLU())\n    net.add('fc', Linear(10))\n"
+        "    return net.graph()\n"
+    )
+    monkeypatch.chdir(there)
+    for kind in ("ReLU", "Mine"):
+        asked = {
+            "epochs": 0, "steps": 1, "batch": 16, "threads": 1, "out": kind, "model": "net.py:net",
+            "model_arguments.kind": kind,
+        }  # fmt: skip
+        train(single_rank(), lambda asked=asked: new_run("digits", asked))
+    monkeypatch.chdir(here)
+    capsys.readouterr()
+    assert main([str(there / "ReLU"), "net.onnx"]) == 0
+    about = {each.key: each.value for each in onnx.load("net.onnx").metadata_props}
+    assert json.loads(about["model_arguments"]) == {"kind": "ReLU"}
+    capsys.readouterr()
+    assert refused(capsys, there / "Mine", "mine.onnx").startswith(
+        "mine: Mine has no ONNX form; give it a method"
+    )
+    assert main([str(there / "Mine"), "mine.pth"]) == 0
+    assert sorted(each.name for each in here.iterdir()) == ["mine.pth", "net.onnx"]
