@@ -213,6 +213,19 @@ def test_an_entry_beside_the_tensors_is_named(tmp_path):
     assert read(path) == "holds int for extra; a state dict holds tensors only"
 
 
+def test_a_tensor_beside_the_state_dict_is_that_of_the_training_program(tmp_path):
+    beside, inside = one_tensor(name="best", shape=(), strides=()), one_tensor()
+    pickled = beside[:-2] + b"X\x05\x00\x00\x00model" + inside[2:-1] + b"u."
+    path = write_archive(tmp_path / "model.pth", pickled, {"0": SIX.tobytes()})
+    assert_same(read_torch(path), {"weight": SIX.reshape(2, 3)})
+
+
+def test_a_storage_that_is_described_in_another_way_is_refused(tmp_path):
+    pickled = one_tensor().replace(b"storage", b"memory.")
+    path = write_archive(tmp_path / "model.pth", pickled, {"0": SIX.tobytes()})
+    assert read(path) == "its pickle is damaged: TypeError: a storage is described in another way"
+
+
 def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
     root: dict[str, object] = {}
     root["model"] = root
