@@ -145,10 +145,10 @@ class _Writer:
             names[name] = f"{node.name}.{name}"
             self._add_tensor(names[name], self._trained.tensors[names[name]])
         for each in form:
-            for name in each.constants.keys() - names.keys():  # several operators may share one
-                constant = each.constants[name]
-                names[name] = f"{node.name}.{name}"
-                self._add_tensor(names[name], constant)
+            for name, constant in each.constants.items():
+                if name not in names:  # several operators may share one
+                    names[name] = f"{node.name}.{name}"
+                    self._add_tensor(names[name], constant)
             sides = (
                 [names.get(name, f"{node.name}.{name}") for name in side]
                 for side in (each.inputs, each.outputs)

@@ -20,6 +20,7 @@ from layers.onnx_form import OnnxNode
 from layers.relu import ReLU
 from tests.engine import graphs
 from tests.engine.formats.networks import PIXELS, drawn, with_state
+from tests.toy_layer import Scale
 
 onnx = pytest.importorskip("onnx", reason="extra: export")
 pytest.importorskip("onnxruntime", reason="extra: export")
@@ -174,6 +175,19 @@ class Said(ReLU):
         return self.what
 
 
+class Odd(Scale):
+    """A layer whose parameter has the name of its input."""
+
+    def parameters(self, *inputs):
+        return {"x0": super().parameters(*inputs)["scale"]}
+
+    def state(self, *inputs):
+        return {}
+
+    def leaf_values(self, *inputs):
+        return {}
+
+
 class Silent(ReLU):
     def onnx(self, *inputs):
         return super(ReLU, self).onnx(*inputs)
@@ -201,13 +215,20 @@ def test_a_layer_without_a_form_is_named_with_its_node():
         ((OnnxNode("Rely"),), r"onnx: the network is no valid model of opset 17: .*Rely.*"),
         ((OnnxNode("Relu", ("x7",)),), r"onnx: the network is no valid model of opset 17: .*mine\.x7.*"),
         ((OnnxNode("Relu", outputs=("z",)),), r"onnx: the network is no valid model of opset 17: .*"),
-        ((OnnxNode("Relu", attributes={"odd": object()}),), r"mine: .*"),
+        ((OnnxNode("Relu", attributes={"odd": 1j}),), r"mine: .*"),
     ],
     ids=str,
 )
 def test_a_form_that_is_none_is_refused_in_a_line(what, said):
     with pytest.raises(UserError, match=f"^{said}$"):
         onnx_bytes(_with(Said(what)), PLAIN)
+
+
+def test_a_parameter_that_is_called_as_a_value_is_refused():
+    net = GraphBuilder((5, 4, 4))
+    net.add("scale", Odd())
+    net.add("flatten", Flatten())
+    assert _refusal(drawn(net.graph())) == "scale: a parameter cannot be called x0 in ONNX, as a value is"
 
 
 def test_a_form_that_computes_something_else_is_found_out():
