@@ -133,7 +133,7 @@ def test_of_a_damaged_checkpoint_the_file_is_named_and_the_whole_one_before_it(t
     whole = newest.with_name("step-00000003")
     if damage is swap_a_byte and name == "state.json":
         (newest / name).write_text("{}")
-    offer = f"{newest.name}/{name}: .*; the one before it is whole: --resume {whole}$"
+    offer = f"{newest.name}/{name}: .*; the one before it is whole: {whole}$"
     with pytest.raises(UserError, match=offer):
         read_tensors(find_checkpoint(tmp_path), graph)
     if name == "state.json":
