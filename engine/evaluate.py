@@ -79,9 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end_others_by(partial(world.abort, failure.INTERRUPTED))
     try:
         found = _evaluate(world, options)
-    except UserError as error:
+    except (UserError, MemoryError) as error:
+        from engine.run.failures import in_words  # noqa: PLC0415 -- after --help
+
         if world.rank == 0:
-            failure.say_error(str(error))
+            failure.say_error(in_words(error) or str(error))
         return 2
     return 2 if found.skipped else 0
 

@@ -79,8 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return 2 if _predict(options) else 0
-    except UserError as error:
-        failure.say_error(str(error))
+    except (UserError, MemoryError) as error:
+        from engine.run.failures import in_words  # noqa: PLC0415 -- after --help
+
+        failure.say_error(in_words(error) or str(error))
         return 2
 
 

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save
 from engine.config.errors import UserError
 from engine.config.files import UNFINISHED, reading, sync_folder, write_durably
 from engine.data.preprocessing import Preprocessing
+from engine.data.readers.normalise import Normalisation
 from engine.graph import Graph
 from engine.run.kept_checkpoints import (
     FOLDER,
@@ -255,6 +256,8 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         _check_types(found)
+        if found.get("normalisation") is not None:
+            Normalisation.from_json(found["normalisation"])
         if found.get("preprocessing") is not None:
             found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
         found["class_names"] = tuple(map(str, found.get("class_names", ())))

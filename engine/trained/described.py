@@ -140,9 +140,7 @@ def describe(path: Path) -> Description:
     if checkpoint == path:
         return Description(checkpoint, state, recipe, tensors, sizes)
     found, best = tuple(checkpoints_of(path)), best_checkpoint(path)
-    return Description(
-        checkpoint, state, recipe, tensors, sizes, path, found, best, results_of(path) if path else None
-    )
+    return Description(checkpoint, state, recipe, tensors, sizes, path, found, best, results_of(path))
 
 
 def results_of(run: Path) -> dict[str, Any] | None:
@@ -172,7 +170,9 @@ def _tensors(checkpoint: Path) -> tuple[Tensor, ...]:
 def _model(state: State, recipe: Recipe) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in recipe.model_arguments.items())
     shape = state.model.get("input_shape")
-    reads = f": reads {' x '.join(map(str, shape))}, {state.model.get('outputs')} outputs" if shape else ""
+    reads = ""
+    if isinstance(shape, list):
+        reads = f": reads {' x '.join(map(str, shape))}, {state.model.get('outputs')} outputs"
     return f"{recipe.model}({arguments}){reads}"
 
 
