@@ -31,8 +31,11 @@ class Prediction:
         return f"{printable(self.name)}: {', '.join(f'{name} {value:.4f}' for name, value in found)}"
 
     def to_json(self, value: str) -> str:
-        """Return it as a line of JSON; `value` names the values: "probability"."""
-        shown: dict[str, Any] = {"file": printable(self.name)}
+        """Return it as a line of ASCII, whatever bytes the name has.
+
+        `value` names the values: "probability".
+        """
+        shown: dict[str, Any] = {"file": self.name}
         if self.error:
             return json.dumps(shown | {"error": self.error})
         found = zip(self.classes, self.values, strict=True)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
-from engine.config.wording import printable
 from engine.data.dataset import DataError
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
@@ -75,7 +74,7 @@ class Reading:
         """
         wanted = self.preprocessing.sample_shape
         is_pixels = array.dtype == np.uint8
-        if array.shape[1:] != wanted or not (is_pixels or array.dtype.kind == "f"):
+        if array.ndim == 0 or array.shape[1:] != wanted or not (is_pixels or array.dtype.kind == "f"):
             listed = ", ".join(map(str, wanted))
             raise DataError.at(
                 name, f"holds {array.dtype} {list(array.shape)}; must be float32 or uint8 [N, {listed}]"
@@ -88,15 +87,15 @@ class Reading:
         return [_Row(f"{name}[{index}]", array, index, normalisation) for index in range(len(array))]
 
     def _samples_in(self, path: Path) -> Iterator[Sample]:
-        name = printable(path)
+        name = str(path)
         if path.is_dir():
             try:
                 found = list(_images_below(path))
             except OSError as error:
-                yield _Bad(name, f"{printable(error.filename)}: cannot be read: {error.strerror}")
+                yield _Bad(name, str(DataError.at(error.filename, f"cannot be read: {error.strerror}")))
                 return
             if not found:
-                yield _Bad(name, f"{name}: holds no images")
+                yield _Bad(name, str(DataError.at(name, "holds no images")))
             for each in found:
                 yield self._image(each)
         elif path.suffix.lower() == ARRAYS:
@@ -156,21 +155,26 @@ class _Bad:
 def _opened(path: Path) -> NDArray[Any]:
     """Map a file of one array into memory; nothing in it is executed."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DataError.at(path, f"cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except Exception as error:  # a damaged head makes its parser raise nearly anything
         raise DataError.at(path, f"cannot be read as an array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim == 0:
-        raise DataError.at(path, "cannot be read as an array: it holds no rows")
-    return array
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    """Yield the images in a folder at any depth, sorted; what begins with a dot is passed over."""
+    """Yield the images in a folder at any depth, sorted; what begins with a dot is passed over.
+
+    Links are followed; a folder that they lead to again, perhaps in a circle, is listed once.
+    """
     load_pillow()
-    endings = image_endings()
-    for place, folders, files in os.walk(folder, onerror=_raise):
+    endings, met = image_endings(), set[tuple[int, int]]()
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        here = Path(place).stat()
+        if (here.st_dev, here.st_ino) in met:
+            folders.clear()
+            continue
+        met.add((here.st_dev, here.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in endings:

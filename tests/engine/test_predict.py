@@ -74,11 +74,15 @@ def test_names_come_from_standard_input_whatever_bytes_they_have(photos_run, tmp
     name = os.fsencode(tmp_path) + b"/odd\xff name.png"
     write_image(tmp_path / "plain.png", random_bytes(9, 9, 3))
     os.rename(tmp_path / "plain.png", name)  # noqa: PTH104 -- bytes
-    done = subprocess.run(
-        [sys.executable, "-m", "engine.predict", photos_run.folder, "-", "--top", "1", "--threads", "1"],
-        input=name + b"\n\n/no/such.png\r\n", capture_output=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "engine.predict", photos_run.folder, "-", "--top", "1", "--threads", "1"]
+
+    def ask(*options):
+        listed = name + b"\n\n/no/such.png\r\n"
+        return subprocess.run([*command, *options], input=listed, capture_output=True, check=False)
+
+    done = ask()
     assert done.returncode == 2
+    assert json.loads(ask("--json").stdout.splitlines()[0])["file"] == os.fsdecode(name)
     first, second = done.stdout.decode().splitlines()
     assert first.startswith(rf"{tmp_path}/odd\xff name.png: ")
     assert second == "error: /no/such.png: cannot be decoded: No such file or directory"
