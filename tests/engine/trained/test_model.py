@@ -185,3 +185,11 @@ def test_images_are_refused_where_nothing_is_known_of_their_preprocessing(tmp_pa
     assert len(load(run).predict(np.zeros((3, 1, 8, 8), np.float32))) == 3
     with pytest.raises(lockstep.UserError, match=r"holds pixels, uint8, and .* has no preprocessing"):
         load(run).predict(np.zeros((3, 1, 8, 8), np.uint8))
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_one_line_before_any_is_taken(digits_run, monkeypatch):
+    monkeypatch.setattr("engine.run.memory_check.physical_bytes", lambda: (3e8, 3e8))
+    monkeypatch.setattr("engine.run.memory_check.own_bytes", lambda: 10**6)
+    assert load(digits_run).predict(np.zeros((1, 1, 8, 8), np.float32))
+    with pytest.raises(lockstep.UserError, match=r"memory: one rank here needs .*lower --batch"):
+        load(digits_run, batch=1 << 16).predict(np.zeros((1, 1, 8, 8), np.float32))
