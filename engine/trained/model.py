@@ -294,6 +294,9 @@ def _named(batch: Filled, scores: NDArray[Any], names: tuple[str, ...], top: int
     for place, (sample, classes) in enumerate(zip(batch.samples, chosen.tolist(), strict=True)):
         if place in batch.errors:
             yield Prediction(sample.name, error=batch.errors[place])
+        elif not np.isfinite(scores[place]).all():
+            error = DataError.at(sample.name, "what the network computes of it is not finite")
+            yield Prediction(sample.name, error=str(error))
         else:
             yield Prediction(sample.name, tuple(names[each] for each in classes), tuple(values[place]))
 

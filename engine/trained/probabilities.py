@@ -8,12 +8,16 @@ Scores = NDArray[np.floating]
 
 
 def softmax(logits: Scores) -> NDArray[np.float64]:
-    """Return probabilities, float64 [N, classes]; a row depends on nothing but its own logits."""
+    """Return probabilities, float64 [N, classes]; NaN in a row whose logits are not finite.
+
+    A row depends on nothing but its own logits.
+    """
     shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        shifted -= shifted.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
-    sums: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return sums
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def best(scores: Scores, count: int) -> NDArray[np.int64]:

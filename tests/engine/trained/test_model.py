@@ -193,3 +193,14 @@ def test_a_batch_that_does_not_fit_into_memory_is_one_line_before_any_is_taken(d
     assert load(digits_run).predict(np.zeros((1, 1, 8, 8), np.float32))
     with pytest.raises(lockstep.UserError, match=r"memory: one rank here needs .*lower --batch"):
         load(digits_run, batch=1 << 16).predict(np.zeros((1, 1, 8, 8), np.float32))
+
+
+def test_outputs_that_are_not_finite_are_no_prediction_and_no_loss(digits_run):
+    model, x = load(digits_run), np.zeros((3, 1, 8, 8), np.float32)
+    x[1] = 3e38  # finite, but what comes of it is not
+    found = model.predict(x, on_bad_sample="skip")
+    assert [bool(each.error) for each in found] == [False, True, False]
+    assert found[1].error == "array[1]: what the network computes of it is not finite"
+    figures = model.evaluate(lockstep.ArrayDataset(x, [0, 1, 2]))
+    assert figures.to_json()["loss"] is None
+    assert figures.confusion.sum() == 3
