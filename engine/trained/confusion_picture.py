@@ -38,7 +38,7 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
             )
     axes.set_xlabel("found")
     axes.set_ylabel("is")
-    title = f"{evaluation.data}, {evaluation.split}: top-1 {evaluation.accuracy:.2%}"
+    title = f"{evaluation.title}: top-1 {evaluation.accuracy:.2%}"
     axes.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     save_figure(figure, path, what="picture")

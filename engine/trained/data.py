@@ -27,6 +27,7 @@ class Opened:
     dataset: Dataset
     name: str
     split: str
+    """TRAIN or TEST; empty where other data than the training's has no splits."""
 
 
 def open_for(network: Graph, recipe: Recipe, state: State, data: Data, split: str) -> Opened:
@@ -50,7 +51,8 @@ def open_for(network: Graph, recipe: Recipe, state: State, data: Data, split: st
     chosen = source.train if is_training or source.test is None else source.test
     (outputs,) = network.output_shape
     labelled = for_network(chosen, source.train.class_names, state.class_names, outputs, where=name)
-    return Opened(labelled, name, TRAIN if is_training else TEST)
+    is_whole = source.test is None and data is not None and not split
+    return Opened(labelled, name, "" if is_whole else TRAIN if is_training else TEST)
 
 
 def check_choice(name: str, got: str, allowed: Sequence[str]) -> None:

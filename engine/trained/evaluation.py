@@ -26,7 +26,7 @@ class Evaluation:
     data: str
     """What the user calls it."""
     split: str
-    """ "train" or "test"."""
+    """ "train" or "test"; empty where the data has no splits."""
     step: int
     """Of the checkpoint."""
     class_names: tuple[str, ...]
@@ -76,6 +76,11 @@ class Evaluation:
         )
 
     @property
+    def title(self) -> str:
+        """The data with its split."""
+        return f"{self.data}, {self.split}" if self.split else self.data
+
+    @property
     def samples(self) -> int:
         """Samples that the figures are of."""
         return int(self.confusion.sum())
@@ -101,7 +106,7 @@ class Evaluation:
         rows = zip(self.class_names, self.counts.tolist(), self.precision, self.recall, strict=True)
         return {
             "data": self.data,
-            "split": self.split,
+            "split": self.split or None,
             "step": self.step,
             "tta": self.tta or None,
             "samples": self.samples,
@@ -122,7 +127,7 @@ class Evaluation:
         skipped = f"; {counted(len(self.skipped), 'sample')} could not be read" if self.skipped else ""
         top5 = "" if self.top5_accuracy is None else f"   top-5 {self.top5_accuracy:.2%}"
         lines = [
-            f"{self.data}, {self.split}: {counted(self.samples, 'sample')}{seen}{skipped}",
+            f"{self.title}: {counted(self.samples, 'sample')}{seen}{skipped}",
             f"loss {self.loss:.4f}   top-1 {self.accuracy:.2%}{top5}",
             "",
             *self._table(),

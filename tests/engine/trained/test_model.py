@@ -70,7 +70,7 @@ def test_classes_are_matched_by_name_in_another_order_and_where_some_are_missing
     assert model.class_names == ("blue", "green", "red")
     assert model.evaluate().accuracy == 1.0
     some = model.evaluate(str(write_photos(tmp_path / "some", ("green", "red"), count=4, seed=9)))
-    assert some.accuracy == 1.0
+    assert (some.accuracy, some.split, model.evaluate().split) == (1.0, "", "test")
     assert some.counts.tolist() == [0, 4, 4]
     one = model.evaluate(str(write_photos(tmp_path / "one", ("red",), count=3, seed=9)))
     assert (one.accuracy, one.counts.tolist(), one.top5_accuracy) == (1.0, [0, 0, 3], None)
