@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,7 @@ class _Lines:
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
+        model = replace(model, batch=max(1, min(model.batch, len(samples))))  # one image is no batch of 32
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")
         with Progress(len(samples), bar=options.out is not None or not terminal.OUTPUT.isatty()) as progress:
             say: Callable[[str], None] = progress.say

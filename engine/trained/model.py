@@ -152,10 +152,11 @@ class Model:
         else:
             given = [samples] if isinstance(samples, str | Path) else samples
             listed = self.reading.samples_in(given)
-        found = list(self.predictions(listed, top=top, probabilities=probabilities))
-        for each in found:
+        found = []
+        for each in self.predictions(listed, top=top, probabilities=probabilities):
             if each.error and on_bad_sample == STOP:
                 raise DataError(each.error)
+            found.append(each)
         return found
 
     def predictions(
@@ -163,8 +164,7 @@ class Model:
     ) -> Iterator[Prediction]:
         """Yield what is found in each sample, or its error, in order; samples are read ahead on threads."""
         shape, names = self.network.input_shape, self.output_names
-        with_memory = self._rank  # its threads are the caller's: no other thread makes them
-        for batch in filled(samples, shape, batch=self.batch, threads=with_memory[0].settings.threads):
+        for batch in filled(samples, shape, batch=self.batch, threads=self.threads):
             scores: NDArray[Any] = self._logits(batch.x)[: len(batch.samples)]
             yield from _named(batch, softmax(scores) if probabilities else scores, names, top)
 

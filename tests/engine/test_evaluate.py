@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.evaluate import main
+from engine.run.compiling import LINE
 from tests.engine.broken_disk import BrokenDisk
 from tests.engine.trained.test_loading import copied
 
@@ -15,7 +16,7 @@ def evaluated(capsys, *arguments):
     """Return the exit code, the figures and the lines that are said."""
     code = main([*map(str, arguments), "--json", "--threads", "1"])
     out, err = capsys.readouterr()
-    return code, json.loads(out) if out else None, err.splitlines()
+    return code, json.loads(out) if out else None, [line for line in err.splitlines() if line != LINE]
 
 
 def test_a_run_is_evaluated_on_its_own_test_samples(digits_run, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine.predict import main
+from engine.run.compiling import LINE
 from tests.engine.broken_disk import BrokenDisk
 from tests.engine.data.files import random_bytes, write_image
 from tests.engine.trained.test_loading import copied, make_older
@@ -20,7 +21,7 @@ def predicted(capsys, *arguments):
     """Return the exit code, the lines of the output, and those that are said."""
     code = main([*map(str, arguments), "--threads", "1"])
     out, err = capsys.readouterr()
-    return code, out.splitlines(), err.splitlines()
+    return code, out.splitlines(), [line for line in err.splitlines() if line != LINE]
 
 
 def test_each_image_is_a_line_with_names_and_probabilities(photos_run, photos, capsys):
