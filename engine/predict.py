@@ -125,13 +125,17 @@ class _Lines:
 
     def of(self, model: "Model") -> Iterator[str]:
         """Yield the lines, with progress on stderr where they do not show it."""
+        from comm.tree import next_power_of_two  # noqa: PLC0415 -- as above
         from engine.run.compiling import compilation_said  # noqa: PLC0415 -- as above
         from engine.trained.prediction import csv_heading  # noqa: PLC0415 -- as above
         from engine.trained.progress import Progress  # noqa: PLC0415 -- as above
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
-        model = replace(model, batch=max(1, min(model.batch, len(samples))))  # one image is no batch of 32
+        few = next_power_of_two(
+            max(1, len(samples))
+        )  # one image is no batch of 32; other sizes compile kernels
+        model = replace(model, batch=min(model.batch, few))
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")
         with Progress(len(samples), bar=options.out is not None or not terminal.OUTPUT.isatty()) as progress:
             say: Callable[[str], None] = progress.say
