@@ -132,10 +132,8 @@ class _Lines:
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
-        few = next_power_of_two(
-            max(1, len(samples))
-        )  # one image is no batch of 32; other sizes compile kernels
-        model = replace(model, batch=min(model.batch, few))
+        # One image is no batch of 32; sizes that are no power of two would compile kernels of their own.
+        model = replace(model, batch=min(model.batch, next_power_of_two(max(1, len(samples)))))
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")
         with Progress(len(samples), bar=options.out is not None or not terminal.OUTPUT.isatty()) as progress:
             say: Callable[[str], None] = progress.say
