@@ -1,6 +1,7 @@
 """Training on CPU clusters: graph, memory, step, trainer and the commands."""
 
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +9,10 @@ _OWN = {
     "comm": "communicator.py",
     "layers": "layer.py",
 }  # names that users have, too, each with a file of ours
+
+
+_JUPYTERS = "base_comm.py"
+"""By which Jupyter's package `comm` is known."""
 
 
 def _put_current_folder_last(arguments: list[str], path: list[str], place: Path) -> None:
@@ -26,6 +31,17 @@ def _put_current_folder_last(arguments: list[str], path: list[str], place: Path)
         path.append(path.pop(0))
 
 
+def _share_with_jupyter(place: Path) -> None:
+    """Let Jupyter's package `comm`, which every notebook has imported before us, find our modules too.
+
+    The two have no module in common; ours is not imported by anybody but us.
+    """
+    spec = find_spec("comm")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    if any((Path(each) / _JUPYTERS).is_file() for each in places):
+        import_module("comm").__path__.append(str(place / "comm"))
+
+
 def _hidden() -> str | None:
     """Return what is wrong if a module of the user's is imported in place of a package of ours."""
     for name, file in _OWN.items():
@@ -41,6 +57,7 @@ def _hidden() -> str | None:
 
 def _look_around() -> None:
     _put_current_folder_last(sys.argv, sys.path, Path(__file__).parent.parent)
+    _share_with_jupyter(Path(__file__).parent.parent)
     wrong = _hidden()
     if wrong is None:
         return

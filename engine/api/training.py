@@ -15,7 +15,7 @@ from engine.config.settings import all_settings
 from engine.config.wording import did_you_mean, one_of
 from engine.profile.breakdown import Breakdown
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import find_checkpoint
+from engine.run.checkpoint import best_checkpoint, find_checkpoint
 from engine.run.launch import run_in_process
 from engine.run.run_folder import METRICS
 from engine.run.start import Start, resumed_run
@@ -46,6 +46,11 @@ class Run:
             return find_checkpoint(self.folder)
         except UserError:
             return None
+
+    @property
+    def best(self) -> Path | None:
+        """The checkpoint that did best on the test set, where the recipe keeps it; else the newest one."""
+        return best_checkpoint(self.folder) or self.checkpoint
 
     def metrics(self, kind: str = "step") -> list[dict[str, Any]]:
         """Return the records of all steps, or of all evaluations with kind "epoch", from the run's folder."""

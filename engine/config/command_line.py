@@ -52,6 +52,19 @@ def _is_lockstep(program: str) -> bool:
     return "lockstep" in (path.name, path.parent.name if path.name == "__main__.py" else "")
 
 
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that put samples through a network."""
+    parser.add_argument(
+        "--model", metavar="FILE.py:FUNCTION", default="", help="where your own network lies, if it has moved"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="kernel threads; 0: as many as cores; default 0"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=0, metavar="N", help="samples that are computed at once; default 32"
+    )
+
+
 def start_ranks() -> "Communicator | None":
     """Start MPI, if there are several ranks, so that all end when one fails.
 

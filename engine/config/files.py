@@ -50,6 +50,18 @@ def _refused(error: OSError, path: Path, what: str, done: str) -> UserError:
     return UserError(f"{what}{': ' if what else ''}{named}: cannot be {done}: {error.strerror or error}")
 
 
+def check_place(path: Path, what: str) -> None:
+    """Raise UserError where a file can not be written later, before there is anything to write.
+
+    `what` is the option that named it: "out".
+    """
+    if path.is_dir():
+        raise UserError(f"{what}: {path} is a folder; must be a file")
+    with writing(path, what):
+        unfinished(path).touch()
+        unfinished(path).unlink()
+
+
 def unfinished(path: Path) -> Path:
     """Return the place beside `path` where it is prepared."""
     return path.with_name(f"{path.name}{UNFINISHED}")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.config.wording import counted, printable
+from engine.data.preprocessing import Preprocessing
 
 
 class DataError(UserError):
@@ -57,6 +58,11 @@ class Dataset(ABC):
 
     INSPECTED_ON_THREADS: ClassVar[bool] = False
     """Several threads may call `inspect` at once; training reads on one thread."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to a sample when it is read; of unknown data the shape alone."""
+        return Preprocessing(self.sample_shape)
 
     @property
     def classes_present(self) -> int:

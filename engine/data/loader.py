@@ -20,6 +20,9 @@ from engine.host.unpinned import run_anywhere
 DEPTH = 2
 """Batches that are prepared ahead, unless somebody asks for another number."""
 
+BadHook = Callable[[int, DataError], None]
+"""``hook(sample, error)``, of a sample that cannot be read."""
+
 SpanHook = Callable[[float, float], None]
 """``hook(start, end)``, in seconds of `time.perf_counter`."""
 
@@ -72,6 +75,9 @@ class Loader:
         Keys the augmentation, together with the share's epoch and the sample's index.
     depth
         Number of batches that are prepared ahead.
+    on_bad
+        Called on the loader's thread for each sample that cannot be read, which is absent then; without it
+        the error ends the iteration.
     on_wait, on_load
         Called after each wait of the caller for a batch, and on the loader's thread after each batch.
 
@@ -89,10 +95,11 @@ class Loader:
         augment: Augment | None = None,
         seed: int = 0,
         depth: int = DEPTH,
+        on_bad: BadHook | None = None,
         on_wait: SpanHook | None = None,
         on_load: SpanHook | None = None,
     ) -> None:
-        self._on_wait, self._on_load = on_wait, on_load
+        self._on_bad, self._on_wait, self._on_load = on_bad, on_wait, on_load
         self.wait_seconds = 0.0
         self._dataset = dataset
         self._shares = shares
@@ -209,9 +216,18 @@ class Loader:
         )
 
     def _read(self, sample: int, x: NDArray[np.float32]) -> int:
-        """Read one sample into x and return its label, which must be one of the data set's."""
+        """Read one sample into x and return its label; ABSENT where it cannot be read, and that may be."""
+        try:
+            return self._checked(sample, self._dataset.read(sample, x))
+        except DataError as error:
+            if self._on_bad is None:
+                raise
+            self._on_bad(sample, error)
+            return ABSENT
+
+    def _checked(self, sample: int, label: int) -> int:
+        """Return a label, which must be one of the data set's."""
         data = self._dataset
-        label = data.read(sample, x)
         if not 0 <= label < data.classes:
             raise DataError.at(
                 data.name, f"sample {sample} has label {label}; must be from 0 to {data.classes - 1}"
@@ -226,10 +242,9 @@ class Loader:
             if self._stop.is_set():
                 return False
             x = buffer.x[place]
-            if sample == ABSENT:
+            buffer.labels[place] = ABSENT if sample == ABSENT else self._read(sample, x)
+            if buffer.labels[place] == ABSENT:
                 x.fill(0.0)
-                buffer.labels[place] = ABSENT
                 continue
-            buffer.labels[place] = self._read(sample, x)
             self._augment.apply(x, self._scratch, seed=self._seed, epoch=share.epoch, sample=sample)
         return True

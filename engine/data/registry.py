@@ -28,12 +28,15 @@ class Request:
         The model's input and the number of its outputs.
     seed
         Draws the samples, where they are drawn.
+    least_classes
+        That a folder of class folders must have: one is enough where nothing is trained.
     """
 
     folder: Path
     sample_shape: tuple[int, ...]
     classes: int
     seed: int
+    least_classes: int = 2
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ def _images(request: Request) -> "DataSource":
 
     match request.sample_shape:
         case (1 | 3 as channels, height, width):
-            return open_image_folder(request.folder, (channels, height, width))
+            return open_image_folder(
+                request.folder, (channels, height, width), least_classes=request.least_classes
+            )
         case shape:
             raise UserError(
                 f"images: the model wants samples of shape {shape}; must be (3, H, W) or (1, H, W)"

@@ -25,6 +25,7 @@ def open_data(
     *,
     arguments: Mapping[str, Any] | None = None,
     any_classes: bool = False,
+    least_classes: int = 2,
 ) -> DataSource:
     """Open the data that `spec` names and check that it fits the model.
 
@@ -42,6 +43,8 @@ def open_data(
         Of a function in a user's file, FILE.py:function.
     any_classes
         The data may have any number of classes: the model will follow.
+    least_classes
+        That a folder of class folders must have.
 
     Raises
     ------
@@ -50,7 +53,15 @@ def open_data(
     DataError
         A file or folder cannot be read.
     """
-    source = _open(spec, sample_shape, classes, seed, arguments or {}, any_classes=any_classes)
+    source = _open(
+        spec,
+        sample_shape,
+        classes,
+        seed,
+        arguments or {},
+        any_classes=any_classes,
+        least_classes=least_classes,
+    )
     shipped = SOURCES.get(spec.partition(":")[0])
     least = classes if shipped and not function_in_file(spec) and not shipped.fewer_classes else 1
     check_fit(spec, source, sample_shape, None if any_classes else range(least, classes + 1))
@@ -86,6 +97,7 @@ def _open(
     arguments: Mapping[str, Any],
     *,
     any_classes: bool,
+    least_classes: int = 2,
 ) -> DataSource:
     if function_in_file(spec):
         given = {"sample_shape": sample_shape, "seed": seed}
@@ -98,7 +110,7 @@ def _open(
         raise UserError(
             f"data: {name} takes no arguments, got {', '.join(arguments)}; only FILE.py:function does"
         )
-    request = Request(expand(folder, "data"), sample_shape, classes, seed)
+    request = Request(expand(folder, "data"), sample_shape, classes, seed, least_classes)
     try:
         return SOURCES[name].open(request)
     except OSError as error:

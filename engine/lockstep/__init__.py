@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.api.model import Model as Model
     from engine.api.model import load as load
     from engine.api.training import Run as Run
     from engine.api.training import train as train
@@ -30,6 +29,11 @@ if TYPE_CHECKING:
     from engine.models import MODELS as MODELS
     from engine.run.callbacks import Callback as Callback
     from engine.run.callbacks import RunView as RunView
+    from engine.trained.comparison import Comparison as Comparison
+    from engine.trained.comparison import compare as compare
+    from engine.trained.evaluation import Evaluation as Evaluation
+    from engine.trained.model import Model as Model
+    from engine.trained.prediction import Prediction as Prediction
     from layers.add import Add as Add
     from layers.avg_pool import AvgPool as AvgPool
     from layers.concat import Concat as Concat
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
     from layers.work import Extents as Extents
 
 _PLACES = {
-    "engine.api.model": ("Model", "load"),
+    "engine.api.model": ("load",),
     "engine.api.training": ("Run", "train"),
     "engine.config.errors": ("UserError",),
     "engine.config.recipe": ("OptimizerFields", "Recipe", "ScheduleFields", "read_recipe"),
@@ -59,6 +63,10 @@ _PLACES = {
     "engine.graph": ("Graph", "GraphBuilder"),
     "engine.models": ("MODELS",),
     "engine.run.callbacks": ("Callback", "RunView"),
+    "engine.trained.comparison": ("Comparison", "compare"),
+    "engine.trained.evaluation": ("Evaluation",),
+    "engine.trained.model": ("Model",),
+    "engine.trained.prediction": ("Prediction",),
     "layers.add": ("Add",),
     "layers.avg_pool": ("AvgPool",),
     "layers.concat": ("Concat",),

@@ -1,15 +1,16 @@
 """Write pictures to files, whose endings are checked before anything is drawn."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from engine.config.errors import UserError
-from engine.config.files import writing
+from engine.config.files import write_whole, writing
 
 KINDS = (".png", ".svg")
 
 
-def figure_class(path: Path) -> Any:
+def figure_class(path: Path, *, what: str = "out") -> Any:
     """Check a picture's ending and return matplotlib's figure class.
 
     Raises
@@ -18,15 +19,17 @@ def figure_class(path: Path) -> Any:
         matplotlib is missing, or the file has another ending.
     """
     if path.suffix not in KINDS:
-        raise UserError(f"out: got {path}; must end in {' or '.join(KINDS)}")
+        raise UserError(f"{what}: got {path}; must end in {' or '.join(KINDS)}")
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 -- an extra
     except ImportError as error:
-        raise UserError("out: pictures need the extra plot: pip install 'lockstep-sgd[plot]'") from error
+        raise UserError(f"{what}: pictures need the extra plot: pip install 'lockstep-sgd[plot]'") from error
     return Figure
 
 
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure; UserError where the file cannot be written."""
-    with writing(path, "out"):
-        figure.savefig(path, dpi=150)
+def save_figure(figure: Any, path: Path, *, what: str = "out") -> None:
+    """Write a figure, whole or not at all; UserError where the file cannot be written."""
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=150, format=path.suffix[1:])
+    with writing(path, what):
+        write_whole(path, drawn.getvalue())

@@ -1,13 +1,15 @@
 """Checkpoints: safetensors and a small JSON in one folder that appears whole or not at all.
 
 ``<run>/checkpoints/step-00000120/`` holds ``model.safetensors`` (weights in standard layout),
-``optimizer.safetensors`` (velocities) and ``state.json``. Nothing in them depends on ranks or plan.
+``optimizer.safetensors`` (velocities) and ``state.json``. Nothing in them depends on ranks or plan. The
+metadata of ``model.safetensors`` says, as JSON under the one name LOCKSTEP, what its tensors are, so that the
+file can be understood alone. Under one name: safetensors writes several in another order each time.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,6 +20,8 @@ from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
 from engine.config.files import UNFINISHED, reading, sync_folder, write_durably
+from engine.data.preprocessing import Preprocessing
+from engine.data.readers.normalise import Normalisation
 from engine.graph import Graph
 from engine.run.kept_checkpoints import (
     FOLDER,
@@ -25,6 +29,7 @@ from engine.run.kept_checkpoints import (
     OPTIMIZER,
     REPLACED,
     STATE,
+    best_of,
     checkpoint_folder,
     checkpoints_of,
     prune,
@@ -35,7 +40,24 @@ from engine.training.parameters import MOMENTUM
 from layers.layer import Array, Shape
 
 FORMAT = 2
+LOCKSTEP = "lockstep"
+"""Name of the metadata in a checkpoint's model.safetensors."""
+TENSORS = {"convolutions": "OIHW", "fully connected": "[out, in]", "precision": "float32"}
+"""Layout and precision of weights in checkpoints."""
 _PIECE = 1 << 22  # bytes that are read at a time
+_ADDED_LATER = {
+    "code": str,
+    "started_in": str,
+    "epoch_loss": float,
+    "files": dict,
+    "normalisation": dict,
+    "model": dict,
+    "tensors": dict,
+    "recipe_sha256": str,
+    "weights_sha256": str,
+    "model_code": str,
+}
+"""Fields of the state that checkpoints of earlier versions may lack."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,11 @@ class State:
     outputs stand for; empty in checkpoints of earlier versions. Relative paths in the recipe begin in the
     folder `started_in`, which is as empty there. `epoch_loss` is the sum of the losses of all samples of the
     epoch so far; None there.
+
+    What follows says what the checkpoint is without anything beside it; it is empty or None in checkpoints
+    of earlier versions: `preprocessing` from what is stored to what the network reads; `model` its name,
+    arguments, input_shape and outputs; `tensors` is TENSORS; `recipe_sha256` of the recipe's text;
+    `weights_sha256` as in the run's results; `model_code` the hash of the model's own files alone.
     """
 
     step: int
@@ -58,6 +85,18 @@ class State:
     class_names: tuple[str, ...] = ()
     started_in: str = ""
     epoch_loss: float | None = None
+    preprocessing: Preprocessing | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, str] = field(default_factory=dict)
+    recipe_sha256: str = ""
+    weights_sha256: str = ""
+    model_code: str = ""
+
+    def about(self) -> dict[str, Any]:
+        """Return what a network in use needs, for the metadata of its weights."""
+        told = ("step", "class_names", "model", "tensors", "normalisation", "recipe_sha256", "weights_sha256")
+        preprocessing = None if self.preprocessing is None else self.preprocessing.to_json()
+        return {name: getattr(self, name) for name in told} | {"preprocessing": preprocessing}
 
 
 def save_checkpoint(
@@ -70,9 +109,12 @@ def save_checkpoint(
     sweep(run)
     folder = checkpoint_folder(run, state.step)
     unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(REPLACED)
-    contents = {MODEL: save(weights), OPTIMIZER: save(velocities)}
+    about = {LOCKSTEP: json.dumps(state.about(), sort_keys=True, default=str)}
+    contents = {MODEL: save(weights, metadata=about), OPTIMIZER: save(velocities)}
     sums = {name: {"bytes": len(each), "crc32": crc32(each)} for name, each in contents.items()}
-    contents[STATE] = json.dumps({"format": FORMAT, **asdict(state), "files": sums}, indent=2).encode()
+    contents[STATE] = json.dumps(
+        {"format": FORMAT, **asdict(state), "files": sums}, indent=2, default=str
+    ).encode()
     try:
         _write(unfinished, contents)
     except OSError:
@@ -100,15 +142,24 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
     sync_folder(folder)
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
-    with reading(path, "resume"):
+def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
+    """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is.
+
+    `what` names the option in errors.
+    """
+    with reading(path, what):
         if (path / STATE).is_file():
             return path
         found = checkpoints_of(path)
     if not found:
-        raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
+        raise UserError(f"{what}: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
     return found[-1]
+
+
+def best_checkpoint(run: Path) -> Path | None:
+    """Return the checkpoint of a run that is noted as its best; None where none is."""
+    best = best_of(run)
+    return None if best is None else checkpoint_folder(run, best[0])
 
 
 def read_state(checkpoint: Path) -> State:
@@ -122,7 +173,7 @@ def read_state(checkpoint: Path) -> State:
     with _offering_another(checkpoint):
         described = _read_state(checkpoint)
     known = {each.name for each in fields(State)}
-    return State(**{name: value for name, value in described.items() if name in known})
+    return State(**{name: value for name, value in described.items() if name in known and value is not None})
 
 
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
@@ -133,15 +184,25 @@ def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     UserError
         A file is damaged, and the newest whole checkpoint beside it is named; or it is another model's.
     """
+    with _offering_another(checkpoint):
+        _check_whole(checkpoint)
+    return _read_model(checkpoint, graph) | _read(checkpoint / OPTIMIZER, _wanted(graph, MOMENTUM))
+
+
+def read_weights_and_state(checkpoint: Path, graph: Graph) -> dict[str, Array]:
+    """Read what a network in use needs, as `read_tensors` does; the velocities need not be there."""
+    with _offering_another(checkpoint):
+        _check_whole(checkpoint, (MODEL,))
+    return _read_model(checkpoint, graph)
+
+
+def _read_model(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     state = {
         f"{node.name}.{name}": state.shape
         for node in graph
         for name, state in node.layer.state(*graph.input_shapes(node)).items()
     }
-    with _offering_another(checkpoint):
-        _check_whole(checkpoint)
-    weights = _read(checkpoint / MODEL, _wanted(graph, "") | state)
-    return weights | _read(checkpoint / OPTIMIZER, _wanted(graph, MOMENTUM))
+    return _read(checkpoint / MODEL, _wanted(graph, "") | state)
 
 
 @contextmanager
@@ -153,7 +214,7 @@ def _offering_another(damaged: Path) -> Iterator[None]:
         whole = _whole_before(damaged) if damaged.parent.name == FOLDER else None
         if whole is None:
             raise
-        raise UserError(f"{error}; the one before it is whole: --resume {whole}") from error
+        raise UserError(f"{error}; the one before it is whole: {whole}") from error
 
 
 def _whole_before(damaged: Path) -> Path | None:
@@ -165,10 +226,10 @@ def _whole_before(damaged: Path) -> Path | None:
     return None
 
 
-def _check_whole(checkpoint: Path) -> None:
-    """Raise UserError where a file of a checkpoint is missing, or not what was written."""
+def _check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
+    """Raise UserError where one of these files of a checkpoint is missing, or not what was written."""
     sums = _read_state(checkpoint).get("files") or {}  # versions before this one wrote none
-    for name in (MODEL, OPTIMIZER):
+    for name in names:
         path, wanted = checkpoint / name, sums.get(name)
         with _safetensors(path), safe_open(path, "numpy"):
             pass
@@ -194,25 +255,27 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_bytes())
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
-        for name, kind in {"step": int, "recipe": str, "data": str}.items():
-            if type(found[name]) is not kind:
-                raise ValueError(f"{name} is {found[name]!r}")
-        added_later = {
-            "code": str,
-            "started_in": str,
-            "epoch_loss": float,
-            "files": dict,
-            "normalisation": dict,
-        }
-        for name, kind in added_later.items():
-            if found.get(name) is not None and type(found[name]) is not kind:
-                raise ValueError(f"{name} is {found[name]!r}")
+        _check_types(found)
+        if found.get("normalisation") is not None:
+            Normalisation.from_json(found["normalisation"])
+        if found.get("preprocessing") is not None:
+            found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
         found["class_names"] = tuple(map(str, found.get("class_names", ())))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: cannot be read as a checkpoint's state: {_said(error)}") from error
     return found
+
+
+def _check_types(found: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError for a field that is missing, if it must not be, or of another type."""
+    for name, kind in {"step": int, "recipe": str, "data": str}.items():
+        if type(found[name]) is not kind:
+            raise ValueError(f"{name} is {found[name]!r}")
+    for name, kind in _ADDED_LATER.items():
+        if found.get(name) is not None and type(found[name]) is not kind:
+            raise ValueError(f"{name} is {found[name]!r}")
 
 
 def _said(error: Exception) -> str:
@@ -237,9 +300,25 @@ def _safetensors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
-def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+@contextmanager
+def model_file(checkpoint: Path) -> Iterator[Path]:
+    """Yield the file of a checkpoint's weights, to be opened inside the `with`.
+
+    What fails there is a UserError, which names the newest whole checkpoint beside it.
+    """
+    with _offering_another(checkpoint), _safetensors(checkpoint / MODEL):
+        yield checkpoint / MODEL
+
+
+def read_file(path: Path) -> dict[str, Array]:
+    """Read all tensors of a file; UserError where it cannot be read as safetensors."""
     with _safetensors(path):
         tensors: dict[str, Array] = load_file(path)
+    return tensors
+
+
+def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+    tensors = read_file(path)
     for name, shape in wanted.items():
         got = tensors.get(name)
         if got is None or got.shape != shape or got.dtype != np.float32:

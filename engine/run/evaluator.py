@@ -1,19 +1,23 @@
 """Evaluation on a test set: every sample exactly once, sharded over the ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from comm.tree import ceil_div, tree_sum
 from engine.data.dataset import Dataset
-from engine.data.loader import Batch, Loader
+from engine.data.loader import BadHook, Batch, Loader
 from engine.data.sampler import ABSENT, evaluation
 from engine.run.failures import Failures
 from engine.training.rank import Rank
 from engine.training.step import forward
 from layers.layer import Context
+
+Measure = Callable[[Batch], NDArray[np.float64]]
+"""Computes a minibatch, and returns what is to be known of it: a row for each own leaf."""
 
 
 @dataclass(frozen=True)
@@ -26,32 +30,61 @@ class Evaluator:
     def evaluate(self, dataset: Dataset, failures: Failures) -> tuple[float, float] | None:
         """Return (mean loss, accuracy) over a data set (collective); None where a rank cannot read samples.
 
-        That rank keeps the error in `failures`, and takes part with zeros, as the others wait for it.
-
-        The samples go through in minibatches of the training's size, each rank taking the leaves that it has
-        in training; places left over in the last one count nothing. Both figures are the same bits on any
-        number of ranks.
+        Both figures are the same bits on any number of ranks; see `gather_measured`.
         """
-        rank, collectives, batch = self.rank, self.rank.grid.world, self.rank.settings.batch
-        own = collectives.tree.leaves_of(collectives.communicator.rank)
-        minibatches = ceil_div(len(dataset), batch)
-        rows = np.zeros((collectives.tree.leaves, minibatches * 2 + 1), np.float64)
-        shares = (share.rows(rank.memory.own_samples) for share in evaluation(len(dataset), batch))
-        with Loader(dataset, shares) as loader, _not_training(self.context):
-            for index, minibatch in enumerate(_all(loader, minibatches, rank, failures)):
-                forward(rank, minibatch, self.context)
-                rank.loss.backward(rank.memory, minibatch.labels, self.context)
-                rows[own.start : own.stop, 2 * index : 2 * index + 2] = rank.loss.leaf_rows()
-        rows[own.start : own.stop, -1] = failures.first is not None
-        rank.queue.submit(collectives.all_gather_leaves(rows), name="gather evaluation").wait()
-        *summed, failed = tree_sum(rows)
-        if failed:
+        with _not_training(self.context):
+            rows = gather_measured(self.rank, dataset, failures, self._measure, columns=2)
+        if rows is None:
             return None
-        sums = np.reshape(summed, (minibatches, 2))
+        sums = tree_sum(rows)
         total_loss = 0.0
         for minibatch_loss in sums[:, 0]:
             total_loss += float(minibatch_loss)
         return total_loss / len(dataset), float(sums[:, 1].sum()) / len(dataset)
+
+    def _measure(self, minibatch: Batch) -> NDArray[np.float64]:
+        forward(self.rank, minibatch, self.context)
+        self.rank.loss.backward(self.rank.memory, minibatch.labels, self.context)
+        return self.rank.loss.leaf_rows()
+
+
+def gather_measured(
+    rank: Rank,
+    dataset: Dataset,
+    failures: Failures,
+    measure: Measure,
+    *,
+    columns: int,
+    on_bad: BadHook | None = None,
+    tell: Callable[[int], None] = lambda _: None,
+) -> NDArray[np.float64] | None:
+    """Return what is measured over a data set, float64 [leaves, minibatches, columns] (collective).
+
+    None where a rank cannot read samples: it keeps the error in `failures`, and takes part with zeros, as the
+    others wait for it. The samples go through in minibatches of the rank's size, each rank taking the leaves
+    that it has in training; places left over in the last one are absent.
+
+    Parameters
+    ----------
+    on_bad
+        A sample that cannot be read is told to it and absent, and is no failure.
+    tell
+        Called with the number of minibatches that are done.
+    """
+    collectives, batch = rank.grid.world, rank.settings.batch
+    own = collectives.tree.leaves_of(collectives.communicator.rank)
+    minibatches = ceil_div(len(dataset), batch)
+    rows = np.zeros((collectives.tree.leaves, minibatches * columns + 1), np.float64)
+    shares = (share.rows(rank.memory.own_samples) for share in evaluation(len(dataset), batch))
+    with Loader(dataset, shares, on_bad=on_bad) as loader:
+        for index, minibatch in enumerate(_all(loader, minibatches, rank, failures)):
+            rows[own.start : own.stop, columns * index : columns * (index + 1)] = measure(minibatch)
+            tell(index + 1)
+    rows[own.start : own.stop, -1] = failures.first is not None
+    rank.queue.submit(collectives.all_gather_leaves(rows), name="gather evaluation").wait()
+    if rows[:, -1].any():
+        return None
+    return rows[:, :-1].reshape(collectives.tree.leaves, minibatches, columns)
 
 
 def _all(loader: Loader, minibatches: int, rank: Rank, failures: Failures) -> Iterator[Batch]:

@@ -5,7 +5,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from comm import failure, terminal
 from comm.clock import Alignment, read_clock
@@ -22,6 +22,7 @@ from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
+from engine.run.agreement import agreed, check_equal
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
@@ -39,9 +40,6 @@ from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
 from layers.kernels.threads import Threads
 from layers.layer import Array
-
-T = TypeVar("T")
-
 
 MakeCollectives = Callable[..., Collectives]
 """What a benchmark puts in place of the class `Collectives`."""
@@ -141,16 +139,16 @@ def run_in_process(
 
 def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, Cores, _Places]:
     """Read, check and compare what all ranks were given, and make the run's folder on rank 0."""
-    prepared = _agreed(world, lambda: prepare(resolve(), world.size))
+    prepared = agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
-    _agreed(world, lambda: _check_equal(world, prepared))
+    agreed(world, lambda: check_equal(world, facts_to_compare(prepared)))
     hold_wishes()
     _end_if_asked(world)
     threads = _threads(world, prepared.start.recipe, cores)
-    _agreed(world, lambda: _check_data(world, prepared, threads))
-    needs = _agreed(world, lambda: needs_of(prepared, world.rank, threads))
-    close = _agreed(world, lambda: check_needs(world, needs))
-    places = _agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
+    agreed(world, lambda: _check_data(world, prepared, threads))
+    needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
+    close = agreed(world, lambda: check_needs(world, needs))
+    places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
     _warn(world, cores.complaints(threads) + places.complaints() + close)
     return prepared, cores, places
 
@@ -164,29 +162,6 @@ def _check_data(world: Communicator, prepared: Prepared, threads: int) -> None:
 
 def _threads(world: Communicator, recipe: Recipe, cores: Cores) -> int:
     return recipe.threads or cores.threads(beside=recipe.overlap and world.size > 1)
-
-
-def _agreed(world: Communicator, work: Callable[[], T]) -> T:
-    """Return what `work` returns, or raise the first rank's UserError on all ranks (collective)."""
-    try:
-        result = work()
-    except UserError as error:
-        raise UserError(failure.agree(world, str(error))) from error
-    elsewhere = failure.agree(world, None)
-    if elsewhere is not None:
-        raise UserError(elsewhere)
-    return result
-
-
-def _check_equal(world: Communicator, prepared: Prepared) -> None:
-    """Refuse ranks that have another recipe, other data or another checkpoint, or compute other bits."""
-    first, *others = world.gather_objects(facts_to_compare(prepared))
-    for rank, other in enumerate(others, start=1):
-        for name in first:
-            if other[name] != first[name]:
-                raise UserError(
-                    f"rank {rank} has {name} {other[name]}, rank 0 has {first[name]}; must be the same on all"
-                )
 
 
 def _paths(start: Start) -> _Places:
@@ -270,7 +245,7 @@ def _train(
         workers = Threads(threads, cores.pinned(threads))
     trainer = Trainer(
         rank,
-        Task(recipe, prepared.data, prepared.code),
+        Task(recipe, prepared.data, prepared.code, prepared.model_code),
         workers,
         control=world,
         recorder=recorder,

@@ -64,7 +64,12 @@ def needs_of(prepared: Prepared, rank: int, threads: int) -> Needs:
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT
     saved = 2 * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
     at_least = planned.parameters + planned.values + batches
-    return Needs(own_bytes(), at_least, at_least + planned.working + saved, _limits())
+    return needs_beside(at_least, at_least + planned.working + saved)
+
+
+def needs_beside(at_least: int, at_most: int) -> Needs:
+    """Return what this process will need in bytes, beside what it has filled already."""
+    return Needs(own_bytes(), at_least, at_most, _limits())
 
 
 def check_needs(world: Communicator, needs: Needs) -> list[str]:

@@ -34,6 +34,8 @@ class Prepared:
     plan: Plan
     code: str
     """Hash of the user's own files; empty without any."""
+    model_code: str
+    """Hash of the model's alone."""
     tensors: dict[str, Array]
     """Weights, state and velocities of the checkpoint; empty without one."""
 
@@ -62,12 +64,12 @@ def prepare(start: Start, ranks: int) -> Prepared:
         )
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
-    code = code_digest((recipe.model, recipe.data))
+    code, model_code = code_digest((recipe.model, recipe.data)), code_digest((recipe.model,))
     if start.state is None or start.checkpoint is None:
-        return Prepared(start, graph, data, tree, plan, code, {})
+        return Prepared(start, graph, data, tree, plan, code, model_code, {})
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
-    return Prepared(start, graph, data, tree, plan, code, read_tensors(start.checkpoint, graph))
+    return Prepared(start, graph, data, tree, plan, code, model_code, read_tensors(start.checkpoint, graph))
 
 
 def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSource, Recipe]:

@@ -61,13 +61,14 @@ def placed(recipe: Recipe, started_in: str, given: Mapping[str, Any]) -> Recipe:
     found: dict[str, Any] = {}
     for name in ("model", "data", "cluster"):
         if name not in given:
-            found[name] = _placed(name, getattr(recipe, name), started_in)
+            found[name] = placed_text(name, getattr(recipe, name), started_in)
         elif name != "cluster" and _without_place(given[name]) == _without_place(getattr(recipe, name)):
             found[name] = given[name]
     return replace(recipe, **found)
 
 
-def _placed(name: str, text: str, started_in: str) -> str:
+def placed_text(name: str, text: str, started_in: str, *, what: str = "resume") -> str:
+    """Return one such field, "model", "data" or "cluster"; `what` begins the error."""
     before, path, behind = _path_in(name, text)
     if not path:
         return text
@@ -80,7 +81,7 @@ def _placed(name: str, text: str, started_in: str) -> str:
         return text
     form = "FILE" if name == "cluster" else "FILE.py:function" if behind else written(before[:-1])
     raise UserError(
-        f"resume: {name} was {text} in the checkpoint's run, and there is no {there.absolute()}; "
+        f"{what}: {name} was {text} in the checkpoint's run, and there is no {there.absolute()}; "
         f"if it has moved, --{name} {form} says where to"
     )
 
@@ -101,6 +102,12 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
 
     Files may have moved: their content is compared when they have been read.
     """
+    found = fields_of(recipe)
+    return found | {name: _without_place(found[name]) for name in ("model", "data")}
+
+
+def fields_of(recipe: Recipe) -> dict[str, Any]:
+    """Return all values of a recipe by dotted name."""
     found: dict[str, Any] = {}
     for each in all_settings(Recipe):
         value: Any = recipe
@@ -110,7 +117,7 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
             found |= {f"{each.path}.{key}": entry for key, entry in value.items()}
         else:
             found[each.path] = value
-    return found | {name: _without_place(found[name]) for name in ("model", "data")}
+    return found
 
 
 def _without_place(text: str) -> str:

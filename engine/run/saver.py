@@ -1,16 +1,19 @@
 """What of a run is saved: its checkpoints, and which of them did best."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from comm.communicator import Communicator
 from engine.config.files import sync, writing
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.normalise import normalisation_of
-from engine.run.checkpoint import State, save_checkpoint
+from engine.run.checkpoint import TENSORS, State, save_checkpoint
 from engine.run.kept_checkpoints import best_of, note_best
 from engine.run.run_folder import METRICS
+from engine.training.hashes import sha256_of
 from engine.training.rank import Rank
 from layers.layer import Array
 
@@ -25,6 +28,8 @@ class Task:
     data: DataSource
     code: str = ""
     """Hash of the user's own files, as they were when the run began; empty without any."""
+    model_code: str = ""
+    """The same of the model's alone."""
 
 
 class Saver:
@@ -72,15 +77,22 @@ class Saver:
         if self._folder is None:
             return None
         recipe, data = self._task.recipe, self._task.data
+        text = recipe.to_toml()
         state = State(
             step,
-            recipe.to_toml(),
+            text,
             data.identity,
             self._task.code,
             normalisation_of(data.train),
             data.class_names,
             _working_folder(),
             epoch_loss,
+            data.train.preprocessing,
+            self._described_model(),
+            TENSORS,
+            sha256(text.encode()).hexdigest(),
+            sha256_of(weights),
+            self._task.model_code,
         )
         tensors = weights | self._rank.states.tensors()
         with writing(self._folder, "out"):
@@ -89,6 +101,15 @@ class Saver:
             folder = save_checkpoint(self._folder, state, tensors, velocities, keep=recipe.keep_checkpoints)
         self._written = step
         return folder
+
+    def _described_model(self) -> dict[str, Any]:
+        recipe, graph = self._task.recipe, self._rank.graph
+        return {
+            "name": recipe.model,
+            "arguments": recipe.model_arguments,
+            "input_shape": list(graph.input_shape),
+            "outputs": graph.output_shape[0],
+        }
 
     def is_best(self, accuracy: float) -> bool:
         """Say whether a test accuracy is better than all before; it is the best from now on."""

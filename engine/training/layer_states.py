@@ -1,6 +1,5 @@
 """State of layers: arrays that are not trained, but are kept equal on all ranks, saved and hashed."""
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +9,7 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from engine.graph import Graph, Sharding
 from engine.training.bucket import BEFORE_PARAMETERS
+from engine.training.hashes import sha256_of
 from layers.layer import Array
 
 Values = NDArray[np.float64]
@@ -108,12 +108,7 @@ class LayerStates:
     def sha256(self) -> str | None:
         """Hash all state, sorted by name, little-endian float32; None for a network without any."""
         tensors = self.tensors()
-        if not tensors:
-            return None
-        digest = hashlib.sha256()
-        for name in sorted(tensors):
-            digest.update(tensors[name].astype("<f4", copy=False).data)
-        return digest.hexdigest()
+        return sha256_of(tensors) if tensors else None
 
     def _arrays(self) -> Iterator[tuple[str, str, Array]]:
         for node, its in self._state.items():

@@ -83,6 +83,11 @@ class Loss:
             self._correct,
         )
 
+    @property
+    def sample_losses(self) -> NDArray[np.float64]:
+        """The losses of the own samples, float64 [n], which the next minibatch overwrites."""
+        return self._losses
+
     def leaf_rows(self) -> NDArray[np.float64]:
         """Return [own leaves, 2]: the sums of loss and hits over each leaf, sample by sample."""
         own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)

@@ -142,13 +142,17 @@ class Parameters:
         """Overwrite weights and velocities with those of `gather_weights` and `gather_velocities`."""
         if self._bucket is None:
             return
+        self.restore_weights(tensors)
         flat = aligned_zeros((self._start + padded_floats(self.described),))
         views = self._views(flat)
         for name, parameter in self.described.items():
-            rows = self._rows(name)
-            parameter.pack(tensors[f"{self.node}.{name}"][rows], self.weights[name])
-            parameter.pack(tensors[f"{MOMENTUM}{self.node}.{name}"][rows], views[name])
+            parameter.pack(tensors[f"{MOMENTUM}{self.node}.{name}"][self._rows(name)], views[name])
         self._bucket.restore_velocities(self._start, flat[self._start :])
+
+    def restore_weights(self, tensors: dict[str, Array]) -> None:
+        """Overwrite the weights alone with those of `gather_weights`."""
+        for name, parameter in self.described.items():
+            parameter.pack(tensors[f"{self.node}.{name}"][self._rows(name)], self.weights[name])
 
     def _unpack(self, views: dict[str, Array], prefix: str, *, keep: bool) -> dict[str, Array]:
         whole = {}

@@ -106,10 +106,16 @@ class RankParameters:
         for parameters in self._of_node.values():
             parameters.restore(tensors)
 
+    def restore_weights(self, tensors: dict[str, Array]) -> None:
+        """Overwrite the weights alone, for a network that is not trained further."""
+        for parameters in self._of_node.values():
+            parameters.restore_weights(tensors)
+
     def weights_sha256(self) -> str:
         """Hash all weights (collective): sorted by name, standard layout, little-endian float32.
 
-        Independent of blocking, ranks and plan, so that two runs that agree have the same weights.
+        Independent of blocking, ranks and plan, so that two runs that agree have the same weights. It is
+        `sha256_of` the gathered weights, without gathering more than one at a time.
         """
         digest = hashlib.sha256()
         named = {f"{node}.{name}": (p, name) for node, p in self._of_node.items() for name in p.described}

@@ -19,6 +19,7 @@ from bench import (
     machine,
     paper,
     peak,
+    predict,
     scaling,
     startup,
 )  # fmt: skip
@@ -32,6 +33,7 @@ COMMANDS = {
     "leaves": leaves.main,
     "logits": logits.main,
     "paper": paper.main,
+    "predict": predict.main,
     "scaling": scaling.main,
     "startup": startup.main,
 }
@@ -132,6 +134,15 @@ def test_leaves_compares_whole_steps(capsys: pytest.CaptureFixture[str]) -> None
     assert result["cost"] == pytest.approx(many / one - 1)
 
 
+def test_predict_sets_every_side_beside_the_forward_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict.main(["digits", "--samples", "40", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    rates, shares = result["samples_per_second"], result["share_of_forward"]
+    assert list(rates) == ["forward", "arrays", "images", "reading", "bound"]
+    assert shares["arrays"] == pytest.approx(rates["arrays"] / rates["forward"])
+    assert rates["bound"] < min(rates["forward"], rates["reading"])
+
+
 def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> None:
     rates = ["--peak", "450", "--bandwidth", "30"]
     assert blocking.main(["vgg_a:conv", *rates]) == 0
@@ -155,6 +166,8 @@ def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> Non
         ("leaves", ["digits", "--leaves", "3"], "leaves: got 3; must be a power of two"),
         ("collectives", ["--rounds", "0"], "rounds: got 0; must be at least 1"),
         ("startup", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
+        ("predict", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
+        ("predict", ["--rounds", "0"], "samples, rounds: must be at least 1"),
     ],
 )
 def test_mistakes_are_one_line(

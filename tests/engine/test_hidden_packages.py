@@ -66,3 +66,14 @@ def test_a_script_beside_a_hiding_file_is_told(tmp_path):
     done = python(tmp_path, "script.py")
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ImportError: {tmp_path}/comm/__init__.py is found where lockstep's package comm")
+
+
+def test_jupyters_package_of_our_name_is_shared(tmp_path):
+    (tmp_path / "comm").mkdir()
+    (tmp_path / "comm" / "__init__.py").write_text("def create_comm():\n    return 7\n")
+    (tmp_path / "comm" / "base_comm.py").write_text("")
+    (tmp_path / "script.py").write_text(
+        "import comm, engine\nfrom comm import terminal\nprint(comm.create_comm(), terminal.STDERR)\n"
+    )
+    done = python(tmp_path, "script.py")
+    assert (done.stdout, done.stderr) == ("7 2\n", "")

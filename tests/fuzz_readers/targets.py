@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from PIL import Image
 
 from comm.threads import single_rank
 from engine.api.training import Run
+from engine.config.errors import UserError
 from engine.config.recipe import read_recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
 from engine.data.readers.mnist import open_mnist
+from engine.data.readers.normalise import Normalisation
 from engine.explain import explain_trace, read_results
 from engine.formats.names import read_names, tensor_shapes
 from engine.formats.safetensors_file import read_safetensors, safetensors_bytes
@@ -28,6 +31,8 @@ from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
 from engine.run.launch import run
 from engine.run.run_folder import rewind
 from engine.run.start import new_run, resumed_run
+from engine.trained.described import describe
+from engine.trained.samples import Reading
 from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
 from tests.engine.formats.torch_archives import one_tensor, write_archive
@@ -136,6 +141,8 @@ def _ours(folder: Path) -> Iterator[Target]:
     cluster.write_text(read_cluster(shipped_clusters()[0]).to_toml())
     yield Target("cluster", cluster, lambda: read_cluster(str(cluster)))
     yield Target("state.json", checkpoint / "state.json", lambda: _state(checkpoint))
+    for name in ("state.json", "model.safetensors"):
+        yield Target(f"{name} shown", checkpoint / name, lambda: _shown(checkpoint))
     for name in ("model.safetensors", "optimizer.safetensors"):
         yield Target(name, checkpoint / name, lambda: read_tensors(checkpoint, graph))
         bare = (
@@ -147,6 +154,10 @@ def _ours(folder: Path) -> Iterator[Target]:
             json.dumps({key: each for key, each in state.items() if key != "files"})
         )
         yield Target(f"{name} without sums", bare / name, lambda bare=bare: read_tensors(bare, graph))
+    for kind in (np.uint8, np.float32):
+        array = folder / f"{np.dtype(kind)}.npy"
+        np.save(array, random_bytes(3, 1, 3, 4).astype(kind))
+        yield Target(array.name, array, lambda array=array: _array(array))
     metrics = folder / "metrics" / "metrics.jsonl"
     metrics.parent.mkdir()
     shutil.copy(done / "metrics.jsonl", metrics)
@@ -186,6 +197,25 @@ def _theirs(folder: Path) -> Iterator[Target]:
 
 def _weights(tensors: dict[str, Array]) -> None:
     assert all(tensor.dtype == np.float32 for tensor in tensors.values())
+
+
+def _shown(checkpoint: Path) -> None:
+    found = describe(checkpoint)
+    assert found.lines()
+    json.dumps(found.to_json())
+    found = describe(checkpoint.parents[1])
+    assert found.lines()
+
+
+def _array(path: Path) -> None:
+    """Read all rows of an array, each of which may be refused."""
+    pixels = Normalisation.of(mean=[0.5], std=[0.25])
+    reading = Reading("images", pixels.preprocessing((1, 3, 4), size=""), pixels)
+    for sample in reading.samples_in([path]):
+        x = np.full((1, 3, 4), np.nan, np.float32)
+        with suppress(UserError):
+            sample.read(x)
+            assert np.isfinite(x).all()
 
 
 def _state(checkpoint: Path) -> None:

@@ -14,7 +14,7 @@ from engine.data.readers.normalise import Normalisation
 
 TRAIN_SAMPLES = 1437
 _FILE = Path(__file__).parents[1] / "samples" / "digits.npz"
-_WHITE = 16
+WHITE = 16
 _TRAIN_MEAN = 0.3045
 _TRAIN_STD = 0.3756
 
@@ -27,7 +27,7 @@ def open_digits() -> DataSource:
     with np.load(_FILE) as digits:
         pixels, labels = digits["images"][:, np.newaxis], digits["labels"]
     order = permutation(Stream.DIGITS_SPLIT, len(pixels), seed=0)
-    normalisation = Normalisation.of(mean=[_TRAIN_MEAN], std=[_TRAIN_STD], white=_WHITE)
+    normalisation = Normalisation.of(mean=[_TRAIN_MEAN], std=[_TRAIN_STD], white=WHITE)
     train, test = (
         InMemoryImages("digits", (1, 8, 8), 10, pixels[chosen], labels[chosen], normalisation)
         for chosen in (order[:TRAIN_SAMPLES], order[TRAIN_SAMPLES:])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.config.wording import counted, printable
 from engine.data.dataset import DataError, Dataset, DataSource, digest
+from engine.data.preprocessing import COVER, Preprocessing
 from engine.data.readers.image_file import decode, image_endings, load_pillow, read_pixels
 from engine.data.readers.image_listing import Layout, Listing, has_folders
 from engine.data.readers.normalise import Normalisation
@@ -64,6 +65,11 @@ class ImageFolder(Dataset):
         return int(self.labels[index]), (channels, image.height, image.width)
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to an image: it is turned upright, sized, cut and normalised."""
+        return self.normalisation.preprocessing(self.sample_shape, size=COVER, upright="EXIF")
+
+    @property
     def classes_present(self) -> int:
         """Count the class folders that this split has."""
         return len(np.unique(self.labels))
@@ -84,7 +90,9 @@ class ImageFolder(Dataset):
         return pixels
 
 
-def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> DataSource:
+def open_image_folder(
+    directory: Path, sample_shape: tuple[int, int, int], *, least_classes: int = 2
+) -> DataSource:
     """List the images of a folder as samples of shape (3, H, W) in colour or (1, H, W) in grey.
 
     The folder holds class folders; or a training set of class folders (train/ or training/, in any case)
@@ -99,6 +107,8 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
         The folder.
     sample_shape
         Images of another size are resized to cover it and cut around the centre.
+    least_classes
+        Fewer class folders are refused.
     """
     load_pillow()
     if not directory.is_dir():
@@ -110,8 +120,8 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
     listing = Listing(image_endings())
     layout = listing.layout(directory)
     classes = layout.classes
-    if len(classes) < 2:
-        raise DataError.at(layout.train, _too_few(layout, directory))
+    if len(classes) < least_classes:
+        raise DataError.at(layout.train, _too_few(layout, directory, least_classes))
 
     def dataset(root: Path, names: Sequence[str]) -> ImageFolder:
         found = {name: listing.images(root, name) for name in names}
@@ -138,9 +148,9 @@ def open_image_folder(directory: Path, sample_shape: tuple[int, int, int]) -> Da
     return DataSource(train, test, notes=(f"images: {passed}",) if passed else ())
 
 
-def _too_few(layout: Layout, directory: Path) -> str:
+def _too_few(layout: Layout, directory: Path, least: int) -> str:
     """Say that there are too few classes, and what was perhaps meant."""
-    problem = f"has {counted(len(layout.classes), 'class folder')}; must be at least 2"
+    problem = f"has {counted(len(layout.classes), 'class folder')}; must be at least {least}"
     if layout.train != directory:
         return f"{problem}; a folder of this name is the training set, not a class"
     if layout.classes and has_folders(directory / layout.classes[0]):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.dataset import Dataset, digest
+from engine.data.preprocessing import AS_STORED, Preprocessing
 from engine.data.readers.normalise import Normalisation
 
 
@@ -24,6 +25,11 @@ class InMemoryImages(Dataset):
         """Normalise one image into x and return its label."""
         self.normalisation.apply(self.pixels[index], x)
         return int(self.labels[index])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to an image: it is normalised."""
+        return self.normalisation.preprocessing(self.sample_shape, size=AS_STORED)
 
     @property
     def classes_present(self) -> int:

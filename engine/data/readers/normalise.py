@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.dataset import Dataset
+from engine.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,11 @@ class Normalisation:
 
     scale: NDArray[np.float32]
     shift: NDArray[np.float32]
+    mean: tuple[float, ...] = ()
+    """By channel, as published; empty where it is not known."""
+    deviation: tuple[float, ...] = ()
+    white: int = 255
+    """The pixel that counts as 1."""
 
     @classmethod
     def of(cls, *, mean: Sequence[float], std: Sequence[float], white: int = 255) -> Normalisation:
@@ -29,7 +35,7 @@ class Normalisation:
         average = np.array(mean, np.float64).reshape(-1, 1, 1)
         scale = 1.0 / (white * deviation)
         shift = -average / deviation
-        return cls(scale.astype(np.float32), shift.astype(np.float32))
+        return cls(scale.astype(np.float32), shift.astype(np.float32), tuple(mean), tuple(std), white)
 
     def to_json(self) -> dict[str, list[float]]:
         """Return scale and shift by channel; `from_json` returns an equal one."""
@@ -37,9 +43,19 @@ class Normalisation:
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> Normalisation:
-        """Return the normalisation that `to_json` was called on."""
+        """Return the scale and shift that `to_json` was called on."""
         scale, shift = (np.array(written[name], np.float32).reshape(-1, 1, 1) for name in ("scale", "shift"))
         return cls(scale, shift)
+
+    @classmethod
+    def of_images(cls, preprocessing: Preprocessing) -> Normalisation:
+        """Return that of images of 8 bits a channel, whatever counts as white in the data."""
+        return cls.of(mean=preprocessing.mean, std=preprocessing.deviation)
+
+    def preprocessing(self, sample_shape: tuple[int, ...], *, size: str, upright: str = "") -> Preprocessing:
+        """Return what data does to its samples that is normalised so."""
+        colours = {1: "grey", 3: "RGB"}.get(sample_shape[0], "")
+        return Preprocessing(sample_shape, colours, size, upright, self.mean, self.deviation, self.white)
 
     def apply(self, pixels: NDArray[np.uint8], x: NDArray[np.float32]) -> None:
         """Overwrite x (float32 [C, H, W]) with the normalised pixels (uint8 [C, H, W])."""

@@ -151,6 +151,24 @@ def test_label_beyond_the_classes_is_refused() -> None:
             next(loader)
 
 
+def test_samples_that_cannot_be_read_are_absent_where_somebody_is_told() -> None:
+    told: list[tuple[int, str]] = []
+    loader = Loader(
+        Numbered(broken=7, classes=9),
+        shares_of([6, 7, 8], [19, 20, ABSENT]),
+        on_bad=lambda sample, error: told.append((sample, str(error))),
+    )
+    with loader:
+        (labels, x), (others, _) = ((batch.labels.tolist(), batch.x.copy()) for batch in loader)
+    assert labels == [6, ABSENT, 8]
+    assert others == [ABSENT, 0, ABSENT]
+    assert not x[1].any()
+    assert told == [
+        (7, "17.jpg: cannot be decoded"),
+        (19, "numbered: sample 19 has label 9; must be from 0 to 8"),
+    ]
+
+
 def test_a_failure_is_known_while_the_batch_before_it_is_held() -> None:
     with Loader(Numbered(broken=5), shares_of([1, 2], [3, 4], [5, 6])) as loader:
         held = next(loader)

@@ -6,6 +6,7 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.profile.figure import KINDS, figure_class, save_figure
+from tests.engine.broken_disk import BrokenDisk
 
 
 @pytest.mark.parametrize(("kind", "first"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
@@ -32,3 +33,14 @@ def test_a_folder_that_is_not_there_is_a_mistake_of_the_user(tmp_path):
     path = tmp_path / "nowhere" / "step.png"
     with pytest.raises(UserError, match=r"^out: "):
         save_figure(figure_class(path)(), path)
+
+
+def test_a_full_disk_leaves_the_picture_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "step.png"
+    path.write_bytes(b"old")
+    figure = figure_class(path)()
+    with monkeypatch.context() as patch:
+        BrokenDisk(tmp_path, 1, "full").install(patch)
+        with pytest.raises(UserError, match=r"^picture: .*step.png: cannot be written: No space left"):
+            save_figure(figure, path, what="picture")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("step.png", b"old")]

@@ -10,10 +10,19 @@ from safetensors.numpy import load_file, save_file
 
 from engine.config.errors import UserError
 from engine.run import checkpoint
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors, save_checkpoint
+from engine.run.checkpoint import (
+    State,
+    best_checkpoint,
+    find_checkpoint,
+    read_state,
+    read_tensors,
+    read_weights_and_state,
+    save_checkpoint,
+)
 from engine.run.kept_checkpoints import best_of, note_best, remove_newer
+from engine.training.hashes import sha256_of
 from tests.engine.cluster import changed, train
-from tests.engine.graphs import residual
+from tests.engine.graphs import residual, wide
 
 
 def checkpoint_of(folder, graph, ranks=2, **fields):
@@ -165,7 +174,7 @@ def test_of_a_damaged_checkpoint_the_file_is_named_and_the_whole_one_before_it(t
     whole = newest.with_name("step-00000003")
     if damage is swap_a_byte and name == "state.json":
         (newest / name).write_text("{}")
-    offer = f"{newest.name}/{name}: .*; the one before it is whole: --resume {whole}$"
+    offer = f"{newest.name}/{name}: .*; the one before it is whole: {whole}$"
     with pytest.raises(UserError, match=offer):
         read_tensors(find_checkpoint(tmp_path), graph)
     if name == "state.json":
@@ -304,6 +313,34 @@ def test_a_state_with_any_values_is_read_or_named(tmp_path, value):
         for read in (read_state, lambda each: read_tensors(each, residual())):
             with suppress(UserError):
                 read(path)
+
+
+def test_a_checkpoint_has_the_hash_of_its_weights_under_any_plan(tmp_path):
+    graph = wide()
+    for ranks, plan in ((1, "data"), (2, "fc1=2,fc4=2"), (4, "data")):
+        folder = tmp_path / f"{ranks}-{plan}"
+        results, weights = train(ranks, graph, changed(checkpoint_every=1, plan=plan), folder=folder)
+        state = read_state(find_checkpoint(folder))
+        assert state.weights_sha256 == results["weights_sha256"] == sha256_of(weights)
+        assert state.model["input_shape"] == list(graph.input_shape)
+        assert state.model["outputs"] == graph.output_shape[0]
+
+
+def test_the_weights_are_read_without_the_velocities(tmp_path):
+    graph = residual()
+    path = checkpoint_of(tmp_path, graph)
+    whole = read_tensors(path, graph)
+    (path / "optimizer.safetensors").unlink()
+    weights = read_weights_and_state(path, graph)
+    assert weights.keys() == {name for name in whole if not name.startswith("momentum.")}
+    assert all(np.array_equal(whole[name], weight) for name, weight in weights.items())
+
+
+def test_the_best_checkpoint_is_the_noted_one(tmp_path):
+    assert best_checkpoint(tmp_path) is None
+    first, _ = save_steps(tmp_path, 4, 5)
+    note_best(tmp_path, 4, 0.5)
+    assert best_checkpoint(tmp_path) == first
 
 
 def test_the_state_is_plain_json(tmp_path):

@@ -1,0 +1,194 @@
+"""What a checkpoint, or a run with its checkpoints, is: read without building the network."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from engine.config.errors import UserError
+from engine.config.files import reading
+from engine.config.recipe import Recipe, parse_recipe
+from engine.run.checkpoint import State, best_checkpoint, find_checkpoint, model_file, read_state
+from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
+from engine.run.run_folder import RESULTS
+
+_FILES = (MODEL, OPTIMIZER, STATE)
+_UNSAID = "not said: written by an earlier version"
+_MOST_NAMES = 12  # classes in a line
+_RESULTS = (
+    "steps",
+    "epochs",
+    "final_loss",
+    "test_loss",
+    "test_accuracy",
+    "interrupted",
+    "samples_per_second",
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor's name, shape and type, as the file says."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A checkpoint, and the run around it where a run was asked about."""
+
+    checkpoint: Path
+    state: State
+    recipe: Recipe
+    tensors: tuple[Tensor, ...]
+    bytes: dict[str, int]
+    """Of the files that are there, by name."""
+    run: Path | None = None
+    checkpoints: tuple[Path, ...] = ()
+    """Of the run, the newest last."""
+    best: Path | None = None
+    results: dict[str, Any] | None = None
+    """Of the run; None where it has none, or is not over."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it."""
+        state = self.state
+        shown: dict[str, Any] = {
+            "checkpoint": str(self.checkpoint),
+            **state.about(),
+            "data": state.data,
+            "code": state.code or None,
+            "recipe": state.recipe,
+            "tensor_list": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in self.tensors],
+            "bytes": self.bytes,
+        }
+        if self.run is not None:
+            shown["run"] = {
+                "folder": str(self.run),
+                "checkpoints": [str(each) for each in self.checkpoints],
+                "newest": str(self.checkpoint),
+                "best": None if self.best is None else str(self.best),
+                "results": self.results,
+            }
+        return shown
+
+    def lines(self) -> list[str]:
+        """Return it for a reader."""
+        rows = [*self._run_rows(), *self._rows()]
+        width = max(len(name) for name, _ in rows)
+        return [f"{name:<{width}}  {text}" for name, text in rows]
+
+    def _run_rows(self) -> Iterator[tuple[str, str]]:
+        if self.run is None:
+            return
+        yield "run", str(self.run)
+        if self.results is None:
+            yield "results", "none: not over, or ended by an error"
+        else:
+            shown = {name: self.results[name] for name in _RESULTS if self.results.get(name) is not None}
+            yield "results", ", ".join(f"{name} {_figure(value)}" for name, value in shown.items())
+        for path in self.checkpoints:
+            marks = [
+                name for name, marked in (("newest", self.checkpoint), ("best", self.best)) if path == marked
+            ]
+            yield f"step {step_of(path)}", f"{path}{' (' + ', '.join(marks) + ')' if marks else ''}"
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        state, recipe = self.state, self.recipe
+        yield "checkpoint", str(self.checkpoint)
+        yield "step", str(state.step)
+        yield "model", _model(state, recipe)
+        yield "classes", _classes(state.class_names)
+        yield "preprocessing", _UNSAID if state.preprocessing is None else state.preprocessing.words()
+        if state.normalisation is not None:
+            scale, shift = (
+                " ".join(f"{value:.6g}" for value in state.normalisation[name]) for name in ("scale", "shift")
+            )
+            yield "normalisation", f"pixel * {scale} + {shift}"
+        yield "layout", ", ".join(f"{key} {value}" for key, value in state.tensors.items()) or _UNSAID
+        values = sum(_size(tensor) for tensor in self.tensors)
+        yield "tensors", f"{len(self.tensors)} with {values:,} values"
+        for tensor in self.tensors:
+            yield f"  {tensor.name}", f"{tensor.dtype} {list(tensor.shape)}"
+        yield "trained on", f"{recipe.data} ({state.data})"
+        yield "recipe", f"sha256 {state.recipe_sha256}" if state.recipe_sha256 else _UNSAID
+        yield "weights", f"sha256 {state.weights_sha256}" if state.weights_sha256 else _UNSAID
+        if state.code:
+            yield "own code", f"hash {state.code}"
+        yield "files", ", ".join(f"{name} {count / 1e6:.2f} MB" for name, count in self.bytes.items())
+
+
+def describe(path: Path) -> Description:
+    """Describe a checkpoint, or a run by its newest one.
+
+    Raises
+    ------
+    UserError
+        There is no checkpoint, or it is damaged.
+    """
+    checkpoint = find_checkpoint(path, what="checkpoint")
+    state = read_state(checkpoint)
+    recipe = parse_recipe(state.recipe, str(checkpoint))
+    tensors = _tensors(checkpoint)
+    present = [name for name in _FILES if (checkpoint / name).exists()]
+    sizes = {name: (checkpoint / name).stat().st_size for name in present}
+    if checkpoint == path:
+        return Description(checkpoint, state, recipe, tensors, sizes)
+    found, best = tuple(checkpoints_of(path)), best_checkpoint(path)
+    return Description(checkpoint, state, recipe, tensors, sizes, path, found, best, results_of(path))
+
+
+def results_of(run: Path) -> dict[str, Any] | None:
+    """Return the content of a run's `run.json`; None where there is none. UserError where it is damaged."""
+    path = run / RESULTS
+    if not path.exists():
+        return None
+    with reading(path):
+        text = path.read_bytes()
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged: is no table of results")
+    return found
+
+
+def _tensors(checkpoint: Path) -> tuple[Tensor, ...]:
+    """Return what the file of the weights holds, read off its head; a file that is cut short is an error."""
+    with model_file(checkpoint) as path, safe_open(path, "numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- no dict
+        found = [Tensor(name, tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()]
+    return tuple(found)
+
+
+def _model(state: State, recipe: Recipe) -> str:
+    arguments = ", ".join(f"{name}={value!r}" for name, value in recipe.model_arguments.items())
+    shape = state.model.get("input_shape")
+    reads = ""
+    if isinstance(shape, list):
+        reads = f": reads {' x '.join(map(str, shape))}, {state.model.get('outputs')} outputs"
+    return f"{recipe.model}({arguments}){reads}"
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    if not names:
+        return _UNSAID
+    shown = ", ".join(names[:_MOST_NAMES])
+    return f"{len(names)}: {shown}{', ...' if len(names) > _MOST_NAMES else ''}"
+
+
+def _size(tensor: Tensor) -> int:
+    size = 1
+    for extent in tensor.shape:
+        size *= extent
+    return size
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value).lower()

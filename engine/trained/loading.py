@@ -1,0 +1,92 @@
+"""From a checkpoint to a network in use."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from comm import terminal
+from comm.communicator import Communicator
+from comm.threads import single_rank
+from engine.config.errors import UserError
+from engine.config.paths import expand, function_in_file
+from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
+from engine.config.user_code import code_digest
+from engine.host.affinity import find_cores
+from engine.models import MODELS, build_model
+from engine.run.checkpoint import State, find_checkpoint, read_state, read_weights_and_state
+from engine.run.resumed_recipe import placed_text
+from engine.trained.model import BATCH, Model
+
+MOST_BATCH = 1 << 16
+
+
+def load_model(
+    checkpoint: str | Path,
+    *,
+    model: str = "",
+    batch: int = BATCH,
+    threads: int = 0,
+    world: Communicator | None = None,
+    say: Callable[[str], None] = terminal.say,
+) -> Model:
+    """Return the trained network of a checkpoint, or of the newest one of a run's folder.
+
+    Its optimizer.safetensors need not be there.
+
+    Parameters
+    ----------
+    model
+        Where the user's file FILE.py:function lies now, if it has moved.
+    batch
+        Samples that go through the network at once.
+    threads
+        Kernel threads; 0: as many as this process has cores, or its share of them.
+    world
+        All ranks that load it, each calling this (collective); by default this process alone.
+    say
+        Prints a warning.
+
+    Raises
+    ------
+    UserError
+        There is no checkpoint, it cannot be read, or it holds another network.
+    """
+    if not 1 <= batch <= MOST_BATCH:
+        raise UserError(f"batch: got {batch}; must be from 1 to {MOST_BATCH}")
+    if not 0 <= threads <= MOST_THREADS:
+        raise UserError(f"threads: got {threads}; must be from 0 to {MOST_THREADS}")
+    cores = find_cores(world or single_rank())
+    folder = find_checkpoint(expand(str(checkpoint), "checkpoint"), what="checkpoint")
+    state = read_state(folder)
+    recipe = parse_recipe(state.recipe, str(folder))
+    recipe.check(MODELS)
+    place = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
+    recipe = replace(recipe, model=place)
+    network = build_model(recipe.model, recipe.model_arguments)
+    if warning := _changed(recipe, state):
+        say(f"warning: {warning}")
+    return Model(
+        folder,
+        state,
+        recipe,
+        network,
+        read_weights_and_state(folder, network),
+        batch,
+        threads or cores.threads(beside=False),
+    )
+
+
+def _changed(recipe: Recipe, state: State) -> str:
+    """Return what is to be said of a user's network file that is not the one of the training; else nothing.
+
+    Its tensors fit, or there would be an error; what it computes with them may still be something else. In
+    checkpoints of earlier versions the hash is one of the data's file too, if that is the user's.
+    """
+    known = state.model_code or ("" if function_in_file(recipe.data) else state.code)
+    now = code_digest((recipe.model,))
+    if not known or known == now:
+        return ""
+    return (
+        f"model: {recipe.model} has changed since the checkpoint was written (hash {known}, now "
+        f"{now or 'none'}): what it computes may not be what was trained"
+    )

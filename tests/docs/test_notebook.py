@@ -1,0 +1,38 @@
+"""docs/digits.ipynb runs from top to bottom in an empty folder."""
+
+from pathlib import Path
+
+import pytest
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "digits.ipynb"
+
+
+def _executed(folder):
+    for name in ("nbclient", "ipykernel", "matplotlib"):
+        pytest.importorskip(name, reason=f"{name} is not installed: it comes with the extra dev or plot")
+    nbformat = pytest.importorskip(
+        "nbformat", reason="nbformat is not installed: it comes with the extra dev"
+    )
+    from nbclient import NotebookClient  # noqa: PLC0415 -- an extra
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _printed(cell):
+    texts = [each.get("text", "") + each.get("data", {}).get("text/plain", "") for each in cell.outputs]
+    return "".join(texts)
+
+
+def test_it_trains_draws_evaluates_and_predicts(tmp_path):
+    cells = _executed(tmp_path)
+    drawn = [cell for cell in cells if any("image/png" in each.get("data", {}) for each in cell.outputs)]
+    assert len(drawn) == 2
+    (evaluated,) = (cell for cell in cells if "model.evaluate()" in cell.source)
+    assert "digits, test: 360 samples" in _printed(evaluated)
+    (asked,) = (cell for cell in cells if "model.predict" in cell.source)
+    seven, zero = _printed(asked).splitlines()
+    assert seven.startswith("seven {'7': ")
+    assert zero.startswith("zero {'0': ")
+    assert (tmp_path / "digits/checkpoints/best.json").exists()
