@@ -184,9 +184,9 @@ class Trainer:
         rate = self._schedule.at(progress.step)
         context.step = progress.step
 
-        def update(weights: Array, gradients: Array, velocity: Array) -> None:
+        def update(weights: Array, gradients: Array, velocity: Array, rate_factor: float) -> None:
             with self.recorder.updating():
-                self._optimizer.update(weights, gradients, velocity, rate)
+                self._optimizer.update(weights, gradients, velocity, rate * rate_factor)
 
         outcome = train_step(self.rank, batch, context, update, stop=stop)
         lap = clock.lap(progress.step + 1)

@@ -21,6 +21,10 @@ class RankSettings:
     fuse: bool = True
     """Whether a convolution takes in the ReLU and the pooling behind it."""
     bucket_floats: int = BUCKET_FLOATS
+    freeze: tuple[str, ...] = ()
+    """Patterns of the nodes that are not trained."""
+    rate_factors: tuple[tuple[str, float], ...] = ()
+    """Patterns of nodes and what their learning rate is multiplied by; the first that fits counts."""
 
 
 def settings_of(recipe: Recipe, threads: int) -> RankSettings:
