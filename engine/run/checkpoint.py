@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,8 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
-from engine.config.files import UNFINISHED, reading, sync_folder, write_durably
+from engine.config.files import UNFINISHED, reading, sync_folder, write_durably, write_whole
+from engine.config.recipe import parse_recipe
 from engine.graph import Graph
+from engine.graph.passes.patterns import first_matching
+from engine.run.best import Best
 from engine.run.kept_checkpoints import (
     FOLDER,
     MODEL,
@@ -47,7 +50,9 @@ class State:
     `Normalisation.to_json` writes it; None where the data has none. `class_names` is what the network's
     outputs stand for; empty in checkpoints of earlier versions. Relative paths in the recipe begin in the
     folder `started_in`, which is as empty there. `epoch_loss` is the sum of the losses of all samples of the
-    epoch so far; None there.
+    epoch so far; None there. `init` is the hash of the weights that the run began with, empty where all were
+    drawn. `history` is what was changed when the run went on: the step, what, from and to. `best` is the best
+    evaluation so far, None where nobody asks.
     """
 
     step: int
@@ -58,6 +63,9 @@ class State:
     class_names: tuple[str, ...] = ()
     started_in: str = ""
     epoch_loss: float | None = None
+    init: str = ""
+    history: tuple[dict[str, Any], ...] = ()
+    best: Best | None = None
 
 
 def save_checkpoint(
@@ -100,14 +108,24 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
     sync_folder(folder)
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is."""
-    with reading(path, "resume"):
+def note_best_evaluation(checkpoint: Path, best: Best | None) -> None:
+    """Write into a checkpoint that is there what its step's evaluation has shown; OSError as it comes."""
+    described = json.loads((checkpoint / STATE).read_bytes())
+    if described.get("best") != (now := best and asdict(best)):
+        write_whole(checkpoint / STATE, json.dumps({**described, "best": now}, indent=2))
+
+
+def find_checkpoint(path: Path, what: str = "resume") -> Path:
+    """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is.
+
+    `what` is the option that named it.
+    """
+    with reading(path, what):
         if (path / STATE).is_file():
             return path
         found = checkpoints_of(path)
     if not found:
-        raise UserError(f"resume: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
+        raise UserError(f"{what}: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
     return found[-1]
 
 
@@ -122,11 +140,14 @@ def read_state(checkpoint: Path) -> State:
     with _offering_another(checkpoint):
         described = _read_state(checkpoint)
     known = {each.name for each in fields(State)}
-    return State(**{name: value for name, value in described.items() if name in known})
+    values = {name: value for name, value in described.items() if name in known}
+    return State(**values)
 
 
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     """Read all weights, state and velocities, checked against what the graph wants.
+
+    There are no velocities of layers that were frozen.
 
     Raises
     ------
@@ -139,9 +160,11 @@ def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
         for name, state in node.layer.state(*graph.input_shapes(node)).items()
     }
     with _offering_another(checkpoint):
-        _check_whole(checkpoint)
+        check_whole(checkpoint)
+        recipe = parse_recipe(_read_state(checkpoint)["recipe"], str(checkpoint / STATE))
+    frozen = first_matching(graph, recipe.freeze)
     weights = _read(checkpoint / MODEL, _wanted(graph, "") | state)
-    return weights | _read(checkpoint / OPTIMIZER, _wanted(graph, MOMENTUM))
+    return weights | _read(checkpoint / OPTIMIZER, _wanted(graph, MOMENTUM, without=frozen))
 
 
 @contextmanager
@@ -160,12 +183,12 @@ def _whole_before(damaged: Path) -> Path | None:
     for other in reversed(checkpoints_of(damaged.parent.parent)):
         with suppress(UserError):
             if step_of(other) < step_of(damaged):
-                _check_whole(other)
+                check_whole(other)
                 return other
     return None
 
 
-def _check_whole(checkpoint: Path) -> None:
+def check_whole(checkpoint: Path) -> None:
     """Raise UserError where a file of a checkpoint is missing, or not what was written."""
     sums = _read_state(checkpoint).get("files") or {}  # versions before this one wrote none
     for name in (MODEL, OPTIMIZER):
@@ -203,11 +226,16 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
             "epoch_loss": float,
             "files": dict,
             "normalisation": dict,
+            "init": str,
+            "history": list,
+            "best": dict,
         }
         for name, kind in added_later.items():
             if found.get(name) is not None and type(found[name]) is not kind:
                 raise ValueError(f"{name} is {found[name]!r}")
         found["class_names"] = tuple(map(str, found.get("class_names", ())))
+        found["init"], found["history"] = found.get("init") or "", tuple(found.get("history") or ())
+        found["best"] = Best(**found["best"]) if found.get("best") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -221,10 +249,11 @@ def _said(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _wanted(graph: Graph, prefix: str) -> dict[str, Shape]:
+def _wanted(graph: Graph, prefix: str, *, without: Container[str] = ()) -> dict[str, Shape]:
     return {
         f"{prefix}{node.name}.{name}": parameter.shape
         for node in graph
+        if node.name not in without
         for name, parameter in node.layer.parameters(*graph.input_shapes(node)).items()
     }
 

@@ -36,4 +36,6 @@ def settings_of(recipe: Recipe, threads: int) -> RankSettings:
         conv_feature_leaves=recipe.conv_feature_leaves,
         fuse=recipe.fuse,
         bucket_floats=recipe.bucket_kib * FLOATS_PER_KIB,
+        freeze=tuple(recipe.freeze),
+        rate_factors=tuple(recipe.schedule.rates.items()),
     )

@@ -1,0 +1,1 @@
+"""Files of trained networks, this project's and others'."""
