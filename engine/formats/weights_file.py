@@ -63,4 +63,6 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _float32(array: Any) -> Array:
-    return np.ascontiguousarray(array, np.float32)
+    """Return an array of floats as float32; what is beyond it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, np.float32)

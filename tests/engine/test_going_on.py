@@ -219,6 +219,8 @@ def test_given_weights_are_taken_and_the_others_drawn_whatever_the_plan(ranks, p
     graph = wide()
     drawn = untrained(graph)
     given = {name: drawn[name] + 1 for name in ("fc1.weight", "fc3.weight", "fc3.bias")}
+    for array in given.values():  # as those of a file may be
+        array.flags.writeable = False
     recipe = changed(steps=1, schedule=ScheduleFields(rate=0.0), plan=plan)
     _, weights = train(ranks, graph, recipe, given=given)
     for name, array in weights.items():

@@ -157,9 +157,7 @@ def test_the_best_checkpoint_of_a_run_is_known_and_a_frozen_network_is_loaded(tm
 
 def test_a_rate_is_overridden_on_the_way_only(tmp_path):
     run = lockstep.train("digits", out=str(tmp_path / "run"), changes={"schedule.kind": "constant"}, **SHORT)
-    with pytest.raises(
-        lockstep.UserError, match=r"^resume: schedule\.rate .* say --override-rate 0\.001"
-    ):
+    with pytest.raises(lockstep.UserError, match=r"^resume: schedule\.rate .* say --override-rate 0\.001"):
         lockstep.train(resume=run.folder, steps=6, changes={"schedule.rate": 0.001})
     rest = lockstep.train(resume=run.folder, steps=6, override_rate=0.001)
     assert [change["step"] for change in rest.results["history"]] == [4]
