@@ -73,6 +73,7 @@ def test_the_head_is_what_has_no_other_weights_behind_it():
     net.add("both", Concat(), "left", "right")
     net.add("sum", Add(), "both", "far")
     net.add("relu", ReLU())
+    net.add("twice", Add(), "relu", "sum")
     assert heads_of(net.graph()) == {"left", "right", "far"}
 
 
