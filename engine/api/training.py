@@ -16,7 +16,6 @@ from engine.config.wording import did_you_mean, one_of
 from engine.profile.breakdown import Breakdown
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
-from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.launch import run_in_process
 from engine.run.run_folder import METRICS
 from engine.run.start import Start, no_new_rate, resumed_run
@@ -47,12 +46,6 @@ class Run:
             return find_checkpoint(self.folder)
         except UserError:
             return None
-
-    @property
-    def best(self) -> Path | None:
-        """The checkpoint that did best on the test set; None where the recipe keeps none."""
-        noted = best_of(self.folder)
-        return None if noted is None else checkpoint_folder(self.folder, noted.step)
 
     def metrics(self, kind: str = "step") -> list[dict[str, Any]]:
         """Return the records of all steps, or of all evaluations with kind "epoch", from the run's folder."""

@@ -1,1 +1,1 @@
-"""Files of trained networks, this project's and others'."""
+"""Files of other programs: networks and weights that they read, and that they wrote."""

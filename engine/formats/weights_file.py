@@ -35,6 +35,9 @@ def read_weights(path: Path) -> dict[str, Array]:
     """
     if path.is_dir():
         path = path / MODEL
+    if path.suffix in _ENDINGS:
+        with reading(path), path.open("rb"):
+            pass
     if path.suffix in _TORCH:
         from engine.formats.torch_file import read_torch  # noqa: PLC0415 -- few runs need it
 
@@ -51,8 +54,6 @@ def read_weights(path: Path) -> dict[str, Array]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    with reading(path), path.open("rb"):
-        pass
     try:
         with safe_open(path, "numpy") as file:
             yield file

@@ -115,7 +115,7 @@ def note_best_evaluation(checkpoint: Path, best: Best | None) -> None:
         write_whole(checkpoint / STATE, json.dumps({**described, "best": now}, indent=2))
 
 
-def find_checkpoint(path: Path, what: str = "resume") -> Path:
+def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
     """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is.
 
     `what` is the option that named it.
@@ -188,10 +188,10 @@ def _whole_before(damaged: Path) -> Path | None:
     return None
 
 
-def check_whole(checkpoint: Path) -> None:
+def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
     """Raise UserError where a file of a checkpoint is missing, or not what was written."""
     sums = _read_state(checkpoint).get("files") or {}  # versions before this one wrote none
-    for name in (MODEL, OPTIMIZER):
+    for name in names:
         path, wanted = checkpoint / name, sums.get(name)
         with _safetensors(path), safe_open(path, "numpy"):
             pass

@@ -11,6 +11,7 @@ from engine.formats.weights_file import read_weights
 from engine.graph import Graph
 from engine.run.checkpoint import check_whole, find_checkpoint
 from engine.run.finite import is_finite
+from engine.run.kept_checkpoints import MODEL
 from layers.layer import Array, Shape
 
 _NAMED = 3  # tensors that a line names
@@ -111,8 +112,8 @@ def _read(source: str) -> dict[str, Array]:
     path = expand(source, "init")
     if path.suffix and not path.is_dir():
         return read_weights(path)
-    checkpoint = find_checkpoint(path, "init")
-    check_whole(checkpoint)
+    checkpoint = find_checkpoint(path, what="init")
+    check_whole(checkpoint, (MODEL,))
     return read_weights(checkpoint)
 
 

@@ -43,6 +43,7 @@ def test_a_torch_file_is_read_by_the_module_that_knows_it(tmp_path, monkeypatch)
     }  # fmt: skip
     monkeypatch.setitem(sys.modules, "engine.formats.torch_file", module)
     for ending in ("pth", "pt"):
+        (tmp_path / f"net.{ending}").touch()
         found = read_weights(tmp_path / f"net.{ending}")
         assert found.keys() == {"fc.weight"}
         assert found["fc.weight"].dtype == np.float32
@@ -57,6 +58,7 @@ def bfloat16(path):
     ("name", "make", "message"),
     [
         ("none.safetensors", lambda _: None, r"none\.safetensors: cannot be read: No such file"),
+        ("none.pth", lambda _: None, r"none\.pth: cannot be read: No such file"),
         ("", lambda _: None, r"model\.safetensors: cannot be read: No such file"),
         ("cut.safetensors", lambda path: path.write_bytes(b"\x01"), r"cut\.safetensors: cannot be read as s"),
         ("net.onnx", lambda path: path.touch(), r'has the ending "\.onnx"; must be one of \.safetens'),
