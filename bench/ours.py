@@ -80,7 +80,7 @@ class Ours:
             start = time.perf_counter()
             outcome = train_step(
                 self.rank, self._batch, run,
-                lambda weights, gradients, velocity: self._optimizer.update(
+                lambda weights, gradients, velocity, _: self._optimizer.update(
                     weights, gradients, velocity, RATE
                 ),
             )  # fmt: skip

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from comm import failure
 from engine.config.command_line import Parser, start_ranks
 from engine.config.errors import UserError
-from engine.config.options import add_options, given_options
-from engine.config.recipe import DATA, FILES, HEADINGS, Recipe, shipped
+from engine.config.options import add_options, given_options, read_number
+from engine.config.recipe import DATA, FILES, HEADINGS, SCHEDULE, Recipe, shipped
 from engine.data.registry import described
 from engine.host.stop_signals import end_others_by, listening
 
@@ -34,6 +34,7 @@ examples:
   srun -n 16 python -m engine.train vgg_a --data images:/data/imagenet --out runs/vgg
   python -m engine.train my.toml --steps 100 --lr 0.02     a recipe of your own
   mpirun -n 3 python -m engine.train --resume runs/vgg     go on where it stopped, on any number of ranks
+  python -m engine.train cifar10 --data images:photos --init runs/cifar10 --freeze 'conv*'    other classes
   mpirun -n 2 python -m engine.train --steps 20 --trace trace.json    then python -m engine.explain trace.json
 
 The run's folder holds recipe.toml (the whole run, resolved), metrics.jsonl (a line per step and epoch),
@@ -61,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     groups = add_options(parser, Recipe, HEADINGS, more={"data": described()})
     groups[FILES].add_argument(
         "--resume", metavar="DIR", help="go on from a run's newest checkpoint, or from this one"
+    )
+    groups[SCHEDULE].add_argument(
+        "--override-rate",
+        type=read_number,
+        metavar="RATE",
+        help="with --resume: another learning rate from there on, which the run's history keeps",
     )
     groups[DATA].add_argument(
         "--check-data", action="store_true", help="read every sample of the data once, before the first step"
@@ -106,13 +113,14 @@ def _train(world: "Communicator", options: argparse.Namespace, collectives: "Mak
 
 
 def _resolve(options: argparse.Namespace) -> "Start":
-    from engine.run.start import new_run, resumed_run  # noqa: PLC0415 -- as above
+    from engine.run.start import new_run, no_new_rate, resumed_run  # noqa: PLC0415 -- as above
 
     changes = _overrides(options)
     if options.resume is None:
+        no_new_rate(options.override_rate)
         start = new_run(options.recipe or "digits", changes)
     else:
-        start = resumed_run(options.resume, options.recipe, changes)
+        start = resumed_run(options.resume, options.recipe, changes, override_rate=options.override_rate)
     return replace(start, check_data=options.check_data)
 
 

@@ -42,6 +42,8 @@ class Parameter:
     """``unpack(blocked)`` returns the standard array."""
     variance: float
     """Of the initial normal distribution; 0 starts at zero."""
+    rate_factor: float = 1.0
+    """What the learning rate is multiplied by; 0: it is not trained, and has no gradient."""
 
 
 @dataclass(frozen=True)

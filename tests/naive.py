@@ -17,7 +17,7 @@ The input is called "input"; the last node's value goes into softmax and cross e
 over the minibatch is minimised.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,14 @@ def train(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    frozen: Container[str] = (),
+    rate_factors: Mapping[str, float] | None = None,
 ) -> tuple[list[float], Weights]:
     """Train one step a batch with PyTorch's SGD; return the loss before each step, and the weights.
 
     ``g += weight_decay * w; v = momentum * v + g; w -= rate * (g + momentum * v if nesterov else v)``
+
+    Nodes that are `frozen` keep their weights; `rate_factors` multiply the rate of others, by name.
     """
     weights = {key: value.astype(np.float64) for key, value in weights.items()}
     velocity = {key: np.zeros_like(value) for key, value in weights.items()}
@@ -49,9 +53,12 @@ def train(
         loss, gradients = loss_and_gradients(network, weights, x, labels)
         losses.append(loss)
         for key, gradient in gradients.items():
+            if key[0] in frozen:
+                continue
+            own = rate * (rate_factors or {}).get(key[0], 1.0)
             g = gradient + weight_decay * weights[key]
             velocity[key] = momentum * velocity[key] + g
-            weights[key] = weights[key] - rate * (g + momentum * velocity[key] if nesterov else velocity[key])
+            weights[key] = weights[key] - own * (g + momentum * velocity[key] if nesterov else velocity[key])
     return losses, weights
 
 

@@ -42,10 +42,13 @@ RECIPE = Recipe(
 
 @dataclass(frozen=True)
 class Setting:
-    """What to train, by network and feature leaves of convolutions; and how, which may not change a bit."""
+    """What to train: network, feature leaves of convolutions, which layers; and how, which changes no bit."""
 
     network: str
     feature_leaves: int = 1
+    freeze: tuple[str, ...] = ()
+    fast: str = ""
+    """A layer with a learning rate of its own."""
     ranks: int = 1
     ranks_per_host: int = 1
     threads: int = 1
@@ -69,7 +72,8 @@ class Setting:
             f"{self.ranks_per_host:>2} a host  plan {self.plan:<22} "
             f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
             f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
-            f"late {self.late:.2f}  shuffled {self.shuffled:d}"
+            f"late {self.late:.2f}  shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
+            f"fast {self.fast or 'none'}"
         )
 
 
@@ -77,9 +81,13 @@ def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
     (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 1, 1))  # the first three can be split
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
+    names = [node.name for node in NETWORKS[network]() if isinstance(node.layer, (Conv2d, Linear))]
+    frozen = rng.sample(names, rng.choice((0, 0, 1, 2, len(names) - 1)))
     return Setting(
         network=network,
         feature_leaves=feature_leaves,
+        freeze=tuple(sorted(frozen)),
+        fast=rng.choice(("", rng.choice(names))),
         ranks=ranks,
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
@@ -137,7 +145,8 @@ def weights_sha256(setting: Setting) -> str:
 def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource) -> str:
     recipe = replace(
         RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap,
-        conv_feature_leaves=setting.feature_leaves,
+        conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze,
+        schedule=replace(RECIPE.schedule, rates={setting.fast: 3.0} if setting.fast else {}),
     )  # fmt: skip
     queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()
     collectives = Collectives(
@@ -170,9 +179,9 @@ class _Unsteady(CommThread):
 
 
 @lru_cache
-def reference(network: str, feature_leaves: int) -> str:
+def reference(network: str, feature_leaves: int, freeze: tuple[str, ...], fast: str) -> str:
     """Return the hash of one rank with one thread, nothing overlapped, fused or split."""
-    return weights_sha256(Setting(network, feature_leaves))
+    return weights_sha256(Setting(network, feature_leaves, freeze, fast))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,7 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for index in range(1, options.runs + 1):
         setting = draw(rng)
         start = time.perf_counter()
-        same = weights_sha256(setting) == reference(setting.network, setting.feature_leaves)
+        same = weights_sha256(setting) == reference(
+            setting.network, setting.feature_leaves, setting.freeze, setting.fast
+        )
         others += not same
         seconds = time.perf_counter() - start
         print(

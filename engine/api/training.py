@@ -18,7 +18,7 @@ from engine.run.callbacks import Callback
 from engine.run.checkpoint import best_checkpoint, find_checkpoint
 from engine.run.launch import run_in_process
 from engine.run.run_folder import METRICS
-from engine.run.start import Start, resumed_run
+from engine.run.start import Start, no_new_rate, resumed_run
 from layers.layer import Array
 
 
@@ -68,6 +68,7 @@ def train(
     recipe: Recipe | str | Path = "digits",
     *,
     resume: str | Path | None = None,
+    override_rate: float | None = None,
     callbacks: Sequence[Callback] = (),
     changes: Mapping[str, Any] | None = None,
     **options: Any,
@@ -81,6 +82,8 @@ def train(
         the checkpoint's is used.
     resume
         A run's folder or a checkpoint: go on from there.
+    override_rate
+        With `resume`: another learning rate from there on, which the run's history keeps.
     callbacks
         Called between steps on all ranks; see `Callback`.
     changes
@@ -99,15 +102,23 @@ def train(
         asked["epochs"] = 0
     if "epochs" in asked and "steps" not in asked:
         asked["steps"] = 0
-    finished = run_in_process(_world(), lambda: _start(recipe, resume, asked), callbacks=callbacks)
+    finished = run_in_process(
+        _world(), lambda: _start(recipe, resume, asked, override_rate), callbacks=callbacks
+    )
     return Run(finished.results, finished.folder, finished.weights)
 
 
-def _start(recipe: Recipe | str | Path, resume: str | Path | None, asked: dict[str, Any]) -> Start:
+def _start(
+    recipe: Recipe | str | Path,
+    resume: str | Path | None,
+    asked: dict[str, Any],
+    override_rate: float | None,
+) -> Start:
     for name in asked:
         _check_known(name)
     if resume is not None:
-        return resumed_run(str(resume), None, asked)
+        return resumed_run(str(resume), None, asked, override_rate=override_rate)
+    no_new_rate(override_rate)
     if isinstance(recipe, Recipe):
         return Start(override(recipe, asked), recipe.model.rpartition(":")[2])
     return Start(override(read_recipe(str(recipe)), asked), Path(recipe).stem)

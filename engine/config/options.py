@@ -7,7 +7,7 @@ their errors are a framed box of ten lines and the whole usage, where ours is on
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from engine.config.settings import TYPES, Described, all_settings
 from engine.config.toml_fields import parse_argument
@@ -40,8 +40,8 @@ def add_options(
             groups[each.setting.group].add_argument(
                 f"--{_option(each)}",
                 dest=each.path,
-                action="append" if each.setting.arguments_of else "store",
-                type=_reader(each.kind),
+                action="append" if get_origin(each.kind) is dict else "store",
+                type=_reader(each),
                 metavar=_metavar(each),
                 help=text.replace("%", "%%"),
             )
@@ -55,6 +55,8 @@ def given_options(kind: type, options: argparse.Namespace) -> dict[str, Any]:
         value = getattr(options, each.path, None)
         if each.setting.arguments_of:
             given |= {f"{each.path}.{key}": entry for key, entry in value or ()}
+        elif value is not None and get_origin(each.kind) is dict:
+            given[each.path] = dict(value)
         elif value is not None:
             given[each.path] = value
     return given
@@ -97,12 +99,12 @@ def _defaults(kind: type, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _reader(kind: Any) -> Callable[[str], Any]:
-    if get_origin(kind) is dict:
-        return read_argument
-    if get_origin(kind) is tuple:
-        return _read_numbers
-    return {bool: _read_switch, int: _read_whole, float: _read_number}.get(kind, str)
+def _reader(each: Described) -> Callable[[str], Any]:
+    if get_origin(each.kind) is dict:
+        return read_argument if each.setting.arguments_of else _read_factor
+    if get_origin(each.kind) is tuple:
+        return _read_texts if get_args(each.kind)[0] is str else _read_numbers
+    return {bool: _read_switch, int: _read_whole, float: read_number}.get(each.kind, str)
 
 
 def _read_switch(text: str) -> bool:
@@ -115,7 +117,8 @@ def _read_whole(text: str) -> int:
     return int(_number(int, text, TYPES[int]))
 
 
-def _read_number(text: str) -> float:
+def read_number(text: str) -> float:
+    """Read a number."""
     return _number(float, text, TYPES[float])
 
 
@@ -123,6 +126,18 @@ def _read_numbers(text: str) -> tuple[float, ...]:
     """Read numbers with commas between them; an empty text is none."""
     wanted = "numbers with commas between them"
     return tuple(_number(float, each, wanted, text) for each in text.split(",")) if text else ()
+
+
+def _read_texts(text: str) -> tuple[str, ...]:
+    """Read texts with commas between them; an empty text is none."""
+    return tuple(text.split(",")) if text else ()
+
+
+def _read_factor(text: str) -> tuple[str, float]:
+    pattern, equals, number = text.rpartition("=")
+    if not equals or not pattern:
+        raise argparse.ArgumentTypeError(f'got "{text}"; must be PATTERN=NUMBER')
+    return pattern, _number(float, number, "PATTERN=NUMBER", text)
 
 
 def _number(kind: Callable[[str], float], text: str, wanted: str, whole: str = "") -> float:

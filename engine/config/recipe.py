@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from engine.config.errors import UserError
 from engine.config.paths import function_in_file
-from engine.config.settings import Setting, all_settings, check_settings
+from engine.config.settings import Setting, all_settings, check_settings, meant
 from engine.config.toml_fields import dumps, parse, read_text, shipped_names, to_table
 from engine.config.wording import did_you_mean, one_of
 
@@ -20,6 +20,10 @@ _MOST_KIB = 1 << 20
 _MOST_STEPS = (1 << 40) - 1
 _MOST_EPOCHS = (1 << 31) - 1
 _LARGE = 1e30  # a float32, with room for a factor or two
+_MOST_FACTOR = 1e6  # such a factor
+_METRICS = ("test_accuracy", "test_loss")
+_OFF = "off"
+_KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
 
 TRAINED = "what is trained"
 DATA = "data"
@@ -69,6 +73,18 @@ class ScheduleFields:
         float,
         Setting("step: what the rate is multiplied by", SCHEDULE, metavar="X", least=0, below=10.0),
     ] = 0.1
+    rates: Annotated[
+        dict[str, float],
+        Setting(
+            "layers with a rate of their own, as a factor of it: fc*=10; may be repeated, the first that "
+            "fits a layer counts",
+            SCHEDULE,
+            "rate-factor",
+            metavar="PATTERN=X",
+            above=0,
+            below=_MOST_FACTOR,
+        ),
+    ] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,6 +207,19 @@ class Recipe:
             same_on_all_ranks=False,
         ),
     ] = 0
+    init: Annotated[
+        str,
+        Setting(
+            "begin with the weights of a run, a checkpoint, a .safetensors or a .pth: what fits by name",
+            TRAINED,
+            metavar="WEIGHTS",
+            same_on_all_ranks=False,
+        ),
+    ] = ""
+    freeze: Annotated[
+        tuple[str, ...],
+        Setting("layers that are not trained: conv1,conv2 or conv*", TRAINED, metavar="PATTERN,PATTERN"),
+    ] = ()
     evaluate_every: Annotated[
         int,
         Setting(
@@ -226,13 +255,26 @@ class Recipe:
         ),
     ] = 2
     keep_best: Annotated[
-        bool,
+        str,
         Setting(
-            "on: keep the one with the best test accuracy too; checkpoints/best.json names it",
+            "keep the one with the best figure of the test set too; checkpoints/best.json names it",
             FILES,
+            choices=(_OFF, *_METRICS),
+            formerly=_KEPT,
             changes_bits=False,
         ),
-    ] = False
+    ] = _OFF
+    stop_after: Annotated[
+        int,
+        Setting(
+            "end the run after so many evaluations without a better one, by keep_best or else the test "
+            "accuracy; 0: never",
+            SCHEDULE,
+            least=0,
+            most=_MOST_EPOCHS,
+            changes_bits=False,
+        ),
+    ] = 0
     out: Annotated[
         str,
         Setting(
@@ -258,12 +300,25 @@ class Recipe:
     NOT_IN_THE_BITS: ClassVar[tuple[str, ...]]
     """Fields that change no weight: a resumed run may change them."""
     MAY_DIFFER: ClassVar[tuple[str, ...]]
-    """Fields that may differ between ranks, which compare samples and the chosen plan instead."""
+    """Fields that may differ between ranks, which compare samples, weights and the chosen plan instead."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_best", meant(self.keep_best, Setting(formerly=_KEPT)))
 
     @property
     def data_kind(self) -> str:
         """The part of `data` before the folder, "images"; all of it where it is a user's function."""
         return self.data if function_in_file(self.data) else self.data.partition(":")[0]
+
+    @property
+    def metric(self) -> str:
+        """The figure of evaluations by which one is better than another; empty where nobody asks."""
+        return self.keep_best if self.keep_best != _OFF else _METRICS[0] if self.stop_after else ""
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best checkpoint is kept."""
+        return self.keep_best != _OFF
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the minibatches of the whole run."""
@@ -283,6 +338,11 @@ class Recipe:
         if (self.epochs > 0) == (self.steps > 0):
             raise UserError(
                 f"epochs, steps: got {self.epochs} and {self.steps}; exactly one must be at least 1"
+            )
+        if self.stop_after and not self.evaluate_every:
+            raise UserError(
+                f"evaluate_every: got 0 with stop_after = {self.stop_after}, which compares evaluations; "
+                "must be at least 1"
             )
 
     def to_toml(self) -> str:

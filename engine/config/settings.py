@@ -44,6 +44,8 @@ class Setting:
     arguments_of
         The text field beside it whose arguments it holds: in TOML both are one table, with `name` and
         `arguments`.
+    formerly
+        Values that earlier versions wrote, and others that are read, each with what it means.
     """
 
     help: str = ""
@@ -59,6 +61,7 @@ class Setting:
     changes_bits: bool = True
     same_on_all_ranks: bool = True
     arguments_of: str = ""
+    formerly: tuple[tuple[object, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,12 +117,19 @@ def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
         each = get_args(kind)[0]
         for index, entry in enumerate(value):
             _check(entry, each, setting, f"{name}[{index}]" if is_dataclass(each) else name)
-    elif setting.arguments_of:
+    elif get_origin(kind) is dict:
         for key, entry in value.items():
-            if not is_argument(entry):
-                raise UserError(f"{name}.{key}: got {entry!r}; must be {ARGUMENT}")
+            _check_entry(entry, kind, setting, f"{name}.{key}")
     else:
         _check_scalar(value, kind, setting, name)
+
+
+def _check_entry(value: Any, kind: Any, setting: Setting, name: str) -> None:
+    """Check one entry of a table: an argument of a user's function, or a number."""
+    if not setting.arguments_of:
+        _check_scalar(value, get_args(kind)[1], setting, name)
+    elif not is_argument(value):
+        raise UserError(f"{name}: got {value!r}; must be {ARGUMENT}")
 
 
 def _container(kind: Any, setting: Setting) -> tuple[tuple[type, ...], str]:
@@ -129,7 +139,9 @@ def _container(kind: Any, setting: Setting) -> tuple[tuple[type, ...], str]:
     if get_origin(kind) is tuple:
         each = get_args(kind)[0]
         return (tuple, list), f"a list, each {TYPES.get(each, f'of type {each.__name__}')}"
-    return ((dict,), "a table of arguments by name") if setting.arguments_of else ((), "")
+    if get_origin(kind) is dict:
+        return (dict,), "a table of arguments by name" if setting.arguments_of else "a table of numbers"
+    return (), ""
 
 
 def _check_scalar(value: Any, kind: Any, setting: Setting, name: str) -> None:
@@ -141,6 +153,14 @@ def _check_scalar(value: Any, kind: Any, setting: Setting, name: str) -> None:
     if setting.choices and value not in setting.choices:
         hint = did_you_mean(value, setting.choices)
         raise UserError(f'{name}: got "{value}"{hint}; {one_of(setting.choices)}')
+
+
+def meant(value: Any, setting: Setting) -> Any:
+    """Return what a value of an earlier version means; any other as it is."""
+    for former, now in setting.formerly:
+        if type(value) is type(former) and value == former:
+            return now
+    return value
 
 
 TYPES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

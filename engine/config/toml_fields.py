@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.paths import expand
-from engine.config.settings import ARGUMENT, TYPES, is_argument, settings_of
+from engine.config.settings import ARGUMENT, TYPES, is_argument, meant, settings_of
 from engine.config.wording import did_you_mean, one_of
 
 T = TypeVar("T")
@@ -81,7 +81,8 @@ def _read(kind: type[T], table: Mapping[str, Any], where: str, prefix: str) -> T
         if name in arguments and isinstance(value, dict):
             values[name], values[arguments[name]] = _named(value, where, path)
         else:
-            values[name] = _typed(settings[name].kind, value, where, path)
+            meaning = meant(value, settings[name].setting)
+            values[name] = _typed(settings[name].kind, meaning, where, path)
     for each in fields(kind):  # type: ignore[arg-type]
         if each.name not in values and _is_required(each):
             raise UserError(f"{where}: {prefix}{each.name} is missing")
@@ -137,6 +138,10 @@ def _is_required(each: "Field[Any]") -> bool:
     return each.default is MISSING and each.default_factory is MISSING
 
 
+_WRITTEN_AS: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,), bool: (bool,)}
+"""Types of TOML that a value of a type may have."""
+
+
 def _typed(kind: Any, value: Any, where: str, name: str) -> Any:
     if is_dataclass(kind):
         if not isinstance(value, dict):
@@ -146,16 +151,20 @@ def _typed(kind: Any, value: Any, where: str, name: str) -> Any:
         each, _ = get_args(kind)
         if is_dataclass(each):
             return tuple(_typed(each, entry, where, f"{name}[{i}]") for i, entry in enumerate(value))
-        if all(type(entry) in (int, float) for entry in value):
-            return tuple(float(entry) for entry in value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind in TYPES and type(value) is kind:
-        return value
-    listed = "a list of tables" if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]) else None
-    raise UserError(
-        f"{where}: {name}: got {value!r}; must be {listed or TYPES.get(kind, 'a list of numbers')}"
-    )
+        if all(type(entry) in _WRITTEN_AS[each] for entry in value):
+            return tuple(map(each, value))
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {key: _typed(float, entry, where, f"{name}.{key}") for key, entry in value.items()}
+    if kind in TYPES and type(value) in _WRITTEN_AS[kind]:
+        return kind(value)
+    raise UserError(f"{where}: {name}: got {value!r}; must be {_wanted(kind)}")
+
+
+def _wanted(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        each = get_args(kind)[0]
+        return f"a list of {'tables' if is_dataclass(each) else 'texts' if each is str else 'numbers'}"
+    return TYPES.get(kind, "a table of numbers")
 
 
 def to_table(value: object) -> dict[str, Any]:

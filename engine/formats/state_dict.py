@@ -57,7 +57,5 @@ def read_state_dict(path: Path, source: str | None = None) -> StateDict:
     """
     source = source or _ENDINGS.get(path.suffix)
     if source is None:
-        raise UserError(
-            f"{path}: its ending says no format; must be one of {', '.join(_ENDINGS)}, or give --from"
-        )
+        raise UserError(f"{path}: its ending says no format; must be one of {', '.join(_ENDINGS)}")
     return StateDict(path, READERS[source](path), source == "torch")

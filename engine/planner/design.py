@@ -43,6 +43,8 @@ class Design:
     conv: str = "auto"
     fuse: bool = True
     model_arguments: tuple[tuple[str, Any], ...] = ()
+    freeze: tuple[str, ...] = ()
+    """Patterns of the layers that are not trained."""
 
     def network(self) -> Graph:
         """Return the network as its model function writes it."""
@@ -85,6 +87,7 @@ def build_rank_of(
         conv=design.conv,
         fuse=design.fuse,
         bucket_floats=design.bucket_floats,
+        freeze=design.freeze,
     )
     return build_rank(
         network, settings, design.plan, grid, queue, wrap=wrap, criterion=criterion, copy_in=copy_in

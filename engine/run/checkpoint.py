@@ -7,7 +7,7 @@ file can be understood alone. Under one name: safetensors writes several in anot
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,10 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
-from engine.config.files import UNFINISHED, reading, sync_folder, write_durably
+from engine.config.files import UNFINISHED, reading, sync_folder, write_durably, write_whole
+from engine.config.recipe import parse_recipe
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.normalise import Normalisation
 from engine.graph import Graph
+from engine.graph.passes.patterns import first_matching
+from engine.run.best import Best
 from engine.run.kept_checkpoints import (
     FOLDER,
     MODEL,
@@ -56,6 +59,9 @@ _ADDED_LATER = {
     "recipe_sha256": str,
     "weights_sha256": str,
     "model_code": str,
+    "init": str,
+    "history": list,
+    "best": dict,
 }
 """Fields of the state that checkpoints of earlier versions may lack."""
 
@@ -69,7 +75,9 @@ class State:
     `Normalisation.to_json` writes it; None where the data has none. `class_names` is what the network's
     outputs stand for; empty in checkpoints of earlier versions. Relative paths in the recipe begin in the
     folder `started_in`, which is as empty there. `epoch_loss` is the sum of the losses of all samples of the
-    epoch so far; None there.
+    epoch so far; None there. `init` is the hash of the weights that the run began with, empty where all were
+    drawn. `history` is what was changed when the run went on: the step, what, from and to. `best` is the best
+    evaluation so far, None where nobody asks.
 
     What follows says what the checkpoint is without anything beside it; it is empty or None in checkpoints
     of earlier versions: `preprocessing` from what is stored to what the network reads; `model` its name,
@@ -85,6 +93,9 @@ class State:
     class_names: tuple[str, ...] = ()
     started_in: str = ""
     epoch_loss: float | None = None
+    init: str = ""
+    history: tuple[dict[str, Any], ...] = ()
+    best: Best | None = None
     preprocessing: Preprocessing | None = None
     model: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, str] = field(default_factory=dict)
@@ -142,10 +153,17 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
     sync_folder(folder)
 
 
+def note_best_evaluation(checkpoint: Path, best: Best | None) -> None:
+    """Write into a checkpoint that is there what its step's evaluation has shown; OSError as it comes."""
+    described = json.loads((checkpoint / STATE).read_bytes())
+    if described.get("best") != (now := best and asdict(best)):
+        write_whole(checkpoint / STATE, json.dumps({**described, "best": now}, indent=2))
+
+
 def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
     """Return the checkpoint folder that `path` is, or the newest one of the run that `path` is.
 
-    `what` names the option in errors.
+    `what` is the option that named it, for errors.
     """
     with reading(path, what):
         if (path / STATE).is_file():
@@ -159,7 +177,7 @@ def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
 def best_checkpoint(run: Path) -> Path | None:
     """Return the checkpoint of a run that is noted as its best; None where none is."""
     best = best_of(run)
-    return None if best is None else checkpoint_folder(run, best[0])
+    return None if best is None else checkpoint_folder(run, best.step)
 
 
 def read_state(checkpoint: Path) -> State:
@@ -179,20 +197,25 @@ def read_state(checkpoint: Path) -> State:
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     """Read all weights, state and velocities, checked against what the graph wants.
 
+    There are no velocities of layers that were frozen.
+
     Raises
     ------
     UserError
         A file is damaged, and the newest whole checkpoint beside it is named; or it is another model's.
     """
     with _offering_another(checkpoint):
-        _check_whole(checkpoint)
-    return _read_model(checkpoint, graph) | _read(checkpoint / OPTIMIZER, _wanted(graph, MOMENTUM))
+        check_whole(checkpoint)
+        recipe = parse_recipe(_read_state(checkpoint)["recipe"], str(checkpoint / STATE))
+    frozen = first_matching(graph, recipe.freeze)
+    velocities = _wanted(graph, MOMENTUM, without=frozen)
+    return _read_model(checkpoint, graph) | _read(checkpoint / OPTIMIZER, velocities)
 
 
 def read_weights_and_state(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     """Read what a network in use needs, as `read_tensors` does; the velocities need not be there."""
     with _offering_another(checkpoint):
-        _check_whole(checkpoint, (MODEL,))
+        check_whole(checkpoint, (MODEL,))
     return _read_model(checkpoint, graph)
 
 
@@ -221,12 +244,12 @@ def _whole_before(damaged: Path) -> Path | None:
     for other in reversed(checkpoints_of(damaged.parent.parent)):
         with suppress(UserError):
             if step_of(other) < step_of(damaged):
-                _check_whole(other)
+                check_whole(other)
                 return other
     return None
 
 
-def _check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
+def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
     """Raise UserError where one of these files of a checkpoint is missing, or not what was written."""
     sums = _read_state(checkpoint).get("files") or {}  # versions before this one wrote none
     for name in names:
@@ -261,6 +284,8 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         if found.get("preprocessing") is not None:
             found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
         found["class_names"] = tuple(map(str, found.get("class_names", ())))
+        found["history"] = tuple(found.get("history") or ())
+        found["best"] = Best(**found["best"]) if found.get("best") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -284,10 +309,11 @@ def _said(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _wanted(graph: Graph, prefix: str) -> dict[str, Shape]:
+def _wanted(graph: Graph, prefix: str, *, without: Container[str] = ()) -> dict[str, Shape]:
     return {
         f"{prefix}{node.name}.{name}": parameter.shape
         for node in graph
+        if node.name not in without
         for name, parameter in node.layer.parameters(*graph.input_shapes(node)).items()
     }
 

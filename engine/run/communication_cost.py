@@ -71,5 +71,5 @@ def _exchanges(node: Node, at: Buffers) -> Iterator[tuple[StartsBackward, Buffer
             yield layer, its
 
 
-def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array) -> None:
+def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array, _factor: float) -> None:
     """Leave the weights as they are."""

@@ -10,12 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.config.files import UNFINISHED, write_whole
+from engine.run.best import Best
 
 FOLDER = "checkpoints"
 BEST = "best.json"
 """Beside the checkpoints: which of them did best on the test set, and how well."""
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _FILES = (MODEL, OPTIMIZER, STATE)
+_FORMER_METRIC = "test_accuracy"
+"""The only one that earlier versions knew, whose value they wrote under this name."""
 
 REPLACED, REMOVED = ".replaced", ".removed"
 """Endings of a checkpoint that a new one of its step takes the place of, and of one that is being removed."""
@@ -48,6 +51,7 @@ def checkpoints_of(run: Path) -> list[Path]:
 def sweep(run: Path) -> None:
     """Finish what a run that was killed while it saved has left: half-written, half-removed folders."""
     for path in checkpoints_of(run):
+        (path / f"{STATE}{UNFINISHED}").unlink(missing_ok=True)
         if path.suffix == REPLACED:
             path.rename(path.with_suffix(""))
     for ending in (UNFINISHED, REPLACED, REMOVED):
@@ -67,7 +71,7 @@ def remove(checkpoint: Path) -> None:
 def remove_newer(run: Path, step: int) -> None:
     """Remove the checkpoints of a run that were made after `step`."""
     best = best_of(run)
-    if best is not None and best[0] > step:
+    if best is not None and best.step > step:
         (run / FOLDER / BEST).unlink()
     for checkpoint in reversed(checkpoints_of(run)):
         if step_of(checkpoint) > step:
@@ -77,26 +81,29 @@ def remove_newer(run: Path, step: int) -> None:
 def prune(run: Path, newest: Path, keep: int) -> None:
     """Remove all checkpoints but `newest`, which was just written, the newest others, and the best one."""
     best = best_of(run)
-    protected = {newest} if best is None else {newest, checkpoint_folder(run, best[0])}
+    protected = {newest} if best is None else {newest, checkpoint_folder(run, best.step)}
     others = [path for path in checkpoints_of(run) if path not in protected]
     for old in others[: len(others) - (keep - 1)]:
         with suppress(OSError):  # it costs room, not the run
             remove(old)
 
 
-def note_best(run: Path, step: int, accuracy: float) -> None:
+def note_best(run: Path, best: Best) -> None:
     """Note that the checkpoint of a step did best on the test set, so that it is kept."""
-    write_whole(run / FOLDER / BEST, json.dumps({"step": step, "test_accuracy": accuracy}) + "\n")
+    noted = {"metric": best.metric, "value": best.value, "step": best.step}
+    write_whole(run / FOLDER / BEST, json.dumps(noted) + "\n")
 
 
-def best_of(run: Path) -> tuple[int, float] | None:
-    """Return the step and the test accuracy of a run's best checkpoint; None where none is noted, or left."""
+def best_of(run: Path) -> Best | None:
+    """Return what did best on the test set of a run's checkpoints; None where none is noted, or left."""
     try:
         noted = json.loads((run / FOLDER / BEST).read_bytes())
-        step, accuracy = int(noted["step"]), float(noted["test_accuracy"])
-    except (OSError, ValueError, KeyError, TypeError):
+        metric = str(noted.get("metric", _FORMER_METRIC))
+        value, step = float(noted.get("value", noted.get(_FORMER_METRIC))), int(noted["step"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return (step, accuracy) if (checkpoint_folder(run, step) / STATE).exists() else None
+    is_there = (checkpoint_folder(run, step) / STATE).exists()
+    return Best(metric, value, step, evaluated=step) if is_there else None
 
 
 def _ours(run: Path, ending: str) -> list[Path]:
@@ -110,7 +117,7 @@ def _delete(folder: Path) -> None:
     if folder.is_symlink():
         folder.unlink()
         return
-    for name in _FILES:
+    for name in (*_FILES, f"{STATE}{UNFINISHED}"):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # not empty
         folder.rmdir()

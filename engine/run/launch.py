@@ -245,14 +245,24 @@ def _train(
         workers = Threads(threads, cores.pinned(threads))
     trainer = Trainer(
         rank,
-        Task(recipe, prepared.data, prepared.code, prepared.model_code),
+        Task(
+            recipe,
+            prepared.data,
+            prepared.code,
+            prepared.model_code,
+            init=prepared.init,
+            history=prepared.start.state.history if prepared.start.state else (),
+            notes=tuple(prepared.initial.lines()) if prepared.initial else (),
+        ),
         workers,
         control=world,
         recorder=recorder,
         folder=places.folder,
     )
     if prepared.start.state is None:
-        rank.initialise(recipe.seed)
+        taken = prepared.initial.taken if prepared.initial else {}
+        rank.initialise(recipe.seed, taken)
+        taken.clear()
     else:
         trainer.restore(prepared.start.state, prepared.tensors)
         prepared.tensors.clear()

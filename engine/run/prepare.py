@@ -15,9 +15,12 @@ from engine.data.sources import open_data
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.freeze import check_frozen
+from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
 from engine.run.checkpoint import State, read_tensors
+from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.start import Start
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
@@ -38,6 +41,15 @@ class Prepared:
     """Hash of the model's alone."""
     tensors: dict[str, Array]
     """Weights, state and velocities of the checkpoint; empty without one."""
+    initial: InitialWeights | None = None
+    """With which a new run begins; None where all are drawn."""
+
+    @property
+    def init(self) -> str:
+        """Hash of the weights that the run begins with, or began with; empty where all were drawn."""
+        if self.start.state is not None:
+            return self.start.state.init
+        return self.initial.sha256 if self.initial else ""
 
 
 def prepare(start: Start, ranks: int) -> Prepared:
@@ -58,15 +70,15 @@ def prepare(start: Start, ranks: int) -> Prepared:
     start = replace(start, recipe=recipe)
     configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
     plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
-    if recipe.keep_best and data.test is None:
-        raise UserError(
-            f"keep_best: {recipe.data} has no test samples to choose a checkpoint by; must be off"
-        )
+    check_frozen(graph, recipe.freeze)
+    check_rates(graph, recipe.schedule.rates)
+    _check_comparable(recipe, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code, model_code = code_digest((recipe.model, recipe.data)), code_digest((recipe.model,))
     if start.state is None or start.checkpoint is None:
-        return Prepared(start, graph, data, tree, plan, code, model_code, {})
+        initial = initial_weights(recipe.init, graph) if recipe.init else None
+        return Prepared(start, graph, data, tree, plan, code, model_code, {}, initial)
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
     return Prepared(start, graph, data, tree, plan, code, model_code, read_tensors(start.checkpoint, graph))
@@ -124,6 +136,7 @@ def facts_to_compare(prepared: Prepared) -> dict[str, str]:
         "test samples": str(len(data.test) if data.test else 0),
         "test set": data.test.fingerprint() if data.test else "none",
         "image decoder": decoder_version() if recipe.data_kind == "images" else "none",
+        "initial weights": prepared.init or "none",
         "checkpoint": f"step {state.step}" if state else "none",
         "state of the checkpoint": digest(repr(state)),
         **fingerprint(),
@@ -141,6 +154,14 @@ def _check_resumed(state: State, data: DataSource, recipe: Recipe, code: str) ->
         raise UserError(
             f"resume: the code of {own} has changed since the checkpoint (hash {state.code or 'none'}, "
             f"now {code or 'none'}); must be the same"
+        )
+
+
+def _check_comparable(recipe: Recipe, data: DataSource) -> None:
+    if recipe.metric and data.test is None:
+        field, off = ("keep_best", "off") if recipe.keeps_best else ("stop_after", "0")
+        raise UserError(
+            f"{field}: {recipe.data} has no test samples to choose a checkpoint by; must be {off}"
         )
 
 

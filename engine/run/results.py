@@ -1,5 +1,6 @@
 """What a run says of itself: when it begins, and when it is over."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from engine.config.wording import counted
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
+from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.log import RunLog, to_json
 from engine.run.trainer import Trainer
+from engine.training.rank import Rank
 
 
 def greet(trainer: Trainer, log: RunLog) -> None:
@@ -23,13 +26,22 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
         f"plan {rank.plan}"
     )
-    for line in trainer.data.lines():
+    for line in (*trainer.data.lines(), *trainer.task.notes, *_rates(rank)):
         log.say(line)
     if sampler.dropped:
         log.say(
             f"{len(trainer.data.train)} training samples: {sampler.steps_per_epoch} steps an epoch; "
             f"the {sampler.dropped} samples of the incomplete last minibatch are dropped, others each epoch"
         )
+
+
+def _rates(rank: Rank) -> Iterator[str]:
+    """Yield what is said of layers that are frozen, or have rates of their own."""
+    factors = rank.parameters.rate_factors
+    if frozen := [name for name, factor in factors.items() if factor == 0]:
+        yield f"frozen: {', '.join(frozen)}"
+    if own := [f"{name} x {factor:g}" for name, factor in factors.items() if factor not in (0, 1)]:
+        yield f"learning rate: {', '.join(own)}"
 
 
 def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:
@@ -43,6 +55,7 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
     recipe, progress, rank = trainer.recipe, trainer.progress, trainer.rank
     lap = median(progress.laps)
     held = trainer.control.gather_objects((rank.parameters.parameter_bytes, peak_resident_bytes()))
+    best = trainer.control.gather_objects(_best(trainer))[0]
     return {
         "model": recipe.model,
         "data": recipe.data,
@@ -59,6 +72,12 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
         "samples_per_second": recipe.batch / lap.step if lap else None,
         **progress.results,
         "interrupted": progress.interrupted,
+        "stopped_early": progress.stopped_early,
+        "best": best,
+        "init": recipe.init,
+        "init_sha256": trainer.task.init,
+        "frozen": [name for name, factor in rank.parameters.rate_factors.items() if factor == 0],
+        "history": trainer.task.history,
         "weights_sha256": rank.parameters.weights_sha256(),
         "state_sha256": rank.states.sha256(),
         "step_seconds_median": lap.step if lap else None,
@@ -72,6 +91,18 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
     }
 
 
+def _best(trainer: Trainer) -> dict[str, Any] | None:
+    """Return the best evaluation, with the checkpoint that is kept of it on rank 0."""
+    best, folder = trainer.comparison.best, trainer.folder
+    if best is None:
+        return None
+    kept = best_of(folder) if folder is not None else None
+    is_kept = kept is not None and folder is not None and kept.step == best.step
+    path = checkpoint_folder(Path(), best.step) if is_kept else None
+    figures = {"metric": best.metric, "value": best.value, "step": best.step}
+    return {**figures, "checkpoint": path and str(path)}
+
+
 def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> None:
     """Print the table, the results and the folder of a run that is over."""
     if results["where_the_time_went"]:
@@ -82,4 +113,5 @@ def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> N
     if traced is not None:
         terminal.say(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev")
     end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
+    end = "stopped early; results in" if results["stopped_early"] else end
     terminal.say(f"{end} {folder}")

@@ -12,14 +12,19 @@ from engine.config.settings import all_settings
 from engine.config.toml_fields import argument_text
 from engine.data.registry import SOURCES, written
 
+RATE = "schedule.rate"
+"""The field that `--override-rate` changes."""
 
-def check_same(saved: Recipe, recipe: Recipe, *, where: str) -> None:
+
+def check_same(saved: Recipe, recipe: Recipe, *, where: str, overridden: tuple[str, ...] = ()) -> None:
     """Refuse to go on with a recipe that would have given other weights.
 
     Parameters
     ----------
     where
         The file that the recipe stands in; empty where options have changed it.
+    overridden
+        Fields that differ as the user says so.
 
     Raises
     ------
@@ -29,11 +34,13 @@ def check_same(saved: Recipe, recipe: Recipe, *, where: str) -> None:
     before, after = _fields(saved), _fields(recipe)
     for name in {**before, **after}:
         was, now = before.get(name), after.get(name)
-        if was == now or name in Recipe.NOT_IN_THE_BITS:
+        if was == now or name in Recipe.NOT_IN_THE_BITS or name in overridden:
             continue
         place = f"{where}: " if where else ""
         changed = f"resume: {place}{name} was {_shown(was)} in the checkpoint's run and is {_shown(now)} now"
         undo = "change it back" if where else "go on without this change"
+        if name == RATE:
+            undo = f"{undo}, say --override-rate {_shown(now)}"
         if name not in ("epochs", "steps"):
             raise UserError(f"{changed}; must be the same: {undo}, or start a new run, without --resume")
         if saved.schedule.kind == "cosine":
@@ -115,8 +122,10 @@ def fields_of(recipe: Recipe) -> dict[str, Any]:
             value = getattr(value, part)
         if each.setting.arguments_of:
             found |= {f"{each.path}.{key}": entry for key, entry in value.items()}
+        elif isinstance(value, dict):  # in their order: the first pattern that fits counts
+            found[each.path] = tuple(f"{key}={entry}" for key, entry in value.items())
         else:
-            found[each.path] = value
+            found[each.path] = tuple(value) if isinstance(value, list) else value
     return found
 
 

@@ -10,8 +10,9 @@ from engine.config.files import sync, writing
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.normalise import normalisation_of
-from engine.run.checkpoint import TENSORS, State, save_checkpoint
-from engine.run.kept_checkpoints import best_of, note_best
+from engine.run.best import Best
+from engine.run.checkpoint import TENSORS, State, note_best_evaluation, save_checkpoint
+from engine.run.kept_checkpoints import best_of, checkpoint_folder, note_best
 from engine.run.run_folder import METRICS
 from engine.training.hashes import sha256_of
 from engine.training.rank import Rank
@@ -30,6 +31,12 @@ class Task:
     """Hash of the user's own files, as they were when the run began; empty without any."""
     model_code: str = ""
     """The same of the model's alone."""
+    init: str = ""
+    """Hash of the weights that the run began with; empty where all were drawn."""
+    history: tuple[dict[str, Any], ...] = ()
+    """What was changed when the run went on."""
+    notes: tuple[str, ...] = ()
+    """What the user is told of it when the run begins."""
 
 
 class Saver:
@@ -44,14 +51,16 @@ class Saver:
     def __init__(self, rank: Rank, task: Task, control: Communicator, folder: Path | None):
         self._rank, self._task, self._control, self._folder = rank, task, control, folder
         self._written = 0
-        self._best = -1.0
 
     def begin(self, step: int) -> None:
-        """Begin at a step whose checkpoint is there, or at 0; learn how good the best one is (collective)."""
+        """Begin at a step whose checkpoint is there, or at 0."""
         self._written = step
-        best = self._control.gather_objects(None if self._folder is None else best_of(self._folder))[0]
-        if best is not None:
-            self._best = best[1]
+
+    def agreed_best(self) -> Best | None:
+        """Return the checkpoint that is noted as the best one in the run's folder (collective)."""
+        noted = None if self._folder is None else best_of(self._folder)
+        best: Best | None = self._control.gather_objects(noted)[0]
+        return best
 
     def agreed_step(self) -> int:
         """Return the step of the newest checkpoint that rank 0 has written, or begun with (collective)."""
@@ -65,7 +74,12 @@ class Saver:
         return self._rank.parameters.gather_weights(keep=keep), velocities
 
     def write(
-        self, step: int, epoch_loss: float | None, weights: Tensors, velocities: Tensors
+        self,
+        step: int,
+        epoch_loss: float | None,
+        best: Best | None,
+        weights: Tensors,
+        velocities: Tensors,
     ) -> Path | None:
         """Write what `gather` has returned, on rank 0, and return the checkpoint.
 
@@ -87,12 +101,15 @@ class Saver:
             data.class_names,
             _working_folder(),
             epoch_loss,
-            data.train.preprocessing,
-            self._described_model(),
-            TENSORS,
-            sha256(text.encode()).hexdigest(),
-            sha256_of(weights),
-            self._task.model_code,
+            init=self._task.init,
+            history=self._task.history,
+            best=best,
+            preprocessing=data.train.preprocessing,
+            model=self._described_model(),
+            tensors=TENSORS,
+            recipe_sha256=sha256(text.encode()).hexdigest(),
+            weights_sha256=sha256_of(weights),
+            model_code=self._task.model_code,
         )
         tensors = weights | self._rank.states.tensors()
         with writing(self._folder, "out"):
@@ -111,17 +128,25 @@ class Saver:
             "outputs": graph.output_shape[0],
         }
 
-    def is_best(self, accuracy: float) -> bool:
-        """Say whether a test accuracy is better than all before; it is the best from now on."""
-        is_better = accuracy > self._best
-        self._best = max(self._best, accuracy)
-        return is_better
+    def note_evaluation(self, step: int, best: Best | None) -> None:
+        """Write the best evaluation into the checkpoint of a step, if that was written before the step's own.
 
-    def note_best(self, step: int, accuracy: float) -> None:
-        """Let the checkpoint of a step be kept as the best, if it was written; UserError if that fails."""
+        Raises
+        ------
+        UserError
+            It cannot be written.
+        """
         if self._folder is not None and self._written == step:
             with writing(self._folder, "out"):
-                note_best(self._folder, step, accuracy)
+                note_best_evaluation(checkpoint_folder(self._folder, step), best)
+
+    def note_best(self, best: Best | None) -> None:
+        """Let the newest checkpoint be kept if it is the best and the recipe says so; UserError if not."""
+        if self._folder is None or best is None or best.step != self._written:
+            return
+        if self._task.recipe.keeps_best:
+            with writing(self._folder, "out"):
+                note_best(self._folder, best)
 
 
 def _working_folder() -> str:

@@ -1,7 +1,7 @@
 """Where a run starts: with a recipe from the beginning, or with a checkpoint of an earlier run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from engine.config.paths import expand
 from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
 from engine.run.checkpoint import State, find_checkpoint, read_state
 from engine.run.kept_checkpoints import FOLDER
-from engine.run.resumed_recipe import check_same, placed
+from engine.run.resumed_recipe import RATE, check_same, placed
 from engine.run.run_folder import RECIPE
 
 
@@ -37,12 +37,23 @@ def new_run(name: str, changes: Mapping[str, Any]) -> Start:
     return Start(override(read_recipe(name), changes), Path(name).stem)
 
 
-def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Start:
+def resumed_run(
+    path: str, name: str | None, changes: Mapping[str, Any], *, override_rate: float | None = None
+) -> Start:
     """Go on from a checkpoint, or from the newest one of a run's folder.
 
     The recipe is the one that is named, or that of the run's folder, where a user may have edited it, or else
     the checkpoint's; only what changes no weight may differ from the checkpoint's.
+
+    Parameters
+    ----------
+    override_rate
+        The learning rate from here on, which the run's history keeps; None: as it was.
     """
+    if override_rate is not None:
+        if RATE in changes:
+            raise UserError(f"override_rate: got {override_rate:g} beside {RATE} {changes[RATE]}; give one")
+        changes = {**changes, RATE: override_rate}
     asked = expand(path, "resume")
     checkpoint = find_checkpoint(asked).resolve()
     state = read_state(checkpoint)
@@ -50,15 +61,36 @@ def resumed_run(path: str, name: str | None, changes: Mapping[str, Any]) -> Star
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
     edited = None if name or run is None else _edited(run)
     base = _with_outputs(read_recipe(name), saved) if name else edited or saved
-    check_same(saved, base, where=name or (f"{run}/{RECIPE}" if edited else ""))
+    base = replace(base, init=base.init or saved.init)  # which is not read again
+    overridden = (RATE,) if override_rate is not None else ()
+    check_same(saved, base, where=name or (f"{run}/{RECIPE}" if edited else ""), overridden=overridden)
     recipe = override(base if name else placed(base, state.started_in, changes), changes)
-    check_same(saved, recipe, where="")
+    check_same(saved, recipe, where="", overridden=overridden)
     if not recipe.out and run is None:
         raise UserError(
             f"resume: {checkpoint} does not lie in a run's {FOLDER}/; give --out DIR, to write there"
         )
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
+    state = _with_history(state, saved, recipe)
     return Start(recipe, name or recipe.model, checkpoint, state, run if same else None, asked)
+
+
+def no_new_rate(override_rate: float | None) -> None:
+    """Refuse to override the rate of a run that begins."""
+    if override_rate is not None:
+        raise UserError(
+            f"override_rate: got {override_rate:g} without a run that goes on; give --resume DIR too, or --lr"
+        )
+
+
+def _with_history(state: State, saved: Recipe, recipe: Recipe) -> State:
+    """Return the state with a change of the rate in its history, if there is one."""
+    was, now = saved.schedule.rate, recipe.schedule.rate
+    if was == now:
+        return state
+    return replace(
+        state, history=(*state.history, {"step": state.step, "what": RATE, "from": was, "to": now})
+    )
 
 
 def _with_outputs(recipe: Recipe, saved: Recipe) -> Recipe:

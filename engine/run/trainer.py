@@ -15,6 +15,7 @@ from engine.data.sampler import Sampler
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import Lap, StepClock
+from engine.run.best import Best, Comparison
 from engine.run.callbacks import Callbacks
 from engine.run.checkpoint import State
 from engine.run.evaluator import Evaluator
@@ -40,6 +41,7 @@ class Progress:
     epoch_loss: float | None = 0.0
     """Sum over the samples of the epoch so far; None where a checkpoint of an earlier version has none."""
     interrupted: bool = False
+    stopped_early: bool = False
     results: dict[str, float | None] = field(
         default_factory=lambda: dict.fromkeys(("final_loss", "test_loss", "test_accuracy"))
     )
@@ -87,6 +89,8 @@ class Trainer:
         self._schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
         self.failures = Failures(control)
+        self.comparison = Comparison(recipe.metric, recipe.stop_after)
+        self._saved_best: Best | None = None
         self._saver = Saver(rank, task, control, folder)
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
@@ -94,6 +98,7 @@ class Trainer:
         self.rank.parameters.restore(tensors)
         self.rank.states.restore(tensors)
         self.progress = Progress(state.step, state.step, epoch_loss=state.epoch_loss)
+        self._saved_best = state.best
 
     def train(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         """Run all steps that are left, with evaluations and checkpoints (collective).
@@ -110,7 +115,10 @@ class Trainer:
             it is not finite.
         """
         self._saver.begin(self.progress.step)
-        self._run_steps(log, called, stop)
+        if self.recipe.metric:
+            self._begin_comparing(self._saved_best, called)
+        if not self.progress.stopped_early:
+            self._run_steps(log, called, stop)
         self._finish(log, called)
 
     def _run_steps(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
@@ -140,7 +148,7 @@ class Trainer:
                     break
                 if self._end_of_step(log, called):
                     clock.restart()
-                if self._ends_alone():
+                if self.progress.stopped_early or self._ends_alone():
                     break
 
     def _finish(self, log: RunLog, called: Callbacks) -> None:
@@ -184,9 +192,9 @@ class Trainer:
         rate = self._schedule.at(progress.step)
         context.step = progress.step
 
-        def update(weights: Array, gradients: Array, velocity: Array) -> None:
+        def update(weights: Array, gradients: Array, velocity: Array, rate_factor: float) -> None:
             with self.recorder.updating():
-                self._optimizer.update(weights, gradients, velocity, rate)
+                self._optimizer.update(weights, gradients, velocity, rate * rate_factor)
 
         outcome = train_step(self.rank, batch, context, update, stop=stop)
         lap = clock.lap(progress.step + 1)
@@ -217,7 +225,7 @@ class Trainer:
         """
         step, recipe = self.progress.step, self.recipe
         epoch, inside = divmod(step, self.sampler.steps_per_epoch)
-        evaluates = inside == 0 and _due(epoch, recipe.evaluate_every)
+        evaluates = self._evaluates_here()
         saves = _due(step, recipe.checkpoint_steps) or (inside == 0 and _due(epoch, recipe.checkpoint_every))
         if saves:
             self._save(called)
@@ -225,18 +233,17 @@ class Trainer:
             self._evaluate(log, called)
         return evaluates or saves
 
+    def _evaluates_here(self) -> bool:
+        epoch, inside = divmod(self.progress.step, self.sampler.steps_per_epoch)
+        return inside == 0 and epoch > 0 and _due(epoch, self.recipe.evaluate_every)
+
     def _saves(self) -> bool:
         return self.recipe.checkpoint_every > 0 or self.recipe.checkpoint_steps > 0
 
     def _evaluate(self, log: RunLog, called: Callbacks) -> None:
         progress = self.progress
-        progress.evaluated_step = progress.step
-        if self.data.test is not None:
-            with self.recorder.doing("evaluation"):
-                figures = self._evaluator.evaluate(self.data.test, self.failures)
-            if figures is None:  # the next step ends the run
-                return
-            progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
+        if not self._measure():  # the next step ends the run
+            return
         epoch = progress.step / self.sampler.steps_per_epoch
         loss = self._training_loss()
         record = {"epoch": epoch, "step": progress.step, "training_loss": loss, **progress.results}
@@ -244,8 +251,22 @@ class Trainer:
             with self.failures.kept():
                 log.epoch(record)
         self._tell(partial(called.on_epoch, record))
-        if self.recipe.keep_best:
-            self._keep_if_best(called)
+        if self.recipe.metric:
+            self._compare(called)
+        if progress.stopped_early:
+            log.say(self.comparison.line(progress.step))
+
+    def _measure(self) -> bool:
+        """Evaluate on the test set, if there is one; return whether all ranks could (collective)."""
+        progress = self.progress
+        progress.evaluated_step = progress.step
+        if self.data.test is None:
+            return True
+        with self.recorder.doing("evaluation"):
+            figures = self._evaluator.evaluate(self.data.test, self.failures)
+        if figures is not None:
+            progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
+        return figures is not None
 
     def _training_loss(self) -> float | None:
         """Return the mean loss over the samples of the epoch so far; None where it is not known."""
@@ -255,15 +276,36 @@ class Trainer:
         steps = (progress.step - 1) % self.sampler.steps_per_epoch + 1
         return progress.epoch_loss / (steps * self.recipe.batch)
 
-    def _keep_if_best(self, called: Callbacks) -> None:
-        """Save where the test accuracy is better than ever, and see to it that it is kept (collective)."""
-        progress, accuracy = self.progress, self.progress.results["test_accuracy"]
-        if accuracy is None or not self._saver.is_best(accuracy):
-            return
-        if progress.saved_step != progress.step:
+    def _begin_comparing(self, saved: Best | None, called: Callbacks) -> None:
+        """Learn which evaluation was the best before, and catch up on one that was missed (collective).
+
+        A run may end between a checkpoint and the evaluation of its step. That is not in the log then, but
+        it counts, so that a run that goes on stops where it would have without the interruption.
+        """
+        progress, comparison = self.progress, self.comparison
+        comparison.begin(saved, self._saver.agreed_best())
+        lacks = self._evaluates_here() and comparison.lacks(progress.step)
+        progress.stopped_early = comparison.is_enough and progress.step < self.total_steps
+        if (lacks or progress.stopped_early) and self._measure() and lacks:
+            self._compare(called)
+        with self.failures.kept():  # of a run that goes on from an older checkpoint another one is noted
+            self._saver.note_best(comparison.best)
+
+    def _compare(self, called: Callbacks) -> None:
+        """Save where the test set's figure is better than ever, and see to it that it is kept (collective).
+
+        The run stops early where none has been better for long enough.
+        """
+        progress, comparison = self.progress, self.comparison
+        value = progress.results[comparison.metric]
+        assert value is not None  # there are test samples
+        is_best = comparison.compare(value, progress.step, is_regular=self._evaluates_here())
+        progress.stopped_early = comparison.is_enough and progress.step < self.total_steps
+        if is_best and self.recipe.keeps_best and progress.saved_step != progress.step:
             self._save(called)
         with self.failures.kept():
-            self._saver.note_best(progress.step, accuracy)
+            self._saver.note_evaluation(progress.step, comparison.regular)
+            self._saver.note_best(comparison.best)
 
     def _save(self, called: Callbacks) -> None:
         """Write a checkpoint of finite weights (collective: the velocities come from all ranks)."""
@@ -272,7 +314,8 @@ class Trainer:
             check_weights(self.rank, self.control, progress.step, progress.saved_step)
             tensors = self._saver.gather()
             with self.failures.kept():
-                written = self._saver.write(progress.step, progress.epoch_loss, *tensors)
+                best = self.comparison.regular
+                written = self._saver.write(progress.step, progress.epoch_loss, best, *tensors)
         progress.saved_step = progress.step
         self._tell(partial(called.on_checkpoint, written))
 

@@ -11,7 +11,9 @@ from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fork import insert_forks
+from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse
+from engine.graph.passes.rates import set_rates
 from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
 
@@ -31,7 +33,8 @@ def all_passes(
     """Return the graph of one rank.
 
     Wrapping comes before exchanges are overlapped, so that an exchange and the layer behind it are watched
-    one by one; all earlier passes look for kinds of layers, which wrappers would hide.
+    one by one; all earlier passes look for kinds of layers, which wrappers would hide, also those of layers
+    that are not trained or have rates of their own.
 
     Parameters
     ----------
@@ -43,6 +46,7 @@ def all_passes(
     graph = set_convolutions(network, settings.conv, settings.conv_feature_leaves)
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = partition(graph, plan, grid, queue)
+    graph = freeze(set_rates(graph, settings.rate_factors), settings.freeze)
     if wrap is not None:
         nodes = tuple(replace(node, layer=wrap(node)) for node in graph)
         graph = Graph(graph.input_shape, nodes)

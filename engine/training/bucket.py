@@ -12,8 +12,8 @@ from layers.layer import Array
 BEFORE_PARAMETERS = -1
 """Priority of the small messages of loss and state; a bucket's priority is the index of its first node."""
 
-Update = Callable[[Array, Array, Array], None]
-"""``update(weights, gradients, velocity)`` of a piece of a strip."""
+Update = Callable[[Array, Array, Array, float], None]
+"""``update(weights, gradients, velocity, rate_factor)`` of a piece of a strip."""
 
 _UPDATED_FLOATS = 1 << 18  # at a time, 1 MB; then the thread attends to messages of other jobs
 
@@ -29,6 +29,8 @@ class Bucket:
     ----------
     priority
         Priority of its jobs: the index of the first node, for which the next forward pass waits first.
+    rate_factor
+        What the learning rate of all members is multiplied by.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Bucket:
         priority: int,
         collectives: Collectives,
         queue: CommandQueue,
+        rate_factor: float = 1.0,
     ):
         self.name, self._members, self._priority = name, members, priority
+        self._rate_factor = rate_factor
         self._collectives, self._queue = collectives, queue
         padded = collectives.tree.padded(floats)
         self.weights, self._weights_of = self._allocate(padded)
@@ -80,7 +84,7 @@ class Bucket:
         for start in range(part.start, part.stop, _UPDATED_FLOATS):
             piece = slice(start, min(start + _UPDATED_FLOATS, part.stop))
             own = velocity[piece.start - first : piece.stop - first]
-            update(self.weights[piece], self.gradients[piece], own)
+            update(self.weights[piece], self.gradients[piece], own, self._rate_factor)
             yield None
 
     def wait(self) -> None:

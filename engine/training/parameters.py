@@ -1,7 +1,7 @@
 """One node's weights and gradients: views of a bucket in blocked layout, and their standard layout."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -50,8 +50,9 @@ class Split:
 class Parameters:
     """One node's weights and gradients: its part of a bucket, from an offset on.
 
-    A node without parameters has no bucket, and all calls return at once. `described` are the parameters on
-    this rank; if they are a part of the node's, `split` says which.
+    A node without parameters has no bucket, nor has one that is not trained, whose weights lie in memory of
+    their own: there are no jobs, and calls for them return at once. `described` are the parameters on this
+    rank; if they are a part of the node's, `split` says which.
 
     Between `submit_update` and `wait` the communication thread writes the weights; between `submit_reduce`
     and then it writes the gradients.
@@ -71,6 +72,8 @@ class Parameters:
         self.gradients: dict[str, Array] = {}
         if bucket is not None:
             self.weights, self.gradients = self._views(bucket.weights), self._views(bucket.gradients)
+        elif described:
+            self.weights = self._views(aligned_zeros((padded_floats(described),)))
 
     def _views(self, flat: Array) -> dict[str, Array]:
         """Return this node's parameters as views of a bucket's buffer."""
@@ -85,6 +88,11 @@ class Parameters:
     def floats(self) -> int:
         """Number of weights on this rank, padding included."""
         return sum(weights.size for weights in self.weights.values())
+
+    @property
+    def frozen_bytes(self) -> int:
+        """Bytes of weights that are not trained, on this rank."""
+        return 4 * padded_floats(self.described) if self._bucket is None else 0
 
     def submit_reduce(self) -> None:
         """Start summing the gradients over the ranks into the owned strips."""
@@ -104,17 +112,23 @@ class Parameters:
         if self._bucket is not None:
             self._bucket.wait()
 
-    def initialise(self, seed: int) -> None:
-        """Draw the initial weights: a function of seed, node and parameter only."""
+    def initialise(self, seed: int, given: Mapping[str, Array]) -> None:
+        """Take the initial weights that are given; draw the others, as a function of seed and names only."""
         for name, parameter in self.described.items():
-            standard = np.zeros(parameter.shape, np.float32)
-            if parameter.variance > 0:
-                key = [seed, crc32(f"{self.node}.{name}".encode())]
-                generator = np.random.Generator(np.random.Philox(key=key))
-                _skip(generator, self._rows(name).start * standard[0].size)
-                generator.standard_normal(dtype=np.float32, out=standard)
-                standard *= np.float32(parameter.variance**0.5)
+            whole = given.get(f"{self.node}.{name}")
+            standard = self._drawn(seed, name) if whole is None else whole[self._rows(name)]
             parameter.pack(standard, self.weights[name])
+
+    def _drawn(self, seed: int, name: str) -> Array:
+        parameter = self.described[name]
+        standard = np.zeros(parameter.shape, np.float32)
+        if parameter.variance > 0:
+            key = [seed, crc32(f"{self.node}.{name}".encode())]
+            generator = np.random.Generator(np.random.Philox(key=key))
+            _skip(generator, self._rows(name).start * standard[0].size)
+            generator.standard_normal(dtype=np.float32, out=standard)
+            standard *= np.float32(parameter.variance**0.5)
+        return standard
 
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of the weights in standard layout, named ``node.parameter`` (collective).
@@ -131,7 +145,8 @@ class Parameters:
     def gather_velocities(self, *, keep: bool) -> dict[str, Array]:
         """Gather the velocities of all ranks (collective); names as in `gather_weights`, behind MOMENTUM.
 
-        Ranks that do not `keep` them get none, and skip the conversion to standard layout.
+        Weights that are not trained have none. Ranks that do not `keep` them get none, and skip the
+        conversion to standard layout.
         """
         if self._bucket is None:
             return {}
@@ -140,6 +155,8 @@ class Parameters:
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights and velocities with those of `gather_weights` and `gather_velocities`."""
+        for name, parameter in self.described.items():
+            parameter.pack(tensors[f"{self.node}.{name}"][self._rows(name)], self.weights[name])
         if self._bucket is None:
             return
         self.restore_weights(tensors)
@@ -179,6 +196,12 @@ def padded_floats(described: dict[str, Parameter]) -> int:
     """Return a node's floats in a bucket, rounded up to cache lines so that each node begins on one."""
     floats = sum(_size(parameter) for parameter in described.values())
     return ceil_div(floats, STRIP_FLOATS) * STRIP_FLOATS
+
+
+def rate_factor_of(described: dict[str, Parameter]) -> float:
+    """Return what the learning rate of a node's parameters is multiplied by; all have the same."""
+    (factor,) = {parameter.rate_factor for parameter in described.values()}
+    return factor
 
 
 def _size(parameter: Parameter) -> int:

@@ -1,5 +1,6 @@
 """One rank of a training run, built in one place: training, the planner and its rehearsals all use it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from engine.training.memory import CopyIn, Memory
 from engine.training.rank_parameters import RankParameters
 from engine.training.rank_settings import RankSettings
 from layers.kernels import reorder
+from layers.layer import Array
 from layers.softmax_cross_entropy import SoftmaxCrossEntropy
 
 _TOUCHED_BYTES = 1 << 26  # of memory that one task faults in
@@ -37,14 +39,21 @@ class Rank:
     parameter_count: int
     """Trainable values of the whole network, on all ranks together; padding does not count."""
 
-    def initialise(self, seed: int) -> None:
+    def initialise(self, seed: int, given: Mapping[str, Array] | None = None) -> None:
         """Draw the initial weights from the seed, on as many threads as the kernels have.
 
         Other threads fault in the remaining buffers meanwhile, which takes about as long as one thread needs
         to draw the largest layer.
+
+        Parameters
+        ----------
+        given
+            Weights and state in standard layout that are taken instead, by ``node.name``.
         """
+        given = given or {}
+        self.states.restore({**self.states.tensors(), **given})
         arrays = (*self.memory.arrays(), *self.parameters.arrays())
-        tasks = self.parameters.initialisation_tasks(seed)
+        tasks = self.parameters.initialisation_tasks(seed, given)
         tasks += [partial(touch, block) for block in blocks(arrays, _TOUCHED_BYTES)]
         for _ in on_threads(lambda task: task(), tasks, self.settings.threads):
             pass

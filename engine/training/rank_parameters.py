@@ -1,14 +1,14 @@
 """The parameters of all nodes on this rank, in the buckets that are reduced and updated together."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
 from engine.graph import Graph, Node
 from engine.training.bucket import Bucket
-from engine.training.parameters import Parameters, Split, padded_floats
+from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of
 from layers.layer import Array, Parameter
 
 BUCKET_FLOATS = 1 << 16
@@ -39,6 +39,9 @@ class RankParameters:
         places = {name: place for place, name in enumerate(described)}
         splits = {node.name: _split(graph, node, grid, queue) for node in graph if node.shards}
         self._buckets: list[Bucket] = []
+        for name, its in described.items():
+            if its and rate_factor_of(its) == 0:
+                self._of_node[name] = Parameters(name, its, None, split=splits.get(name))
         for members in _bucketed(described, set(splits), bucket_floats):
             sizes = {name: padded_floats(described[name]) for name in members}
             bucket = Bucket(
@@ -48,6 +51,7 @@ class RankParameters:
                 priority=places[members[0]],
                 collectives=grid.data if members[0] in splits else grid.world,
                 queue=queue,
+                rate_factor=rate_factor_of(described[members[0]]),
             )
             self._buckets.append(bucket)
             start = 0
@@ -61,15 +65,26 @@ class RankParameters:
     def __iter__(self) -> Iterator[Parameters]:
         return iter(self._of_node.values())
 
+    @property
+    def rate_factors(self) -> dict[str, float]:
+        """What the learning rate is multiplied by, of each node with parameters; 0: it is frozen."""
+        return {node: rate_factor_of(p.described) for node, p in self._of_node.items() if p.described}
+
     def wait(self) -> None:
         """Wait until all weights are those of the last step."""
         for parameters in self._of_node.values():
             parameters.wait()
 
-    def initialisation_tasks(self, seed: int) -> list[Callable[[], None]]:
-        """Return a task for each node that draws its initial weights, largest first; any order will do."""
+    def initialisation_tasks(self, seed: int, given: Mapping[str, Array]) -> list[Callable[[], None]]:
+        """Return a task for each node that draws its initial weights, largest first; any order will do.
+
+        Parameters
+        ----------
+        given
+            Weights in standard layout that are not drawn, by ``node.parameter``.
+        """
         largest = sorted(self._of_node.values(), key=lambda parameters: -parameters.floats)
-        return [partial(parameters.initialise, seed) for parameters in largest]
+        return [partial(parameters.initialise, seed, given) for parameters in largest]
 
     def arrays(self) -> list[Array]:
         """Return all gradients and velocities on this rank."""
@@ -78,7 +93,8 @@ class RankParameters:
     @property
     def parameter_bytes(self) -> int:
         """Bytes of the weights, gradients and velocities on this rank."""
-        return sum(bucket.bytes for bucket in self._buckets)
+        frozen = sum(parameters.frozen_bytes for parameters in self._of_node.values())
+        return frozen + sum(bucket.bytes for bucket in self._buckets)
 
     def velocities(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """Yield the name of each bucket and the velocities of its strips that this rank owns."""
@@ -133,18 +149,19 @@ def _split(graph: Graph, node: Node, grid: Grid, queue: CommandQueue) -> Split:
 def _bucketed(
     described: dict[str, dict[str, Parameter]], split: set[str], bucket_floats: int
 ) -> list[list[str]]:
-    """Group neighbouring nodes with parameters into buckets, from the last on, as the backward pass runs.
+    """Group neighbouring nodes that are trained into buckets, from the last on, as the backward pass runs.
 
-    Gradients of split and of whole nodes are summed over different ranks: no bucket has both.
+    Gradients of split and of whole nodes are summed over different ranks: no bucket has both. Nor has one
+    several learning rates.
     """
     buckets: list[list[str]] = []
-    room, last = 0, False
+    room, last = 0, (False, 1.0)
     for name in reversed(described):
-        if described[name]:
-            size, is_split = padded_floats(described[name]), name in split
-            if size > room or is_split != last:
+        if described[name] and (factor := rate_factor_of(described[name])) > 0:
+            size, kind = padded_floats(described[name]), (name in split, factor)
+            if size > room or kind != last:
                 buckets.append([])
-                room, last = bucket_floats, is_split
+                room, last = bucket_floats, kind
             buckets[-1].insert(0, name)
             room -= size
     return buckets

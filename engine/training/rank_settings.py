@@ -21,6 +21,10 @@ class RankSettings:
     fuse: bool = True
     """Whether a convolution takes in the ReLU and the pooling behind it."""
     bucket_floats: int = BUCKET_FLOATS
+    freeze: tuple[str, ...] = ()
+    """Patterns of the nodes that are not trained."""
+    rate_factors: tuple[tuple[str, float], ...] = ()
+    """Patterns of nodes and what their learning rate is multiplied by; the first that fits counts."""
 
 
 def settings_of(recipe: Recipe, threads: int) -> RankSettings:
@@ -32,4 +36,6 @@ def settings_of(recipe: Recipe, threads: int) -> RankSettings:
         conv_feature_leaves=recipe.conv_feature_leaves,
         fuse=recipe.fuse,
         bucket_floats=recipe.bucket_kib * FLOATS_PER_KIB,
+        freeze=tuple(recipe.freeze),
+        rate_factors=tuple(recipe.schedule.rates.items()),
     )

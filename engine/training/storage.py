@@ -26,13 +26,14 @@ class Storage:
     def __init__(self, graph: Graph, samples: Mapping[str, int]):
         self._graph, self._samples = graph, samples
         self._producers = {value: node for node in graph for value in node.outputs}
-        self._trainable = set[str]()  # values in which a parameter has a part
+        self._trainable = set[str]()  # values in which a parameter that is trained has a part
         for node in graph:
-            if node.layer.parameters(*graph.input_shapes(node)) or self.wants_gradient(node):
+            its = node.layer.parameters(*graph.input_shapes(node)).values()
+            if any(each.rate_factor > 0 for each in its) or self.wants_gradient(node):
                 self._trainable.update(node.outputs)
 
     def wants_gradient(self, node: Node) -> bool:
-        """Return whether a node must compute the gradients of its inputs: a parameter has a part in them."""
+        """Return whether a node must compute its inputs' gradients: a trained parameter has a part there."""
         return not self._trainable.isdisjoint(node.inputs)
 
     def allocate_values(self) -> dict[str, Array]:

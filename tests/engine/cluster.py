@@ -66,6 +66,7 @@ def train(
     threads: int = 1,
     folder: Path | None = None,
     restore: Any = None,
+    given: Any = None,
     delays: Any = None,
     ranks_per_host: int = 1,
     **sizes: int,
@@ -81,7 +82,15 @@ def train(
     def work(world):
         own_folder = folder if world.rank == 0 else None
         return train_rank(
-            world, graph, recipe, source, threads=threads, folder=own_folder, restore=restore, **sizes
+            world,
+            graph,
+            recipe,
+            source,
+            threads=threads,
+            folder=own_folder,
+            restore=restore,
+            given=given,
+            **sizes,
         )
 
     everyone = run_ranks(ranks, work, delays, ranks_per_host=ranks_per_host)
@@ -99,6 +108,7 @@ def train_rank(
     threads: int = 1,
     folder: Path | None = None,
     restore: Any = None,
+    given: Any = None,
     chunk_floats: int = 1000,
     chunks_in_flight: int = 4,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
@@ -113,7 +123,7 @@ def train_rank(
     settings = replace(settings_of(recipe, threads), bucket_floats=bucket_floats)
     trainer = make_trainer(recipe, settings, graph, data, collectives, queue, control=world, folder=folder)
     if restore is None:
-        trainer.rank.initialise(recipe.seed)
+        trainer.rank.initialise(recipe.seed, given)
     else:
         trainer.restore(*restore)
     results = run_session(trainer)

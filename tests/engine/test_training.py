@@ -29,14 +29,16 @@ SGD_VARIANTS = {
 }
 
 
-def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial):
-    """Train the same minibatches at the same rates in float64."""
+def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial, **which: Any):
+    """Train the same minibatches at the same rates in float64; `which` are the naive trainer's."""
     sampler = Sampler(len(data), recipe.batch, recipe.seed)
     shares = islice(sampler.training(), recipe.steps)
     batches = [(data.x[share.samples], data.labels[share.samples]) for share in shares]
     weights = {tuple(name.rsplit(".", 1)): array for name, array in initial.items()}
     rates = [recipe.schedule.rate] * recipe.steps
-    losses, trained = naive.train(naive_network(graph), weights, batches, rates, **vars(recipe.optimizer))
+    losses, trained = naive.train(
+        naive_network(graph), weights, batches, rates, **vars(recipe.optimizer), **which
+    )
     return losses, {".".join(name): array for name, array in trained.items()}
 
 

@@ -168,7 +168,7 @@ def merged(many: Sequence[Times]) -> Times:
     return total
 
 
-def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array) -> None:
+def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array, _factor: float) -> None:
     """Leave the weights as they are."""
 
 

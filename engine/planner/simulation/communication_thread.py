@@ -131,7 +131,7 @@ class CommunicationThread:
         self._stall_check_s = self._clock() + STALL_S + _SOON_S
         return [Schedule(self._stall_check_s, Event.POLL)]
 
-    def update(self, weights: Array, _gradients: Array, _velocity: Array) -> None:
+    def update(self, weights: Array, _gradients: Array, _velocity: Array, _rate_factor: float) -> None:
         """Charge for an update of weights; jobs call it where training would update them."""
         if self._updates_cost:
             self._ledger.processor_s += weights.nbytes / self._software.update_bytes_per_s

@@ -139,3 +139,25 @@ def test_every_name_of_the_interface_is_there():
     assert all(getattr(lockstep, name) is not None for name in lockstep.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = lockstep.trian
+
+
+def test_a_network_of_which_layers_were_frozen_is_loaded(tmp_path):
+    first = lockstep.train("digits", out=str(tmp_path / "first"), **SHORT)
+    run = lockstep.train(
+        "digits", out=str(tmp_path / "run"), init=str(first.folder), freeze=["conv*"], keep_best=True, **SHORT
+    )
+    assert np.array_equal(run.weights["conv1.weight"], first.weights["conv1.weight"])
+    x = np.random.default_rng(1).standard_normal((8, 1, 8, 8), dtype=np.float32)
+    logits = lockstep.load(run.checkpoint, threads=1)(x)
+    assert np.isfinite(logits).all()
+    assert not np.array_equal(logits, lockstep.load(first.folder, threads=1)(x))
+
+
+def test_a_rate_is_overridden_on_the_way_only(tmp_path):
+    run = lockstep.train("digits", out=str(tmp_path / "run"), changes={"schedule.kind": "constant"}, **SHORT)
+    with pytest.raises(lockstep.UserError, match=r"^resume: schedule\.rate .* say --override-rate 0\.001"):
+        lockstep.train(resume=run.folder, steps=6, changes={"schedule.rate": 0.001})
+    rest = lockstep.train(resume=run.folder, steps=6, override_rate=0.001)
+    assert [change["step"] for change in rest.results["history"]] == [4]
+    with pytest.raises(lockstep.UserError, match=r"^override_rate: got 0\.1 without a run that goes on"):
+        lockstep.train("digits", override_rate=0.1)

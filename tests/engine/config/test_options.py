@@ -47,6 +47,10 @@ def test_names_that_users_know_stay(parser):
         (("--model", "net.py:net", "--model-argument", "width=3", "--model-argument", "act=relu"),
          {"model": "net.py:net", "model_arguments.width": 3, "model_arguments.act": "relu"}),
         (("--data-argument", "shape=[3, 8]"), {"data_arguments.shape": [3, 8]}),
+        (("--freeze", "conv*,fc4"), {"freeze": ("conv*", "fc4")}),
+        (("--freeze", ""), {"freeze": ()}),
+        (("--rate-factor", "conv*=0.1", "--rate-factor", "a=b=2"),
+         {"schedule.rates": {"conv*": 0.1, "a=b": 2.0}}),
     ],
 )  # fmt: skip
 def test_given_options_are_fields_of_the_recipe(parser, arguments, fields):
@@ -63,6 +67,9 @@ def test_given_options_are_fields_of_the_recipe(parser, arguments, fields):
         (("--milestones", "1;2"), 'argument --milestones: got "1;2"; must be numbers with commas between'),
         (("--model-argument", "width"), 'argument --model-argument: got "width"; must be KEY=VALUE'),
         (("--data-argument", "a-b=1"), 'argument --data-argument: got "a-b=1"; must be KEY=VALUE'),
+        (("--rate-factor", "conv"), 'argument --rate-factor: got "conv"; must be PATTERN=NUMBER'),
+        (("--rate-factor", "=2"), 'argument --rate-factor: got "=2"; must be PATTERN=NUMBER'),
+        (("--rate-factor", "fc=x"), 'argument --rate-factor: got "fc=x"; must be PATTERN=NUMBER'),
     ],
 )
 def test_a_mistaken_value_says_what_is_allowed(parser, capsys, arguments, message):

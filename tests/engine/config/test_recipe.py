@@ -3,7 +3,7 @@
 import pytest
 
 from engine.config.errors import UserError
-from engine.config.recipe import Recipe, override, parse_recipe, read_recipe, shipped
+from engine.config.recipe import Recipe, ScheduleFields, override, parse_recipe, read_recipe, shipped
 from engine.models import MODELS
 
 
@@ -185,11 +185,40 @@ def test_fields_that_change_no_bit_or_may_differ_between_ranks_are_these():
     assert set(Recipe.NOT_IN_THE_BITS) == {
         "fuse", "overlap", "threads", "evaluate_every", "checkpoint_every", "checkpoint_steps", "out",
         "trace", "plan", "cluster", "bucket_kib", "chunk_kib", "shared_memory", "keep_checkpoints",
-        "keep_best",
+        "keep_best", "stop_after",
     }  # fmt: skip
-    assert set(Recipe.MAY_DIFFER) == {"data", "out", "overlap", "threads", "cluster"}
+    assert set(Recipe.MAY_DIFFER) == {"data", "out", "overlap", "threads", "cluster", "init"}
 
 
 def test_a_value_of_a_wrong_type_in_python_is_refused():
     with pytest.raises(UserError, match=r"^batch: got '64'; must be a whole number$"):
         Recipe(epochs=1, batch="64").check(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("written", "metric"),
+    [("true", "test_accuracy"), ("false", ""), ('"off"', ""), ('"none"', ""), ('"test_loss"', "test_loss"),
+     ('"on"', "test_accuracy")],
+)  # fmt: skip
+def test_what_earlier_versions_wrote_of_the_best_is_read(written, metric):
+    recipe = parse_recipe(f"epochs = 1\nkeep_best = {written}", "old")
+    recipe.check(MODELS)
+    assert recipe.metric == metric
+    assert recipe.keeps_best == bool(metric)
+    assert parse_recipe(recipe.to_toml(), "copy") == recipe
+
+
+def test_switches_of_earlier_versions_are_taken_from_options_and_python_too():
+    assert override(Recipe(), {"keep_best": "on"}).keep_best == "test_accuracy"
+    assert Recipe(keep_best=True).keep_best == "test_accuracy"
+    assert Recipe(keep_best=False) == Recipe()
+    assert Recipe(stop_after=2).metric == "test_accuracy"
+
+
+def test_patterns_survive_the_way_through_toml_in_their_order():
+    recipe = Recipe(
+        epochs=1, freeze=("conv*", "fc[12]"), schedule=ScheduleFields(rates={"b*": 0.5, "a": 2.0})
+    )
+    again = parse_recipe(recipe.to_toml(), "copy")
+    assert again == recipe
+    assert list(again.schedule.rates) == ["b*", "a"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.config.errors import UserError
-from engine.config.settings import Setting, all_settings, check_settings, settings_of
+from engine.config.settings import Setting, all_settings, check_settings, meant, settings_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Outer:
     times: Annotated[tuple[float, ...], Setting(least=0)] = ()
     free: str = ""
     arguments: Annotated[dict[str, Any], Setting(arguments_of="free")] = field(default_factory=dict)
+    names: Annotated[tuple[str, ...], Setting()] = ()
+    factors: Annotated[dict[str, float], Setting(above=0, below=9)] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
     more: tuple[Inner, ...] = ()
 
@@ -38,6 +40,7 @@ def test_the_fields_of_tables_inside_have_dotted_names():
 def test_values_in_their_ranges_pass():
     check_settings(Outer())
     check_settings(Outer(count=8, times=(0, 2.5), more=(Inner(0.0),)))
+    check_settings(Outer(names=("a", "b"), factors={"a*": 1, "b": 0.5}))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,11 @@ def test_values_in_their_ranges_pass():
         ({"colour": "gren"}, 'colour: got "gren" (did you mean "green"?); must be one of red, green'),
         ({"times": (1.0, -1.0)}, "times: got -1.0; must be at least 0"),
         ({"times": 3}, "times: got 3; must be a list, each a number"),
+        ({"names": "a"}, "names: got 'a'; must be a list, each a text"),
+        ({"names": ("a", 1)}, "names: got 1; must be a text"),
+        ({"factors": ("a",)}, "factors: got ('a',); must be a table of numbers"),
+        ({"factors": {"a*": 0}}, "factors.a*: got 0; must be more than 0 and below 9"),
+        ({"factors": {"a*": "x"}}, "factors.a*: got 'x'; must be a number"),
         ({"arguments": None}, "arguments: got None; must be a table of arguments by name"),
         ({"inner": {"share": 0.5}}, "inner: got {'share': 0.5}; must be of type Inner"),
         ({"count": np.int64(3)}, "count: got np.int64(3); must be a whole number, as Python's own type"),
@@ -71,3 +79,9 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(values: dict[str, An
     with pytest.raises(UserError) as caught:
         check_settings(Outer(**values), "mine: ")
     assert str(caught.value) == f"mine: {message}"
+
+
+def test_values_of_earlier_versions_mean_what_they_meant():
+    setting = Setting(formerly=((True, "yes"), ("on", "yes"), (1.0, "one")))
+    found = [meant(value, setting) for value in (True, "on", 1.0, 1, False, "yes")]
+    assert found == ["yes", "yes", "one", 1, False, "yes"]

@@ -23,12 +23,16 @@ class Bicycle:
     front: Wheel = field(default_factory=lambda: Wheel(28.0))
     spare: tuple[Wheel, ...] = ()
     gears: tuple[float, ...] = ()
+    lamps: tuple[str, ...] = ()
+    prices: dict[str, float] = field(default_factory=dict)
+    lock: Annotated[str, Setting(formerly=((True, "chain"), (False, "none")))] = "none"
     bell: bool = True
 
 
 BICYCLES = (
     Bicycle(),
     Bicycle(gears=(1.0, 2.5), spare=(Wheel(28.0), Wheel(26.0, 36)), bell=False),
+    Bicycle(lamps=("front", "rear"), prices={"b*": 2.0, "a": 1.5}),
     Bicycle("mine.py:frame", {"tubes": 3, "wall": 0.8, "paint": ["red", "blue"], "lugs": True}),
 )
 
@@ -40,7 +44,7 @@ def test_what_is_written_is_read_back(bicycle):
 
 def test_a_name_is_a_plain_text_where_it_has_no_arguments():
     assert to_table(Bicycle())["frame"] == "steel"
-    assert to_table(BICYCLES[2])["frame"] == {
+    assert to_table(BICYCLES[3])["frame"] == {
         "name": "mine.py:frame",
         "arguments": {"tubes": 3, "wall": 0.8, "paint": ["red", "blue"], "lugs": True},
     }
@@ -56,6 +60,11 @@ def test_a_table_without_arguments_is_the_name():
         ("bel = true", 'b: unknown field "bel" (did you mean "bell"?); must be one of frame, front, spare'),
         ("[front]", "b: front.inches is missing"),
         ("[front]\ninches = '28'", "b: front.inches: got '28'; must be a number"),
+        ("lamps = ['front', 2]", "b: lamps: got ['front', 2]; must be a list of texts"),
+        ("gears = ['a']", "b: gears: got ['a']; must be a list of numbers"),
+        ("prices = {a = 'x'}", "b: prices.a: got 'x'; must be a number"),
+        ("prices = 3", "b: prices: got 3; must be a table of numbers"),
+        ("lock = 1", "b: lock: got 1; must be a text"),
         ("[[spare]]\ninches = 1\nspokes = 1.5", "b: spare[0].spokes: got 1.5; must be a whole number"),
         ("spare = [1]", "b: spare[0] must be a table, got 1"),
         ("gears = 3", "b: gears: got 3; must be a list of numbers"),
@@ -109,3 +118,12 @@ def test_an_argument_on_the_command_line_is_a_toml_value_or_a_bare_word(text, va
 def test_shipped_files_have_names():
     assert "digits" in shipped_names("recipes")
     assert 'model = "digits"' in read_text("digits", "recipes", "recipe")
+
+
+@pytest.mark.parametrize(("text", "lock"), [("true", "chain"), ("false", "none"), ("'chain'", "chain")])
+def test_a_value_of_an_earlier_version_is_read(text, lock):
+    assert parse(Bicycle, f"lock = {text}", "b").lock == lock
+
+
+def test_tables_of_numbers_keep_their_order():
+    assert list(parse(Bicycle, "prices = {b = 2, a = 1}", "b").prices.items()) == [("b", 2.0), ("a", 1.0)]

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from engine.config.errors import UserError
 from engine.run import checkpoint
+from engine.run.best import Best
 from engine.run.checkpoint import (
     State,
     best_checkpoint,
@@ -74,7 +75,7 @@ def test_the_best_checkpoint_is_forgotten_with_the_steps_that_are_cut_back(tmp_p
     for step in (1, 2):
         save_checkpoint(tmp_path, State(step, "", "samples"), {}, {})
     for best, is_left in ((2, False), (1, True)):
-        note_best(tmp_path, best, 0.5)
+        note_best(tmp_path, Best("test_accuracy", 0.5, best, evaluated=best))
         remove_newer(tmp_path, 1)
         assert (best_of(tmp_path) is not None, (tmp_path / "checkpoints/best.json").exists()) == (
             is_left,
@@ -161,7 +162,7 @@ def test_of_two_damaged_checkpoints_the_whole_one_before_both_is_offered(tmp_pat
     second, whole = newest.with_name("step-00000003"), newest.with_name("step-00000002")
     for damaged in (newest, second):
         cut(damaged / "model.safetensors")
-    with pytest.raises(UserError, match=rf"the one before it is whole: --resume {whole}$"):
+    with pytest.raises(UserError, match=rf"the one before it is whole: {whole}$"):
         read_tensors(newest, graph)
 
 
@@ -339,7 +340,7 @@ def test_the_weights_are_read_without_the_velocities(tmp_path):
 def test_the_best_checkpoint_is_the_noted_one(tmp_path):
     assert best_checkpoint(tmp_path) is None
     first, _ = save_steps(tmp_path, 4, 5)
-    note_best(tmp_path, 4, 0.5)
+    note_best(tmp_path, Best("test_accuracy", 0.5, 4, evaluated=4))
     assert best_checkpoint(tmp_path) == first
 
 

@@ -1,11 +1,17 @@
 """The recipe of a run that goes on: what may differ, what is said of the rest, where its files are."""
 
+import json
 import re
 
 import pytest
 
+from comm.threads import single_rank
 from engine.config.errors import UserError
+from engine.config.recipe import read_recipe
+from engine.run import launch
+from engine.run.checkpoint import find_checkpoint, read_state
 from engine.run.run_folder import RECIPE
+from engine.run.start import no_new_rate, resumed_run
 from tests.engine.run.test_launch import images, resumed, trained
 from tests.engine.run.test_prepare import OWN
 
@@ -37,7 +43,8 @@ def refusal(run, **changes):
 )
 def test_a_refused_change_names_field_and_both_values_and_what_to_do(tmp_path, changes, said):
     trained(tmp_path, **{"schedule.rate": 0.03})
-    advice = "; must be the same: go on without this change, or start a new run, without --resume"
+    rate = ", say --override-rate 0.005" if "schedule.rate" in changes else ""
+    advice = f"; must be the same: go on without this change{rate}, or start a new run, without --resume"
     assert re.fullmatch(
         f"resume: {re.escape(said).replace(re.escape('.*'), '.*')}{advice}", refusal(tmp_path, **changes)
     )
@@ -109,3 +116,68 @@ def test_a_users_own_network_and_data_are_found_from_another_folder(started, mon
     assert "if it has moved, --model FILE.py:function says where to" in refusal(started / "run", steps=4)
     changes = {"model": "own.py:net", "data": "own.py:data"}
     assert resumed(started / "run", steps=4, **changes)["steps"] == 4
+
+
+def overridden(run, rate, **changes):
+    return launch.run(single_rank(), lambda: resumed_run(str(run), None, changes, override_rate=rate))
+
+
+def rates(run):
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [each["rate"] for each in records if each["kind"] == "step"]
+
+
+def test_a_rate_may_be_changed_by_saying_so_and_the_history_keeps_it(tmp_path):
+    trained(tmp_path, **{"schedule.rate": 0.03, "schedule.warmup_epochs": 0.0})
+    first = overridden(tmp_path, 0.01, steps=4)
+    change = {"step": 2, "what": "schedule.rate", "from": 0.03, "to": 0.01}
+    assert list(first["history"]) == [change]
+    assert rates(tmp_path) == [0.03, 0.03, 0.01, 0.01]
+    assert resumed(tmp_path, steps=5)["history"] == (change,)
+    overridden(tmp_path, 0.5, steps=6)
+    second = {"step": 5, "what": "schedule.rate", "from": 0.01, "to": 0.5}
+    assert json.loads((tmp_path / "run.json").read_text())["history"] == [change, second]
+    assert read_state(find_checkpoint(tmp_path)).history == (change, second)
+    assert rates(tmp_path) == [0.03, 0.03, 0.01, 0.01, 0.01, 0.5]
+    assert read_recipe(str(tmp_path / RECIPE)).schedule.rate == 0.5
+
+
+def test_an_edited_rate_needs_to_be_said_too(tmp_path):
+    trained(tmp_path, **{"schedule.rate": 0.03})
+    edit(tmp_path, "rate = 0.03\n", "rate = 0.02\n")
+    assert refusal(tmp_path, steps=4).endswith(
+        "recipe.toml: schedule.rate was 0.03 in the checkpoint's run and is 0.02 now; must be the same: "
+        "change it back, say --override-rate 0.02, or start a new run, without --resume"
+    )
+    assert [each["to"] for each in overridden(tmp_path, 0.02, steps=4)["history"]] == [0.02]
+
+
+def test_the_same_rate_is_no_change(tmp_path):
+    trained(tmp_path, **{"schedule.rate": 0.03})
+    assert list(overridden(tmp_path, 0.03, steps=4)["history"]) == []
+
+
+def test_a_changed_rate_gives_the_same_bits_wherever_the_run_goes_on(tmp_path):
+    hashes = set()
+    for steps in ((6,), (4, 6)):
+        run = trained(tmp_path / str(len(steps)), **{"schedule.rate": 0.03})
+        results = overridden(run, 0.01, steps=steps[0])
+        for more in steps[1:]:
+            results = resumed(run, steps=more)
+        hashes.add(results["weights_sha256"])
+    plain = trained(tmp_path / "plain", steps=6, **{"schedule.rate": 0.03})
+    assert len(hashes) == 1
+    assert json.loads((plain / "run.json").read_text())["weights_sha256"] not in hashes
+
+
+def test_what_else_is_overridden_or_cannot_be_is_refused(tmp_path):
+    trained(tmp_path)
+    with pytest.raises(UserError, match=r"^override_rate: got 0\.1 beside schedule\.rate 0\.2; give one$"):
+        overridden(tmp_path, 0.1, steps=4, **{"schedule.rate": 0.2})
+    with pytest.raises(UserError, match=r"^schedule\.rate: got -1\.0; must be at least 0"):
+        overridden(tmp_path, -1.0, steps=4)
+    with pytest.raises(UserError, match=r"^resume: seed was 1 .* is 3 now; must be the same: go on"):
+        overridden(tmp_path, 0.1, steps=4, seed=3)
+    with pytest.raises(UserError, match=r"^override_rate: got 0\.1 without a run that goes on; give"):
+        no_new_rate(0.1)
+    no_new_rate(None)

@@ -13,7 +13,7 @@ def test_runs_that_differ_are_compared_field_by_field(digits_run, tmp_path):
         "digits", epochs=3, threads=1, changes={"schedule.rate": 0.1}, out=str(tmp_path / "b")
     )
     found = lockstep.compare(digits_run, other)
-    assert found.recipe == {"keep_best": (True, False), "schedule.rate": (0.05, 0.1)}
+    assert found.recipe == {"keep_best": ("test_accuracy", "off"), "schedule.rate": (0.05, 0.1)}
     assert not found.same_weights
     one, two = digits_run.weights["fc5.weight"], other.weights["fc5.weight"]
     assert found.differences["fc5.weight"] == np.abs(one.astype(np.float64) - two).max()

@@ -32,7 +32,7 @@ def on_ranks(ranks, work, *, ranks_per_host=1):
 def step(bucket):
     """Take one step with a velocity that is the gradient."""
 
-    def update(weights, gradients, velocity):
+    def update(weights, gradients, velocity, _):
         velocity += gradients
         weights -= velocity
 

@@ -37,7 +37,7 @@ def split(ranks: int, plan: str, work):
         planned, queue = Plan.parse(plan), InlineCommThread()
         grid = Grid.of(Collectives(world, Tree.of(ranks, LEAVES)), planned.parts)
         made = RankParameters(partition(network(), planned, grid, queue), grid, queue)
-        for task in made.initialisation_tasks(seed=7):
+        for task in made.initialisation_tasks(seed=7, given={}):
             task()
         return work(world.rank, made)
 
@@ -65,7 +65,7 @@ def test_a_layer_of_one_output_is_drawn_too():
     described = Linear(1).parameters((12,))
     parameters = Parameters("fc", described, None)
     parameters.weights = {name: np.zeros(each.blocked, np.float32) for name, each in described.items()}
-    parameters.initialise(seed=7)
+    parameters.initialise(7, {})
     assert parameters.weights["weight"].any()
 
 
@@ -108,7 +108,7 @@ def test_a_node_without_parameters_does_nothing():
     relu.submit_reduce()
     relu.submit_update(lambda *_: pytest.fail("there is nothing to update"))
     relu.wait()
-    relu.initialise(1)
+    relu.initialise(1, {})
     relu.restore({})
     assert (relu.floats, relu.gather_weights(), relu.gather_velocities(keep=True)) == (0, {}, {})
     assert queue.blocked_by_name == {}

@@ -73,7 +73,7 @@ def test_an_update_is_paid_for_on_the_thread_that_does_it(overlap, row):
     thread = communication(clock, overlap=overlap)
 
     def job():
-        thread.update(WEIGHTS, WEIGHTS, WEIGHTS)
+        thread.update(WEIGHTS, WEIGHTS, WEIGHTS, 1.0)
         yield None
 
     thread.submit(submit(job(), ticket))
@@ -91,7 +91,7 @@ def test_an_update_is_paid_for_on_the_thread_that_does_it(overlap, row):
 
 def test_communication_alone_pays_for_no_update():
     thread = communication(Clock(), updates_cost=False)
-    thread.update(WEIGHTS, WEIGHTS, WEIGHTS)
+    thread.update(WEIGHTS, WEIGHTS, WEIGHTS, 1.0)
     thread.submit(submit(iter([None])))
     assert thread.turn() == []
     assert thread.state == Polling()
