@@ -13,6 +13,10 @@ COMMANDS = {
     "data": ("engine.data.__main__", "check: read every sample of a data set once, before training does"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
+    "report": (
+        "engine.report.__main__",
+        "look at runs: curves and where the time went, as one page or as text",
+    ),
     "explain": ("engine.explain", "say where the time of a run went, from its folder or its trace"),
 }
 """Module and help of each command."""
