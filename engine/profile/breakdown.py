@@ -59,7 +59,7 @@ class Breakdown:
         try:
             breakdown = cls(**table)
             breakdown.lines()
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             raise ValueError(f"no such table: {error}") from error
         return breakdown
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from engine.report.elements import run_name, section
 from engine.report.markup import Markup, tag
 from engine.report.run_record import Floats, RunRecord
-from engine.report.sections import run_name, section
 from engine.report.series import packed
 
 CURVES = {

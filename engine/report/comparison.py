@@ -146,7 +146,10 @@ def _spread(values: Sequence[float], of: str) -> str:
     if not values:
         return figures.NOTHING
     low, high = (figures.rate(each, of) for each in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
+    if low == high:
+        return low
+    number, unit = low.split(" ", 1)
+    return f"{number} to {high}" if high.endswith(f" {unit}") else f"{low} to {high}"
 
 
 def _value(value: Any) -> str:

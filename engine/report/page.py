@@ -7,11 +7,16 @@ from importlib import resources
 from typing import Any
 
 from engine.config.wording import counted, printable
-from engine.report import charts, sections
+from engine.report import charts
+from engine.report.elements import LABELS, key, run_name, section
+from engine.report.fact_sections import environment_section, recipe_section, results_section
 from engine.report.fields import text
+from engine.report.layers_section import layers_section
 from engine.report.markup import Markup, data, join, tag
+from engine.report.memory_section import memory_section
+from engine.report.notes import notes
 from engine.report.run_record import RunRecord
-from engine.report.sections import LABELS, section
+from engine.report.time_section import time_section
 from engine.report.timeline import KINDS, Step
 
 BEGIN = "<!DOCTYPE html>\n<!-- lockstep report -->\n"
@@ -40,7 +45,7 @@ def page(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> str:
         "body",
         tag("a", "To the content", href="#content", class_="skip"),
         _top(records, title, found),
-        tag("main", sections.notices(_notices(records)), *found.values(), id="content", tabindex="-1"),
+        tag("main", _notices(records), *found.values(), id="content", tabindex="-1"),
         _footer(),
         data({"runs": charts.curves(records), "steps": _steps(steps)}, "data"),
         *(tag("script", Markup(each)) for each in scripts),
@@ -51,14 +56,14 @@ def page(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> str:
 def _sections(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> dict[str, Markup]:
     """Return the sections that have something to show, by the names in the navigation."""
     found = {
-        "results": sections.summary(records),
+        "results": results_section(records),
         "curves": charts.curves_section(records),
-        "time": sections.time_section(records),
-        "layers": sections.layers_section(records),
+        "time": time_section(records),
+        "layers": layers_section(records),
         "timeline": _timeline_section(records, steps),
-        "memory": sections.memory_section(records),
-        "recipe": sections.recipe_section(records),
-        "environment": sections.environment_section(records),
+        "memory": memory_section(records),
+        "recipe": recipe_section(records),
+        "environment": environment_section(records),
     }
     return {name: each for name, each in found.items() if each is not None}
 
@@ -87,10 +92,16 @@ def _about(run: RunRecord) -> str:
     return printable(", ".join(filter(None, (what, run.state))))
 
 
-def _notices(records: Sequence[RunRecord]) -> list[tuple[str, str]]:
-    return [
-        (run.name if len(records) > 1 else "", line) for run in records for line in sections.warnings_of(run)
+def _notices(records: Sequence[RunRecord]) -> Markup | None:
+    """Return what a reader must know first; of several runs each line has its run's name."""
+    items = [
+        tag("li", tag("b", f"{run.name}: ") if len(records) > 1 else None, line)
+        for run in records
+        for line in notes(run)
     ]
+    if not items:
+        return None
+    return tag("div", tag("h2", "To note"), tag("ul", *items), class_="notices", role="note")
 
 
 def _timeline_section(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> Markup | None:
@@ -107,7 +118,7 @@ def _timeline_section(records: Sequence[RunRecord], steps: Sequence[Step | None]
                 ("all", "all", "the whole step"),
             )
         ]
-        name = join([sections.run_name(records, place), ", "]) if len(records) > 1 else None
+        name = join([run_name(records, place), ", "]) if len(records) > 1 else None
         said = tag("p", name, f"step {step.number:,}, {step.seconds * 1e3:,.2f} ms", class_="step-name")
         content = f"{counted(step.spans, 'span')} in {counted(len(step.rows), 'row')}"
         words = f"Step {step.number} as a timeline: {content}"
@@ -126,10 +137,7 @@ def _timeline_section(records: Sequence[RunRecord], steps: Sequence[Step | None]
                 data_step=str(number),
             )
         )
-    keys = [
-        tag("span", tag("span", class_=f"key part {kind}", aria_hidden="true"), LABELS[kind])
-        for kind in KINDS
-    ]
+    keys = [tag("span", key(kind)) for kind in KINDS]
     about = (
         "A row for each thread of each rank. Drag to move, wheel with Ctrl or pinch to zoom, double click a "
         "span to fill the row with it; with the keyboard arrows, + and -, 0 for all."

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.paths import expand
 from engine.config.wording import printable
-from engine.report.fields import number, truth, whole
+from engine.report.fields import number, text, truth, whole
 from engine.run.run_folder import METRICS, RECIPE, RESULTS
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,7 @@ STEP_FIELDS = (
 )  # fmt: skip
 EPOCH_FIELDS = ("training_loss", "test_loss", "test_accuracy")
 
+_COLUMNS = {"step": ("step", "epoch", *STEP_FIELDS), "epoch": ("step", "epoch", *EPOCH_FIELDS)}
 _MOST_STEPS = 1 << 53  # beyond it a float does not hold every whole number
 
 
@@ -167,15 +169,16 @@ def _flat(entries: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
 
 def _metrics(content: bytes | None) -> tuple[Rows, Rows, int]:
     """Return the steps, the evaluations and the number of damaged lines."""
-    found: dict[str, dict[int, dict[str, Any]]] = {"step": {}, "epoch": {}}
+    found = {kind: array("d") for kind in _COLUMNS}
     damaged = 0
     for line in (content or b"").splitlines():
         record = _record(line)
         if record is None:
             damaged += 1
-        else:  # of a step that was taken once more, the later record counts
-            found[record["kind"]][record["step"]] = record
-    return _rows(found["step"], STEP_FIELDS), _rows(found["epoch"], EPOCH_FIELDS), damaged
+            continue
+        kind = record["kind"]
+        found[kind].extend(_number_or_nan(record.get(name)) for name in _COLUMNS[kind])
+    return _rows("step", found["step"]), _rows("epoch", found["epoch"]), damaged
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -183,20 +186,18 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    step = whole(record, "step")
-    if step is None or not 0 < step < _MOST_STEPS or record.get("kind") not in ("step", "epoch"):
-        return None
-    record["step"] = step
-    return dict(record)
+    step, kind = whole(record, "step"), text(record, "kind")
+    return record if step is not None and 0 < step < _MOST_STEPS and kind in _COLUMNS else None
 
 
-def _rows(records: Mapping[int, Mapping[str, Any]], fields: Sequence[str]) -> Rows:
-    steps = sorted(records)
-
-    def column(name: str) -> Floats:
-        return np.array([_number_or_nan(records[step].get(name)) for step in steps], np.float64)
-
-    return Rows(np.array(steps, np.float64), column("epoch"), {name: column(name) for name in fields})
+def _rows(kind: str, values: "array[float]") -> Rows:
+    """Return records in the order of their steps; of a step that was taken once more the later one counts."""
+    columns = _COLUMNS[kind]
+    table = np.array(values, np.float64).reshape(-1, len(columns))
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    is_last = np.diff(table[:, 0], append=np.inf) > 0
+    step, epoch, *others = table[is_last].T
+    return Rows(step, epoch, dict(zip(columns[2:], others, strict=True)))
 
 
 def _number_or_nan(value: Any) -> float:

@@ -1,5 +1,6 @@
 """Curves in a terminal: one character is two points high, so that a curve has a shape on a few lines."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,8 @@ from engine.config.wording import printable
 from engine.profile.breakdown import Breakdown
 from engine.report import comparison, figures
 from engine.report.fields import table
+from engine.report.notes import notes
 from engine.report.run_record import Floats, RunRecord
-from engine.report.sections import warnings_of
 from engine.report.time_spent import LayerTime, layer_times
 
 LINES = 12
@@ -41,8 +42,9 @@ def lines(records: Sequence[RunRecord], style: Style) -> list[str]:
     found = list[str]()
     for place, run in enumerate(records):
         mark = f"{style.coloured(_mark(place, style), place)} " if len(records) > 1 else ""
-        found.append(f"{mark}{run.name}: {_result(run)}")
-        found += [f"  {printable(line)}" for line in warnings_of(run)]
+        told = textwrap.wrap(f"{run.name}: {_result(run)}", _width(style) - 2) or [run.name]
+        found += [f"{mark}{told[0]}", *(f"  {line}" for line in told[1:])]
+        found += [f"  {line}" for line in notes(run)]
     for title, name in (
         ("loss of a step", "loss"),
         ("accuracy of a step", "accuracy"),
@@ -57,6 +59,10 @@ def lines(records: Sequence[RunRecord], style: Style) -> list[str]:
     for run in records:
         found += _time(run, several=len(records) > 1)
     return found
+
+
+def _width(style: Style) -> int:
+    return min(max(style.width, _LEAST_WIDTH), _MOST_WIDTH)
 
 
 def _result(run: RunRecord) -> str:
@@ -94,7 +100,7 @@ def _curve(title: str, curves: Sequence[tuple[Floats, Floats]], style: Style) ->
     high = high if high > low else low + (abs(low) or 1.0)
     first = min(float(steps[0]) for steps, _ in curves if len(steps))
     last = max(float(steps[-1]) for steps, _ in curves if len(steps))
-    width = min(max(style.width, _LEAST_WIDTH), _MOST_WIDTH) - _AXIS - 2
+    width = _width(style) - _AXIS - 2
     board = np.full((2 * LINES, width), -1)
     for place, (steps, values) in enumerate(curves):
         _draw(board, steps, (values - low) / (high - low), place, first, last)

@@ -1,7 +1,9 @@
 """Where the time of a run went: the parts of a step, and its layers beside what the planner predicts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.profile.breakdown import Breakdown
 from engine.report.fields import number, numbers, table, text
 from engine.report.run_record import RunRecord
 from layers.work import PASSES
@@ -26,8 +28,8 @@ class LayerTime:
 
     name: str
     kind: str
-    flop: float
-    """Of each pass, on one rank."""
+    flop_of_pass: float
+    """On one rank."""
     measured: dict[str, float]
     predicted: dict[str, float]
 
@@ -47,10 +49,16 @@ class LayerTime:
         measured, predicted = self.measured_seconds, self.predicted_seconds
         return measured / predicted if measured is not None and predicted else None
 
+    @property
+    def flop(self) -> float:
+        """FLOP of the direct algorithm, in all passes that were measured."""
+        return self.flop_of_pass * len(self.measured)
+
+    @property
     def flops_per_s(self) -> float | None:
-        """Return the speed in the FLOP of the direct algorithm; None for a layer that multiplies nothing."""
+        """The speed in these FLOP; None for a layer that multiplies nothing."""
         seconds = self.measured_seconds
-        return self.flop * len(self.measured) / seconds if self.flop and seconds else None
+        return self.flop / seconds if self.flop and seconds else None
 
 
 def step_seconds(run: RunRecord) -> float | None:
@@ -84,6 +92,24 @@ def layer_times(run: RunRecord) -> list[LayerTime]:
         )
         for name in names
     ]
+
+
+def total(rows: Sequence[LayerTime]) -> LayerTime:
+    """Return all layers as one."""
+    measured, predicted = (
+        {name: sum(each.get(name, 0.0) for each in many) for name in PASSES} if any(many) else {}
+        for many in ([row.measured for row in rows], [row.predicted for row in rows])
+    )
+    return LayerTime("", "", sum(row.flop for row in rows) / len(PASSES), measured, predicted)
+
+
+def said(run: RunRecord) -> list[str]:
+    """Return what the run's table says in words: of its slowest rank, of communication that was hidden."""
+    try:
+        _, *lines = Breakdown.from_json(table(run.results, _WHERE)).lines()
+    except ValueError:
+        return []
+    return [line for line in lines if not line.startswith(" ")]
 
 
 def peak_flops_per_s(run: RunRecord) -> float | None:

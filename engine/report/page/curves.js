@@ -83,7 +83,7 @@
   // Speeds begin at 0, and a first step that compiles, or a pause, does not press the others together.
   function rangeOf(name, lines) {
     if (name === "accuracy") {
-      return (_, low, high) => (low === null ? [0, 1] : [Math.max(0, low - 0.02 * (1 - low)), Math.min(1, high + 0.02)]);
+      return (_, low, high) => (low === null ? [0, 1] : [Math.max(0, low - 0.02), Math.min(1, high + 0.02)]);
     }
     if (name === "rate") return (_, low, high) => [0, (high || 1) * 1.08];
     if (name === "samples_per_second") {

@@ -4,7 +4,7 @@
   const { data, colour, element } = lockstep;
   const ROW = 20, GAP = 3, AXIS = 24, RANK = 8;
 
-  const microseconds = (us) => (us < 1000 ? `${Number(us.toPrecision(3))} µs` : `${Number((us / 1000).toPrecision(4))} ms`);
+  const microseconds = (us) => us === 0 ? "0" : (us < 1000 ? `${Number(us.toPrecision(3))} µs` : `${Number((us / 1000).toPrecision(4))} ms`);
 
   function ticks(from, to, most) {
     const rough = (to - from) / most, power = 10 ** Math.floor(Math.log10(rough));
@@ -37,7 +37,7 @@
     function draw() {
       const ratio = window.devicePixelRatio || 1;
       width = place.clientWidth;
-      gutter = Math.min(width < 600 ? 118 : 190, width / 3);
+      gutter = Math.min(width < 600 ? 118 : 205, width / 3);
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
       canvas.style.height = `${height}px`;
@@ -105,7 +105,7 @@
 
     function say() {
       if (!over) {
-        hint.textContent = "";
+        hint.textContent = "Point at a span, or press the arrow keys up and down, to read what it is.";
         return;
       }
       const { row, span } = over;
@@ -214,6 +214,7 @@
     }).observe(place);
     lockstep.onRedraw(draw);
     draw();
+    say();
   }
 
   for (const place of document.querySelectorAll(".timeline")) timeline(place);
