@@ -40,7 +40,7 @@ def curves(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
 def windows_of(records: Sequence[RunRecord]) -> int:
     """Return into how many windows of steps a long run is thinned; what fits into the page is kept."""
     if sum(len(run.steps) for run in records) * len(CURVES) <= MOST_VALUES:
-        return max(len(run.steps) for run in records)
+        return max(1, *(len(rows) for run in records for rows in (run.steps, run.epochs)))
     return max(1, MOST_VALUES // (len(CURVES) * len(records) * _VALUES_OF_WINDOW))
 
 

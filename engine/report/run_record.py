@@ -73,8 +73,13 @@ class RunRecord:
             return steps / epochs
         if len(self.epochs) and self.epochs.epoch[-1] > 0:
             return float(self.epochs.step[-1] / self.epochs.epoch[-1])
-        changes = np.flatnonzero(np.diff(self.steps.epoch))
-        return float(self.steps.step[changes[0]]) if len(changes) else None
+        starts = self._epoch_starts()
+        return float(self.steps.step[starts[0] - 1]) if len(starts) else None
+
+    def _epoch_starts(self) -> NDArray[np.intp]:
+        """Return the places of the steps that begin another epoch than the one before."""
+        epoch = np.nan_to_num(self.steps.epoch, nan=-1.0)  # steps that do not say it belong together
+        return 1 + np.flatnonzero(epoch[1:] != epoch[:-1])
 
     def epoch_means(self, field: str) -> tuple[Floats, Floats]:
         """Return the last step of each epoch, and the mean of a field over its steps.
@@ -84,13 +89,13 @@ class RunRecord:
         if not len(self.steps):
             return np.zeros(0), np.zeros(0)
         values = self.steps.values[field]
-        starts = np.concatenate([[0], 1 + np.flatnonzero(np.diff(self.steps.epoch))])
+        starts = np.concatenate([[0], self._epoch_starts()])
         counts = np.diff([*starts, len(values)])
         ends = self.steps.step[starts + counts - 1]
-        if field == "samples_per_second":
-            with np.errstate(divide="ignore"):
+        with np.errstate(all="ignore"):  # values may be anything
+            if field == "samples_per_second":
                 return ends, counts / np.add.reduceat(1 / values, starts)
-        return ends, np.add.reduceat(values, starts) / counts
+            return ends, np.add.reduceat(values, starts) / counts
 
 
 def read_runs(given: Sequence[str]) -> list[RunRecord]:

@@ -40,7 +40,7 @@ def thin(x: Floats, y: Floats, windows: int) -> Thinned:
     first = np.arange(len(rows)) * window
     kept = np.unique(np.concatenate([first + low, first + high]))
     count = is_finite.sum(axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):  # values may be anything
         mean = np.where(is_finite, rows, 0.0).sum(axis=1) / np.where(count, count, np.nan)
     last = np.minimum(first + window, len(x)) - 1
     return Thinned(x[kept], y[kept], (x[first] + x[last]) / 2, mean, window)
@@ -70,5 +70,5 @@ def _packed_x(x: Floats) -> dict[str, Any]:
 
 
 def _base64(values: Floats, kind: type[np.floating[Any]]) -> str:
-    with np.errstate(over="ignore"):  # beyond float32 is not finite: a gap
+    with np.errstate(all="ignore"):  # beyond float32 is not finite: a gap
         return base64.b64encode(values.astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()

@@ -21,6 +21,7 @@ _COLOURS = (34, 33, 32, 35, 36, 31, 94, 90)  # as the terminal has them: blue, y
 _LEAST_WIDTH, _MOST_WIDTH, _AXIS = 40, 160, 10
 _FULL, _UPPER, _LOWER = "█▀▄"
 _PLAIN_MARKS = "*o+x#@%&"
+_MOST = 1e38  # beyond it a page has a gap too, as float32 has
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def _mark(place: int, style: Style) -> str:
 
 def _curve(title: str, curves: Sequence[tuple[Floats, Floats]], style: Style) -> Iterator[str]:
     """Yield a chart of several curves over their steps; nothing if there is no value."""
+    curves = [(steps, np.where(np.abs(values) < _MOST, values, np.nan)) for steps, values in curves]
     finite = [values[np.isfinite(values)] for _, values in curves]
     if not any(map(len, finite)):
         return
@@ -103,7 +105,9 @@ def _curve(title: str, curves: Sequence[tuple[Floats, Floats]], style: Style) ->
     width = _width(style) - _AXIS - 2
     board = np.full((2 * LINES, width), -1)
     for place, (steps, values) in enumerate(curves):
-        _draw(board, steps, (values - low) / (high - low), place, first, last)
+        with np.errstate(over="ignore"):  # of a range that is next to nothing
+            shares = np.clip((values - low) / (high - low), 0, 1)
+        _draw(board, steps, shares, place, first, last)
     yield ""
     yield title
     for line in range(LINES):
@@ -130,8 +134,7 @@ def _draw(
     counts = np.bincount(columns, minlength=width)
     before: tuple[int, int] | None = None
     for column in np.flatnonzero(counts):
-        share = min(1.0, max(0.0, sums[column] / counts[column]))
-        row = round((1 - share) * (height - 1))
+        row = round((1 - sums[column] / counts[column]) * (height - 1))
         start = row
         if before is not None:
             for between in range(before[0] + 1, column):

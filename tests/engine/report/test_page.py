@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from engine.report import charts, page
-from engine.report.run_record import read_runs
+from engine.report import charts, page, text
+from engine.report.run_record import EPOCH_FIELDS, STEP_FIELDS, read_runs
 from tests.engine.report.test_markup import NASTY
 from tests.engine.report.written import RESULTS, write_run
 
@@ -191,3 +192,27 @@ def test_many_long_runs_fit_too(tmp_path):
     one = write_run(tmp_path / "run", steps=9_000, steps_per_epoch=1000)
     records = read_runs([str(one)] * 12)
     assert len(page.page(records, [None] * 12)) < 3_000_000
+
+
+VALUES = [0, -1, 1e308, -1e308, 1e200, 1e-320, 5e-324, 1e18, 1.5, None, -0.0]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_values_of_the_metrics_break_anything(tmp_path, monkeypatch, seed):
+    rng = np.random.default_rng(seed)
+
+    def drawn(*names):
+        return {name: VALUES[rng.integers(len(VALUES))] for name in names}
+
+    lines = []
+    for number in range(1, int(rng.integers(2, 30))):
+        step = int(rng.choice([number, number * 1_000_003, 2**52 - number]))
+        lines.append({"kind": "step", "step": step, **drawn("epoch", *STEP_FIELDS)})
+        if rng.random() < 0.3:
+            lines.append({"kind": "epoch", "step": step, **drawn("epoch", *EPOCH_FIELDS)})
+    write_run(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.setattr(charts, "MOST_VALUES", [400_000, 20][seed % 2])
+    records = read_runs([str(tmp_path)])
+    Page(page.page(records, [None]))
+    assert text.lines(records, text.Style(80, blocks=True, colours=False))
