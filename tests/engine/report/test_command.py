@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from comm import terminal
 from engine.config import files
+from engine.report import __main__ as command
 from engine.report import page
 from engine.report.__main__ import main
 from engine.report.run_record import read_runs
@@ -68,6 +70,39 @@ def test_the_text_is_plain_where_the_terminal_has_no_blocks(run, monkeypatch, ca
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert max(map(len, printed[printed.index("loss of a step") :].splitlines()[:14])) < 60
+
+
+@pytest.mark.parametrize(("encoding", "blocks"), [("ascii", False), ("latin-1", False), ("utf-8", True)])
+def test_blocks_are_for_terminals_that_can_write_them(monkeypatch, encoding, blocks):
+    monkeypatch.setattr(type(terminal.OUTPUT), "encoding", encoding)
+    assert command._style().blocks == blocks
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch):
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert not command._style().colours
+    monkeypatch.setattr(type(terminal.OUTPUT), "isatty", lambda _: True)
+    assert command._style().colours
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not command._style().colours
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not command._style().colours
+
+
+def test_of_several_runs_one_may_have_a_trace(tmp_path, run):
+    traced, trace = traced_run(tmp_path / "traced")
+    trace.rename(traced.folder / "trace.json")
+    out = tmp_path / "page.html"
+    assert main([str(run), str(traced.folder), "--step", "3", "--out", str(out)]) == 0
+    assert out.read_text().count("Step 3 as a timeline") == 1
+
+
+def test_help_names_the_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m engine.report [-h]")
 
 
 def test_csv_goes_to_a_file_or_into_a_folder_a_file_for_each(run, tmp_path):

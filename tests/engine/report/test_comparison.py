@@ -1,5 +1,7 @@
 """What is the same in several runs, and what differs."""
 
+import pytest
+
 from engine.report import comparison, time_spent
 from engine.report.run_record import read_runs
 from tests.engine.report.written import RECIPE, RESULTS, write_run
@@ -62,3 +64,55 @@ def test_a_run_of_an_earlier_version_has_no_layers(tmp_path):
     assert time_spent.parts(run) == {}
     assert time_spent.step_seconds(run) is None
     assert comparison.environments([run]) == []
+
+
+def test_all_that_is_told_of_the_results(tmp_path):
+    (run,) = runs(tmp_path, {})
+    assert {row.name: row.values[0] for row in comparison.results([run])} == {
+        "state": "done", "network": "digits", "data": "digits", "steps": "40", "epochs": "4",
+        "test accuracy": "93.8 %", "test loss": "0.25", "best test accuracy": "99.0 % (epoch 4)",
+        "loss of the last step": "0.5", "samples/s": "25,000", "a step takes": "2.50 ms",
+        "time in all": "1 min 23 s", "ranks x threads": "2 x 1", "parameters": "62,250",
+        "training samples": "640", "test samples": "360", "ended": "2026-11-28 00:25",
+    }  # fmt: skip
+
+
+def test_of_two_equal_accuracies_the_first_is_the_best(tmp_path):
+    (run,) = runs(tmp_path, {"steps": 30})
+    run.epochs.values["test_accuracy"][:] = 0.5, 0.75, 0.75
+    assert comparison.results([run])[7].values == ("75.0 % (epoch 2)",)
+
+
+def test_an_environment_may_have_numbers_and_recipes_letters_of_any_language(tmp_path):
+    recipe = 'model = "\N{LATIN SMALL LETTER U WITH DIAERESIS}"\nwhen = 2026-11-28\n'
+    (run,) = runs(tmp_path, {"recipe": recipe})
+    assert [row.values[0] for row in comparison.recipes([run])] == [
+        '"\N{LATIN SMALL LETTER U WITH DIAERESIS}"',
+        '"2026-11-28"',
+    ]
+    told = {row.name: row.values[0] for row in comparison.environments([run])}
+    assert (told["machines"], told["cores for ranks of a machine"]) == ("1", "2")
+    assert told["peak of a rank, measured"] == "200 GFLOP/s"
+
+
+def test_a_layer_that_multiplies_nothing_has_no_speed(tmp_path):
+    where = {**RESULTS["where_the_time_went"], "seconds_by_layer": {"relu": {"forward": 0.001}}}
+    (run,) = runs(tmp_path, {"results": {**RESULTS, "where_the_time_went": where, "predicted": None}})
+    (relu,) = time_spent.layer_times(run)
+    assert (relu.flop, relu.flops_per_s, relu.ratio, relu.predicted_seconds) == (0.0, None, None, None)
+
+
+def test_all_layers_are_the_sum_of_each(tmp_path):
+    (run,) = runs(tmp_path, {})
+    total = time_spent.total(time_spent.layer_times(run))
+    assert total.measured == pytest.approx({"forward": 5e-4, "backward_weights": 1e-3, "backward_data": 5e-4})
+    assert total.predicted_seconds == pytest.approx(0.00075)
+    assert total.flop == pytest.approx(3e7 * 2 + 1e7 * 3)
+
+
+def test_the_words_of_the_table_are_told(tmp_path):
+    (run,) = runs(tmp_path, {})
+    assert time_spent.said(run) == [
+        "compute of the slowest rank, 0: 2.00 ms, 1.00 x the mean",
+        "communication alone, with nothing to compute: 2.00 ms a step; 50% of it hidden behind computation",
+    ]

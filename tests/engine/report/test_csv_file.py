@@ -3,6 +3,7 @@
 import csv
 import io
 
+from engine.report import csv_file
 from engine.report.csv_file import BEGIN, COLUMNS, table
 from engine.report.run_record import read_runs
 from tests.engine.report.written import write_run
@@ -45,3 +46,12 @@ def test_a_long_run_comes_in_pieces(tmp_path):
     pieces = list(table(read_runs([str(write_run(tmp_path, steps=25_000, steps_per_epoch=25_000))])))
     assert len(pieces) > 3
     assert b"".join(pieces).count(b"\n") == 25_002
+
+
+def test_where_pieces_meet_no_row_is_lost_or_twice(tmp_path, monkeypatch):
+    folder = write_run(tmp_path)
+    whole = b"".join(table(read_runs([str(folder)])))
+    monkeypatch.setattr(csv_file, "_PIECE", 8)
+    pieces = list(table(read_runs([str(folder)])))
+    assert b"".join(pieces) == whole
+    assert [piece.count(b"\n") for piece in pieces] == [1, 8, 8, 8, 8, 8, 0, 4]

@@ -188,6 +188,26 @@ def found_steps(found):
     return found.data["runs"][0]["series"]["loss"]["raw"]["x"].get("count")
 
 
+def test_the_note_is_of_the_longest_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "MOST_VALUES", 7200)
+    long, short = (write_run(tmp_path / str(steps), steps=steps) for steps in (2000, 10))
+    assert charts.thinned_note(read_runs([str(long), str(short)])).startswith(
+        "Long runs are thinned out: of each 20 steps or fewer"
+    )
+    assert charts.thinned_note(read_runs([str(short)])) is None
+
+
+def test_the_controls_say_what_they_are_and_how_they_stand(tmp_path):
+    found = made(write_run(tmp_path / "a"), write_run(tmp_path / "b"))
+    groups = [
+        attributes.get("aria-label") for tag, attributes in found.tags if attributes.get("class") == "group"
+    ]
+    assert groups == ["runs", "lines", None, None]
+    buttons = [attributes for tag, attributes in found.tags if tag == "button"]
+    assert [each.get("aria-pressed") for each in buttons] == [None, *["true"] * 5, "false", "false", None]
+    assert {each["type"] for each in buttons} == {"button"}
+
+
 def test_many_long_runs_fit_too(tmp_path):
     one = write_run(tmp_path / "run", steps=9_000, steps_per_epoch=1000)
     records = read_runs([str(one)] * 12)

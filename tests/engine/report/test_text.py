@@ -79,3 +79,57 @@ def test_nothing_in_a_name_moves_the_cursor(tmp_path):
     found = "\n".join(lines(records(tmp_path, results=results), PLAIN))
     assert "\x1b" not in found
     assert "\\x1b[2J" in found
+
+
+def test_a_straight_line_is_drawn_as_one(tmp_path):
+    write_run(tmp_path, steps=0, results=None)
+    lines_of = [f'{{"kind": "step", "step": {n}, "loss": {25 - n}}}' for n in range(2, 25)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines_of))
+    (run,) = read_runs([str(tmp_path)])
+    found = chart(lines([run], Style(1, blocks=True, colours=False)), "loss of a step")
+    assert "\n".join(found) == STRAIGHT
+
+
+STRAIGHT = """\
+        23 ▀▄
+             ▀▀▄
+                ▀▄
+                  ▀▀▄
+                     ▀▄
+                       ▀▄
+        11               ▀▄
+                           ▀▄
+                             ▀▀▄
+                                ▀▄
+                                  ▀▀▄
+         1                           ▀▄
+           step 2                    24"""
+
+
+def test_a_jump_is_a_line_upwards_and_a_gap_is_bridged(tmp_path):
+    write_run(tmp_path, steps=0, results=None)
+    values = {1: 0, 2: 0, 3: 1, 4: 1}
+    lines_of = [f'{{"kind": "step", "step": {n}, "loss": {value}}}' for n, value in values.items()]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines_of))
+    (run,) = read_runs([str(tmp_path)])
+    found = chart(lines([run], Style(40, blocks=True, colours=False)), "loss of a step")
+    inside = [line[11:] for line in found[:LINES]]
+    assert inside[0].strip() == "\N{UPPER HALF BLOCK}" * len(inside[0].strip())
+    assert inside[-1].strip() == "\N{LOWER HALF BLOCK}" * len(inside[-1].strip())
+    columns = {column for line in inside for column, mark in enumerate(line) if mark != " "}
+    assert columns == set(range(max(columns) + 1)), "no column is empty"
+
+
+def test_curves_of_different_lengths_share_their_axis(tmp_path):
+    long, short = write_run(tmp_path / "long", steps=80), write_run(tmp_path / "short", steps=20)
+    found = lines(read_runs([str(short), str(long)]), PLAIN)
+    assert chart(found, "loss of a step")[-1].split() == ["step", "1", "80"]
+    width = max(line.rindex("*") for line in chart(found, "accuracy of a step")[:LINES] if "*" in line)
+    assert width < 40
+
+
+def test_runs_with_colours_have_a_block_of_their_colour_before_their_names(tmp_path):
+    found = lines(records(tmp_path, 2), Style(80, blocks=True, colours=True))
+    assert found[0].startswith("\x1b[34m\N{FULL BLOCK}\x1b[0m run0: ")
+    assert "run0:" in found
+    assert "run1:" in found
