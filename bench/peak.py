@@ -20,14 +20,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from engine.host.aligned_arrays import aligned_zeros
+from layers.kernels import peak as multiply_add
 from layers.kernels.jit import kernel
-from layers.kernels.simd import LANES, REGISTERS, VECTOR, constant, multiply_add, splat, vector_constant
+from layers.kernels.simd import LANES, VECTOR, constant, vector_constant
 from layers.kernels.threads import Threads
 
 T = TypeVar("T")
-
-ACCUMULATORS = 24 if REGISTERS == 32 else 12
-"""Independent sums: enough to hide the multiply-add's latency on every port, few enough for the registers."""
 
 STEPS = 600_000
 """Iterations of the peak loop in a run, on each thread: about 8 ms, of which waking the workers is little."""
@@ -39,25 +37,6 @@ MEMORY_BYTES = 256 * 1024**2
 
 COLLAPSED = 0.85
 """Share of the best peak below which a sample is repeated."""
-
-
-@intrinsic
-def _multiply_adds(typing_context, steps, start):
-    """Return a sum that depends on ``steps * ACCUMULATORS`` vector multiply-adds."""
-
-    def codegen(_context, builder, _signature, arguments):
-        steps, start = arguments
-        factor = splat(builder, start)
-        slots = [cgutils.alloca_once_value(builder, factor) for _ in range(ACCUMULATORS)]
-        with cgutils.for_range(builder, steps):
-            for slot in slots:
-                builder.store(multiply_add(builder, builder.load(slot), factor, factor), slot)
-        total = builder.load(slots[0])
-        for slot in slots[1:]:
-            total = builder.fadd(total, builder.load(slot))
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
-
-    return types.float32(types.int64, types.float32), codegen
 
 
 @intrinsic
@@ -81,16 +60,6 @@ def _sum_of(typing_context, address, vectors):
         return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
 
     return types.float32(types.int64, types.int64), codegen
-
-
-@lru_cache(maxsize=1)
-def _peak_kernel() -> Callable[..., None]:
-    @kernel(int64, int64, int64, int64, float32, float32[::1])
-    def run_multiply_adds(worker, first, last, steps, start, sink):
-        for _ in range(first, last):
-            sink[16 * worker] = _multiply_adds(steps, start)
-
-    return run_multiply_adds
 
 
 @lru_cache(maxsize=1)
@@ -187,8 +156,8 @@ class Gauge:
     def _run_peak(self) -> float:
         tasks = 4 * self.threads.count  # a slow core takes fewer, as in the kernels
         steps = STEPS // 4
-        flops = 2 * LANES * ACCUMULATORS * steps * tasks
-        seconds = _seconds(lambda: self.threads.run(_peak_kernel(), tasks, flops, steps, 0.5, self._sink))
+        seconds = _seconds(lambda: multiply_add.run(self.threads, tasks, steps, self._sink))
+        flops = multiply_add.flops(tasks, steps)
         self.peak = max(self.peak, flops / seconds)
         return flops / seconds
 

@@ -75,6 +75,15 @@ def world(*, yield_when_idle: bool = False) -> Communicator:
     return MpiCommunicator(MPI.COMM_WORLD)
 
 
+def library() -> str | None:
+    """Return the name and version of the MPI library; None where this process has not started it."""
+    if "mpi4py.MPI" not in sys.modules:
+        return None
+    from mpi4py import MPI  # noqa: PLC0415 -- is imported already
+
+    return " ".join(MPI.Get_library_version().strip("\0 \n").split(",")[0].split())
+
+
 def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> None:
     """Set Open MPI's parameters in the environment, before it starts.
 

@@ -16,6 +16,10 @@ COMMANDS = {
     "predict": ("engine.predict", "say which classes a trained network finds in images"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
+    "report": (
+        "engine.report.__main__",
+        "look at runs: curves and where the time went, as one page or as text",
+    ),
     "export": ("engine.export", "write a trained network as ONNX, or its weights for PyTorch"),
     "convert": ("engine.convert", "read weights of PyTorch or safetensors by the names of a network"),
     "explain": ("engine.explain", "say where the time of a run went, from its folder or its trace"),

@@ -1,7 +1,7 @@
 """Where the time of a run went: the mean over its steady steps and ranks, as a table and as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.config.wording import counted
@@ -46,6 +46,8 @@ class Breakdown:
     Ranks that wait for one another in turn within a step wait longer for each other than that."""
     waiting_for_messages_seconds: float | None = None
     """The other part: messages under way, and what the communication thread computes between them."""
+    seconds_by_layer: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The passes of each layer that it has, by their names, in the order of the network."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as `run.json` holds it."""
@@ -57,7 +59,7 @@ class Breakdown:
         try:
             breakdown = cls(**table)
             breakdown.lines()
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             raise ValueError(f"no such table: {error}") from error
         return breakdown
 
@@ -157,6 +159,7 @@ def combine(ranks: Sequence[StepSums], communication_alone: float | None) -> Bre
         hidden_share=max(0.0, 1 - messages / communication_alone) if communication_alone else None,
         waiting_for_slower_ranks_seconds=late,
         waiting_for_messages_seconds=None if late is None else messages,
+        seconds_by_layer=_compute_by_layer(ranks),
     )
 
 
@@ -173,6 +176,16 @@ def _by_layer(sums: StepSums) -> dict[str, float]:
         layer = job.partition(" ")[2] or job
         layers[layer] = layers.get(layer, 0.0) + seconds / sums.steps
     return layers
+
+
+def _compute_by_layer(ranks: Sequence[StepSums]) -> dict[str, dict[str, float]]:
+    """Return the means of the passes; ranks of a plan may have layers that others lack."""
+    found = dict[str, dict[str, float]]()
+    for sums in ranks:
+        for (layer, direction), seconds in sums.layers.items():
+            passes = found.setdefault(layer, {})
+            passes[direction] = passes.get(direction, 0.0) + seconds / sums.steps / len(ranks)
+    return found
 
 
 def _ms(seconds: float) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+K = TypeVar("K")
 
 COMPUTE, COMMUNICATION, WAITS, DATA = ROWS = ("compute", "communication", "waits", "data")
 """Rows of a rank: the main thread at work, the communication thread, the main thread waiting, the reader."""
 
 UPDATE = "update"
-STEP, PASS, FOR_DATA = "step", "pass", "for_data"  # attributes by which spans are told apart
+STEP, PASS, LAYER, FOR_DATA = "step", "pass", "layer", "for_data"  # attributes by which spans are told apart
 DATA_WAIT = "wait for data"
 KIND, ROUND = "kind", "exchange"  # of the spans of a queue: one round of messages, not its whole job
 
@@ -46,6 +48,8 @@ class StepSums:
     """Main thread held up by the reader of the data."""
     busy: "array[float]" = field(default_factory=lambda: array("d"), compare=False)
     """Of each step, what the main thread was not held up by communication: by it slower ranks are told."""
+    layers: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Main thread at work, by layer and pass."""
 
     def add(self, other: "StepSums", sign: int = 1) -> None:
         """Add the sums of other steps, or subtract them with `sign` -1."""
@@ -56,9 +60,14 @@ class StepSums:
             self.busy.extend(other.busy)
         else:  # the first steps
             del self.busy[: len(other.busy)]
-        for mine, theirs in ((self.compute, other.compute), (self.waits, other.waits)):
-            for name, seconds in theirs.items():
-                mine[name] = mine.get(name, 0.0) + sign * seconds
+        _add(self.compute, other.compute, sign)
+        _add(self.waits, other.waits, sign)
+        _add(self.layers, other.layers, sign)
+
+
+def _add(mine: dict[K, float], theirs: Mapping[K, float], sign: int) -> None:
+    for name, seconds in theirs.items():
+        mine[name] = mine.get(name, 0.0) + sign * seconds
 
 
 def warm_steps(steps: int) -> int:
@@ -111,9 +120,11 @@ class Recorder:
         """End the pass that `enter` began. What it waited for communication comes last in it."""
         now = time.perf_counter()
         end = now - self._notice_waits(now)
-        self._now.compute[direction] = self._now.compute.get(direction, 0.0) + end - start
+        compute, layers, place = self._now.compute, self._now.layers, (node, direction)
+        compute[direction] = compute.get(direction, 0.0) + end - start
+        layers[place] = layers.get(place, 0.0) + end - start
         if self.keep:
-            self._keep(Span(f"{node} {direction}", COMPUTE, start, end, {"layer": node, PASS: direction}))
+            self._keep(Span(f"{node} {direction}", COMPUTE, start, end, {LAYER: node, PASS: direction}))
 
     @contextmanager
     def updating(self) -> Iterator[None]:

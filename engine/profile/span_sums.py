@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from engine.profile.recorder import COMPUTE, FOR_DATA, PASS, STEP, WAITS, Span, StepSums, warm_steps
+from engine.profile.recorder import COMPUTE, FOR_DATA, LAYER, PASS, STEP, WAITS, Span, StepSums, warm_steps
 
 
 def steady_steps(spans: Sequence[Span]) -> list[Span]:
@@ -26,7 +26,10 @@ def sum_spans(spans: Sequence[Span]) -> StepSums:
         if STEP in span.attributes:
             single.steps, single.wall = 1, seconds
         elif span.row == COMPUTE and PASS in span.attributes:
-            single.compute[str(span.attributes[PASS])] = seconds
+            direction = str(span.attributes[PASS])
+            single.compute[direction] = seconds
+            if LAYER in span.attributes:
+                single.layers[str(span.attributes[LAYER]), direction] = seconds
         elif span.row == WAITS and FOR_DATA in span.attributes:
             single.data = seconds
         elif span.row == WAITS:

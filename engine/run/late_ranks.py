@@ -102,12 +102,18 @@ def _listed(numbers: list[int]) -> str:
 
 
 @contextmanager
-def late_ranks_said(queue: CommandQueue, world: Communicator) -> Iterator[None]:
-    """Watch this rank's waits inside the `with` (collective)."""
+def late_ranks_said(queue: CommandQueue, world: Communicator) -> Iterator[list[str]]:
+    """Watch this rank's waits inside the `with` (collective); its value grows by every line that is said."""
+    said = list[str]()
     if world.size == 1:
-        yield
+        yield said
         return
-    watch, over = LateWatch(queue, world.rank, world.gather_objects(Process.own())), threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        terminal.say(line)
+
+    watch, over = LateWatch(queue, world.rank, world.gather_objects(Process.own()), say), threading.Event()
 
     def watching() -> None:
         run_anywhere()
@@ -117,6 +123,6 @@ def late_ranks_said(queue: CommandQueue, world: Communicator) -> Iterator[None]:
     with suppress(RuntimeError):  # where the system gives no thread, late ranks are waited for in silence
         threading.Thread(target=watching, name="late ranks", daemon=True).start()
     try:
-        yield
+        yield said
     finally:
         over.set()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from engine.run.agreement import agreed, check_equal
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
+from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
 from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.memory_check import check_needs, needs_of, no_memory
@@ -66,6 +67,8 @@ class _Places:
     lock: FolderLock | None = None
     undo: Callable[[], None] = lambda: None
     """Removes what was made for the run, if it does not begin."""
+    warnings: Sequence[str] = ()
+    """What was said of them, and of the machine."""
 
     def release(self) -> None:
         """Let other runs write there."""
@@ -149,8 +152,8 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = agreed(world, lambda: check_needs(world, needs))
     places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
-    _warn(world, cores.complaints(threads) + places.complaints() + close)
-    return prepared, cores, places
+    warnings = _warn(world, cores.complaints(threads) + places.complaints() + close)
+    return prepared, cores, replace(places, warnings=warnings)
 
 
 def _check_data(world: Communicator, prepared: Prepared, threads: int) -> None:
@@ -269,7 +272,8 @@ def _train(
     started = read_clock(world) if recipe.trace else None
     _end_if_asked(world, places.undo)
     try:
-        results = run_session(trainer, callbacks)
+        around = Surroundings(environment(world, cores), places.warnings)
+        results = run_session(trainer, callbacks, around=around)
         weights = rank.parameters.gather_weights() if keep_weights else {}
     except BaseException:
         if world.size == 1:  # nobody is waited for: the thread must not outlive the run
@@ -285,12 +289,14 @@ def _train(
     return Finished(results, folder, weights)
 
 
-def _warn(world: Communicator, complaints: list[str]) -> None:
-    """Say on rank 0 what any rank finds wrong, each thing once (collective)."""
+def _warn(world: Communicator, complaints: list[str]) -> list[str]:
+    """Say on rank 0 what any rank finds wrong, each thing once, and return it on all (collective)."""
     everyone = world.gather_objects(complaints)
+    found = list(dict.fromkeys(complaint for each in everyone for complaint in each))
     if world.rank == 0:
-        for complaint in dict.fromkeys(complaint for each in everyone for complaint in each):
+        for complaint in found:
             terminal.say(f"warning: {complaint}")
+    return found
 
 
 def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool) -> CommandQueue:

@@ -1,6 +1,8 @@
 """What a run says of itself: when it begins, and when it is over."""
 
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ from engine.config.wording import counted
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
+from engine.run.environment import Surroundings
 from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.log import RunLog, to_json
+from engine.run.prediction import predict
 from engine.run.trainer import Trainer
 from engine.training.rank import Rank
 
@@ -44,17 +48,23 @@ def _rates(rank: Rank) -> Iterator[str]:
         yield f"learning rate: {', '.join(own)}"
 
 
-def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> dict[str, Any]:
+def describe(
+    trainer: Trainer, seconds: float, breakdown: Breakdown | None, around: Surroundings
+) -> dict[str, Any]:
     """Return the content of `run.json` (collective).
 
     Parameters
     ----------
     seconds
         Since the start of this process's training.
+    around
+        With the warnings of this rank; those of all ranks are kept, each once.
     """
     recipe, progress, rank = trainer.recipe, trainer.progress, trainer.rank
     lap = median(progress.laps)
-    held = trainer.control.gather_objects((rank.parameters.parameter_bytes, peak_resident_bytes()))
+    own = (rank.parameters.parameter_bytes, peak_resident_bytes(), around.warnings, time.time())
+    held = trainer.control.gather_objects(own)
+    ended = datetime.fromtimestamp(held[0][3]).astimezone()
     best = trainer.control.gather_objects(_best(trainer))[0]
     return {
         "model": recipe.model,
@@ -84,10 +94,17 @@ def describe(trainer: Trainer, seconds: float, breakdown: Breakdown | None) -> d
         "exposed_communication_seconds_median": lap.exposed_communication if lap else None,
         "data_wait_seconds_median": lap.data_wait if lap else None,
         "seconds_total": seconds,
-        "parameter_bytes_by_rank": [parameters for parameters, _ in held],
-        "peak_resident_bytes_by_rank": [peak for _, peak in held],
+        "ended": ended.isoformat(timespec="seconds"),
+        "training_samples": len(trainer.data.train),
+        "test_samples": len(trainer.data.test) if trainer.data.test is not None else 0,
+        "parameter_bytes_by_rank": [each[0] for each in held],
+        "peak_resident_bytes_by_rank": [each[1] for each in held],
         "class_names": trainer.data.class_names,
         "where_the_time_went": breakdown.to_json() if breakdown else None,
+        "predicted": None if breakdown is None or progress.interrupted else predict(trainer),
+        "trace": recipe.trace or None,
+        "environment": around.environment,
+        "warnings": list(dict.fromkeys(line for each in held for line in each[2])),
     }
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from engine.host.stop_signals import stop_signals
@@ -10,18 +11,28 @@ from engine.profile.breakdown import Breakdown, combine
 from engine.run.callbacks import Callback, Callbacks
 from engine.run.communication_cost import communication_alone
 from engine.run.compiling import compilation_said
+from engine.run.environment import Surroundings
 from engine.run.late_ranks import late_ranks_said
 from engine.run.log import RunLog
 from engine.run.results import describe, greet
 from engine.run.trainer import Trainer
 
+NOTHING_KNOWN = Surroundings()
 
-def run_session(trainer: Trainer, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+
+def run_session(
+    trainer: Trainer, callbacks: Sequence[Callback] = (), *, around: Surroundings = NOTHING_KNOWN
+) -> dict[str, Any]:
     """Train to the end, measure the communication alone, and return the content of `run.json` (collective).
 
     A wish to end of any rank (`engine.host.stop_signals`), or a callback that stops the run, ends it after
     the step that all ranks are in, with a checkpoint; the result then has ``interrupted: true``. The
     trainer's threads are closed.
+
+    Parameters
+    ----------
+    around
+        What is known already, to be kept with the results.
     """
     started, first = time.perf_counter(), trainer.progress.step
     called = Callbacks(callbacks, trainer.rank)
@@ -29,13 +40,15 @@ def run_session(trainer: Trainer, callbacks: Sequence[Callback] = ()) -> dict[st
         RunLog(trainer.folder, total_steps=trainer.total_steps, first_step=first) as log,
         closing(trainer.context.threads),
         stop_signals() as stop,
-        late_ranks_said(trainer.rank.queue, trainer.control),
+        late_ranks_said(trainer.rank.queue, trainer.control) as late,
         nullcontext() if trainer.folder is None else compilation_said(log.say),
     ):
         greet(trainer, log)
         trainer.train(log, called, stop)
         seconds = time.perf_counter() - started
-        results = describe(trainer, seconds, _where_the_time_went(trainer, seconds))
+        breakdown = _where_the_time_went(trainer, seconds)
+        around = replace(around, warnings=(*around.warnings, *late))
+        results = describe(trainer, seconds, breakdown, around)
         log.finish(results)
     return results
 

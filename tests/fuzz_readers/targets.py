@@ -27,6 +27,11 @@ from engine.formats.torch_writer import torch_bytes
 from engine.models import MODELS, build_model
 from engine.planner.cluster import read_cluster, shipped_clusters
 from engine.profile.trace_file import read_trace
+from engine.report.csv_file import table
+from engine.report.page import page
+from engine.report.run_record import read_runs
+from engine.report.text import Style, lines
+from engine.report.timeline import find_trace, one_step
 from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
 from engine.run.launch import run
 from engine.run.run_folder import rewind
@@ -167,6 +172,20 @@ def _ours(folder: Path) -> Iterator[Target]:
     yield Target("run.json", done / "run.json", lambda: read_results(done / "run.json").lines())
     trace = folder / "trace.json"
     yield Target("trace", trace, lambda: explain_trace(read_trace(trace), trace).lines())
+    shown = folder / "shown"
+    shown.mkdir()
+    for path in (done / "run.json", done / "recipe.toml", done / "metrics.jsonl", trace):
+        shutil.copy(path, shown / path.name)
+        yield Target(f"{path.name} of a report", shown / path.name, lambda: _report(shown))
+
+
+def _report(folder: Path) -> None:
+    """Show a run in all ways."""
+    (record,) = read_runs([str(folder)])
+    trace = find_trace(record, None)
+    assert page([record], [None if trace is None else one_step(trace, None)])
+    assert lines([record], Style(80, blocks=True, colours=True))
+    assert b"".join(table([record]))
 
 
 def _theirs(folder: Path) -> Iterator[Target]:

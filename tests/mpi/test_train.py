@@ -65,6 +65,7 @@ def reference(tmp_path_factory):
 def test_the_weights_are_the_same_bits_on_any_number_of_ranks(tmp_path, reference, ranks, options):
     results = trained(tmp_path / "run", ranks, *STEPS, *options)
     assert results["ranks"] == ranks
+    assert bool(results["environment"]["mpi"]) == (ranks > 1), "the MPI that was started is named"
     for name in ("weights_sha256", "final_loss", "test_accuracy", "test_loss"):
         assert results[name] == reference[name], name
 

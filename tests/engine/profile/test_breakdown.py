@@ -45,6 +45,20 @@ def test_the_parts_are_means_over_steps_and_ranks_and_add_up_to_the_step():
     assert total(table) == pytest.approx(table.step_seconds) == 10.0
 
 
+def test_the_layers_are_means_over_steps_and_all_ranks():
+    first, second = sums(steps=2), sums(steps=4)
+    first.layers = {("conv1", FORWARD): 2.0, ("fc2", FORWARD): 1.0, ("conv1", BACKWARD_WEIGHTS): 3.0}
+    second.layers = {("conv1", FORWARD): 8.0}
+    table = combine([first, second], None)
+    assert table.seconds_by_layer == {
+        "conv1": {FORWARD: 1.5, BACKWARD_WEIGHTS: 0.75},
+        "fc2": {FORWARD: 0.25},
+    }
+    assert list(table.seconds_by_layer) == ["conv1", "fc2"]
+    old = {name: value for name, value in table.to_json().items() if name != "seconds_by_layer"}
+    assert Breakdown.from_json(old).seconds_by_layer == {}, "run.json of an earlier version"
+
+
 def test_imbalance_names_the_slowest_rank():
     table = combine([sums(0.5), sums(1.0), sums(0.75)], None)
     assert (table.slowest_rank, table.imbalance) == (1, pytest.approx(4 / 3))

@@ -121,7 +121,7 @@ def test_what_lies_between_steps_belongs_to_none(now):
     recorder.begin_step()
     one_step(recorder, now, 2, 1.0)
     total = recorder.steady()
-    assert total == StepSums(1, 1.0, {FORWARD: 1.0}, {}, 0.0)
+    assert total == StepSums(1, 1.0, {FORWARD: 1.0}, {}, 0.0, layers={("conv1", FORWARD): 1.0})
     assert "evaluation" in {span.name for span in recorder.spans}
 
 

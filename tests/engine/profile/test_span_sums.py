@@ -1,6 +1,17 @@
 """Sums of spans: what belongs to a step, and to which sum."""
 
-from engine.profile.recorder import COMMUNICATION, COMPUTE, DATA, FOR_DATA, PASS, STEP, UPDATE, WAITS, Span
+from engine.profile.recorder import (
+    COMMUNICATION,
+    COMPUTE,
+    DATA,
+    FOR_DATA,
+    LAYER,
+    PASS,
+    STEP,
+    UPDATE,
+    WAITS,
+    Span,
+)
 from engine.profile.span_sums import steady_steps, sum_spans
 from layers.work import BACKWARD_DATA, FORWARD
 
@@ -38,6 +49,18 @@ def test_each_span_goes_to_its_sum():
     assert sums.compute == {FORWARD: 7.5, BACKWARD_DATA: 10.0, UPDATE: 2.5}
     assert sums.waits == {"update conv1": 5.0}
     assert sums.data == 1.25
+
+
+def test_passes_are_summed_by_layer():
+    sums = sum_spans(
+        spans(
+            Span("conv1 forward", COMPUTE, 1.0, 2.0, {LAYER: "conv1", PASS: FORWARD}),
+            Span("conv1 forward", COMPUTE, 2.0, 2.5, {LAYER: "conv1", PASS: FORWARD}),
+            Span("conv1 backward_data", COMPUTE, 3.0, 5.0, {LAYER: "conv1", PASS: BACKWARD_DATA}),
+            Span("update", COMPUTE, 5.0, 5.5, {PASS: UPDATE}),
+        )
+    )
+    assert sums.layers == {("conv1", FORWARD): 7.5, ("conv1", BACKWARD_DATA): 10.0}
 
 
 def test_what_other_threads_do_is_no_part_of_the_main_threads_time():

@@ -1,0 +1,1 @@
+"""Runs to look at: one page without network, curves in a terminal, numbers as CSV."""

@@ -1,0 +1,210 @@
+"""Read what a run has left in its folder; it may still go on, or have been cut short."""
+
+import json
+import tomllib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config.errors import UserError
+from engine.config.files import reading
+from engine.config.paths import expand
+from engine.config.wording import printable
+from engine.report.fields import number, text, truth, whole
+from engine.run.run_folder import METRICS, RECIPE, RESULTS
+
+Floats = NDArray[np.float64]
+
+STEP_FIELDS = (
+    "loss", "accuracy", "rate", "seconds", "exposed_communication_seconds", "data_wait_seconds",
+    "samples_per_second",
+)  # fmt: skip
+EPOCH_FIELDS = ("training_loss", "test_loss", "test_accuracy")
+
+_COLUMNS = {"step": ("step", "epoch", *STEP_FIELDS), "epoch": ("step", "epoch", *EPOCH_FIELDS)}
+_MOST_STEPS = 1 << 53  # beyond it a float does not hold every whole number
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Records of one kind, in the order of their steps; what is missing or not finite is NaN."""
+
+    step: Floats
+    epoch: Floats
+    values: Mapping[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells it."""
+
+    name: str
+    folder: Path
+    results: Mapping[str, Any]
+    """The content of `run.json`; empty where there is none yet."""
+    recipe: Mapping[str, Any]
+    """By dotted name: "schedule.rate"."""
+    steps: Rows
+    epochs: Rows
+    """Evaluations: `epoch` counts from 1 there."""
+    damaged: int
+    """Lines of the metrics that no run has written."""
+
+    @property
+    def state(self) -> str:
+        """How far it came: done, interrupted, or without results."""
+        if not self.results:
+            return "no results yet"
+        return "interrupted" if truth(self.results, "interrupted") else "done"
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Steps of an epoch; None where nothing says it."""
+        steps, epochs = number(self.results, "steps"), number(self.results, "epochs")
+        if steps and epochs:
+            return steps / epochs
+        if len(self.epochs) and self.epochs.epoch[-1] > 0:
+            return float(self.epochs.step[-1] / self.epochs.epoch[-1])
+        starts = self._epoch_starts()
+        return float(self.steps.step[starts[0] - 1]) if len(starts) else None
+
+    def _epoch_starts(self) -> NDArray[np.intp]:
+        """Return the places of the steps that begin another epoch than the one before."""
+        epoch = np.nan_to_num(self.steps.epoch, nan=-1.0)  # steps that do not say it belong together
+        return 1 + np.flatnonzero(epoch[1:] != epoch[:-1])
+
+    def epoch_means(self, field: str) -> tuple[Floats, Floats]:
+        """Return the last step of each epoch, and the mean of a field over its steps.
+
+        Of speeds it is the speed of the whole epoch. A value that is not finite makes the mean so.
+        """
+        if not len(self.steps):
+            return np.zeros(0), np.zeros(0)
+        values = self.steps.values[field]
+        starts = np.concatenate([[0], self._epoch_starts()])
+        counts = np.diff([*starts, len(values)])
+        ends = self.steps.step[starts + counts - 1]
+        with np.errstate(all="ignore"):  # values may be anything
+            if field == "samples_per_second":
+                return ends, counts / np.add.reduceat(1 / values, starts)
+            return ends, np.add.reduceat(values, starts) / counts
+
+
+def read_runs(given: Sequence[str]) -> list[RunRecord]:
+    """Read runs by their folders, their `run.json`, or as NAME=FOLDER; names that are equal get a number.
+
+    Raises
+    ------
+    UserError
+        A folder that holds no run, a file that cannot be read, or one that no run has written.
+    """
+    records = list[RunRecord]()
+    for each in given:
+        name, path = _named(each)
+        taken = {record.name for record in records}
+        count = 1
+        while (unique := name if count == 1 else f"{name} ({count})") in taken:
+            count += 1
+        records.append(_read(unique, path))
+    return records
+
+
+def _named(given: str) -> tuple[str, Path]:
+    path = expand(given, "run")
+    name, equals, other = given.partition("=")
+    if equals and name and not path.exists():
+        return printable(name), _folder(expand(other, "run"))
+    folder = _folder(path)
+    return printable(folder.name or folder.resolve().name or "run"), folder
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name == RESULTS and not path.is_dir() else path
+
+
+def _read(name: str, folder: Path) -> RunRecord:
+    if not any((folder / each).is_file() for each in (METRICS, RESULTS, RECIPE)):
+        raise UserError(f"run: {folder} holds no run: none of {METRICS}, {RESULTS} and {RECIPE} is there")
+    steps, epochs, damaged = _metrics(_content(folder / METRICS))
+    return RunRecord(
+        name, folder, _results(folder / RESULTS), _recipe(folder / RECIPE), steps, epochs, damaged
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    with reading(path):
+        return path.read_bytes() if path.exists() else None
+
+
+def _results(path: Path) -> dict[str, Any]:
+    content = _content(path)
+    if content is None:
+        return {}
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is cut short or damaged: {error}") from error
+    if not isinstance(found, dict) or not found:
+        raise UserError(f"{path}: holds no results of a run")
+    return found
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    content = _content(path)
+    try:
+        return {} if content is None else dict(_flat(tomllib.loads(content.decode())))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no recipe: {error}") from error
+
+
+def _flat(entries: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    found = list[tuple[str, Any]]()
+    for name, value in entries.items():
+        found += _flat(value, f"{above}{name}.") if isinstance(value, dict) else [(f"{above}{name}", value)]
+    return found
+
+
+def _metrics(content: bytes | None) -> tuple[Rows, Rows, int]:
+    """Return the steps, the evaluations and the number of damaged lines."""
+    found = {kind: array("d") for kind in _COLUMNS}
+    damaged = 0
+    for line in (content or b"").splitlines():
+        record = _record(line)
+        if record is None:
+            damaged += 1
+            continue
+        kind = record["kind"]
+        found[kind].extend(_number_or_nan(record.get(name)) for name in _COLUMNS[kind])
+    return _rows("step", found["step"]), _rows("epoch", found["epoch"]), damaged
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step, kind = whole(record, "step"), text(record, "kind")
+    return record if step is not None and 0 < step < _MOST_STEPS and kind in _COLUMNS else None
+
+
+def _rows(kind: str, values: "array[float]") -> Rows:
+    """Return records in the order of their steps; of a step that was taken once more the later one counts."""
+    columns = _COLUMNS[kind]
+    table = np.array(values, np.float64).reshape(-1, len(columns))
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    is_last = np.diff(table[:, 0], append=np.inf) > 0
+    step, epoch, *others = table[is_last].T
+    return Rows(step, epoch, dict(zip(columns[2:], others, strict=True)))
+
+
+def _number_or_nan(value: Any) -> float:
+    found = number({"": value}, "")
+    return np.nan if found is None else found
