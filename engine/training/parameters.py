@@ -155,8 +155,7 @@ class Parameters:
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights and velocities with those of `gather_weights` and `gather_velocities`."""
-        for name, parameter in self.described.items():
-            parameter.pack(tensors[f"{self.node}.{name}"][self._rows(name)], self.weights[name])
+        self.restore_weights(tensors)
         if self._bucket is None:
             return
         flat = aligned_zeros((self._start + padded_floats(self.described),))
@@ -164,6 +163,11 @@ class Parameters:
         for name, parameter in self.described.items():
             parameter.pack(tensors[f"{MOMENTUM}{self.node}.{name}"][self._rows(name)], views[name])
         self._bucket.restore_velocities(self._start, flat[self._start :])
+
+    def restore_weights(self, tensors: dict[str, Array]) -> None:
+        """Overwrite the weights alone with those of `gather_weights`."""
+        for name, parameter in self.described.items():
+            parameter.pack(tensors[f"{self.node}.{name}"][self._rows(name)], self.weights[name])
 
     def _unpack(self, views: dict[str, Array], prefix: str, *, keep: bool) -> dict[str, Array]:
         whole = {}
