@@ -155,8 +155,7 @@ class Parameters:
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights and velocities with those of `gather_weights` and `gather_velocities`."""
-        for name, parameter in self.described.items():
-            parameter.pack(tensors[f"{self.node}.{name}"][self._rows(name)], self.weights[name])
+        self.restore_weights(tensors)
         if self._bucket is None:
             return
         self.restore_weights(tensors)
