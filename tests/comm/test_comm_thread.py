@@ -191,3 +191,16 @@ def test_the_thread_lets_as_many_bytes_fly_as_it_is_told(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "Scheduler", Told)
     CommThread(bytes_in_flight=12345).close()
     assert told == [12345]
+
+
+def test_nobody_is_awaited_once_a_wait_is_over() -> None:
+    queue = CommThread()
+    queue.submit(iter([None]), name="short").wait()
+    assert queue.awaited is None
+    queue.close()
+
+
+def test_a_request_is_called_as_its_job() -> None:
+    inline, thread = InlineCommThread(), CommThread()
+    assert [queue.submit(iter([None]), name="short").name for queue in (inline, thread)] == ["short"] * 2
+    thread.close()

@@ -1,6 +1,7 @@
 """Memory that processes share: seen by the others, never written by them, and gone with its owner."""
 
 import gc
+import mmap
 import multiprocessing
 import os
 from multiprocessing.connection import Connection
@@ -27,7 +28,7 @@ def owner(connection: Connection, floats: int) -> None:
         connection.recv()
 
 
-@pytest.mark.parametrize("floats", [1, 1000, 3_000_000])
+@pytest.mark.parametrize("floats", [0, 1, 1000, 3_000_000])
 def test_what_the_owner_writes_the_others_read(floats: int) -> None:
     connection, other = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=owner, args=(other, floats))
@@ -66,6 +67,17 @@ def test_attached_memory_takes_no_descriptor_once_it_is_forgotten() -> None:
         del seen
         gc.collect()
         assert descriptors() == before
+
+
+def test_memory_is_shared_where_there_are_no_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutHugePages(mmap.mmap):
+        def madvise(self, *_: int) -> None:  # type: ignore[override]
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(host_memory.mmap, "mmap", WithoutHugePages)
+    with host_memory.offer(8) as (own, handle):
+        own[3] = 1
+        assert host_memory.attach(handle)[3] == 1
 
 
 def test_another_file_of_the_same_number_is_refused() -> None:

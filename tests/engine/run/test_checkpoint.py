@@ -20,7 +20,7 @@ from engine.run.checkpoint import (
     read_weights_and_state,
     save_checkpoint,
 )
-from engine.run.kept_checkpoints import best_of, note_best, remove_newer
+from engine.run.kept_checkpoints import best_of, note_best, remove, remove_newer
 from engine.training.hashes import sha256_of
 from tests.engine.cluster import changed, train
 from tests.engine.graphs import residual, wide
@@ -80,6 +80,40 @@ def test_the_best_checkpoint_is_forgotten_with_the_steps_that_are_cut_back(tmp_p
         assert (best_of(tmp_path) is not None, (tmp_path / "checkpoints/best.json").exists()) == (
             is_left,
         ) * 2
+
+
+def test_the_first_checkpoint_of_a_run_is_found_after_a_power_cut(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(checkpoint, "sync_folder", synced.append)
+    save_steps(tmp_path, 1)
+    assert synced[0] == tmp_path  # which holds the new folder of checkpoints
+    assert synced[-1] == tmp_path / "checkpoints"
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_costs_no_new_one(tmp_path, monkeypatch):
+    def refused(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("engine.run.kept_checkpoints.remove", refused)
+    assert [read_state(path).step for path in save_steps(tmp_path, 1, 2, 3)] == [1, 2, 3]
+
+
+def test_of_a_linked_checkpoint_only_the_link_is_removed(tmp_path):
+    first, _ = save_steps(tmp_path, 1, 2)
+    elsewhere = tmp_path / "elsewhere"
+    first.rename(elsewhere)
+    first.symlink_to(elsewhere)
+    remove(first)
+    assert not first.is_symlink()
+    assert read_state(elsewhere).step == 1
+
+
+def test_another_format_is_named_alone(tmp_path):
+    path = checkpoint_of(tmp_path, residual())
+    (path / "state.json").write_text('{"format": 1}')
+    with pytest.raises(UserError) as refused:
+        read_state(path)
+    assert str(refused.value) == f"{path}/state.json: has format 1; this version reads 2"
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
