@@ -122,3 +122,14 @@ def test_a_damaged_file_is_named(tmp_path, file, content, message):
 def test_what_holds_no_run_is_refused(tmp_path, given):
     with pytest.raises(UserError, match=r"run: .*(holds no run|no such home folder)"):
         read_runs([given.format(tmp=tmp_path)])
+
+
+def test_the_length_of_an_epoch_follows_from_whatever_says_it(tmp_path):
+    (told,) = read_runs([str(write_run(tmp_path / "a", results={**RESULTS, "steps": 44, "epochs": 2.0}))])
+    assert told.steps_per_epoch == 22
+    (evaluated,) = read_runs([str(write_run(tmp_path / "b", results=None))])
+    assert evaluated.steps_per_epoch == 10
+    (stepped,) = read_runs([str(write_run(tmp_path / "c", results=None, tested=False))])
+    assert stepped.steps_per_epoch == 10
+    (short,) = read_runs([str(write_run(tmp_path / "d", steps=5, results=None, tested=False))])
+    assert short.steps_per_epoch is None

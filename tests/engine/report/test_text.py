@@ -133,3 +133,16 @@ def test_runs_with_colours_have_a_block_of_their_colour_before_their_names(tmp_p
     assert found[0].startswith("\x1b[34m\N{FULL BLOCK}\x1b[0m run0: ")
     assert "run0:" in found
     assert "run1:" in found
+
+
+def test_a_run_without_values_does_not_hide_another(tmp_path):
+    empty = write_run(tmp_path / "empty", steps=0, results=None)
+    found = lines(read_runs([str(empty), str(write_run(tmp_path / "run"))]), PLAIN)
+    at = found.index("loss of a step")
+    assert found[at - 1] == ""
+    assert "o" in "".join(found[at + 1 : at + 1 + LINES])
+
+
+def test_one_value_alone_is_a_point(tmp_path):
+    found = chart(lines(records(tmp_path, steps=1, tested=False), PLAIN), "loss of a step")
+    assert "".join(line[11:] for line in found[:LINES]).strip() == "\N{LOWER HALF BLOCK}"

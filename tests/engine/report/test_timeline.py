@@ -120,3 +120,17 @@ def test_a_trace_of_another_run_is_no_trace_of_this_one(tmp_path):
     assert find_trace(replace(run, results={**RESULTS, "trace": str(trace)}), None) is None
     with pytest.raises(UserError, match="is not a trace"):
         find_trace(run, str(trace))
+
+
+@pytest.mark.parametrize(("error_s", "is_its_own"), [(1e-9, True), (4e-9, False), (1e-4, False)])
+def test_steps_of_a_trace_may_differ_by_the_rounding_of_its_clock_only(tmp_path, error_s, is_its_own):
+    run, trace = traced_run(tmp_path / "run")
+    run.steps.values["seconds"][:] += error_s
+    told = replace(run, results={**RESULTS, "trace": str(trace)})
+    assert (find_trace(told, None) is not None) == is_its_own
+
+
+def test_a_file_of_the_name_that_is_no_trace_does_not_hide_the_trace(tmp_path):
+    run, trace = traced_run(tmp_path / "run")
+    (run.folder / "trace.json").write_text("{}")
+    assert find_trace(replace(run, results={**RESULTS, "trace": str(trace)}), None) is not None
