@@ -35,6 +35,12 @@ def test_threads_and_batch_change_no_bit(digits_run, capsys):
         assert evaluated(capsys, digits_run.folder, "--tta", "mirror", *options)[:2] == reference[:2]
 
 
+def test_progress_is_said_while_it_goes_on(digits_run, capsys, monkeypatch):
+    monkeypatch.setattr("engine.trained.progress.LINE_SECONDS", -1.0)
+    _, _, said = evaluated(capsys, digits_run.folder, "--batch", "120")
+    assert [line.split(",")[0] for line in said] == [f"{done} of 360 samples" for done in (120, 240, 360)]
+
+
 def test_the_table_is_printed(photos_run, photos, capsys):
     assert main([str(photos_run.checkpoint), "--data", str(photos), "--split", "train"]) == 0
     lines = capsys.readouterr().out.splitlines()

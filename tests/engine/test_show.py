@@ -66,6 +66,7 @@ def test_a_run_is_shown_with_its_checkpoints_the_newest_and_the_best(digits_run,
     assert main([str(digits_run.folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run", str(digits_run.folder)]
+    assert f"test_accuracy {digits_run.results['test_accuracy']:.6g}, interrupted false" in lines[1]
     assert sum("checkpoints/step-" in line for line in lines) - 1 == len(told["checkpoints"])
     assert sum("(newest" in line for line in lines) == sum("best)" in line for line in lines) == 1
 

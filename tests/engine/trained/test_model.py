@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from comm.threads import run_ranks
 from tests.small_runs import write_photos
 
 
@@ -204,3 +205,28 @@ def test_outputs_that_are_not_finite_are_no_prediction_and_no_loss(digits_run):
     figures = model.evaluate(lockstep.ArrayDataset(x, [0, 1, 2]))
     assert figures.to_json()["loss"] is None
     assert figures.confusion.sum() == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": "mirror", "split": "train"}])
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_ranks_share_the_samples_and_find_the_same_to_the_bit(photos_run, photos, ranks, options):
+    def work(world):
+        return load(photos_run, batch=3).evaluate(str(photos), world=world, **options).to_json()
+
+    alone = load(photos_run).evaluate(str(photos), **options).to_json()
+    assert run_ranks(ranks, work) == [alone] * ranks
+
+
+def test_ranks_with_other_weights_or_data_are_refused(photos_run, digits_run):
+    def work(world):
+        run = (photos_run, digits_run)[world.rank]
+        x = np.zeros((4, *load(run).network.input_shape), np.float32)
+        with pytest.raises(
+            lockstep.UserError, match=r"rank 1 has weights .*, rank 0 has .*; must be the same"
+        ):
+            load(run).evaluate(lockstep.ArrayDataset(x, [0, 1, 0, 1]), world=world)
+        with pytest.raises(lockstep.UserError, match=r"rank 1 has samples 5, rank 0 has 4"):
+            x = np.zeros((4 + world.rank, 1, 8, 8), np.float32)
+            load(digits_run).evaluate(lockstep.ArrayDataset(x, [0] * len(x), classes=2), world=world)
+
+    run_ranks(2, work)

@@ -12,6 +12,12 @@ def test_probabilities_of_huge_logits_are_finite_and_add_up_to_one():
     np.testing.assert_allclose(found[1], 1 / 3, rtol=1e-15)
 
 
+def test_of_logits_that_are_not_finite_there_are_no_probabilities():
+    found = softmax(np.array([[np.inf, 0], [0, 0], [-np.inf, -np.inf]], np.float32))
+    assert np.isnan(found[[0, 2]]).any(axis=1).all()
+    assert found[1].tolist() == [0.5, 0.5]
+
+
 def test_a_rows_probabilities_do_not_depend_on_its_neighbours():
     logits = np.random.default_rng(1).standard_normal((9, 1003)).astype(np.float32)
     np.testing.assert_array_equal(softmax(logits)[4:5], softmax(logits[4:5]))

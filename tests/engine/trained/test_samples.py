@@ -30,6 +30,16 @@ def test_folders_are_searched_at_any_depth_in_order_and_links_once(tmp_path):
     assert found == [str(tmp_path / name) for name in ("a.PNG", "b.png", "deep/er/c.jpg", "b.png")]
 
 
+def test_a_folder_that_cannot_be_read_is_one_bad_sample(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", refused)
+    (bad,) = READING.samples_in([tmp_path])
+    with pytest.raises(DataError, match=rf"^{tmp_path}: cannot be read: Permission denied$"):
+        read(bad)
+
+
 def test_an_image_is_sized_and_normalised_as_in_training(tmp_path):
     write_image(tmp_path / "a.png", np.full((40, 30), 255, np.uint8))
     np.testing.assert_array_equal(read(READING.samples_in([tmp_path])[0]), np.full((1, 4, 6), 2.0))
