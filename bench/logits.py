@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from bench import machine
+from bench.drawn import drawn_model
 from engine.config.recipe import Recipe
 from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
 from engine.data.readers.image_folder import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
 from engine.data.readers.normalise import Normalisation
-from engine.export import build_alone, logits_of
 from engine.formats.onnx_check import agreement, run_onnx
 from engine.formats.onnx_file import OnnxOptions, onnx_bytes
 from engine.formats.torch_writer import torch_bytes
@@ -135,14 +135,13 @@ def _row(
 ) -> dict[str, Any]:
     network = build_model(model)
     given, x = samples(network.input_shape)
-    rank = build_alone(network, Recipe(model=model), len(x), options.threads)
-    rank.initialise(options.seed)
-    tensors = rank.parameters.gather_weights()
-    ours = logits_of(rank, x)
-    trained = Trained(network, tensors, partial(logits_of, rank), {"model": model})
+    recipe = Recipe(model=model, seed=options.seed)
+    drawn = drawn_model(network, recipe, batch=len(x), threads=options.threads)
+    tensors, ours = drawn.tensors, drawn(x)
+    trained = Trained(network, tensors, drawn, {"model": model})
     content = onnx_bytes(trained, OnnxOptions())
     sides = {"onnx_runtime": run_onnx(content, x, options.threads)["logits"]}
-    del rank, trained, content  # a large network is here several times
+    del drawn, trained, content  # a large network is here several times
     sides["torch"] = _torch(network, tensors, x, options.threads)
     top = int(ours[0].argmax())
     row: dict[str, Any] = {"model": model, "samples": len(x), "input": given, "ours": float(ours[0, top])}

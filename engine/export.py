@@ -6,45 +6,20 @@ if __name__ == "__main__":  # before the other imports, which take longer than a
     begin()
 
 import argparse
-import hashlib
-import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-
-import numpy as np
+from collections.abc import Sequence
 
 from comm import failure, terminal
-from comm.collectives import Collectives
-from comm.comm_thread import InlineCommThread
-from comm.grid import Grid
-from comm.threads import single_rank
-from comm.tree import Tree
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
 from engine.config.paths import expand
-from engine.config.recipe import Recipe, parse_recipe
-from engine.data.loader import Batch
 from engine.formats.hand_on import FORMATS, Export, check_place, format_of, hand_on
 from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
+from engine.formats.onnx_check import SAMPLES
 from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.state_dict import read_state_dict
-from engine.formats.trained import Preprocessing, Trained
-from engine.graph import Graph
-from engine.graph.parallel.plan import Plan
 from engine.host.stop_signals import listening
-from engine.models import build_model
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors
-from engine.run.kept_checkpoints import STATE
-from engine.run.resumed_recipe import placed
-from engine.training.rank import Rank, build_rank
-from engine.training.rank_settings import settings_of
-from engine.training.step import forward
-from layers.kernels.threads import Threads
-from layers.layer import Array, Context
-from layers.layout import from_blocked
+from engine.trained.loading import load_model
 
 _EPILOG = """\
 examples:
@@ -96,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STATE",
         help="or those of a .pth or .safetensors, by the order and shapes of its modules",
     )
+    parser.add_argument(
+        "--model", metavar="FILE.py:FUNCTION", default="", help="where your own network lies, if it has moved"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     return parser
 
@@ -117,10 +95,10 @@ def _export(options: argparse.Namespace) -> list[str]:
     path = expand(options.file, "file")
     form = format_of(path, options.to)
     check_place(path, overwrite=options.overwrite)
-    trained = load_trained(options.checkpoint)
-    names = _names(options, tensor_shapes(trained.network))
+    model = load_model(options.checkpoint, model=options.model, batch=SAMPLES)
     onnx = OnnxOptions(options.softmax, options.preprocess, options.opset)
-    return hand_on(trained, Export(path, form, names, onnx, options.overwrite))
+    names = _names(options, tensor_shapes(model.network))
+    return hand_on(model.handed_on(), Export(path, form, names, onnx, options.overwrite))
 
 
 def _names(options: argparse.Namespace, ours: Shapes) -> Names | None:
@@ -129,81 +107,6 @@ def _names(options: argparse.Namespace, ours: Shapes) -> Names | None:
     if options.names_from is not None:
         return read_state_dict(expand(options.names_from, "names-from")).names_of(ours)
     return None if options.names is None else read_names(options.names, ours)
-
-
-def load_trained(checkpoint: str) -> Trained:
-    """Return the trained network of a checkpoint, or of the newest one of a run's folder.
-
-    Raises
-    ------
-    UserError
-        There is no checkpoint, it cannot be read, or it holds another network.
-    """
-    folder = find_checkpoint(expand(checkpoint, "checkpoint"))
-    state = read_state(folder)
-    recipe = parse_recipe(state.recipe, str(folder))
-    unread = {"data": recipe.data, "cluster": recipe.cluster}
-    recipe = placed(recipe, state.started_in, unread)
-    network = build_model(recipe.model, recipe.model_arguments)
-    tensors = read_tensors(folder, network)
-    return Trained(
-        network,
-        tensors,
-        partial(_logits, network, recipe, tensors),
-        _about(recipe, state) | {"weights_sha256": _weights_sha256(network, tensors)},
-        Preprocessing.of_checkpoint(state.normalisation, folder / STATE),
-    )
-
-
-def _about(recipe: Recipe, state: State) -> dict[str, str]:
-    return {
-        "model": recipe.model,
-        "model_arguments": json.dumps(recipe.model_arguments),
-        "class_names": json.dumps(state.class_names),
-        "step": str(state.step),
-    }
-
-
-def _weights_sha256(network: Graph, tensors: Mapping[str, Array]) -> str:
-    """Return the hash that `run.json` has of these weights."""
-    parameters = {node.name: node.layer.parameters(*network.input_shapes(node)) for node in network}
-    digest = hashlib.sha256()
-    for name in sorted(f"{node}.{name}" for node, described in parameters.items() for name in described):
-        digest.update(np.ascontiguousarray(tensors[name], "<f4").data)
-    return digest.hexdigest()
-
-
-def _logits(network: Graph, recipe: Recipe, tensors: dict[str, Array], x: Array) -> Array:
-    """Return the logits of a checkpoint's weights; the memory for it is gone afterwards."""
-    rank = build_alone(network, recipe, len(x))
-    rank.parameters.restore(tensors)
-    rank.states.restore(tensors)
-    return logits_of(rank, x)
-
-
-def build_alone(network: Graph, recipe: Recipe, samples: int, threads: int = 0) -> Rank:
-    """Return a network with its memory on this process alone, for minibatches of so many samples.
-
-    Parameters
-    ----------
-    threads
-        Kernel threads; 0: as many as this process has cores.
-    """
-    settings = settings_of(recipe, threads or len(os.sched_getaffinity(0)))
-    plan = Plan()
-    grid = Grid.of(Collectives(single_rank(), Tree.of(1, 1)), plan.parts)
-    return build_rank(network, replace(settings, batch=samples), plan, grid, InlineCommThread())
-
-
-def logits_of(rank: Rank, x: Array) -> Array:
-    """Return the logits, float32 [N, classes], of a whole minibatch of a rank that `build_alone` made."""
-    absent = np.full(len(x), -1)
-    threads = Threads(rank.settings.threads)
-    try:
-        forward(rank, Batch(x, absent.astype(np.int32), absent, epoch=0), Context(threads, training=False))
-    finally:
-        threads.close()
-    return from_blocked(rank.memory.output, rank.graph.output_shape)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ def write_photos(folder, names, *, count=16, seed=0):
 def digits_run(tmp_path_factory):
     """Return a run of 66 steps on the digits that come along."""
     folder = tmp_path_factory.mktemp("trained")
-    return lockstep.train("digits", epochs=3, threads=1, out=str(folder / "digits"), keep_best=True)
+    return lockstep.train(
+        "digits", epochs=3, threads=1, out=str(folder / "digits"), keep_best="test_accuracy"
+    )
 
 
 @pytest.fixture(scope="session")

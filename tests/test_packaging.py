@@ -1,5 +1,7 @@
 """What a wheel holds."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,3 +14,12 @@ def test_every_package_is_listed():
     found = {".".join(path.parent.relative_to(ROOT).parts) for path in files}
     assert {name.replace("engine.lockstep", "lockstep") for name in found} == set(listed)
     assert len(listed) == len(set(listed))
+
+
+def test_the_package_that_jupyter_has_too_comes_without_the_file_of_both(tmp_path):
+    built = tmp_path / "built"
+    command = [sys.executable, "setup.py", "build", "--build-base", str(tmp_path), "--build-lib", str(built)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert (built / "comm/collectives.py").exists()
+    assert (built / "engine/__init__.py").exists()
+    assert not (built / "comm/__init__.py").exists()

@@ -1,7 +1,7 @@
 """The command ``python -m tests.wheel``: build a wheel, install it into an empty environment, use it there.
 
 Outside the checkout: the page docs/own_network.md is run word for word with the installed package, which
-trains a network from a user's file, also on two ranks.
+trains a network from a user's file, also on two ranks. Then Jupyter's package `comm` comes beside ours.
 """
 
 import argparse
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for test in TESTS:
             shutil.copy(ROOT / "tests/docs" / test, away / "tests/docs" / test)
         _run(python, "-m", "pytest", "-q", "tests/docs", cwd=away)
+        _run(python, "-m", "pip", "install", "--quiet", "ipykernel")
+        for first, then in (("lockstep", "ipykernel.comm"), ("ipykernel.comm", "lockstep")):
+            _run(python, "-c", f"import {first}, {then}, comm; comm.create_comm; lockstep.train", cwd=away)
     print("the installed wheel does what the page shows")
     return 0
 

@@ -68,7 +68,7 @@ def _row(layer: Layer, at: Buffers, costs: Costs) -> dict[str, Any]:
         "flop": 0.0 if extents is None else float(samples * extents.flops),
         FORWARD: passes.forward,
     }
-    if layer.parameters(*at.shapes):
+    if at.gradients and layer.parameters(*at.shapes):
         row[BACKWARD_WEIGHTS] = passes.backward_weights
     if at.dx:
         row[BACKWARD_DATA] = passes.backward_data

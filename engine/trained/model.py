@@ -13,11 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.errors import UserError
+from engine.config.paths import expand
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataError
 from engine.data.loader import Batch
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.normalise import Normalisation
+from engine.formats.hand_on import Export, format_of, hand_on
+from engine.formats.names import read_names, tensor_shapes
+from engine.formats.onnx_file import OPSET, OnnxOptions
+from engine.formats.trained import Trained
 from engine.graph import Graph
 from engine.run.agreement import agreed, check_equal
 from engine.run.checkpoint import State
@@ -26,6 +31,7 @@ from engine.trained.batches import Filled, filled
 from engine.trained.data import Data, Opened, check_choice, open_for
 from engine.trained.earlier import preprocessing_before
 from engine.trained.evaluation import Evaluation
+from engine.trained.handing_on import trained_of
 from engine.trained.in_memory import in_memory
 from engine.trained.measuring import measure
 from engine.trained.prediction import Prediction
@@ -236,6 +242,44 @@ class Model:
             split=opened.split,
             step=self.step,
             tta=tta,
+        )
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        to: str | None = None,
+        softmax: bool = False,
+        preprocess: bool = False,
+        opset: int = OPSET,
+        names: str = "",
+        overwrite: bool = False,
+    ) -> list[str]:
+        """Write the network for other programs, as ``python -m engine.export`` does; return what it says.
+
+        Parameters
+        ----------
+        to
+            "onnx", "torch" or "safetensors"; by default what the ending of the path says.
+        softmax, preprocess, opset
+            ONNX: give probabilities, read pixels, use this version of the operators.
+        names
+            Weights: other names for tensors, "torchvision:vgg11" or a TOML file.
+
+        Raises
+        ------
+        UserError
+            It cannot be written, or other programs do not get the same from it.
+        """
+        file = expand(str(path), "path")
+        onnx = OnnxOptions(softmax, preprocess, opset)
+        named = read_names(names, tensor_shapes(self.network)) if names else None
+        return hand_on(self.handed_on(), Export(file, format_of(file, to), named, onnx, overwrite))
+
+    def handed_on(self) -> Trained:
+        """Return the network as other programs are told of it."""
+        return trained_of(
+            self.checkpoint, self.state, self.recipe, self.network, self.tensors, logits=self.__call__
         )
 
     def _logits(self, full: Array) -> NDArray[np.float32]:

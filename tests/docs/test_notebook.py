@@ -8,8 +8,10 @@ NOTEBOOK = Path(__file__).parents[2] / "docs" / "digits.ipynb"
 
 
 def _executed(folder):
-    for name in ("nbclient", "ipykernel", "matplotlib"):
-        pytest.importorskip(name, reason=f"{name} is not installed: it comes with the extra dev or plot")
+    for name in ("nbclient", "ipykernel", "matplotlib", "onnxruntime"):
+        pytest.importorskip(
+            name, reason=f"{name} is not installed: it comes with the extra dev, plot or export"
+        )
     nbformat = pytest.importorskip(
         "nbformat", reason="nbformat is not installed: it comes with the extra dev"
     )
@@ -36,3 +38,6 @@ def test_it_trains_draws_evaluates_and_predicts(tmp_path):
     assert seven.startswith("seven {'7': ")
     assert zero.startswith("zero {'0': ")
     assert (tmp_path / "digits/checkpoints/best.json").exists()
+    (exported,) = (cell for cell in cells if "model.export" in cell.source)
+    assert "ONNX Runtime agrees with the engine" in _printed(exported)
+    assert "['7', '0']" in _printed(exported)

@@ -1,10 +1,9 @@
 """Networks with drawn weights, as they are handed on."""
 
 from dataclasses import replace
-from functools import partial
 
+from bench.drawn import drawn_model
 from engine.config.recipe import Recipe
-from engine.export import build_alone, logits_of
 from engine.formats.onnx_check import SAMPLES
 from engine.formats.trained import Preprocessing, Trained
 from engine.graph import Graph, GraphBuilder
@@ -18,15 +17,11 @@ PIXELS = Preprocessing((0.01, 0.02, 0.03), (-1.0, -2.0, -3.0))
 
 def drawn(network: Graph, *, seed: int = 1, preprocessing: Preprocessing | None = None) -> Trained:
     """Return a network with the initial weights of a seed, and biases that are not zero."""
-    rank = build_alone(network, Recipe(), SAMPLES, threads=1)
-    rank.initialise(seed)
-    tensors = rank.parameters.gather_weights() | rank.states.tensors()
-    for name, tensor in tensors.items():
+    model = drawn_model(network, Recipe(seed=seed), batch=SAMPLES)
+    for name, tensor in model.tensors.items():
         if name.endswith(".bias"):
             tensor[...] += 0.1
-    momentum = {f"momentum.{name}": 0 * tensor for name, tensor in rank.parameters.gather_weights().items()}
-    rank.parameters.restore(tensors | momentum)
-    return Trained(network, tensors, partial(logits_of, rank), {"model": "drawn"}, preprocessing)
+    return Trained(network, model.tensors, model, {"model": "drawn"}, preprocessing)
 
 
 def changed(trained: Trained, name: str) -> Trained:
