@@ -58,3 +58,7 @@ def test_send_receive_returns_when_the_messages_have_come() -> None:
 
 def test_a_communicator_shares_no_memory_unless_it_can() -> None:
     assert on_each_rank(2, lambda communicator: communicator.share(8)) == [None, None]
+
+
+def test_tags_are_those_that_mpi_takes() -> None:
+    assert CONTROL_TAG == 0  # the least; collectives take those above it

@@ -60,6 +60,11 @@ def test_tree_refuses_more_ranks_than_leaves() -> None:
         Tree.of(5, 4)
 
 
+def test_tree_refuses_no_ranks() -> None:
+    with pytest.raises(ValueError, match="0 ranks"):
+        Tree.of(0, 4)
+
+
 @pytest.mark.parametrize("leaves", [0, 3, 12])
 def test_tree_refuses_leaves_that_are_no_power_of_two(leaves: int) -> None:
     with pytest.raises(ValueError, match=f"leaves={leaves} must be a power of two"):

@@ -40,6 +40,11 @@ def test_permutation_holds_every_number_once() -> None:
     assert not np.array_equal(order, np.arange(1000))
 
 
+def test_any_word_is_a_seed() -> None:
+    draws = [random_words(Stream.SHUFFLE, 2, seed=seed).tolist() for seed in (0, 129, 2**63, 2**64 - 1)]
+    assert len(set(map(tuple, draws))) == 4
+
+
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_seed_out_of_range_is_refused(seed: int) -> None:
     with pytest.raises(UserError, match=rf"seed: got {seed}; must be from 0"):

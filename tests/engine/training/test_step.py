@@ -23,7 +23,7 @@ from tests.engine.graphs import perceptron
 BATCH = Batch(np.ones((8, 12), np.float32), np.zeros(8, np.int32), np.arange(8), 0)
 
 
-def recorded(*, bucket_floats=0, stop=False):
+def recorded(*, bucket_floats=0, **given):
     """Take a step; return its passes and jobs in their order, and its outcome."""
     recorder = Recorder(keep=True)
     queue = InlineCommThread(on_span=recorder.communication)
@@ -31,7 +31,7 @@ def recorded(*, bucket_floats=0, stop=False):
     settings = RankSettings(8, 1, bucket_floats=bucket_floats)
     rank = build_rank(perceptron(), settings, Plan(), grid, queue, wrap=partial(timed, recorder=recorder))
     rank.initialise(1)
-    outcome = train_step(rank, BATCH, Context(Threads(1)), lambda *_: None, stop=stop)
+    outcome = train_step(rank, BATCH, Context(Threads(1)), lambda *_: None, **given)
     return [span.name for span in recorder.spans if span.attributes.get("kind") != "exchange"], outcome
 
 
@@ -67,8 +67,8 @@ def test_forward_runs_every_layer_once_and_waits_for_weights_only():
 
 
 def test_the_wish_to_stop_comes_back_with_the_loss():
-    for stop in (False, True):
-        _, outcome = recorded(stop=stop)
+    for given, stop in (({}, False), ({"stop": False}, False), ({"stop": True}, True)):
+        _, outcome = recorded(**given)
         assert outcome.stop is stop
         assert outcome.loss > 0
 
