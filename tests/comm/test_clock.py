@@ -61,3 +61,14 @@ def test_a_drift_as_large_as_both_errors_is_none_and_a_larger_one_is():
     first, last = Reading(0.0, 1.0, 0.25), Reading(10.0, 1.75, 0.5)
     assert Alignment(first, last).to_root(10.0) == 9.0
     assert Alignment(first, Reading(10.0, 2.0, 0.5)).to_root(10.0) == 8.0
+
+
+def test_the_drift_is_not_continued_beyond_the_two_readings() -> None:
+    alignment = Alignment(Reading(100.0, 1.0, 1e-5), Reading(200.0, 3.0, 1e-5))
+    assert [alignment.to_root(moment) for moment in (50.0, 100.0, 150.0, 200.0, 300.0)] == [
+        49,
+        99,
+        148,
+        197,
+        297,
+    ]

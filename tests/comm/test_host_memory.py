@@ -92,3 +92,4 @@ def test_another_file_of_the_same_number_is_refused() -> None:
 def test_a_domain_is_a_boot_and_two_namespaces() -> None:
     namespaces = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "net")]
     assert host_memory.sharing_domain() == (host_memory.boot_id(), *namespaces)
+    assert len(host_memory.boot_id()) == 36  # a UUID
