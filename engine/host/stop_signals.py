@@ -24,6 +24,7 @@ from typing import NoReturn
 from comm.failure import INTERRUPTED
 from comm.launcher import launched_rank
 from comm.terminal import write_now
+from engine.config.errors import Impatience
 
 WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that are a wish to end."""
@@ -59,7 +60,7 @@ class StopRequest:
             self.end_now()
         if impatient:
             self._ending = True
-            raise KeyboardInterrupt
+            raise Impatience
 
     def _is_impatient(self) -> bool:
         now = time.monotonic()

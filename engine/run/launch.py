@@ -16,6 +16,7 @@ from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.config.user_code import no_exit
 from engine.data.check import check_share
 from engine.host.affinity import Cores, find_cores
 from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
@@ -97,7 +98,8 @@ def run(
     """
     prepared, cores, places = _prepare(world, resolve)
     try:
-        finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
+        with no_exit("run"):
+            finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
     except RunEndedError:
         raise
     except UserError as error:  # found by this rank alone, in the middle of the run
@@ -124,7 +126,8 @@ def run_in_process(
     """
     prepared, cores, places = _prepare(world, resolve)
     try:
-        return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
+        with no_exit("run"):
+            return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
     except RunEndedError:
         raise
     except (UserError, MemoryError) as error:

@@ -318,3 +318,18 @@ def test_data_is_checked_before_a_folder_is_made_if_asked_for(tmp_path, ranks):
 
     run_ranks(ranks, work)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_in_which_code_of_the_users_ends_the_program_is_one_line_and_no_success(
+    tmp_path, monkeypatch, capsys
+):
+    def leave(*_, **__):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(launch, "run_session", leave)
+    with pytest.raises(SystemExit) as ended:
+        trained(tmp_path / "run")
+    assert ended.value.code == 2
+    assert "error: run: SystemExit: 0; code of yours must not end the program" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"^run: SystemExit: 0; "):
+        launch.run_in_process(single_rank(), lambda: new_run("digits", {**SHORT, "out": str(tmp_path / "a")}))
