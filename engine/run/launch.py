@@ -71,6 +71,11 @@ class _Places:
     warnings: Sequence[str] = ()
     """What was said of them, and of the machine."""
 
+    def check(self) -> None:
+        """Raise UserError where the folder is another run's by now."""
+        if self.lock is not None:
+            self.lock.check()
+
     def release(self) -> None:
         """Let other runs write there."""
         if self.lock is not None:
@@ -264,6 +269,7 @@ def _train(
         control=world,
         recorder=recorder,
         folder=places.folder,
+        check_folder=places.check,
     )
     if prepared.start.state is None:
         taken = prepared.initial.taken if prepared.initial else {}

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -33,13 +34,26 @@ class RunLog:
 
     Only rank 0 speaks; on the others (`folder` None) every call does nothing. Use it in a `with`.
 
+    Parameters
+    ----------
+    check_folder
+        Raises UserError where the folder is another run's by now; called before a file is made there.
+
     Raises
     ------
     UserError
         In any call: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path | None, *, total_steps: int, first_step: int):
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        total_steps: int,
+        first_step: int,
+        check_folder: Callable[[], None] = lambda: None,
+    ):
+        self._check_folder = check_folder
         self._folder, self._total = folder, total_steps
         self._metrics: BinaryIO | None = None
         self._bar: ProgressBar | None = None
@@ -101,6 +115,7 @@ class RunLog:
     def finish(self, results: dict[str, Any]) -> None:
         """Write `run.json`, whole or not at all."""
         if self._folder is not None:
+            self._check_folder()
             with writing(self._folder, "out"):
                 write_whole(self._folder / RESULTS, to_json(results, indent=2) + "\n")
 
@@ -111,6 +126,7 @@ class RunLog:
         path, line = self._folder / METRICS, f"{to_json(record)}\n".encode()
         with writing(path, "out"):
             if self._metrics is None:  # unbuffered: closing it must have nothing left that can fail
+                self._check_folder()
                 self._metrics = path.open("ab", buffering=0)
             while line:
                 line = line[self._metrics.write(line) :]

@@ -1,5 +1,7 @@
 """What of a run is saved: its checkpoints, and which of them did best."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -46,10 +48,21 @@ class Saver:
     ----------
     control
         For agreements of the main threads.
+    check_folder
+        Raises UserError where the folder is another run's by now.
     """
 
-    def __init__(self, rank: Rank, task: Task, control: Communicator, folder: Path | None):
+    def __init__(
+        self,
+        rank: Rank,
+        task: Task,
+        control: Communicator,
+        folder: Path | None,
+        *,
+        check_folder: Callable[[], None],
+    ):
         self._rank, self._task, self._control, self._folder = rank, task, control, folder
+        self._check_folder = check_folder
         self._written = 0
 
     def begin(self, step: int) -> None:
@@ -112,12 +125,19 @@ class Saver:
             model_code=self._task.model_code,
         )
         tensors = weights | self._rank.states.tensors()
-        with writing(self._folder, "out"):
+        with self._writing(self._folder):
             if (self._folder / METRICS).exists():  # no line up to a checkpoint gets lost
                 sync(self._folder / METRICS)
             folder = save_checkpoint(self._folder, state, tensors, velocities, keep=recipe.keep_checkpoints)
         self._written = step
         return folder
+
+    @contextmanager
+    def _writing(self, folder: Path) -> Iterator[None]:
+        """Let what fails be a UserError; nothing is written to a folder that is another run's."""
+        self._check_folder()
+        with writing(folder, "out"):
+            yield
 
     def _described_model(self) -> dict[str, Any]:
         recipe, graph = self._task.recipe, self._rank.graph
@@ -137,7 +157,7 @@ class Saver:
             It cannot be written.
         """
         if self._folder is not None and self._written == step:
-            with writing(self._folder, "out"):
+            with self._writing(self._folder):
                 note_best_evaluation(checkpoint_folder(self._folder, step), best)
 
     def note_best(self, best: Best | None) -> None:
@@ -145,7 +165,7 @@ class Saver:
         if self._folder is None or best is None or best.step != self._written:
             return
         if self._task.recipe.keeps_best:
-            with writing(self._folder, "out"):
+            with self._writing(self._folder):
                 note_best(self._folder, best)
 
 

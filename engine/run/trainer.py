@@ -65,6 +65,8 @@ class Trainer:
         Records where this rank's time goes; the layers of `rank` are timed by it.
     folder : Path or None
         The run's folder; only rank 0 has one.
+    check_folder
+        Raises UserError where that is another run's by now.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Trainer:
         control: Communicator,
         recorder: Recorder,
         folder: Path | None = None,
+        check_folder: Callable[[], None] = lambda: None,
     ):
         recipe, data = task.recipe, task.data
         self.rank, self.task, self.recipe, self.data = rank, task, recipe, data
         self.control, self.recorder, self.folder = control, recorder, folder
+        self.check_folder = check_folder
         recorder.watch(rank.queue)
         self.context = Context(threads, seed=recipe.seed)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
@@ -91,7 +95,7 @@ class Trainer:
         self.failures = Failures(control)
         self.comparison = Comparison(recipe.metric, recipe.stop_after)
         self._saved_best: Best | None = None
-        self._saver = Saver(rank, task, control, folder)
+        self._saver = Saver(rank, task, control, folder, check_folder=check_folder)
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""
