@@ -35,6 +35,7 @@ from engine.run.kept_checkpoints import (
     best_of,
     checkpoint_folder,
     checkpoints_of,
+    named_step,
     prune,
     step_of,
     sweep,
@@ -279,6 +280,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         _check_types(found)
+        _check_step(found["step"], checkpoint)
         if found.get("normalisation") is not None:
             Normalisation.from_json(found["normalisation"])
         if found.get("preprocessing") is not None:
@@ -301,6 +303,20 @@ def _check_types(found: dict[str, Any]) -> None:
     for name, kind in _ADDED_LATER.items():
         if found.get(name) is not None and type(found[name]) is not kind:
             raise ValueError(f"{name} is {found[name]!r}")
+
+
+def _check_step(step: int, checkpoint: Path) -> None:
+    """Raise ValueError for a step that cannot be, or is not the one that the folder is named after.
+
+    What a run that goes on removes as newer is known by its name.
+    """
+    named = named_step(checkpoint)
+    if step < 0:
+        raise ValueError(f"step is {step}; must be at least 0")
+    if named is not None and named != step:
+        raise ValueError(
+            f"step is {step}, in the folder of step {named}; a checkpoint's folder keeps its name"
+        )
 
 
 def _said(error: Exception) -> str:

@@ -73,6 +73,28 @@ def test_going_on_from_an_older_checkpoint_leaves_nothing_of_what_came_later(tmp
     ]
 
 
+@pytest.mark.parametrize("how", ["below 0", "other name"])
+def test_a_checkpoint_whose_step_is_not_that_of_its_name_removes_nothing(tmp_path, how):
+    trained(tmp_path, steps=3)
+    newest = tmp_path / "checkpoints/step-00000003"
+    if how == "below 0":
+        state = json.loads((newest / "state.json").read_text())
+        (newest / "state.json").write_text(json.dumps({**state, "step": -5}))
+    else:
+        newest = newest.rename(newest.with_name("step-00000099"))
+    before = sorted(tmp_path.rglob("*"))
+    said = (
+        "step is -5; must be" if how == "below 0" else "step is 3, in the folder of step 99; a checkpoint's"
+    )
+    whole = tmp_path / "checkpoints/step-00000002"
+    for named in (tmp_path, newest):
+        with pytest.raises(
+            UserError, match=f"{newest}/state.json: .*{said}.*; the one before it is whole: {whole}$"
+        ):
+            resumed(named, steps=5)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_what_all_ranks_find_wrong_with_their_cores_is_said_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(affinity, "_masks", lambda: ({0}, {0, 1}))
     run_ranks(2, lambda world: run(world, lambda: new_run("digits", {**SHORT, "out": str(tmp_path)})))
