@@ -15,6 +15,7 @@ from comm.communicator import Communicator
 from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
+from engine.config.paths import expand
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.config.user_code import no_exit
 from engine.data.check import check_share
@@ -114,7 +115,7 @@ def run(
     finally:
         places.release()
     if places.folder is not None:
-        say_goodbye(places.folder, finished.results, places.trace)
+        say_goodbye(prepared.start.shown(places.folder), finished.results, places.trace)
     return finished.results
 
 
@@ -182,13 +183,14 @@ def _paths(start: Start) -> _Places:
     """
     recipe = start.recipe.to_toml()
     if start.run is None or start.state is None:
-        new = new_folder(start.recipe.out, start.name, recipe)
+        new = new_folder(start.recipe.out, start.name, recipe, within=start.started_in)
         folder, lock, undo = new.path, new.lock, new.withdraw
     else:
         folder, lock = start.run, lock_folder(start.run, "resume")
         undo = lock.release
     try:
-        traced = check_writable(start.recipe.trace) if start.recipe.trace else None
+        named = start.recipe.trace
+        traced = check_writable(str(start.place(expand(named, "trace")))) if named else None
         if start.run is not None and start.state is not None:
             _check_still_newest(start)
             rewind(folder, start.state.step)
@@ -263,6 +265,7 @@ def _train(
             prepared.model_code,
             init=prepared.init,
             history=prepared.start.state.history if prepared.start.state else (),
+            started_in=prepared.start.started_in,
             notes=tuple(prepared.initial.lines()) if prepared.initial else (),
         ),
         workers,

@@ -35,13 +35,15 @@ class NewFolder:
             self.path.rmdir()
 
 
-def new_folder(out: str, name: str, recipe: str) -> NewFolder:
+def new_folder(out: str, name: str, recipe: str, *, within: str = "") -> NewFolder:
     """Make and lock the folder `out`; without one runs/<name>-<time>, with -2, -3, ... where that exists.
 
     Parameters
     ----------
     recipe
         Text of the run's recipe, to be written there.
+    within
+        Where relative paths begin, if that is not where this process is by now.
 
     Raises
     ------
@@ -49,9 +51,9 @@ def new_folder(out: str, name: str, recipe: str) -> NewFolder:
         It cannot be made, holds a run or another recipe already, or another run writes there.
     """
     if not out:
-        folder = _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder = _unused(Path(within) / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
         return NewFolder(folder, lock_folder(folder, "out"), is_made=True)
-    folder = expand(out, "out")
+    folder = within / expand(out, "out")
     with writing(folder, "out"):
         _check_free(folder, recipe)
         is_made = not folder.exists()

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
 from engine.config.files import sync, writing
+from engine.config.paths import working_folder
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.normalise import normalisation_of
@@ -39,6 +40,8 @@ class Task:
     """What was changed when the run went on."""
     notes: tuple[str, ...] = ()
     """What the user is told of it when the run begins."""
+    started_in: str = field(default_factory=working_folder)
+    """Where relative paths in the recipe begin."""
 
 
 class Saver:
@@ -112,7 +115,7 @@ class Saver:
             self._task.code,
             normalisation_of(data.train),
             data.class_names,
-            _working_folder(),
+            self._task.started_in,
             epoch_loss,
             init=self._task.init,
             history=self._task.history,
@@ -167,11 +170,3 @@ class Saver:
         if self._task.recipe.keeps_best:
             with self._writing(self._folder):
                 note_best(self._folder, best)
-
-
-def _working_folder() -> str:
-    """Return the folder that relative paths begin in; empty where it has been removed."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""

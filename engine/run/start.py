@@ -1,12 +1,12 @@
 """Where a run starts: with a recipe from the beginning, or with a checkpoint of an earlier run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from engine.config.errors import UserError
-from engine.config.paths import expand
+from engine.config.paths import expand, working_folder
 from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
 from engine.run.checkpoint import State, find_checkpoint, read_state
 from engine.run.kept_checkpoints import FOLDER
@@ -30,6 +30,16 @@ class Start:
     """The run or checkpoint to go on from, as the user named it."""
     check_data: bool = False
     """All samples are read before the first step."""
+    started_in: str = field(default_factory=working_folder)
+    """Where relative paths begin, wherever code of the user's moves this process to later; "" : nowhere."""
+
+    def place(self, path: Path) -> Path:
+        """Return a path that leads to the same place from everywhere."""
+        return self.started_in / path
+
+    def shown(self, path: Path) -> Path:
+        """Return such a path as it is written in the folder of the start."""
+        return path.relative_to(self.started_in) if path.is_relative_to(self.started_in) else path
 
 
 def new_run(name: str, changes: Mapping[str, Any]) -> Start:
@@ -72,7 +82,9 @@ def resumed_run(
         )
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
     state = _with_history(state, saved, recipe)
-    return Start(recipe, name or recipe.model, checkpoint, state, run if same else None, asked)
+    return Start(
+        recipe, name or recipe.model, checkpoint, state, run if same else None, working_folder() / asked
+    )
 
 
 def no_new_rate(override_rate: float | None) -> None:

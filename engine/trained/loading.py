@@ -8,13 +8,13 @@ from comm import terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.errors import UserError
-from engine.config.paths import expand, function_in_file
+from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
 from engine.run.checkpoint import State, find_checkpoint, read_state, read_weights_and_state
-from engine.run.resumed_recipe import placed_text
+from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.trained.model import BATCH, Model
 
 MOST_BATCH = 1 << 16
@@ -56,12 +56,12 @@ def load_model(
     if not 0 <= threads <= MOST_THREADS:
         raise UserError(f"threads: got {threads}; must be from 0 to {MOST_THREADS}")
     cores = find_cores(world or single_rank())
-    folder = find_checkpoint(expand(str(checkpoint), "checkpoint"), what="checkpoint")
+    folder = working_folder() / find_checkpoint(expand(str(checkpoint), "checkpoint"), what="checkpoint")
     state = read_state(folder)
     recipe = parse_recipe(state.recipe, str(folder))
     recipe.check(MODELS)
     place = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
-    recipe = replace(recipe, model=place)
+    recipe = replace(recipe, model=anchored_text("model", place, working_folder()))
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")

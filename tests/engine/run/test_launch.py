@@ -12,6 +12,7 @@ from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.host import affinity
 from engine.run import checkpoint, launch
+from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
@@ -355,3 +356,44 @@ def test_a_step_in_which_code_of_the_users_ends_the_program_is_one_line_and_no_s
     assert "error: run: SystemExit: 0; code of yours must not end the program" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"^run: SystemExit: 0; "):
         launch.run_in_process(single_rank(), lambda: new_run("digits", {**SHORT, "out": str(tmp_path / "a")}))
+
+
+MOVING = """
+import os
+import numpy as np
+from lockstep import ArrayDataset, DataSource, GraphBuilder, Linear
+
+def data():
+    os.chdir("/")
+    return DataSource(ArrayDataset(np.eye(4, dtype=np.float32).repeat(16, 0), np.arange(64) % 4), None)
+
+def net(classes=4):
+    os.chdir("/")
+    made = GraphBuilder((4,))
+    made.add("fc", Linear(classes))
+    return made.graph()
+"""
+
+
+@pytest.mark.parametrize("mover", ["model", "data", "callback"])
+def test_code_of_the_users_that_changes_the_folder_moves_nothing_of_a_run(tmp_path, monkeypatch, mover):
+    class Moving(Callback):
+        def on_step(self, run, record):
+            monkeypatch.chdir("/")
+
+    here, out = tmp_path / "here", tmp_path / "here/run"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "mine.py").write_text(MOVING)
+    fields = {"callback": {}, "data": {"data": "mine.py:data", "model": "mine.py:net"}}
+    fields["model"] = {"model": "mine.py:net", "data": "mine.py:data"}
+    changes = {**SHORT, "batch": 16, "trace": "t.json", "out": "run", **fields[mover]}
+    callbacks = [Moving()] if mover == "callback" else []
+    done = launch.run_in_process(single_rank(), lambda: new_run("digits", changes), callbacks=callbacks)
+    assert Path.cwd() == Path("/")
+    assert done.folder == out
+    assert (here / "t.json").exists()
+    assert sorted(path.name for path in here.iterdir()) == ["mine.py", "run", "t.json"]
+    saved = find_checkpoint(out)
+    assert checkpoint.read_state(saved).started_in == str(here)
+    assert resumed(out, steps=3)["steps"] == 3
