@@ -154,10 +154,10 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     prepared = agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     agreed(world, lambda: check_equal(world, facts_to_compare(prepared)))
+    threads = _threads(world, prepared.start.recipe, cores)
+    agreed(world, lambda: _check_data(world, prepared, threads))  # long: a wish to end is granted at once
     hold_wishes()
     _end_if_asked(world)
-    threads = _threads(world, prepared.start.recipe, cores)
-    agreed(world, lambda: _check_data(world, prepared, threads))
     needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = agreed(world, lambda: check_needs(world, needs))
     places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())

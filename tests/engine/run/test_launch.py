@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 
 from comm.threads import run_ranks, single_rank
-from engine.config.errors import UserError
-from engine.host import affinity
+from engine.config.errors import Impatience, UserError
+from engine.host import affinity, stop_signals
 from engine.run import checkpoint, launch
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
@@ -397,3 +399,20 @@ def test_code_of_the_users_that_changes_the_folder_moves_nothing_of_a_run(tmp_pa
     saved = find_checkpoint(out)
     assert checkpoint.read_state(saved).started_in == str(here)
     assert resumed(out, steps=3)["steps"] == 3
+
+
+def test_a_wish_to_end_while_all_samples_are_read_is_granted_at_once(tmp_path, monkeypatch, capfd):
+    def ended(code):
+        raise Impatience(code)
+
+    def asked(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the samples were read to the end")
+
+    monkeypatch.setattr(stop_signals.os, "_exit", ended)
+    monkeypatch.setattr(launch, "check_share", asked)
+    start = replace(new_run("digits", {**SHORT, "out": str(tmp_path / "run")}), check_data=True)
+    with stop_signals.listening(), pytest.raises(Impatience, match="130"):
+        run(single_rank(), lambda: start)
+    assert capfd.readouterr().err == "interrupted\n"
+    assert not (tmp_path / "run").exists()
