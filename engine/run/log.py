@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from comm import terminal
 from engine.config.files import write_whole, writing
 from engine.run.pace import Pace
-from engine.run.run_folder import METRICS, RESULTS
+from engine.run.run_folder import METRICS, RESULTS, loss_before_evaluation
 
 if TYPE_CHECKING:
     from engine.run.progress_bar import ProgressBar
@@ -81,6 +81,10 @@ class RunLog:
             self._bar.close()
         if self._metrics is not None:
             self._metrics.close()
+
+    def loss_before_evaluation(self, step: int) -> float | None:
+        """Return on rank 0 the loss of a step that is there from before, but not its evaluation."""
+        return None if self._folder is None else loss_before_evaluation(self._folder, step)
 
     def say(self, line: str) -> None:
         """Print a line on rank 0."""
