@@ -71,7 +71,8 @@ def _check_free(folder: Path, recipe: str) -> None:
     """Refuse a folder with files that the run would write over, but one where a run has failed at once."""
     for held in (METRICS, RESULTS, FOLDER):
         path = folder / held
-        if path.exists() and not (path.is_file() and path.stat().st_size == 0):
+        is_left = held != FOLDER and path.is_file() and path.stat().st_size == 0
+        if not is_left and (path.exists() or path.is_symlink()):
             raise UserError(
                 f"out: {folder} already holds a run's {held}: give another --out, or --resume {folder}"
             )
