@@ -37,7 +37,7 @@ from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.saver import Task
 from engine.run.session import run_session
-from engine.run.start import Start
+from engine.run.start import Start, followed
 from engine.run.trainer import Trainer
 from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
@@ -221,7 +221,7 @@ def _end_if_asked(world: Communicator, undo: Callable[[], None] = lambda: None) 
 def _check_still_newest(start: Start) -> None:
     """Refuse to cut back a run that went on until its lock was free, after its checkpoint was looked for."""
     if start.asked is not None and start.checkpoint is not None:
-        now = find_checkpoint(start.asked).resolve()
+        now = followed(find_checkpoint(start.asked))
         if now != start.checkpoint:
             raise UserError(f"resume: {start.run} has gone on meanwhile, to {now.name}: start again")
 

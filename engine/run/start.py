@@ -11,7 +11,7 @@ from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
 from engine.run.checkpoint import State, find_checkpoint, read_state
 from engine.run.kept_checkpoints import FOLDER
 from engine.run.resumed_recipe import RATE, check_same, placed
-from engine.run.run_folder import RECIPE
+from engine.run.run_folder import METRICS, RECIPE
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def resumed_run(
             raise UserError(f"override_rate: got {override_rate:g} beside {RATE} {changes[RATE]}; give one")
         changes = {**changes, RATE: override_rate}
     asked = expand(path, "resume")
-    checkpoint = find_checkpoint(asked).resolve()
+    checkpoint = followed(find_checkpoint(asked))
     state = read_state(checkpoint)
     saved = parse_recipe(state.recipe, str(checkpoint))
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
@@ -81,10 +81,30 @@ def resumed_run(
             f"resume: {checkpoint} does not lie in a run's {FOLDER}/; give --out DIR, to write there"
         )
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
+    if same and run is not None:
+        _check_own(run)
     state = _with_history(state, saved, recipe)
     return Start(
         recipe, name or recipe.model, checkpoint, state, run if same else None, working_folder() / asked
     )
+
+
+def followed(checkpoint: Path) -> Path:
+    """Return where a checkpoint is, in the run as the user named it: whose checkpoints/ may be a link."""
+    holder = checkpoint.parent
+    if checkpoint.is_symlink() or holder.name != FOLDER:
+        return checkpoint.resolve()
+    return holder.parent.resolve() / FOLDER / checkpoint.name
+
+
+def _check_own(run: Path) -> None:
+    """Refuse a run whose checkpoints/ is a link to that of another run, which would lose its own."""
+    other = (run / FOLDER).resolve().parent
+    if other != run and any((other / name).exists() for name in (RECIPE, METRICS)):
+        raise UserError(
+            f"resume: {run / FOLDER} is a link to that of another run; must be its own: give --out DIR, or "
+            f"--resume {other}"
+        )
 
 
 def no_new_rate(override_rate: float | None) -> None:

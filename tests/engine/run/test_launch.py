@@ -76,6 +76,29 @@ def test_going_on_from_an_older_checkpoint_leaves_nothing_of_what_came_later(tmp
     ]
 
 
+def test_a_run_whose_checkpoints_are_a_link_goes_on_in_its_own_folder(tmp_path):
+    run, place = trained(tmp_path / "run"), tmp_path / "elsewhere/checkpoints"
+    place.parent.mkdir()
+    (run / "checkpoints").rename(place)
+    (run / "checkpoints").symlink_to(place)
+    (tmp_path / "link").symlink_to(run)
+    assert resumed(tmp_path / "link", steps=3)["steps"] == 3
+    assert records(run, "step") == [1, 2, 3]
+    assert [path.name for path in place.parent.iterdir()] == ["checkpoints"]
+    assert resumed(run / "checkpoints/step-00000003", steps=4)["steps"] == 4
+
+
+def test_a_run_whose_checkpoints_are_a_link_to_those_of_another_is_refused(tmp_path):
+    run, other = trained(tmp_path / "run"), trained(tmp_path / "other", steps=4)
+    (run / "checkpoints").rename(run / "before")
+    (run / "checkpoints").symlink_to(other / "checkpoints")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"^resume: {run}/checkpoints is a link to .* or --resume {other}$"):
+        resumed(run, steps=6)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert resumed(run, steps=5, out=str(tmp_path / "new"))["steps"] == 5
+
+
 @pytest.mark.parametrize("how", ["below 0", "other name"])
 def test_a_checkpoint_whose_step_is_not_that_of_its_name_removes_nothing(tmp_path, how):
     trained(tmp_path, steps=3)
