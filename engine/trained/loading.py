@@ -7,7 +7,7 @@ from pathlib import Path
 from comm import terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
-from engine.config.errors import UserError
+from engine.config.arguments import as_path, check_text, check_whole
 from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
 from engine.config.user_code import code_digest
@@ -51,12 +51,12 @@ def load_model(
     UserError
         There is no checkpoint, it cannot be read, or it holds another network.
     """
-    if not 1 <= batch <= MOST_BATCH:
-        raise UserError(f"batch: got {batch}; must be from 1 to {MOST_BATCH}")
-    if not 0 <= threads <= MOST_THREADS:
-        raise UserError(f"threads: got {threads}; must be from 0 to {MOST_THREADS}")
+    check_whole("batch", batch, 1, MOST_BATCH)
+    check_whole("threads", threads, 0, MOST_THREADS)
+    check_text("model", model)
+    named = str(as_path("checkpoint", checkpoint))
     cores = find_cores(world or single_rank())
-    folder = working_folder() / find_checkpoint(expand(str(checkpoint), "checkpoint"), what="checkpoint")
+    folder = working_folder() / find_checkpoint(expand(named, "checkpoint"), what="checkpoint")
     state = read_state(folder)
     recipe = parse_recipe(state.recipe, str(folder))
     recipe.check(MODELS)
