@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +37,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.host.stop_signals import listening
 from engine.models import build_model
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import State, read_newest, read_state, read_tensors
 from engine.run.kept_checkpoints import STATE
 from engine.run.resumed_recipe import placed
 from engine.training.rank import Rank, build_rank
@@ -139,7 +140,10 @@ def load_trained(checkpoint: str) -> Trained:
     UserError
         There is no checkpoint, it cannot be read, or it holds another network.
     """
-    folder = find_checkpoint(expand(checkpoint, "checkpoint"))
+    return read_newest(expand(checkpoint, "checkpoint"), _read, what="checkpoint")
+
+
+def _read(folder: Path) -> Trained:
     state = read_state(folder)
     recipe = parse_recipe(state.recipe, str(folder))
     unread = {"data": recipe.data, "cluster": recipe.cluster}

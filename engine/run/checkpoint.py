@@ -7,11 +7,11 @@ file can be understood alone. Under one name: safetensors writes several in anot
 """
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -43,11 +43,14 @@ from engine.run.kept_checkpoints import (
 from engine.training.parameters import MOMENTUM
 from layers.layer import Array, Shape
 
+T = TypeVar("T")
+
 FORMAT = 2
 LOCKSTEP = "lockstep"
 """Name of the metadata in a checkpoint's model.safetensors."""
 TENSORS = {"convolutions": "OIHW", "fully connected": "[out, in]", "precision": "float32"}
 """Layout and precision of weights in checkpoints."""
+_LOOKS = 3  # for a newer checkpoint
 _PIECE = 1 << 22  # bytes that are read at a time
 _ADDED_LATER = {
     "code": str,
@@ -173,6 +176,23 @@ def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
     if not found:
         raise UserError(f"{what}: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
     return found[-1]
+
+
+def read_newest(path: Path, read: Callable[[Path], T], *, what: str) -> T:
+    """Return what `read` makes of the checkpoint that `find_checkpoint` finds.
+
+    A run that goes on may remove it between finding and reading; then there is a newer one, which is read.
+    """
+    checkpoint = find_checkpoint(path, what=what)
+    for _ in range(_LOOKS):
+        try:
+            return read(checkpoint)
+        except (UserError, OSError):
+            newest = find_checkpoint(path, what=what)
+            if newest == checkpoint:
+                raise
+            checkpoint = newest
+    return read(checkpoint)
 
 
 def best_checkpoint(run: Path) -> Path | None:

@@ -13,7 +13,7 @@ from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_weights_and_state
+from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state
 from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.trained.model import BATCH, Model
 
@@ -54,9 +54,16 @@ def load_model(
     check_whole("batch", batch, 1, MOST_BATCH)
     check_whole("threads", threads, 0, MOST_THREADS)
     check_text("model", model)
-    named = str(as_path("checkpoint", checkpoint))
-    cores = find_cores(world or single_rank())
-    folder = working_folder() / find_checkpoint(expand(named, "checkpoint"), what="checkpoint")
+    named = expand(str(as_path("checkpoint", checkpoint)), "checkpoint")
+    threads = threads or find_cores(world or single_rank()).threads(beside=False)
+
+    def read(folder: Path) -> Model:
+        return _read(working_folder() / folder, model=model, batch=batch, threads=threads, say=say)
+
+    return read_newest(named, read, what="checkpoint")
+
+
+def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[str], None]) -> Model:
     state = read_state(folder)
     recipe = parse_recipe(state.recipe, str(folder))
     recipe.check(MODELS)
@@ -65,15 +72,7 @@ def load_model(
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
-    return Model(
-        folder,
-        state,
-        recipe,
-        network,
-        read_weights_and_state(folder, network),
-        batch,
-        threads or cores.threads(beside=False),
-    )
+    return Model(folder, state, recipe, network, read_weights_and_state(folder, network), batch, threads)
 
 
 def _changed(recipe: Recipe, state: State) -> str:
