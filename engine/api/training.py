@@ -8,6 +8,7 @@ from typing import Any
 
 from comm import failure, mpi
 from comm.communicator import Communicator
+from engine.config.arguments import as_path
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.recipe import Recipe, override, read_recipe
@@ -97,15 +98,32 @@ def train(
         What is wrong with the arguments, before a first step; on all ranks. Alone, also what fails later: a
         full disk, a sample that cannot be read; several ranks end together then, with exit code 2.
     """
+
+    def start() -> Start:
+        _check_callbacks(callbacks)
+        return _start(recipe, resume, _asked(changes, options), override_rate)
+
+    finished = run_in_process(_world(), start, callbacks=callbacks)
+    return Run(finished.results, finished.folder, finished.weights)
+
+
+def _asked(changes: Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all fields that are changed, by name; one of steps and epochs replaces the other."""
+    if changes is not None and not (
+        isinstance(changes, Mapping) and all(type(each) is str for each in changes)
+    ):
+        raise UserError(f"changes: got {changes!r}; must be fields by name")
     asked = {**options, **(changes or {})}
     if "steps" in asked and "epochs" not in asked:
         asked["epochs"] = 0
     if "epochs" in asked and "steps" not in asked:
         asked["steps"] = 0
-    finished = run_in_process(
-        _world(), lambda: _start(recipe, resume, asked, override_rate), callbacks=callbacks
-    )
-    return Run(finished.results, finished.folder, finished.weights)
+    return asked
+
+
+def _check_callbacks(callbacks: Sequence[Callback]) -> None:
+    if not isinstance(callbacks, list | tuple) or not all(isinstance(each, Callback) for each in callbacks):
+        raise UserError(f"callbacks: got {callbacks!r}; must be a list of Callback objects")
 
 
 def _start(
@@ -116,12 +134,15 @@ def _start(
 ) -> Start:
     for name in asked:
         _check_known(name)
+    if not isinstance(override_rate, float | int | None):
+        raise UserError(f"override_rate: got {override_rate!r}; must be a number")
     if resume is not None:
-        return resumed_run(str(resume), None, asked, override_rate=override_rate)
+        return resumed_run(str(as_path("resume", resume)), None, asked, override_rate=override_rate)
     no_new_rate(override_rate)
     if isinstance(recipe, Recipe):
         return Start(override(recipe, asked), recipe.model.rpartition(":")[2])
-    return Start(override(read_recipe(str(recipe)), asked), Path(recipe).stem)
+    named = as_path("recipe", recipe)
+    return Start(override(read_recipe(str(named)), asked), named.stem)
 
 
 def _check_known(name: str) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from comm import failure
 from comm.launcher import is_first_of_host, launched_rank
+from engine.config.errors import UserError
+from engine.config.numba_settings import check_numba_settings
 from engine.config.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -34,6 +36,16 @@ class Parser(argparse.ArgumentParser):
                 settings[name] = settings[name].replace(_AS_MODULE, "lockstep ")
         usual = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(**{**usual, **settings})
+
+    def parse_known_args(self, *arguments: Any, **settings: Any) -> Any:
+        """Parse, and refuse variables of the environment by which no kernel would run."""
+        parsed = super().parse_known_args(*arguments, **settings)
+        try:
+            check_numba_settings()
+        except UserError as error:
+            say_once(str(error))
+            sys.exit(2)
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """Print the message, with the option that was perhaps meant, and end with exit code 2."""

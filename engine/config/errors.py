@@ -1,4 +1,4 @@
-"""The exception for mistakes that the user can mend."""
+"""The exceptions that have a meaning of their own: mistakes that the user can mend, and impatience."""
 
 from engine.config.wording import printable
 
@@ -12,3 +12,7 @@ class UserError(ValueError):
 
     def __init__(self, message: object):
         super().__init__(printable(" ".join(str(message).splitlines())))
+
+
+class Impatience(KeyboardInterrupt):
+    """A Ctrl-C of somebody who will not wait, which code of the user's has not raised itself."""

@@ -29,6 +29,14 @@ def expand(text: str, option: str) -> Path:
     return path
 
 
+def working_folder() -> str:
+    """Return the folder that relative paths begin in; empty where it has been removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
 def function_in_file(text: str) -> tuple[str, str] | None:
     """Return the path and the name that "FILE.py:function" consists of; None for any other text."""
     path, _, name = text.rpartition(":")

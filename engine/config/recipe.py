@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
+from engine.config.arguments import check_text
 from engine.config.errors import UserError
 from engine.config.paths import function_in_file
 from engine.config.settings import Setting, all_settings, check_settings, meant
@@ -370,6 +371,7 @@ def read_recipe(name: str) -> Recipe:
     UserError
         No such recipe, text that is not TOML, an unknown field, or a value of the wrong type.
     """
+    check_text("recipe", name)
     return parse_recipe(read_text(name, _FOLDER, "recipe"), name)
 
 
@@ -383,6 +385,10 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
     Another model, or data of another kind, begins without the arguments that the recipe had for the old one.
     """
+    for given in ({"model": recipe.model, "data": recipe.data}, changes):
+        for name in ("model", "data"):
+            if name in given:
+                check_text(name, given[name])
     changed = _renamed(recipe, changes)
     for name, value in changes.items():
         table, dot, entry = name.partition(".")

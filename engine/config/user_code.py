@@ -8,16 +8,19 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from engine.config.errors import UserError
+from engine.config.errors import Impatience, UserError
 from engine.config.files import reading
 from engine.config.paths import expand, function_in_file
 from engine.config.wording import did_you_mean, one_of
@@ -50,7 +53,10 @@ def load_function(text: str, option: str) -> Callable[..., Any]:
     with reading(path, option):
         content = path.read_bytes()
     try:
-        module = _module(path.resolve(), content)
+        with no_exit(f"{option}: {path}"):
+            module = _module(path.resolve(), content)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{option}: {path}: {_said(error)}") from error
     function = getattr(module, name, None)
@@ -91,11 +97,39 @@ def call(
         if name not in filled and parameter.default is parameter.empty and _is_named(parameter):
             raise UserError(f"{option}: {_named(function)} needs {name}: --{option}-argument {name}=VALUE")
     try:
-        return function(**filled)
+        with no_exit(f"{option}: {_named(function)}"):
+            return function(**filled)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{option}: {_named(function)}: {_said(error)}") from error
+
+
+@contextmanager
+def no_exit(where: str) -> Iterator[None]:
+    """Turn what would end the program, or one of its threads in silence, into an error of code of the user's.
+
+    Other ranks would wait for ever for one that leaves by sys.exit. A Ctrl-C of somebody at the keyboard is
+    let through.
+
+    Parameters
+    ----------
+    where
+        Named in the error.
+
+    Raises
+    ------
+    UserError
+        Instead of SystemExit, KeyboardInterrupt, GeneratorExit and the like.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if _may_be_ctrl_c(error):
+            raise
+        raise UserError(f"{where}: {_said(error)}; code of yours must not end the program") from error
 
 
 def code_digest(texts: tuple[str, ...]) -> str:
@@ -200,16 +234,32 @@ def _places(spec: ModuleSpec) -> list[str]:
     return list(spec.submodule_search_locations or filter(None, [spec.origin]))
 
 
-def _said(error: Exception) -> str:
+def _may_be_ctrl_c(error: BaseException) -> bool:
+    """Say whether an exception may come from a signal: those reach the main thread alone."""
+    if isinstance(error, Impatience):
+        return True
+    is_raised = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and is_raised
+        and threading.current_thread() is threading.main_thread()
+    )
+
+
+def _said(error: BaseException) -> str:
     """Return one line: the error, behind the last line of the user's code on the way to it."""
+    kind = type(error).__name__
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+        line = "" if error.lineno is None else f"line {error.lineno}: "  # a NUL byte has none
+        return f"{line}{kind}: {error.msg}"
+    text = str(error)
+    typed = f"{kind}: {text}" if text else kind
     own = {getattr(each, "__file__", None) for name, each in sys.modules.items() if name.startswith(_PREFIX)}
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((each for each in reversed(frames) if each.filename in own), None)
     if frame is None:  # a function that is shipped: the error says what does not fit
-        return str(error)
-    return f"{Path(frame.filename).name}, line {frame.lineno}: {type(error).__name__}: {error}"
+        return text if text and isinstance(error, Exception) else typed
+    return f"{Path(frame.filename).name}, line {frame.lineno}: {typed}"
 
 
 def _named(function: Callable[..., Any]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from engine.config.errors import UserError
+from engine.config.user_code import no_exit
 from engine.config.wording import counted
 from engine.data.dataset import DataError, Dataset, DataSource
 from engine.host.on_threads import on_threads
@@ -112,11 +114,14 @@ def _about(split: str, say: Say) -> Say:
 def _inspected(data: Dataset, piece: range) -> Iterator[tuple[int, tuple[int, ...]] | str]:
     for index in piece:
         try:
-            yield data.inspect(index)
-        except DataError as error:
+            with no_exit(f"sample {index}"):
+                found = data.inspect(index)
+        except UserError as error:
             yield str(error)
         except Exception as error:  # of a user's own data set
             yield str(DataError.at(f"sample {index}", f"{type(error).__name__}: {error}"))
+        else:
+            yield found
 
 
 def _add(report: Report, found: tuple[int, tuple[int, ...]] | str) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.user_code import no_exit
 from engine.data.augment import Augment
 from engine.data.dataset import DataError, Dataset
 from engine.data.sampler import ABSENT, Share
@@ -218,7 +219,8 @@ class Loader:
     def _read(self, sample: int, x: NDArray[np.float32]) -> int:
         """Read one sample into x and return its label; ABSENT where it cannot be read, and that may be."""
         try:
-            return self._checked(sample, self._dataset.read(sample, x))
+            with no_exit(f"data: sample {sample}"):
+                return self._checked(sample, self._dataset.read(sample, x))
         except DataError as error:
             if self._on_bad is None:
                 raise

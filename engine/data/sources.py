@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.config.errors import UserError
-from engine.config.paths import expand, function_in_file
+from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.user_code import call, load_function
 from engine.config.wording import did_you_mean
 from engine.data.dataset import DataError, DataSource
@@ -110,7 +110,10 @@ def _open(
         raise UserError(
             f"data: {name} takes no arguments, got {', '.join(arguments)}; only FILE.py:function does"
         )
-    request = Request(expand(folder, "data"), sample_shape, classes, seed, least_classes)
+    place = working_folder() / expand(
+        folder, "data"
+    )  # read from until the end, wherever this process is by then
+    request = Request(place, sample_shape, classes, seed, least_classes)
     try:
         return SOURCES[name].open(request)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""The one place that turns signals into a wish to end: Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2.
+"""The one place that turns signals into a wish to end: Ctrl-C, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGXCPU.
 
-Slurm warns by SIGUSR1 before a job's limit, mpirun passes it on to its ranks, a closed terminal sends
-SIGHUP; who started a program with SIGHUP ignored, as nohup does, wants it to go on. Launchers repeat their
-signals, so repeated ones change nothing; only a second Ctrl-C, a second after the first, is somebody who will
-not wait.
+Slurm warns by SIGUSR1 before a job's limit, mpirun passes it on to its ranks, a closed terminal sends SIGHUP,
+and the system SIGXCPU at a soft limit of CPU time, each second until the hard one; who started a program with
+SIGHUP ignored, as nohup does, wants it to go on. Launchers repeat their signals, so repeated ones change
+nothing; only a second Ctrl-C, a second after the first, is somebody who will not wait.
 
 A command listens from its first line on. Before a run has its folder, a wish to end is granted at once: there
 is nothing to save yet. The handler ends the process itself, as an exception could be raised, and swallowed,
@@ -24,8 +24,9 @@ from typing import NoReturn
 from comm.failure import INTERRUPTED
 from comm.launcher import launched_rank
 from comm.terminal import write_now
+from engine.config.errors import Impatience
 
-WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """Signals that are a wish to end."""
 
 IMPATIENT_S = 1.0  # a Ctrl-C so long after the first is in earnest
@@ -59,7 +60,7 @@ class StopRequest:
             self.end_now()
         if impatient:
             self._ending = True
-            raise KeyboardInterrupt
+            raise Impatience
 
     def _is_impatient(self) -> bool:
         now = time.monotonic()

@@ -90,6 +90,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACE_OF:
         raise AttributeError(f"module 'lockstep' has no attribute {name!r}")
     try:
+        if name != "UserError":
+            import_module("engine.config.numba_settings").check_numba_settings()
         module = import_module(_PLACE_OF[name])
     except ModuleNotFoundError as error:
         if error.name not in (None, "engine") and not str(error.name).startswith("engine."):

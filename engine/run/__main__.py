@@ -25,9 +25,9 @@ examples:
   python -m engine.run -n 4 --resume runs/vgg -- --map-by slot   options of mpirun behind --
 
 All other options are those of python -m engine.train, which it starts: under the mpirun that belongs to this
-Python, or alone where -n is 1. Ctrl-C, also SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2, ends the run after the step
-it is in, with a checkpoint; Ctrl-C once more, a second later, ends it at once. The exit code is the run's: 0
-done, 2 a mistake in what was given, 130 interrupted, 1 anything else.
+Python, or alone where -n is 1. Ctrl-C, also SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU, ends the run after
+the step it is in, with a checkpoint; Ctrl-C once more, a second later, ends it at once. The exit code is the
+run's: 0 done, 2 a mistake in what was given, 130 interrupted, 1 anything else.
 """
 
 

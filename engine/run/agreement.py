@@ -6,6 +6,7 @@ from typing import TypeVar
 from comm import failure
 from comm.communicator import Communicator
 from engine.config.errors import UserError
+from engine.config.user_code import no_exit
 
 T = TypeVar("T")
 
@@ -13,7 +14,8 @@ T = TypeVar("T")
 def agreed(world: Communicator, work: Callable[[], T]) -> T:
     """Return what `work` returns, or raise the first rank's UserError on all ranks (collective)."""
     try:
-        result = work()
+        with no_exit("run"):  # by a layer or a data set of the user's: the other ranks would wait
+            result = work()
     except UserError as error:
         raise UserError(failure.agree(world, str(error))) from error
     elsewhere = failure.agree(world, None)

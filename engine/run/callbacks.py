@@ -7,6 +7,7 @@ from typing import Any
 
 from comm import failure
 from engine.config.errors import UserError
+from engine.config.user_code import no_exit
 from engine.training.rank import Rank
 from layers.layer import Array
 
@@ -96,7 +97,8 @@ class Callbacks:
     def _failing_together(self) -> Iterator[None]:
         """End all ranks if one of several fails: a program that caught the error would leave them waiting."""
         try:
-            yield
+            with no_exit("callback"):
+                yield
         except UserError:  # answered by who runs the training
             raise
         except Exception as error:

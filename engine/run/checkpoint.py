@@ -7,11 +7,11 @@ file can be understood alone. Under one name: safetensors writes several in anot
 """
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -35,6 +35,7 @@ from engine.run.kept_checkpoints import (
     best_of,
     checkpoint_folder,
     checkpoints_of,
+    named_step,
     prune,
     step_of,
     sweep,
@@ -42,11 +43,14 @@ from engine.run.kept_checkpoints import (
 from engine.training.parameters import MOMENTUM
 from layers.layer import Array, Shape
 
+T = TypeVar("T")
+
 FORMAT = 2
 LOCKSTEP = "lockstep"
 """Name of the metadata in a checkpoint's model.safetensors."""
 TENSORS = {"convolutions": "OIHW", "fully connected": "[out, in]", "precision": "float32"}
 """Layout and precision of weights in checkpoints."""
+_LOOKS = 3  # for a newer checkpoint
 _PIECE = 1 << 22  # bytes that are read at a time
 _ADDED_LATER = {
     "code": str,
@@ -174,6 +178,23 @@ def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
     return found[-1]
 
 
+def read_newest(path: Path, read: Callable[[Path], T], *, what: str) -> T:
+    """Return what `read` makes of the checkpoint that `find_checkpoint` finds.
+
+    A run that goes on may remove it between finding and reading; then there is a newer one, which is read.
+    """
+    checkpoint = find_checkpoint(path, what=what)
+    for _ in range(_LOOKS):
+        try:
+            return read(checkpoint)
+        except (UserError, OSError):
+            newest = find_checkpoint(path, what=what)
+            if newest == checkpoint:
+                raise
+            checkpoint = newest
+    return read(checkpoint)
+
+
 def best_checkpoint(run: Path) -> Path | None:
     """Return the checkpoint of a run that is noted as its best; None where none is."""
     best = best_of(run)
@@ -279,6 +300,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         _check_types(found)
+        _check_step(found["step"], checkpoint)
         if found.get("normalisation") is not None:
             Normalisation.from_json(found["normalisation"])
         if found.get("preprocessing") is not None:
@@ -301,6 +323,20 @@ def _check_types(found: dict[str, Any]) -> None:
     for name, kind in _ADDED_LATER.items():
         if found.get(name) is not None and type(found[name]) is not kind:
             raise ValueError(f"{name} is {found[name]!r}")
+
+
+def _check_step(step: int, checkpoint: Path) -> None:
+    """Raise ValueError for a step that cannot be, or is not the one that the folder is named after.
+
+    What a run that goes on removes as newer is known by its name.
+    """
+    named = named_step(checkpoint)
+    if step < 0:
+        raise ValueError(f"step is {step}; must be at least 0")
+    if named is not None and named != step:
+        raise ValueError(
+            f"step is {step}, in the folder of step {named}; a checkpoint's folder keeps its name"
+        )
 
 
 def _said(error: Exception) -> str:

@@ -27,13 +27,15 @@ class Evaluator:
     rank: Rank
     context: Context
 
-    def evaluate(self, dataset: Dataset, failures: Failures) -> tuple[float, float] | None:
+    def evaluate(
+        self, dataset: Dataset, failures: Failures, *, ends: Callable[[], bool] = lambda: False
+    ) -> tuple[float, float] | None:
         """Return (mean loss, accuracy) over a data set (collective); None where a rank cannot read samples.
 
-        Both figures are the same bits on any number of ranks; see `gather_measured`.
+        Both figures are the same bits on any number of ranks; see `gather_measured`, also for `ends`.
         """
         with _not_training(self.context):
-            rows = gather_measured(self.rank, dataset, failures, self._measure, columns=2)
+            rows = gather_measured(self.rank, dataset, failures, self._measure, columns=2, ends=ends)
         if rows is None:
             return None
         sums = tree_sum(rows)
@@ -57,6 +59,7 @@ def gather_measured(
     columns: int,
     on_bad: BadHook | None = None,
     tell: Callable[[int], None] = lambda _: None,
+    ends: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float64] | None:
     """Return what is measured over a data set, float64 [leaves, minibatches, columns] (collective).
 
@@ -70,6 +73,8 @@ def gather_measured(
         A sample that cannot be read is told to it and absent, and is no failure.
     tell
         Called with the number of minibatches that are done.
+    ends
+        Asked before each minibatch; where it is True, on all ranks, nothing more is measured, nor returned.
     """
     collectives, batch = rank.grid.world, rank.settings.batch
     own = collectives.tree.leaves_of(collectives.communicator.rank)
@@ -78,6 +83,8 @@ def gather_measured(
     shares = (share.rows(rank.memory.own_samples) for share in evaluation(len(dataset), batch))
     with Loader(dataset, shares, on_bad=on_bad) as loader:
         for index, minibatch in enumerate(_all(loader, minibatches, rank, failures)):
+            if ends():
+                return None
             rows[own.start : own.stop, columns * index : columns * (index + 1)] = measure(minibatch)
             tell(index + 1)
     rows[own.start : own.stop, -1] = failures.first is not None

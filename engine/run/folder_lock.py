@@ -28,18 +28,52 @@ class FolderLock:
     held: "BaseFileLock | None"
     """None where the file system has no locks: then nobody is kept out."""
 
+    def __post_init__(self) -> None:
+        self._place, self._file = _identity(self.folder), _identity(self.folder / LOCK)
+
+    def check(self) -> None:
+        """See before something is written that the folder is still the one that was locked.
+
+        After `mv` or `rm -rf` another run may have the lock of a new folder of this name. A lock file that
+        alone was removed is made anew.
+
+        Raises
+        ------
+        UserError
+            It is another folder, or there is none.
+        """
+        if self.held is None:
+            return
+        with writing(self.folder, "out"):
+            if _identity(self.folder / LOCK) == self._file:
+                return
+            is_there = _identity(self.folder) == self._place and not (self.folder / LOCK).exists()
+        if not is_there:
+            raise UserError(
+                f"out: {self.folder}: is not the folder any more that this run has written to: it was moved, "
+                "removed or replaced; nothing more is written there"
+            )
+        again = lock_folder(self.folder, "out")
+        self.held.release()
+        self.held, self._file = again.held, again._file
+
     def release(self) -> None:
         """Let others write; may be called again."""
         if self.held is not None:
             with suppress(OSError):  # the next holder writes it anew
-                (self.folder / HOLDER).unlink(missing_ok=True)
+                self._remove(HOLDER)
             self.held.release()
             self.held = None
 
     def withdraw(self) -> None:
         """Release, and leave nothing of the lock in the folder, which nobody else has seen yet."""
         self.release()
-        (self.folder / LOCK).unlink(missing_ok=True)
+        self._remove(LOCK)
+
+    def _remove(self, name: str) -> None:
+        """Remove a file from the folder, but not from another one of its name."""
+        if _identity(self.folder / LOCK) == self._file:
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def lock_folder(folder: Path, option: str) -> FolderLock:
@@ -79,6 +113,15 @@ def lock_folder(folder: Path, option: str) -> FolderLock:
             lock.release()
             raise
     return FolderLock(folder, lock)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one of its name; None where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _holder(folder: Path) -> str:

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.formats.state_dict import read_state_dict
 from engine.graph import Graph
-from engine.run.checkpoint import check_whole, find_checkpoint
+from engine.run.checkpoint import check_whole, read_newest
 from engine.run.finite import is_finite
 from engine.run.kept_checkpoints import MODEL
 from layers.layer import Array, Shape
@@ -112,7 +113,10 @@ def _read(source: str) -> dict[str, Array]:
     path = expand(source, "init")
     if path.suffix and not path.is_dir():
         return read_state_dict(path).tensors
-    checkpoint = find_checkpoint(path, what="init")
+    return read_newest(path, _read_model, what="init")
+
+
+def _read_model(checkpoint: Path) -> dict[str, Array]:
     check_whole(checkpoint, (MODEL,))
     return read_state_dict(checkpoint / MODEL).tensors
 

@@ -36,6 +36,11 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.with_suffix("").name.removeprefix("step-"))
 
 
+def named_step(path: Path) -> int | None:
+    """Return the step that a folder is named after; None for a name that the engine does not make."""
+    return step_of(path) if _NAME.fullmatch(path.name.removesuffix(REPLACED)) else None
+
+
 def checkpoints_of(run: Path) -> list[Path]:
     """Return the checkpoints of a run, whole or damaged, the newest last.
 

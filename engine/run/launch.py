@@ -15,7 +15,9 @@ from comm.communicator import Communicator
 from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
+from engine.config.paths import expand
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.config.user_code import no_exit
 from engine.data.check import check_share
 from engine.host.affinity import Cores, find_cores
 from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
@@ -35,7 +37,7 @@ from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.saver import Task
 from engine.run.session import run_session
-from engine.run.start import Start
+from engine.run.start import Start, followed
 from engine.run.trainer import Trainer
 from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
@@ -70,6 +72,11 @@ class _Places:
     warnings: Sequence[str] = ()
     """What was said of them, and of the machine."""
 
+    def check(self) -> None:
+        """Raise UserError where the folder is another run's by now."""
+        if self.lock is not None:
+            self.lock.check()
+
     def release(self) -> None:
         """Let other runs write there."""
         if self.lock is not None:
@@ -97,7 +104,8 @@ def run(
     """
     prepared, cores, places = _prepare(world, resolve)
     try:
-        finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
+        with no_exit("run"):
+            finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
     except RunEndedError:
         raise
     except UserError as error:  # found by this rank alone, in the middle of the run
@@ -107,7 +115,7 @@ def run(
     finally:
         places.release()
     if places.folder is not None:
-        say_goodbye(places.folder, finished.results, places.trace)
+        say_goodbye(prepared.start.shown(places.folder), finished.results, places.trace)
     return finished.results
 
 
@@ -124,7 +132,8 @@ def run_in_process(
     """
     prepared, cores, places = _prepare(world, resolve)
     try:
-        return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
+        with no_exit("run"):
+            return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
     except RunEndedError:
         raise
     except (UserError, MemoryError) as error:
@@ -145,10 +154,10 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     prepared = agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     agreed(world, lambda: check_equal(world, facts_to_compare(prepared)))
+    threads = _threads(world, prepared.start.recipe, cores)
+    agreed(world, lambda: _check_data(world, prepared, threads))  # long: a wish to end is granted at once
     hold_wishes()
     _end_if_asked(world)
-    threads = _threads(world, prepared.start.recipe, cores)
-    agreed(world, lambda: _check_data(world, prepared, threads))
     needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = agreed(world, lambda: check_needs(world, needs))
     places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
@@ -174,13 +183,14 @@ def _paths(start: Start) -> _Places:
     """
     recipe = start.recipe.to_toml()
     if start.run is None or start.state is None:
-        new = new_folder(start.recipe.out, start.name, recipe)
+        new = new_folder(start.recipe.out, start.name, recipe, within=start.started_in)
         folder, lock, undo = new.path, new.lock, new.withdraw
     else:
         folder, lock = start.run, lock_folder(start.run, "resume")
         undo = lock.release
     try:
-        traced = check_writable(start.recipe.trace) if start.recipe.trace else None
+        named = start.recipe.trace
+        traced = check_writable(str(start.place(expand(named, "trace")))) if named else None
         if start.run is not None and start.state is not None:
             _check_still_newest(start)
             rewind(folder, start.state.step)
@@ -211,7 +221,7 @@ def _end_if_asked(world: Communicator, undo: Callable[[], None] = lambda: None) 
 def _check_still_newest(start: Start) -> None:
     """Refuse to cut back a run that went on until its lock was free, after its checkpoint was looked for."""
     if start.asked is not None and start.checkpoint is not None:
-        now = find_checkpoint(start.asked).resolve()
+        now = followed(find_checkpoint(start.asked))
         if now != start.checkpoint:
             raise UserError(f"resume: {start.run} has gone on meanwhile, to {now.name}: start again")
 
@@ -255,12 +265,14 @@ def _train(
             prepared.model_code,
             init=prepared.init,
             history=prepared.start.state.history if prepared.start.state else (),
+            started_in=prepared.start.started_in,
             notes=tuple(prepared.initial.lines()) if prepared.initial else (),
         ),
         workers,
         control=world,
         recorder=recorder,
         folder=places.folder,
+        check_folder=places.check,
     )
     if prepared.start.state is None:
         taken = prepared.initial.taken if prepared.initial else {}

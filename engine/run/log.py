@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from comm import terminal
 from engine.config.files import write_whole, writing
 from engine.run.pace import Pace
-from engine.run.run_folder import METRICS, RESULTS
+from engine.run.run_folder import METRICS, RESULTS, loss_before_evaluation
 
 if TYPE_CHECKING:
     from engine.run.progress_bar import ProgressBar
@@ -33,13 +34,26 @@ class RunLog:
 
     Only rank 0 speaks; on the others (`folder` None) every call does nothing. Use it in a `with`.
 
+    Parameters
+    ----------
+    check_folder
+        Raises UserError where the folder is another run's by now; called before a file is made there.
+
     Raises
     ------
     UserError
         In any call: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path | None, *, total_steps: int, first_step: int):
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        total_steps: int,
+        first_step: int,
+        check_folder: Callable[[], None] = lambda: None,
+    ):
+        self._check_folder = check_folder
         self._folder, self._total = folder, total_steps
         self._metrics: BinaryIO | None = None
         self._bar: ProgressBar | None = None
@@ -67,6 +81,10 @@ class RunLog:
             self._bar.close()
         if self._metrics is not None:
             self._metrics.close()
+
+    def loss_before_evaluation(self, step: int) -> float | None:
+        """Return on rank 0 the loss of a step that is there from before, but not its evaluation."""
+        return None if self._folder is None else loss_before_evaluation(self._folder, step)
 
     def say(self, line: str) -> None:
         """Print a line on rank 0."""
@@ -101,6 +119,7 @@ class RunLog:
     def finish(self, results: dict[str, Any]) -> None:
         """Write `run.json`, whole or not at all."""
         if self._folder is not None:
+            self._check_folder()
             with writing(self._folder, "out"):
                 write_whole(self._folder / RESULTS, to_json(results, indent=2) + "\n")
 
@@ -111,6 +130,7 @@ class RunLog:
         path, line = self._folder / METRICS, f"{to_json(record)}\n".encode()
         with writing(path, "out"):
             if self._metrics is None:  # unbuffered: closing it must have nothing left that can fail
+                self._check_folder()
                 self._metrics = path.open("ab", buffering=0)
             while line:
                 line = line[self._metrics.write(line) :]

@@ -21,6 +21,7 @@ from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
 from engine.run.checkpoint import State, read_tensors
 from engine.run.initial_weights import InitialWeights, initial_weights
+from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
@@ -66,18 +67,20 @@ def prepare(start: Start, ranks: int) -> Prepared:
         tree = Tree.of(ranks, recipe.leaves)
     except ValueError as error:
         raise UserError(str(error)) from error
-    graph, data, recipe = _network_and_data(recipe, is_new=start.state is None)
+    placed = anchored(recipe, start.started_in)
+    graph, data, placed = _network_and_data(placed, is_new=start.state is None)
+    recipe = replace(recipe, model_arguments=placed.model_arguments)
     start = replace(start, recipe=recipe)
     configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
-    plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=recipe.cluster)
+    plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=placed.cluster)
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)
     _check_comparable(recipe, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
-    code, model_code = code_digest((recipe.model, recipe.data)), code_digest((recipe.model,))
+    code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
     if start.state is None or start.checkpoint is None:
-        initial = initial_weights(recipe.init, graph) if recipe.init else None
+        initial = initial_weights(placed.init, graph) if placed.init else None
         return Prepared(start, graph, data, tree, plan, code, model_code, {}, initial)
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))

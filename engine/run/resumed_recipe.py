@@ -74,6 +74,24 @@ def placed(recipe: Recipe, started_in: str, given: Mapping[str, Any]) -> Recipe:
     return replace(recipe, **found)
 
 
+def anchored(recipe: Recipe, started_in: str) -> Recipe:
+    """Return a recipe whose paths lead to the same places when code of the user's has moved the process.
+
+    Without such code it is as it was: messages show paths as they were written.
+    """
+    if not function_in_file(recipe.model) and not function_in_file(recipe.data):
+        return recipe
+    names = ("model", "data", "cluster", "init")
+    found: dict[str, Any] = {name: anchored_text(name, getattr(recipe, name), started_in) for name in names}
+    return replace(recipe, **found)
+
+
+def anchored_text(name: str, text: str, started_in: str) -> str:
+    """Return one such field with a path that begins at the root."""
+    before, path, behind = _path_in(name, text)
+    return f"{before}{started_in / expand(path, name)}{behind}" if path else text
+
+
 def placed_text(name: str, text: str, started_in: str, *, what: str = "resume") -> str:
     """Return one such field, "model", "data" or "cluster"; `what` begins the error."""
     before, path, behind = _path_in(name, text)
@@ -95,6 +113,8 @@ def placed_text(name: str, text: str, started_in: str, *, what: str = "resume") 
 
 def _path_in(name: str, text: str) -> tuple[str, str, str]:
     """Return what stands before a path in a field, the path, and what stands behind it; no path: empty."""
+    if name == "init":
+        return "", text, ""
     if name == "cluster":
         return "", text if text.endswith(".toml") else "", ""
     if place := function_in_file(text):

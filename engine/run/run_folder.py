@@ -35,13 +35,15 @@ class NewFolder:
             self.path.rmdir()
 
 
-def new_folder(out: str, name: str, recipe: str) -> NewFolder:
+def new_folder(out: str, name: str, recipe: str, *, within: str = "") -> NewFolder:
     """Make and lock the folder `out`; without one runs/<name>-<time>, with -2, -3, ... where that exists.
 
     Parameters
     ----------
     recipe
         Text of the run's recipe, to be written there.
+    within
+        Where relative paths begin, if that is not where this process is by now.
 
     Raises
     ------
@@ -49,9 +51,9 @@ def new_folder(out: str, name: str, recipe: str) -> NewFolder:
         It cannot be made, holds a run or another recipe already, or another run writes there.
     """
     if not out:
-        folder = _unused(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder = _unused(Path(within) / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
         return NewFolder(folder, lock_folder(folder, "out"), is_made=True)
-    folder = expand(out, "out")
+    folder = within / expand(out, "out")
     with writing(folder, "out"):
         _check_free(folder, recipe)
         is_made = not folder.exists()
@@ -69,7 +71,8 @@ def _check_free(folder: Path, recipe: str) -> None:
     """Refuse a folder with files that the run would write over, but one where a run has failed at once."""
     for held in (METRICS, RESULTS, FOLDER):
         path = folder / held
-        if path.exists() and not (path.is_file() and path.stat().st_size == 0):
+        is_left = held != FOLDER and path.is_file() and path.stat().st_size == 0
+        if not is_left and (path.exists() or path.is_symlink()):
             raise UserError(
                 f"out: {folder} already holds a run's {held}: give another --out, or --resume {folder}"
             )
@@ -90,6 +93,16 @@ def rewind(folder: Path, step: int) -> None:
         if metrics.exists():
             kept = [line for line in metrics.read_bytes().splitlines() if _is_until(step, line)]
             write_whole(metrics, (line + b"\n" for line in kept))
+
+
+def loss_before_evaluation(folder: Path, step: int) -> float | None:
+    """Return the loss of a step that the metrics have without its evaluation, as the run ended in between."""
+    path = folder / METRICS
+    with reading(path):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    of_step = [json.loads(line) for line in lines if _is_until(step, line) and not _is_until(step - 1, line)]
+    losses = {record.get("kind"): record.get("loss") for record in of_step}
+    return None if "epoch" in losses else losses.get("step")
 
 
 def _unused(wanted: Path) -> Path:

@@ -1,12 +1,15 @@
 """What of a run is saved: its checkpoints, and which of them did best."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
 from engine.config.files import sync, writing
+from engine.config.paths import working_folder
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.normalise import normalisation_of
@@ -37,6 +40,8 @@ class Task:
     """What was changed when the run went on."""
     notes: tuple[str, ...] = ()
     """What the user is told of it when the run begins."""
+    started_in: str = field(default_factory=working_folder)
+    """Where relative paths in the recipe begin."""
 
 
 class Saver:
@@ -46,10 +51,21 @@ class Saver:
     ----------
     control
         For agreements of the main threads.
+    check_folder
+        Raises UserError where the folder is another run's by now.
     """
 
-    def __init__(self, rank: Rank, task: Task, control: Communicator, folder: Path | None):
+    def __init__(
+        self,
+        rank: Rank,
+        task: Task,
+        control: Communicator,
+        folder: Path | None,
+        *,
+        check_folder: Callable[[], None],
+    ):
         self._rank, self._task, self._control, self._folder = rank, task, control, folder
+        self._check_folder = check_folder
         self._written = 0
 
     def begin(self, step: int) -> None:
@@ -99,7 +115,7 @@ class Saver:
             self._task.code,
             normalisation_of(data.train),
             data.class_names,
-            _working_folder(),
+            self._task.started_in,
             epoch_loss,
             init=self._task.init,
             history=self._task.history,
@@ -112,12 +128,19 @@ class Saver:
             model_code=self._task.model_code,
         )
         tensors = weights | self._rank.states.tensors()
-        with writing(self._folder, "out"):
+        with self._writing(self._folder):
             if (self._folder / METRICS).exists():  # no line up to a checkpoint gets lost
                 sync(self._folder / METRICS)
             folder = save_checkpoint(self._folder, state, tensors, velocities, keep=recipe.keep_checkpoints)
         self._written = step
         return folder
+
+    @contextmanager
+    def _writing(self, folder: Path) -> Iterator[None]:
+        """Let what fails be a UserError; nothing is written to a folder that is another run's."""
+        self._check_folder()
+        with writing(folder, "out"):
+            yield
 
     def _described_model(self) -> dict[str, Any]:
         recipe, graph = self._task.recipe, self._rank.graph
@@ -137,7 +160,7 @@ class Saver:
             It cannot be written.
         """
         if self._folder is not None and self._written == step:
-            with writing(self._folder, "out"):
+            with self._writing(self._folder):
                 note_best_evaluation(checkpoint_folder(self._folder, step), best)
 
     def note_best(self, best: Best | None) -> None:
@@ -145,13 +168,5 @@ class Saver:
         if self._folder is None or best is None or best.step != self._written:
             return
         if self._task.recipe.keeps_best:
-            with writing(self._folder, "out"):
+            with self._writing(self._folder):
                 note_best(self._folder, best)
-
-
-def _working_folder() -> str:
-    """Return the folder that relative paths begin in; empty where it has been removed."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""

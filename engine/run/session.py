@@ -37,7 +37,12 @@ def run_session(
     started, first = time.perf_counter(), trainer.progress.step
     called = Callbacks(callbacks, trainer.rank)
     with (
-        RunLog(trainer.folder, total_steps=trainer.total_steps, first_step=first) as log,
+        RunLog(
+            trainer.folder,
+            total_steps=trainer.total_steps,
+            first_step=first,
+            check_folder=trainer.check_folder,
+        ) as log,
         closing(trainer.context.threads),
         stop_signals() as stop,
         late_ranks_said(trainer.rank.queue, trainer.control) as late,

@@ -1,17 +1,17 @@
 """Where a run starts: with a recipe from the beginning, or with a checkpoint of an earlier run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from engine.config.errors import UserError
-from engine.config.paths import expand
+from engine.config.paths import expand, working_folder
 from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
 from engine.run.checkpoint import State, find_checkpoint, read_state
 from engine.run.kept_checkpoints import FOLDER
 from engine.run.resumed_recipe import RATE, check_same, placed
-from engine.run.run_folder import RECIPE
+from engine.run.run_folder import METRICS, RECIPE
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,16 @@ class Start:
     """The run or checkpoint to go on from, as the user named it."""
     check_data: bool = False
     """All samples are read before the first step."""
+    started_in: str = field(default_factory=working_folder)
+    """Where relative paths begin, wherever code of the user's moves this process to later; "" : nowhere."""
+
+    def place(self, path: Path) -> Path:
+        """Return a path that leads to the same place from everywhere."""
+        return self.started_in / path
+
+    def shown(self, path: Path) -> Path:
+        """Return such a path as it is written in the folder of the start."""
+        return path.relative_to(self.started_in) if path.is_relative_to(self.started_in) else path
 
 
 def new_run(name: str, changes: Mapping[str, Any]) -> Start:
@@ -55,7 +65,7 @@ def resumed_run(
             raise UserError(f"override_rate: got {override_rate:g} beside {RATE} {changes[RATE]}; give one")
         changes = {**changes, RATE: override_rate}
     asked = expand(path, "resume")
-    checkpoint = find_checkpoint(asked).resolve()
+    checkpoint = followed(find_checkpoint(asked))
     state = read_state(checkpoint)
     saved = parse_recipe(state.recipe, str(checkpoint))
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
@@ -71,8 +81,30 @@ def resumed_run(
             f"resume: {checkpoint} does not lie in a run's {FOLDER}/; give --out DIR, to write there"
         )
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
+    if same and run is not None:
+        _check_own(run)
     state = _with_history(state, saved, recipe)
-    return Start(recipe, name or recipe.model, checkpoint, state, run if same else None, asked)
+    return Start(
+        recipe, name or recipe.model, checkpoint, state, run if same else None, working_folder() / asked
+    )
+
+
+def followed(checkpoint: Path) -> Path:
+    """Return where a checkpoint is, in the run as the user named it: whose checkpoints/ may be a link."""
+    holder = checkpoint.parent
+    if checkpoint.is_symlink() or holder.name != FOLDER:
+        return checkpoint.resolve()
+    return holder.parent.resolve() / FOLDER / checkpoint.name
+
+
+def _check_own(run: Path) -> None:
+    """Refuse a run whose checkpoints/ is a link to that of another run, which would lose its own."""
+    other = (run / FOLDER).resolve().parent
+    if other != run and any((other / name).exists() for name in (RECIPE, METRICS)):
+        raise UserError(
+            f"resume: {run / FOLDER} is a link to that of another run; must be its own: give --out DIR, or "
+            f"--resume {other}"
+        )
 
 
 def no_new_rate(override_rate: float | None) -> None:

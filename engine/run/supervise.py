@@ -1,7 +1,7 @@
 """mpirun and its ranks, kept away from the terminal's signals and ended by a wish that reaches every rank.
 
-mpirun answers Ctrl-C and SIGTERM by killing its ranks within half a second, too soon for a checkpoint. But it
-passes SIGUSR1 on to all of them, and a rank takes that as a wish to end.
+mpirun answers Ctrl-C, SIGTERM and SIGHUP by killing its ranks within half a second, too soon for a
+checkpoint, and says nothing of it. But it passes SIGUSR1 on to all of them, which take it as a wish to end.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from typing import IO
 import psutil
 
 from comm import terminal
-from comm.failure import INTERRUPTED, say_interrupted
+from comm.failure import INTERRUPTED, say_error, say_interrupted
 from engine.config.errors import UserError
 from engine.host.mpirun import mpirun_environment
 from engine.host.stop_signals import StopRequest, stop_signals
@@ -35,6 +35,7 @@ _LATE_WORDS = re.compile(
 )  # of an mpirun whose ranks have gone
 _SAID_BY_RANK = "exited with non-zero status"
 _ENDED_BY_WISH = "exited on signal"
+_REASON = re.compile("error|traceback|interrupted", re.IGNORECASE)
 
 
 def supervise(command: list[str]) -> int:
@@ -63,11 +64,22 @@ def supervise(command: list[str]) -> int:
             _end(process)
         output.close()
         code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        if code and not stop.made and not output.said_why:
+            say_error(_ended_in_silence(process.returncode))
         if not stop.made or code < 128:
             return code
         if not output.said_interrupted:  # a rank that was not listening yet, or was killed
             say_interrupted()
         return INTERRUPTED
+
+
+def _ended_in_silence(code: int) -> str:
+    """Return what is said of an mpirun that has ended without a word."""
+    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    return (
+        f"run: mpirun {how}, and nobody has said why: a signal to mpirun or a rank does that; steps behind "
+        "the last checkpoint are lost: go on with --resume"
+    )
 
 
 def _started(command: list[str]) -> "subprocess.Popen[str]":
@@ -126,8 +138,11 @@ class _Output:
 
     def __init__(self, process: "subprocess.Popen[str]", stop: StopRequest):
         self.said_interrupted = False
+        self.said_why = False
+        """Something that was passed on is the reason of an end."""
         self._stop = stop
         assert process.stdout is not None and process.stderr is not None
+        self._streams = (process.stdout, process.stderr)
         self._threads = [
             threading.Thread(target=self._pass_on, args=(process.stdout, terminal.OUTPUT), daemon=True),
             threading.Thread(target=self._pass_errors_on, args=(process.stderr,), daemon=True),
@@ -137,8 +152,10 @@ class _Output:
 
     def close(self) -> None:
         """Wait until all is passed on; not for ever, as a process that is left may hold the pipe open."""
-        for thread in self._threads:
+        for thread, stream in zip(self._threads, self._streams, strict=True):
             thread.join(_KILL_S)
+            if not thread.is_alive():
+                stream.close()
 
     def _pass_on(self, lines: Iterable[str], output: terminal.Output) -> None:
         for line in lines:
@@ -155,11 +172,13 @@ class _Output:
             is_rule = _RULE.fullmatch(line) is not None
             if not note and not is_rule:
                 if not _LATE_WORDS.fullmatch(line):
+                    self.said_why |= _REASON.search(line) is not None
                     yield line
                 continue
             note.append(line)
             if len(note) > _LONGEST_NOTE or (is_rule and len(note) > 1):
                 if not self._is_idle("".join(note)):
+                    self.said_why = True
                     yield from note
                 note = []
         yield from note

@@ -65,6 +65,8 @@ class Trainer:
         Records where this rank's time goes; the layers of `rank` are timed by it.
     folder : Path or None
         The run's folder; only rank 0 has one.
+    check_folder
+        Raises UserError where that is another run's by now.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Trainer:
         control: Communicator,
         recorder: Recorder,
         folder: Path | None = None,
+        check_folder: Callable[[], None] = lambda: None,
     ):
         recipe, data = task.recipe, task.data
         self.rank, self.task, self.recipe, self.data = rank, task, recipe, data
         self.control, self.recorder, self.folder = control, recorder, folder
+        self.check_folder = check_folder
         recorder.watch(rank.queue)
         self.context = Context(threads, seed=recipe.seed)
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
@@ -91,7 +95,8 @@ class Trainer:
         self.failures = Failures(control)
         self.comparison = Comparison(recipe.metric, recipe.stop_after)
         self._saved_best: Best | None = None
-        self._saver = Saver(rank, task, control, folder)
+        self._is_asked_to_end: Callable[[], bool] = lambda: False
+        self._saver = Saver(rank, task, control, folder, check_folder=check_folder)
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""
@@ -106,7 +111,8 @@ class Trainer:
         A stop request of any rank, by signal or callback, ends the run after the step that all ranks are in,
         with a checkpoint; `progress.interrupted` says so. When all steps are done it changes nothing.
 
-        So does what fails between steps: a sample that cannot be read, a full disk.
+        So does what fails between steps: a sample that cannot be read, a full disk. A stop request cuts an
+        evaluation short, which is made when the run goes on.
 
         Raises
         ------
@@ -114,14 +120,14 @@ class Trainer:
             On all ranks: a rank has failed, or loss or weights are not finite. What was done is saved, unless
             it is not finite.
         """
+        self._is_asked_to_end = lambda: stop.made or called.stopped
         self._saver.begin(self.progress.step)
-        if self.recipe.metric:
-            self._begin_comparing(self._saved_best, called)
-        if not self.progress.stopped_early:
-            self._run_steps(log, called, stop)
+        self._catch_up(log, called)
+        if not self.progress.stopped_early and not self.progress.interrupted:
+            self._run_steps(log, called)
         self._finish(log, called)
 
-    def _run_steps(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
+    def _run_steps(self, log: RunLog, called: Callbacks) -> None:
         first = self.progress.step
         left = islice(self.sampler.training(first), self.total_steps - first)
         shares = (share.rows(self.rank.memory.own_samples) for share in left)
@@ -138,7 +144,7 @@ class Trainer:
             for batch, minibatch in zip(loader, self.sampler.training(first), strict=False):  # endless
                 self.failures.keep(loader.failure())  # of the next minibatch: this one's step can save
                 self.rank.memory.minibatch[:] = minibatch.samples
-                wanted = stop.made or called.stopped or self.failures.first is not None
+                wanted = self._is_asked_to_end() or self.failures.first is not None
                 record = self._step(batch, clock, stop=wanted)
                 with self.failures.kept():
                     log.step(record)
@@ -148,7 +154,7 @@ class Trainer:
                     break
                 if self._end_of_step(log, called):
                     clock.restart()
-                if self.progress.stopped_early or self._ends_alone():
+                if self.progress.stopped_early or self.progress.interrupted or self._ends_alone():
                     break
 
     def _finish(self, log: RunLog, called: Callbacks) -> None:
@@ -242,7 +248,7 @@ class Trainer:
 
     def _evaluate(self, log: RunLog, called: Callbacks) -> None:
         progress = self.progress
-        if not self._measure():  # the next step ends the run
+        if not self._measure():  # the run ends here, or after the next step
             return
         epoch = progress.step / self.sampler.steps_per_epoch
         loss = self._training_loss()
@@ -257,16 +263,26 @@ class Trainer:
             log.say(self.comparison.line(progress.step))
 
     def _measure(self) -> bool:
-        """Evaluate on the test set, if there is one; return whether all ranks could (collective)."""
+        """Evaluate on the test set, if there is one; return whether all ranks did to the end (collective)."""
         progress = self.progress
         progress.evaluated_step = progress.step
         if self.data.test is None:
             return True
         with self.recorder.doing("evaluation"):
-            figures = self._evaluator.evaluate(self.data.test, self.failures)
+            figures = self._evaluator.evaluate(self.data.test, self.failures, ends=self._is_cut_short)
         if figures is not None:
             progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
         return figures is not None
+
+    def _is_cut_short(self) -> bool:
+        """Agree whether the evaluation ends here, and the run with it (collective).
+
+        That of the last step is made whole: no run would go on to make it.
+        """
+        progress = self.progress
+        if progress.step < self.total_steps:
+            progress.interrupted = any(self.control.gather_objects(self._is_asked_to_end()))
+        return progress.interrupted
 
     def _training_loss(self) -> float | None:
         """Return the mean loss over the samples of the epoch so far; None where it is not known."""
@@ -276,20 +292,32 @@ class Trainer:
         steps = (progress.step - 1) % self.sampler.steps_per_epoch + 1
         return progress.epoch_loss / (steps * self.recipe.batch)
 
-    def _begin_comparing(self, saved: Best | None, called: Callbacks) -> None:
-        """Learn which evaluation was the best before, and catch up on one that was missed (collective).
+    def _catch_up(self, log: RunLog, called: Callbacks) -> None:
+        """Learn which evaluation was the best before, and make one that was missed (collective).
 
-        A run may end between a checkpoint and the evaluation of its step. That is not in the log then, but
-        it counts, so that a run that goes on stops where it would have without the interruption.
+        A run may end between a checkpoint and the evaluation of its step, or inside that. It counts, so that
+        a run that goes on stops where it would have without the interruption.
         """
         progress, comparison = self.progress, self.comparison
-        comparison.begin(saved, self._saver.agreed_best())
-        lacks = self._evaluates_here() and comparison.lacks(progress.step)
+        evaluates, compares = self._evaluates_here(), bool(self.recipe.metric)
+        if compares:
+            comparison.begin(self._saved_best, self._saver.agreed_best())
+        lacks = evaluates and comparison.lacks(progress.step)
         progress.stopped_early = comparison.is_enough and progress.step < self.total_steps
-        if (lacks or progress.stopped_early) and self._measure() and lacks:
+        if evaluates and (lacks or not compares) and self._is_missing(log):
+            self._evaluate(log, called)
+        elif (lacks or progress.stopped_early) and self._measure() and lacks:
             self._compare(called)
+        if not compares:
+            return
         with self.failures.kept():  # of a run that goes on from an older checkpoint another one is noted
             self._saver.note_best(comparison.best)
+
+    def _is_missing(self, log: RunLog) -> bool:
+        """Say whether the log has the step that the run goes on from, not its evaluation (collective)."""
+        loss = log.loss_before_evaluation(self.progress.step) if self.data.test is not None else None
+        loss = self.progress.results["final_loss"] = self.control.gather_objects(loss)[0]
+        return loss is not None
 
     def _compare(self, called: Callbacks) -> None:
         """Save where the test set's figure is better than ever, and see to it that it is kept (collective).

@@ -68,6 +68,8 @@ def _source(network: Graph, recipe: Recipe, state: State, data: Data) -> tuple[s
     if isinstance(data, DataSource):
         check_fit(data.train.name, data, network.input_shape, None)
         return data.train.name, data
+    if data is not None and not isinstance(data, str):
+        raise UserError(f"data: got {data!r}; must be a text, a Dataset or a DataSource")
     spec = placed_text("data", recipe.data, state.started_in, what="data") if data is None else spec_of(data)
     source = open_data(
         spec,

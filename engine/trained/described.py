@@ -11,7 +11,7 @@ from safetensors import safe_open
 from engine.config.errors import UserError
 from engine.config.files import reading
 from engine.config.recipe import Recipe, parse_recipe
-from engine.run.checkpoint import State, best_checkpoint, find_checkpoint, model_file, read_state
+from engine.run.checkpoint import State, best_checkpoint, model_file, read_newest, read_state
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
 from engine.run.run_folder import RESULTS
 
@@ -131,7 +131,10 @@ def describe(path: Path) -> Description:
     UserError
         There is no checkpoint, or it is damaged.
     """
-    checkpoint = find_checkpoint(path, what="checkpoint")
+    return read_newest(path, lambda checkpoint: _described(checkpoint, path), what="checkpoint")
+
+
+def _described(checkpoint: Path, path: Path) -> Description:
     state = read_state(checkpoint)
     recipe = parse_recipe(state.recipe, str(checkpoint))
     tensors = _tensors(checkpoint)

@@ -7,14 +7,14 @@ from pathlib import Path
 from comm import terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
-from engine.config.errors import UserError
-from engine.config.paths import expand, function_in_file
+from engine.config.arguments import as_path, check_text, check_whole
+from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_weights_and_state
-from engine.run.resumed_recipe import placed_text
+from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state
+from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.trained.model import BATCH, Model
 
 MOST_BATCH = 1 << 16
@@ -51,29 +51,28 @@ def load_model(
     UserError
         There is no checkpoint, it cannot be read, or it holds another network.
     """
-    if not 1 <= batch <= MOST_BATCH:
-        raise UserError(f"batch: got {batch}; must be from 1 to {MOST_BATCH}")
-    if not 0 <= threads <= MOST_THREADS:
-        raise UserError(f"threads: got {threads}; must be from 0 to {MOST_THREADS}")
-    cores = find_cores(world or single_rank())
-    folder = find_checkpoint(expand(str(checkpoint), "checkpoint"), what="checkpoint")
+    check_whole("batch", batch, 1, MOST_BATCH)
+    check_whole("threads", threads, 0, MOST_THREADS)
+    check_text("model", model)
+    named = expand(str(as_path("checkpoint", checkpoint)), "checkpoint")
+    threads = threads or find_cores(world or single_rank()).threads(beside=False)
+
+    def read(folder: Path) -> Model:
+        return _read(working_folder() / folder, model=model, batch=batch, threads=threads, say=say)
+
+    return read_newest(named, read, what="checkpoint")
+
+
+def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[str], None]) -> Model:
     state = read_state(folder)
     recipe = parse_recipe(state.recipe, str(folder))
     recipe.check(MODELS)
     place = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
-    recipe = replace(recipe, model=place)
+    recipe = replace(recipe, model=anchored_text("model", place, working_folder()))
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
-    return Model(
-        folder,
-        state,
-        recipe,
-        network,
-        read_weights_and_state(folder, network),
-        batch,
-        threads or cores.threads(beside=False),
-    )
+    return Model(folder, state, recipe, network, read_weights_and_state(folder, network), batch, threads)
 
 
 def _changed(recipe: Recipe, state: State) -> str:

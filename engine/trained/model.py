@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from comm.communicator import Communicator
 from comm.threads import single_rank
+from engine.config.arguments import as_path, check_whole
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.config.recipe import Recipe
@@ -113,7 +114,8 @@ class Model:
         UserError
             Samples of another shape or type.
         """
-        samples = self._preprocessed(x) if preprocess else np.asarray(x)
+        given = _as_array(x)
+        samples = self._preprocessed(given) if preprocess else given
         wanted = self.network.input_shape
         if samples.shape[1:] != wanted or samples.dtype.kind != "f":
             raise UserError(
@@ -153,11 +155,12 @@ class Model:
             A sample cannot be read; or nothing is known of how images become samples.
         """
         check_choice("on_bad_sample", on_bad_sample, (STOP, SKIP))
+        check_whole("top", top, 1)
         if isinstance(samples, np.ndarray):
             listed = self.reading.samples_of(samples)
         else:
-            given = [samples] if isinstance(samples, str | Path) else samples
-            listed = self.reading.samples_in(given)
+            given = samples if isinstance(samples, Iterable) and not isinstance(samples, str) else [samples]
+            listed = self.reading.samples_in([as_path("samples", each) for each in given])
         found = []
         for each in self.predictions(listed, top=top, probabilities=probabilities):
             if each.error and on_bad_sample == STOP:
@@ -294,8 +297,8 @@ class Model:
         full[: len(samples)] = samples
         return self._logits(full)[: len(samples)].copy()
 
-    def _preprocessed(self, x: ArrayLike) -> NDArray[np.float32]:
-        pixels, wanted = np.asarray(x), self.network.input_shape
+    def _preprocessed(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        wanted = self.network.input_shape
         if self.normalisation is None:
             raise UserError(f"model: {self.recipe.data} has no preprocessing; give what the network reads")
         if pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
@@ -343,6 +346,14 @@ def _named(batch: Filled, scores: NDArray[Any], names: tuple[str, ...], top: int
             yield Prediction(sample.name, error=str(error))
         else:
             yield Prediction(sample.name, tuple(names[each] for each in classes), tuple(values[place]))
+
+
+def _as_array(x: ArrayLike) -> NDArray[Any]:
+    """Return samples as an array; UserError where their rows differ in length."""
+    try:
+        return np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"model: got {type(x).__name__}, which is no array: {error}") from error
 
 
 def _listed(shape: tuple[int, ...]) -> str:

@@ -240,3 +240,25 @@ def test_a_launcher_without_threads_ends_what_it_has_started_and_says_so(monkeyp
     said = "error: run: can't start new thread: the system allows no more of them here\n"
     assert capsys.readouterr().err == said
     assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            137,
+            "error: run: mpirun was ended by SIGKILL, and nobody has",
+        ),
+        ("sys.exit(1)", 1, "error: run: mpirun ended with exit code 1, and nobody has said why: "),
+        ("print('error: a rank', file=sys.stderr); sys.exit(2)", 2, "error: a rank"),
+    ],
+)
+def test_an_mpirun_that_ends_says_why_or_the_launcher_does_in_one_line(
+    monkeypatch, capsys, code, status, said
+):
+    command = [sys.executable, "-c", f"import os, signal, sys; {code}"]
+    monkeypatch.setattr("engine.run.__main__.mpirun_command", lambda *_, **__: command)
+    assert main(["-n", "2"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)

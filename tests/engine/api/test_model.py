@@ -74,3 +74,37 @@ def test_samples_that_do_not_fit_are_refused_with_what_is_allowed(run):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(lockstep.UserError, match="holds no checkpoint"):
         lockstep.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"threads": -1}, "threads: got -1; must be from 0 to 1024"),
+        ({"threads": 10**6}, "threads: got 1000000; must be from 0 to 1024"),
+        ({"threads": 1.5}, "threads: got 1.5; must be a whole number"),
+        ({"threads": True}, "threads: got True; must be a whole number"),
+        ({"batch": 1.5}, "batch: got 1.5; must be a whole number"),
+        ({"batch": 10**12}, "batch: got 1000000000000; must be from 1 to 65536"),
+        ({"model": 3}, "model: got 3; must be a text"),
+        ({"checkpoint": None}, "checkpoint: got None; must be a path"),
+        ({"checkpoint": "nowhere"}, "checkpoint: nowhere holds no checkpoint"),
+    ],
+)
+def test_what_cannot_be_loaded_or_not_so_is_one_line(run, given, said):
+    with pytest.raises(lockstep.UserError, match=f"^{said}"):
+        lockstep.load(**{"checkpoint": run.checkpoint, **given})
+
+
+def test_what_a_model_cannot_take_is_one_line(run):
+    model = lockstep.load(run.checkpoint, threads=1)
+    x = np.zeros((2, 1, 8, 8), np.float32)
+    for call, said in (
+        (lambda: model([[1.0], [1.0, 2.0]]), "model: got list, which is no array"),
+        (lambda: model.predict(3), "samples: got 3; must be a path"),
+        (lambda: model.predict([None]), "samples: got None; must be a path"),
+        (lambda: model.predict(x, top=1.5), "top: got 1.5; must be a whole number"),
+        (lambda: model.predict(x, top=0), "top: got 0; must be at least 1"),
+        (lambda: model.evaluate(3), "data: got 3; must be a text, a Dataset or a DataSource"),
+    ):
+        with pytest.raises(lockstep.UserError, match=f"^{said}"):
+            call()

@@ -161,3 +161,29 @@ def test_a_rate_is_overridden_on_the_way_only(tmp_path):
     assert [change["step"] for change in rest.results["history"]] == [4]
     with pytest.raises(lockstep.UserError, match=r"^override_rate: got 0\.1 without a run that goes on"):
         lockstep.train("digits", override_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"callbacks": None}, r"callbacks: got None; must be a list of Callback objects"),
+        ({"callbacks": [3]}, r"callbacks: got \[3\]; must be"),
+        ({"callbacks": [Seen]}, r"callbacks: got \[<class .*Seen'>\]; must be"),
+        ({"data": None}, r"data: got None; must be a text"),
+        ({"recipe": lockstep.Recipe(model=3)}, r"model: got 3; must be a text"),
+        ({"recipe": None}, r"recipe: got None; must be a path"),
+        ({"resume": 3}, r"resume: got 3; must be a path"),
+        ({"override_rate": "x"}, r"override_rate: got 'x'; must be a number"),
+        ({"changes": 3}, r"changes: got 3; must be fields by name"),
+        ({"changes": {3: 4}}, r"changes: got \{3: 4\}; must be"),
+    ],
+)
+def test_arguments_of_another_type_are_one_line(tmp_path, given, said):
+    with pytest.raises(lockstep.UserError, match=f"^{said}"):
+        lockstep.train(**{"out": str(tmp_path / "run"), **SHORT, **given})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_is_read_by_a_text():
+    with pytest.raises(lockstep.UserError, match=r"^recipe: got 3; must be a text$"):
+        lockstep.read_recipe(3)

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from engine.config.errors import UserError
-from engine.config.user_code import call, code_digest, load_function
+from engine.config.errors import Impatience, UserError
+from engine.config.user_code import call, code_digest, load_function, no_exit
+from engine.host.stop_signals import listening
 
 NET = """
 def net(classes=10, width=4):
@@ -130,3 +131,40 @@ def test_a_file_of_the_users_does_not_take_the_place_of_a_package(file):
     (file.parent / "layers.py").write_text("raise RuntimeError('imported by accident')\n")
     file.write_text("from layers.relu import ReLU\n\ndef net():\n    return ReLU\n")
     assert load_function(f"{file}:net", "model")().__module__ == "layers.relu"
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(0)", "raise GeneratorExit", "raise BaseException('x')"])
+def test_a_file_or_a_function_that_would_end_the_program_is_one_line(file, code):
+    ends = r"^model: .*mine\.py, line \d: .*; code of yours must not end the program$"
+    file.write_text(f"def net():\n    {code}\n")
+    with pytest.raises(UserError, match=ends):
+        call(load_function(f"{file}:net", "model"), {}, "model", given={})
+    file.write_text(f"{code}\n")
+    with pytest.raises(UserError, match=ends):
+        load_function(f"{file}:net", "model")
+
+
+def test_a_ctrl_c_is_let_through_and_one_that_a_users_code_raises_is_not():
+    for made in (KeyboardInterrupt, Impatience):  # Python's own handler raises the first
+        with pytest.raises(made), no_exit("data"):
+            raise made
+    with listening():  # which answers Ctrl-C otherwise
+        with pytest.raises(UserError, match=r"^data: KeyboardInterrupt; code of yours must"), no_exit("data"):
+            raise KeyboardInterrupt
+        with pytest.raises(Impatience), no_exit("data"):
+            raise Impatience
+
+
+def test_an_error_without_a_text_or_a_line_has_its_type(file):
+    file.write_text("def net():\n    raise ValueError\n")
+    with pytest.raises(UserError, match=r"^model: net: mine\.py, line 2: ValueError$"):
+        call(load_function(f"{file}:net", "model"), {}, "model", given={})
+    file.write_bytes(b"x = 1\0")
+    with pytest.raises(UserError, match=r"^model: .*mine\.py: SyntaxError: source code string "):
+        load_function(f"{file}:net", "model")
+
+    def shipped():
+        raise RuntimeError
+
+    with pytest.raises(UserError, match=r"^model: shipped: RuntimeError$"):
+        call(shipped, {}, "model", given={})

@@ -121,3 +121,18 @@ def test_users_own_data_set_may_fail_in_any_way() -> None:
         "training:   sample 2: has label 7; must be from 0 to 1",
         "training:   sample 3: has values that are not finite",
     ]
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), KeyboardInterrupt()])
+def test_a_read_that_would_end_the_program_is_a_sample_that_cannot_be_used(error: BaseException) -> None:
+    class Leaving(ArrayDataset):
+        def read(self, index: int, x: np.ndarray) -> int:
+            if index == 1:
+                raise error
+            return super().read(index, x)
+
+    data = Leaving(np.zeros((3, 4), np.float32), np.array([0, 1, 0]))
+    report = check.read_all(data, range(3), threads=1, say=print)
+    assert len(report.wrong) == 1
+    assert report.wrong[0].startswith(f"sample 1: {type(error).__name__}")
+    assert report.labels.total() == 2

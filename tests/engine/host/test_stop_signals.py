@@ -141,3 +141,13 @@ def test_wishes_are_held_once_a_run_has_something_to_lose():
 def test_the_other_ranks_are_ended_too():
     done = command("end_others_by(lambda: print('all', flush=True)); SEND")
     assert (done.returncode, done.stdout) == (130, "all\n")
+
+
+def test_a_soft_limit_of_cpu_time_is_a_wish_to_end():
+    spin = "import resource; from engine.host.stop_signals import stop_signals\n"
+    spin += "resource.setrlimit(resource.RLIMIT_CPU, (1, 20))\n"
+    spin += "with stop_signals() as stop:\n    while not stop.made: pass\nprint('stopped')"
+    done = subprocess.run(
+        [sys.executable, "-c", spin], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

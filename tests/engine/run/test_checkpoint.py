@@ -1,6 +1,7 @@
 """Checkpoints: what is in them, that they appear whole, and what a broken one says."""
 
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from engine.run.checkpoint import (
     State,
     best_checkpoint,
     find_checkpoint,
+    read_newest,
     read_state,
     read_tensors,
     read_weights_and_state,
@@ -383,3 +385,32 @@ def test_the_state_is_plain_json(tmp_path):
     assert state["step"] == 4
     assert state["class_names"] == [str(label) for label in range(len(state["class_names"]))]
     assert "[schedule]" in state["recipe"]
+
+
+def test_a_checkpoint_that_a_run_removes_before_it_is_read_gives_way_to_the_newer_one(tmp_path):
+    for step in (1, 2):
+        (tmp_path / f"checkpoints/step-0000000{step}").mkdir(parents=True)
+        (tmp_path / f"checkpoints/step-0000000{step}/state.json").write_text(str(step))
+
+    def pruned(found):
+        if found.name.endswith("2"):
+            shutil.rmtree(found)
+            (tmp_path / "checkpoints/step-00000003").mkdir()
+            (tmp_path / "checkpoints/step-00000003/state.json").write_text("3")
+        return (found / "state.json").read_text()
+
+    assert read_newest(tmp_path, pruned, what="checkpoint") == "3"
+
+
+def test_a_checkpoint_that_stays_and_cannot_be_read_is_read_once(tmp_path):
+    (tmp_path / "checkpoints/step-00000001").mkdir(parents=True)
+    (tmp_path / "checkpoints/step-00000001/state.json").touch()
+    looks = []
+
+    def damaged(found):
+        looks.append(found)
+        raise UserError("damaged")
+
+    with pytest.raises(UserError, match=r"^damaged$"):
+        read_newest(tmp_path, damaged, what="checkpoint")
+    assert len(looks) == 1

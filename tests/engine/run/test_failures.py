@@ -145,14 +145,35 @@ def test_a_save_that_fails_is_tried_once_more(tmp_path, monkeypatch, ranks, last
     assert tries == [2, step]
 
 
-def test_a_callback_that_fails_costs_no_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit()])
+def test_a_data_set_that_would_end_the_program_costs_no_step_and_says_so(tmp_path, ranks, error):
+    data = DataSource(failing(error), None)
+    ends = f"^data: sample 7: {type(error).__name__}.*must not end the program; after step .* is saved$"
+    with pytest.raises(RunEndedError, match=ends):
+        train(ranks, perceptron(), changed(steps=20), data=data, folder=tmp_path)
+    assert find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("mine"), "^mine$"),
+        (
+            SystemExit(3),
+            "^callback: SystemExit: 3; code of yours must .*; after step 3: what was",
+        ),
+        (KeyboardInterrupt(), "^callback: KeyboardInterrupt; .*; after step 3: what was done is saved$"),
+    ],
+)
+def test_a_callback_that_fails_or_would_end_the_program_costs_no_step(tmp_path, monkeypatch, error, said):
     class Broken(Callback):
         def on_step(self, run, record):
             if record["step"] == 3:
-                raise RuntimeError("mine")
+                raise error
 
     monkeypatch.setattr("tests.engine.cluster.run_session", lambda made: run_session(made, [Broken()]))
-    with pytest.raises(RuntimeError, match="mine"):
+    with pytest.raises((RuntimeError, RunEndedError), match=said):
         train(1, perceptron(), changed(steps=20), folder=tmp_path)
     assert find_checkpoint(tmp_path).name == "step-00000003"
 

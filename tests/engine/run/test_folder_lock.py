@@ -1,6 +1,7 @@
 """Two runs never write one folder; the lock of a process that is gone keeps nobody out."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import pytest
 
 from comm.threads import run_ranks
 from engine.config.errors import UserError
-from engine.run import launch
-from engine.run.folder_lock import lock_folder
+from engine.run import launch, saver
+from engine.run.checkpoint import find_checkpoint
+from engine.run.folder_lock import HOLDER, LOCK, lock_folder
 from engine.run.run_folder import new_folder
 from tests.engine.run.test_launch import resumed, trained
 from tests.mpi.launch import REPOSITORY
@@ -90,3 +92,56 @@ def test_of_two_runs_that_begin_together_one_writes(tmp_path):
 
     run_ranks(4, begin)
     assert sum(end is not None for end in ends) == 1
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("gone", ["moved", "removed"])
+def test_a_run_whose_folder_has_become_another_runs_writes_nothing_there(tmp_path, monkeypatch, gone):
+    out, saved, seen = tmp_path / "run", saver.save_checkpoint, []
+
+    def replaced(run, state, *rest, **named):
+        done = saved(run, state, *rest, **named)
+        if not seen:
+            seen.append(None)
+            out.rename(tmp_path / "moved") if gone == "moved" else shutil.rmtree(out)
+            made = trained(out, seed=7, steps=3)
+            seen[:] = [contents(made), lock_folder(made, "out")]
+        return done
+
+    monkeypatch.setattr(saver, "save_checkpoint", replaced)
+    with pytest.raises(UserError, match=r"run: is not the folder any more .*; after step 2: it could not be"):
+        trained(out, steps=5)
+    before, lock = seen
+    assert contents(out).keys() - before.keys() == {out / HOLDER, out / LOCK} - before.keys()
+    assert {path: content for path, content in contents(out).items() if path in before} == before
+    lock.check()
+    if gone == "moved":
+        assert find_checkpoint(tmp_path / "moved").name == "step-00000001"
+
+
+def test_a_lock_file_that_was_removed_alone_is_made_anew(tmp_path):
+    lock = lock_folder(tmp_path, "out")
+    (tmp_path / LOCK).unlink()
+    lock.check()
+    lock.check()
+    with pytest.raises(UserError, match="another run writes there"):
+        lock_folder(tmp_path, "out")
+    lock.release()
+    lock_folder(tmp_path, "out").release()
+
+
+def test_the_lock_of_another_folder_of_this_name_is_left_alone(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lost = lock_folder(folder, "out")
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    other = lock_folder(folder, "out")
+    with pytest.raises(UserError, match="is not the folder any more"):
+        lost.check()
+    lost.withdraw()
+    assert (folder / HOLDER).exists()
+    other.check()

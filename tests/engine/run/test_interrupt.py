@@ -1,5 +1,6 @@
 """Signals at every moment of a run: it stops between steps with a checkpoint, or finishes."""
 
+import json
 import os
 import signal
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ import pytest
 
 from comm.threads import single_rank
 from engine.data.dataset import DataSource
-from engine.run.checkpoint import find_checkpoint
-from tests.engine.cluster import Samples, changed, train_rank
+from engine.run.callbacks import Callback
+from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.session import run_session
+from tests.engine.cluster import Samples, changed, train, train_rank
 from tests.engine.graphs import perceptron
 
 
@@ -34,12 +37,19 @@ class Terminating(Interrupting):
     number = signal.SIGTERM
 
 
-def interrupted(folder, *, steps, train=Samples, test=None, **fields):
+def epochs(folder):
+    """Return what the log says of evaluations."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == "epoch"]
+
+
+def interrupted(folder, *, steps, train=Samples, test=None, restore=None, **fields):
     """Train on this thread, where signals arrive; an epoch has two steps."""
     graph = perceptron()
     data = DataSource(train.draw((12,), 5, 32), test.draw((12,), 5, 32) if test else None)
     recipe = changed(steps=steps, **fields)
-    return train_rank(single_rank(), graph, recipe, data, folder=folder)[0]
+    folder.mkdir(exist_ok=True)
+    return train_rank(single_rank(), graph, recipe, data, folder=folder, restore=restore)[0]
 
 
 @pytest.mark.parametrize("kind", [Interrupting, Terminating])
@@ -51,12 +61,36 @@ def test_an_interrupted_run_saves_although_checkpoints_are_off(tmp_path, kind):
     assert results["test_accuracy"] is None
 
 
-def test_a_signal_during_an_evaluation_stops_after_the_next_step(tmp_path):
-    results = interrupted(tmp_path, steps=10, test=Interrupting, checkpoint_every=1)
+@pytest.mark.parametrize(
+    "fields", [{}, {"keep_best": "test_accuracy"}, {"stop_after": 3, "checkpoint_every": 0}]
+)
+def test_a_signal_during_an_evaluation_cuts_it_short_and_it_is_made_when_the_run_goes_on(tmp_path, fields):
+    fields = {"steps": 10, "checkpoint_every": 1, **fields}
+    results = interrupted(tmp_path / "cut", test=Interrupting, **fields)
     assert results["interrupted"]
-    assert results["steps"] == 3
-    assert results["test_accuracy"] is not None
-    assert find_checkpoint(tmp_path).name == "step-00000003"
+    assert results["steps"] == 2
+    assert results["test_accuracy"] is None
+    saved = find_checkpoint(tmp_path / "cut")
+    assert saved.name == "step-00000002"
+    assert read_state(saved).best is None
+    assert epochs(tmp_path / "cut") == []
+    again = (read_state(saved), read_tensors(saved, perceptron()))
+    assert not interrupted(tmp_path / "cut", test=Samples, restore=again, **fields)["interrupted"]
+    interrupted(tmp_path / "whole", test=Samples, **fields)
+    assert epochs(tmp_path / "cut") == epochs(tmp_path / "whole") != []
+
+
+def test_ranks_of_which_one_is_asked_to_end_cut_an_evaluation_short_together(tmp_path, monkeypatch):
+    class Stopping(Callback):
+        def on_checkpoint(self, run, folder):
+            if run.rank == 1:
+                run.stop()
+
+    monkeypatch.setattr("tests.engine.cluster.run_session", lambda made: run_session(made, [Stopping()]))
+    data = DataSource(Samples.draw((12,), 5, 32), Samples.draw((12,), 5, 32))
+    results, _ = train(3, perceptron(), changed(steps=10, checkpoint_every=1), data=data, folder=tmp_path)
+    assert (results["interrupted"], results["steps"], results["test_accuracy"]) == (True, 2, None)
+    assert epochs(tmp_path) == []
 
 
 def test_a_signal_during_the_last_evaluation_lets_the_run_finish(tmp_path):

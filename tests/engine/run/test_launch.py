@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 
 from comm.threads import run_ranks, single_rank
-from engine.config.errors import UserError
-from engine.host import affinity
+from engine.config.errors import Impatience, UserError
+from engine.host import affinity, stop_signals
 from engine.run import checkpoint, launch
+from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
@@ -71,6 +74,51 @@ def test_going_on_from_an_older_checkpoint_leaves_nothing_of_what_came_later(tmp
         "step-00000005",
         "step-00000006",
     ]
+
+
+def test_a_run_whose_checkpoints_are_a_link_goes_on_in_its_own_folder(tmp_path):
+    run, place = trained(tmp_path / "run"), tmp_path / "elsewhere/checkpoints"
+    place.parent.mkdir()
+    (run / "checkpoints").rename(place)
+    (run / "checkpoints").symlink_to(place)
+    (tmp_path / "link").symlink_to(run)
+    assert resumed(tmp_path / "link", steps=3)["steps"] == 3
+    assert records(run, "step") == [1, 2, 3]
+    assert [path.name for path in place.parent.iterdir()] == ["checkpoints"]
+    assert resumed(run / "checkpoints/step-00000003", steps=4)["steps"] == 4
+
+
+def test_a_run_whose_checkpoints_are_a_link_to_those_of_another_is_refused(tmp_path):
+    run, other = trained(tmp_path / "run"), trained(tmp_path / "other", steps=4)
+    (run / "checkpoints").rename(run / "before")
+    (run / "checkpoints").symlink_to(other / "checkpoints")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"^resume: {run}/checkpoints is a link to .* or --resume {other}$"):
+        resumed(run, steps=6)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert resumed(run, steps=5, out=str(tmp_path / "new"))["steps"] == 5
+
+
+@pytest.mark.parametrize("how", ["below 0", "other name"])
+def test_a_checkpoint_whose_step_is_not_that_of_its_name_removes_nothing(tmp_path, how):
+    trained(tmp_path, steps=3)
+    newest = tmp_path / "checkpoints/step-00000003"
+    if how == "below 0":
+        state = json.loads((newest / "state.json").read_text())
+        (newest / "state.json").write_text(json.dumps({**state, "step": -5}))
+    else:
+        newest = newest.rename(newest.with_name("step-00000099"))
+    before = sorted(tmp_path.rglob("*"))
+    said = (
+        "step is -5; must be" if how == "below 0" else "step is 3, in the folder of step 99; a checkpoint's"
+    )
+    whole = tmp_path / "checkpoints/step-00000002"
+    for named in (tmp_path, newest):
+        with pytest.raises(
+            UserError, match=f"{newest}/state.json: .*{said}.*; the one before it is whole: {whole}$"
+        ):
+            resumed(named, steps=5)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_all_ranks_find_wrong_with_their_cores_is_said_once(tmp_path, monkeypatch, capsys):
@@ -318,3 +366,76 @@ def test_data_is_checked_before_a_folder_is_made_if_asked_for(tmp_path, ranks):
 
     run_ranks(ranks, work)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_in_which_code_of_the_users_ends_the_program_is_one_line_and_no_success(
+    tmp_path, monkeypatch, capsys
+):
+    def leave(*_, **__):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(launch, "run_session", leave)
+    with pytest.raises(SystemExit) as ended:
+        trained(tmp_path / "run")
+    assert ended.value.code == 2
+    assert "error: run: SystemExit: 0; code of yours must not end the program" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"^run: SystemExit: 0; "):
+        launch.run_in_process(single_rank(), lambda: new_run("digits", {**SHORT, "out": str(tmp_path / "a")}))
+
+
+MOVING = """
+import os
+import numpy as np
+from lockstep import ArrayDataset, DataSource, GraphBuilder, Linear
+
+def data():
+    os.chdir("/")
+    return DataSource(ArrayDataset(np.eye(4, dtype=np.float32).repeat(16, 0), np.arange(64) % 4), None)
+
+def net(classes=4):
+    os.chdir("/")
+    made = GraphBuilder((4,))
+    made.add("fc", Linear(classes))
+    return made.graph()
+"""
+
+
+@pytest.mark.parametrize("mover", ["model", "data", "callback"])
+def test_code_of_the_users_that_changes_the_folder_moves_nothing_of_a_run(tmp_path, monkeypatch, mover):
+    class Moving(Callback):
+        def on_step(self, run, record):
+            monkeypatch.chdir("/")
+
+    here, out = tmp_path / "here", tmp_path / "here/run"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "mine.py").write_text(MOVING)
+    fields = {"callback": {}, "data": {"data": "mine.py:data", "model": "mine.py:net"}}
+    fields["model"] = {"model": "mine.py:net", "data": "mine.py:data"}
+    changes = {**SHORT, "batch": 16, "trace": "t.json", "out": "run", **fields[mover]}
+    callbacks = [Moving()] if mover == "callback" else []
+    done = launch.run_in_process(single_rank(), lambda: new_run("digits", changes), callbacks=callbacks)
+    assert Path.cwd() == Path("/")
+    assert done.folder == out
+    assert (here / "t.json").exists()
+    assert sorted(path.name for path in here.iterdir()) == ["mine.py", "run", "t.json"]
+    saved = find_checkpoint(out)
+    assert checkpoint.read_state(saved).started_in == str(here)
+    assert resumed(out, steps=3)["steps"] == 3
+
+
+def test_a_wish_to_end_while_all_samples_are_read_is_granted_at_once(tmp_path, monkeypatch, capfd):
+    def ended(code):
+        raise Impatience(code)
+
+    def asked(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the samples were read to the end")
+
+    monkeypatch.setattr(stop_signals.os, "_exit", ended)
+    monkeypatch.setattr(launch, "check_share", asked)
+    start = replace(new_run("digits", {**SHORT, "out": str(tmp_path / "run")}), check_data=True)
+    with stop_signals.listening(), pytest.raises(Impatience, match="130"):
+        run(single_rank(), lambda: start)
+    assert capfd.readouterr().err == "interrupted\n"
+    assert not (tmp_path / "run").exists()

@@ -29,6 +29,14 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path, held):
         new_folder(str(tmp_path), "digits", "")
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_no_checkpoint_can_be_saved_in_is_refused_at_once(tmp_path, kind):
+    place = tmp_path / "checkpoints"
+    place.touch() if kind == "file" else place.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"^out: .* already holds a run's checkpoints: give another --out"):
+        new_folder(str(tmp_path), "digits", "")
+
+
 def test_a_folder_with_other_things_is_taken(tmp_path):
     (tmp_path / "notes.txt").touch()
     assert new_folder(str(tmp_path), "digits", "").path == tmp_path

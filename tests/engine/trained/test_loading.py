@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from engine.data.preprocessing import Preprocessing
+from engine.run.checkpoint import find_checkpoint
+from engine.trained import loading
 from engine.trained.loading import load_model
 
 
@@ -126,3 +128,19 @@ def test_a_network_file_that_has_moved_or_changed_is_found_and_said(tmp_path, mo
 def test_sizes_that_make_no_sense_are_refused(digits_run, options):
     with pytest.raises(lockstep.UserError, match=r"got -?\d+; must be from"):
         lockstep.load(digits_run.checkpoint, **options)
+
+
+def test_a_model_is_loaded_while_its_run_saves_and_prunes(digits_run, tmp_path, monkeypatch):
+    run, read = copied(digits_run, tmp_path).parents[1], loading.read_state
+
+    def pruned(folder):
+        if folder == newest:
+            newest.rename(newer)
+        return read(folder)
+
+    newest = find_checkpoint(run)
+    newer = newest.with_name("step-00000099")
+    state = json.loads((newest / "state.json").read_text())
+    (newest / "state.json").write_text(json.dumps({**state, "step": 99}))
+    monkeypatch.setattr(loading, "read_state", pruned)
+    assert lockstep.load(run, threads=1).step == 99
