@@ -15,7 +15,7 @@ from typing import Any
 from comm import failure, terminal
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 from engine.profile.breakdown import Breakdown, combine
@@ -103,7 +103,7 @@ def read_results(path: Path) -> Breakdown:
         It cannot be read or holds no such table.
     """
     with reading(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         table: Any = json.loads(text)["where_the_time_went"]
         return Breakdown.from_json(table)

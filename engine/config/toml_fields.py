@@ -6,8 +6,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import resources
 from typing import Any, TypeVar, get_args, get_origin
 
+from engine.config import files
 from engine.config.errors import UserError
-from engine.config.files import reading
 from engine.config.paths import expand
 from engine.config.settings import ARGUMENT, TYPES, is_argument, meant, settings_of
 from engine.config.wording import did_you_mean, one_of
@@ -25,7 +25,7 @@ def shipped_names(folder: str) -> list[str]:
 
 
 def read_text(name: str, folder: str, what: str) -> str:
-    """Return the text of a shipped TOML file by name, or of a file by path.
+    """Return the text of a shipped TOML file by name, or of a file by path; no pipe, as every rank reads it.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def read_text(name: str, folder: str, what: str) -> str:
     if name in shipped:
         return resources.files("engine").joinpath(folder, f"{name}.toml").read_text("utf-8")
     path = expand(name, what)
-    if path.suffix != ".toml" and not path.is_file():
+    if path.suffix != ".toml" and (path.is_dir() or not path.exists()):
         hint = did_you_mean(name, shipped)
         raise UserError(f'{what}: got "{name}"{hint}; {one_of(shipped)}, or the path of a TOML file')
     try:
-        with reading(path):
-            return path.read_text("utf-8")
+        with files.reading(path):
+            return files.read_text(path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a text file") from error
 

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.paths import expand, function_in_file
 from engine.config.wording import did_you_mean, one_of
 
@@ -48,7 +48,7 @@ def load_function(text: str, option: str) -> Callable[..., Any]:
     if not path.is_file():
         raise UserError(f"{option}: {path.absolute()}: no such file")
     with reading(path, option):
-        content = path.read_bytes()
+        content = read_bytes(path)
     try:
         module = _module(path.resolve(), content)
     except Exception as error:
@@ -111,7 +111,7 @@ def code_digest(texts: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for path in sorted(files, key=lambda each: (each.name, each)):
         with reading(path):
-            content = path.read_bytes()
+            content = read_bytes(path)
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16] if files else ""
 
@@ -150,7 +150,7 @@ def _imports(importing: Path, folder: Path) -> Iterator[Path]:
     """Yield the files inside a folder that the import statements of a file name."""
     try:
         with reading(importing):
-            content = importing.read_bytes()
+            content = read_bytes(importing)
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # said when it is imported, if ever
         return

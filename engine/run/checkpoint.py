@@ -19,7 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
-from engine.config.files import UNFINISHED, reading, sync_folder, write_durably, write_whole
+from engine.config.files import (
+    UNFINISHED,
+    check_regular,
+    open_file,
+    read_bytes,
+    reading,
+    sync_folder,
+    write_durably,
+    write_whole,
+)
 from engine.config.recipe import parse_recipe
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.normalise import Normalisation
@@ -155,7 +164,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
 
 def note_best_evaluation(checkpoint: Path, best: Best | None) -> None:
     """Write into a checkpoint that is there what its step's evaluation has shown; OSError as it comes."""
-    described = json.loads((checkpoint / STATE).read_bytes())
+    described = json.loads(read_bytes(checkpoint / STATE))
     if described.get("best") != (now := best and asdict(best)):
         write_whole(checkpoint / STATE, json.dumps({**described, "best": now}, indent=2))
 
@@ -265,7 +274,7 @@ def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -
 
 def _sum(path: Path) -> dict[str, int]:
     length = check = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while piece := file.read(_PIECE):
             length, check = length + len(piece), crc32(piece, check)
     return {"bytes": length, "crc32": check}
@@ -275,7 +284,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the content of a checkpoint's state, with all fields of `State` of the right types."""
     path = checkpoint / STATE
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(read_bytes(path))
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         _check_types(found)
@@ -321,6 +330,7 @@ def _wanted(graph: Graph, prefix: str, *, without: Container[str] = ()) -> dict[
 @contextmanager
 def _safetensors(path: Path) -> Iterator[None]:
     try:
+        check_regular(path)
         yield
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from error

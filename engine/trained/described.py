@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import safe_open
 
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.recipe import Recipe, parse_recipe
 from engine.run.checkpoint import State, best_checkpoint, find_checkpoint, model_file, read_state
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
@@ -149,7 +149,7 @@ def results_of(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with reading(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.files import open_file, read_bytes
 from engine.config.wording import printable
 from engine.data.dataset import DataError, DataSource
 from engine.data.readers.in_memory import InMemoryImages
@@ -161,7 +162,7 @@ def _class_names(mapping: Path, classes: int) -> tuple[str, ...]:
     """Read EMNIST's table: in each line a label and the codes of its characters; others keep their number."""
     names = {label: str(label) for label in range(classes)}
     try:
-        for line in mapping.read_text("ascii").splitlines():
+        for line in read_bytes(mapping).decode("ascii").splitlines():
             label, *codes = map(int, line.split())
             names[label] = "".join(map(chr, codes))
     except OSError as error:
@@ -175,7 +176,7 @@ def _class_names(mapping: Path, classes: int) -> tuple[str, ...]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file, to be unpacked if its content is gzip: browsers unpack downloads and keep the name."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             file.seek(0)
             if zipped:
