@@ -89,7 +89,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.csv is not None:
         _write_csv(records, options.csv)
     if options.text:
-        terminal.show("\n".join(text.lines(records, _style())))
+        terminal.show("\n".join(text.lines(records, _style())), coloured=True)
 
 
 def _steps(records: Sequence[RunRecord], traces: Sequence[str], wanted: int | None) -> list[Step | None]:
