@@ -22,12 +22,13 @@ from comm.comm_thread import InlineCommThread
 from comm.grid import Grid
 from comm.threads import single_rank
 from comm.tree import Tree
-from engine.config.command_line import Parser
+from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
+from engine.config.files import check_place
 from engine.config.paths import expand
 from engine.config.recipe import Recipe, parse_recipe
 from engine.data.loader import Batch
-from engine.formats.hand_on import FORMATS, Export, check_place, format_of, hand_on
+from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
 from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.state_dict import read_state_dict
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STATE",
         help="or those of a .pth or .safetensors, by the order and shapes of its modules",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    add_overwrite(parser)
     return parser
 
 

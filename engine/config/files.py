@@ -103,13 +103,23 @@ def _refused(error: OSError, path: Path, what: str, done: str) -> UserError:
     return UserError(f"{what}{': ' if what else ''}{named}: cannot be {done}: {error.strerror or error}")
 
 
-def check_place(path: Path, what: str) -> None:
-    """Raise UserError where a file can not be written later, before there is anything to write.
+def check_place(path: Path, what: str = "", *, overwrite: bool) -> None:
+    """Raise UserError where a file cannot be written, or is there already, before there is anything to write.
 
-    `what` is the option that named it: "out".
+    Parameters
+    ----------
+    what
+        The option that named it: "out".
+    overwrite
+        What is there may be replaced: the user has said so by --overwrite, or it is known to be ours.
     """
+    where = f"{what}: {path}" if what else str(path)
     if path.is_dir():
-        raise UserError(f"{what}: {path} is a folder; must be a file")
+        raise UserError(f"{where}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{where}: there is no folder {path.parent}")
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise UserError(f"{where}: exists; give another name, or --overwrite")
     with writing(path, what):
         write_durably(unfinished(path), ())
         unfinished(path).unlink()

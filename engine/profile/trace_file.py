@@ -46,7 +46,7 @@ def check_writable(text: str) -> Path:
         with reading(path, "trace"), open_file(path) as file:
             if file.read(len(_BEGIN)) not in (_BEGIN, b""):
                 raise UserError(f"trace: {path} is there and no trace, and is not written over: give another")
-    check_place(path, "trace")
+    check_place(path, "trace", overwrite=True)
     return path
 
 

@@ -141,7 +141,30 @@ def test_what_has_the_place_of_an_unfinished_file_is_not_written_to(tmp_path):
     write_whole(path, "new")
     assert (users.read_text(), path.read_text(), path.is_symlink()) == ("mine", "new", False)
     os.mkfifo(unfinished(path))
-    check_place(path, "out")
+    check_place(path, "out", overwrite=True)
     os.mkfifo(unfinished(path))
     write_whole(path, "newer")
     assert sorted(tmp_path.iterdir()) == [path, users]
+
+
+def test_a_place_is_checked_before_the_work(tmp_path):
+    (tmp_path / "there").write_text("mine")
+    check_place(tmp_path / "new", overwrite=False)
+    check_place(tmp_path / "there", overwrite=True)
+    for path, said in (
+        (tmp_path, "is a folder; give the name of a file"),
+        (tmp_path / "no" / "new", f"there is no folder {tmp_path / 'no'}"),
+        (tmp_path / "there", "exists; give another name, or --overwrite"),
+    ):
+        with pytest.raises(UserError, match=f"^{path}: {said}$"):
+            check_place(path, overwrite=False)
+        with pytest.raises(UserError, match=f"^out: {path}: {said}$"):
+            check_place(path, "out", overwrite=False)
+    assert (tmp_path / "there").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [tmp_path / "there"]
+
+
+def test_a_link_that_leads_nowhere_is_no_place(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="exists; give another name"):
+        check_place(tmp_path / "link", overwrite=False)
