@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +59,8 @@ class Dataset(ABC):
 
     INSPECTED_ON_THREADS: ClassVar[bool] = False
     """Several threads may call `inspect` at once; training reads on one thread."""
+    ALWAYS_FINITE: ClassVar[bool] = False
+    """Samples are made of pixels, or drawn: nobody looks for values that are not finite."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -93,11 +96,10 @@ class Dataset(ABC):
         """
         x = np.empty(self.sample_shape, np.float32)
         label = self.read(index, x)
-        if not 0 <= label < self.classes:
-            raise DataError.at(f"sample {index}", f"has label {label}; must be from 0 to {self.classes - 1}")
-        if not np.isfinite(x).all():
-            raise DataError.at(f"sample {index}", "has values that are not finite")
-        return label, self.sample_shape
+        wrong = mistake_in(self, label, x)
+        if wrong is not None:
+            raise DataError.at(f"sample {index}", wrong)
+        return int(label), self.sample_shape
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -105,6 +107,22 @@ class Dataset(ABC):
 
         The place of the data is no part of it; where samples are files, their content is none either.
         """
+
+
+def mistake_in(data: Dataset, label: Any, x: NDArray[np.float32]) -> str | None:
+    """Return what is wrong with a sample that has been read, such as "has label 7; ..."; None if it is good.
+
+    Data may be a user's own: its labels may be anything, and its values not finite.
+    """
+    try:
+        number = operator.index(label)
+    except TypeError:
+        return f"has label {label!r}; must be a whole number from 0 to {data.classes - 1}"
+    if not 0 <= number < data.classes:
+        return f"has label {number}; must be from 0 to {data.classes - 1}"
+    if not data.ALWAYS_FINITE and not np.isfinite(x).all():
+        return "has values that are not finite"
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Images held in memory as bytes, as several readers return them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ class InMemoryImages(Dataset):
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     normalisation: Normalisation
+
+    ALWAYS_FINITE: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.pixels)
