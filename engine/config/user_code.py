@@ -79,7 +79,7 @@ def call(
     UserError
         An argument that the function does not take or that is missing, or an error in the function.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function, option)
     takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     for name in arguments:
         if name not in parameters and not takes_any:
@@ -96,6 +96,16 @@ def call(
         raise
     except Exception as error:
         raise UserError(f"{option}: {_named(function)}: {_said(error)}") from error
+
+
+def parameters_of(function: Callable[..., Any], option: str) -> Mapping[str, inspect.Parameter]:
+    """Return what a function takes, by name; UserError where it does not say that, as `max` does not."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{option}: {_named(function)} does not say which arguments it takes; must be a function of yours"
+        ) from error
 
 
 def code_digest(texts: tuple[str, ...]) -> str:

@@ -7,16 +7,21 @@ import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
-from engine.config.wording import counted, printable
+from engine.config.wording import counted, printable, shortened
 from engine.data.preprocessing import Preprocessing
+
+_NO_TEXT = ("Cc", "Cs")
+"""Categories of Unicode that no name has: control characters, and halves of pairs, which no file can hold."""
 
 
 class DataError(UserError):
@@ -139,6 +144,15 @@ class DataSource:
     test: Dataset | None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise UserError where a user's own parts are not what they must be."""
+        _check(self.train, "train")
+        if self.test is not None:
+            _check(self.test, "test")
+        notes: Any = self.notes
+        if not isinstance(notes, tuple | list) or not all(isinstance(each, str) for each in notes):
+            raise UserError(f"notes: got {shortened(repr(notes))}; must be lines of text")
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the labels stand for; their numbers where nobody has named them."""
@@ -154,6 +168,46 @@ class DataSource:
     def identity(self) -> str:
         """Kind and fingerprint of the training set."""
         return f"{self.train.name} {self.train.fingerprint()}"
+
+
+def _check(data: Any, split: str) -> None:
+    """Raise UserError where a data set, which may be a user's own, says of itself what cannot be."""
+    if not isinstance(data, Dataset):
+        also = " or None" if split == "test" else ""
+        raise UserError(f"{split}: got {type(data).__name__}; must be a Dataset{also}, such as ArrayDataset")
+    if type(data.name) is not str:
+        raise UserError(f"{split}: its name is {data.name!r}; must be text")
+    if not _is_whole(data.classes) or data.classes < 1:
+        raise UserError(f"{data.name}: classes is {data.classes!r}; must be a whole number, at least 1")
+    shape = data.sample_shape
+    if not (type(shape) is tuple and shape and all(_is_whole(size) and size > 0 for size in shape)):
+        raise UserError(f"{data.name}: sample_shape is {shape!r}; must be a tuple of sizes, each at least 1")
+    try:
+        len(data)
+    except (TypeError, ValueError, OverflowError) as error:  # Python's own words
+        raise UserError(f"{data.name}: len: {error}; must be a whole number, at least 0") from error
+    _check_names(data)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _check_names(data: Dataset) -> None:
+    if type(data.class_names) is not tuple:
+        raise UserError(
+            f"{data.name}: class_names is {shortened(repr(data.class_names))}; must be a tuple of texts"
+        )
+    if data.class_names and len(data.class_names) != data.classes:
+        raise UserError(
+            f"{data.name}: has {counted(len(data.class_names), 'class name')}; must be one for each of "
+            f"{data.classes} classes, or none"
+        )
+    for name in data.class_names:
+        if not isinstance(name, str) or any(category(each) in _NO_TEXT for each in name):
+            raise UserError(
+                f"{data.name}: has the class name {name!r}; must be text without control characters"
+            )
 
 
 def _size(data: Dataset) -> str:

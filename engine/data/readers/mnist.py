@@ -164,7 +164,7 @@ def _class_names(mapping: Path, classes: int) -> tuple[str, ...]:
     try:
         for line in read_bytes(mapping).decode("ascii").splitlines():
             label, *codes = map(int, line.split())
-            names[label] = "".join(map(chr, codes))
+            names[label] = printable("".join(map(chr, codes)))
     except OSError as error:
         raise DataError.at(mapping, f"cannot be read: {error.strerror}") from error
     except (ValueError, OverflowError) as error:
