@@ -11,17 +11,13 @@ from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
-from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
-from engine.config.wording import counted, printable, shortened
+from engine.config.wording import counted, is_name, printable, shortened
 from engine.data.preprocessing import Preprocessing
-
-_NO_TEXT = ("Cc", "Cs")
-"""Categories of Unicode that no name has: control characters, and halves of pairs, which no file can hold."""
 
 
 class DataError(UserError):
@@ -204,7 +200,7 @@ def _check_names(data: Dataset) -> None:
             f"{data.classes} classes, or none"
         )
     for name in data.class_names:
-        if not isinstance(name, str) or any(category(each) in _NO_TEXT for each in name):
+        if not is_name(name):
             raise UserError(
                 f"{data.name}: has the class name {name!r}; must be text without control characters"
             )

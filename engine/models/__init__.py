@@ -12,6 +12,7 @@ from engine.config.paths import function_in_file
 from engine.config.user_code import call, load_function, parameters_of
 from engine.config.wording import did_you_mean, one_of
 from engine.graph import Graph
+from engine.graph.check import check_network
 from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
 from engine.models.digits import digits
@@ -51,6 +52,7 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
     if not isinstance(network, Graph):
         got = type(network).__name__
         raise UserError(f"model: {model} returned {got}; must return a Graph, as GraphBuilder.graph() does")
+    check_network(network, f"model: {model}")
     if len(network.output_shape) != 1:
         raise UserError(
             f"model: {model} ends with values of shape {network.output_shape}; must end with a vector of one "
