@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.config.files import read_bytes
 from engine.data.dataset import DataError, DataSource
-from engine.data.readers.in_memory import InMemoryImages
+from engine.data.readers.in_memory import InMemoryImages, check_room
 from engine.data.readers.normalise import Normalisation
 from engine.data.readers.passed_over import notes_on_others
 
@@ -50,6 +50,7 @@ def read_batch(path: Path) -> NDArray[np.uint8]:
         The file cannot be read, is empty, is no whole number of records, or has a label above 9.
     """
     try:
+        check_room(path, path.stat().st_size)
         content = read_bytes(path)
     except OSError as error:
         raise DataError.at(path, f"cannot be read: {error.strerror}") from error

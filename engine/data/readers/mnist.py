@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.config.files import open_file, read_bytes
 from engine.config.wording import printable
 from engine.data.dataset import DataError, DataSource
-from engine.data.readers.in_memory import InMemoryImages
+from engine.data.readers.in_memory import InMemoryImages, check_room
 from engine.data.readers.normalise import Normalisation
 from engine.data.readers.passed_over import FILE, kind_of, notes_on_others
 
@@ -29,6 +29,8 @@ _NAME = re.compile(
     re.DOTALL,
 )
 _GZIP_MAGIC = b"\x1f\x8b"
+_MOST_UNPACKED = 1032
+"""Bytes into which gzip can have packed one: no more than that comes out, whatever a header claims."""
 _PIECE = 1 << 24
 _NORMALISATION = Normalisation.of(mean=[0.1307], std=[0.3081])
 
@@ -93,6 +95,7 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
         if 0 in shape:
             raise DataError.at(path, f"holds nothing: its shape is {shape}")
         expected = math.prod(shape)
+        check_room(path, min(expected, path.stat().st_size * _MOST_UNPACKED))
         content = _read(file, expected + 1)
     if len(content) != expected:
         more = " or more" if len(content) > expected else ""

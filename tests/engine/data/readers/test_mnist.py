@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.data.dataset import DataError
+from engine.data.readers import in_memory
 from engine.data.readers.mnist import open_mnist
 from tests.engine.data.files import idx_bytes, random_bytes, read_all, write_mnist
 
@@ -61,6 +62,21 @@ def test_bad_file_is_named(tmp_path: Path, name: str, content: bytes, problem: s
     write_mnist(tmp_path, split="train", samples=4)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: {problem}"):
+        open_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("gigabytes", [2, 0])
+def test_images_that_memory_has_no_room_for_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: int
+) -> None:
+    write_mnist(tmp_path, split="train", samples=4)
+    monkeypatch.setattr(in_memory, "room", lambda: 1e9)
+    header = idx_bytes(random_bytes(4, 28, 28))[:4] + np.array([1 << 20, 1 << 10, 2], ">u4").tobytes()
+    with (tmp_path / IMAGES).open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + (gigabytes << 30))
+    problem = r"holds 2\.1 GB, of which memory has 1\.0 GB left" if gigabytes else "16 bytes; its shape"
+    with pytest.raises(DataError, match=f"{IMAGES}: {problem}"):
         open_mnist(tmp_path)
 
 
