@@ -20,7 +20,7 @@ from engine.config.wording import printable
 from engine.data.dataset import DataError, DataSource
 from engine.data.readers.in_memory import InMemoryImages, check_room
 from engine.data.readers.normalise import Normalisation
-from engine.data.readers.passed_over import FILE, kind_of, notes_on_others
+from engine.data.readers.passed_over import FILE, FOLDER, HIDDEN, kind_of, notes_on_others
 
 _DIGITS = 10
 _MOST_CLASSES = 62  # of EMNIST: digits, capitals, small letters
@@ -118,12 +118,14 @@ def _place(directory: Path) -> tuple[Path, str]:
 def _pairs(folder: Path, name: str) -> dict[tuple[str, str], dict[str, Path]]:
     """Return the files of images and labels, by what their names begin with and by split.
 
-    Of the same content in several files, unpacked ones go first, and then those with a hyphen.
+    Of the same content in several files, unpacked ones go first, and then those with a hyphen. What only has
+    the name of a file, such as a pipe, counts where there is no other: its error says what it is.
     """
     found: dict[tuple[str, str], dict[str, Path]] = {}
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if kind_of(entry) == FILE]
-    for each in sorted(names, key=lambda name: (name.endswith(".gz"), name)):
+        kinds = {entry.name: kind_of(entry) for entry in entries}
+    names = [name for name, kind in kinds.items() if kind not in (FOLDER, HIDDEN)]
+    for each in sorted(names, key=lambda name: (kinds[name] != FILE, name.endswith(".gz"), name)):
         match = _NAME.fullmatch(each)
         if match and match["prefix"].startswith(name):
             pair = found.setdefault((match["prefix"], match["split"]), {})

@@ -1,6 +1,7 @@
 """The IDX reader: what was written comes back, and what is wrong is named."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,22 @@ def test_half_a_pair_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).unlink()
     with pytest.raises(DataError, match=f"{name}: is missing beside"):
         open_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("name", [IMAGES, LABELS])
+def test_what_only_has_the_name_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    write_mnist(tmp_path, split="train", samples=4)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it is no regular file but a pipe"):
+        open_mnist(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(os.devnull)
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it is no regular file but a device"):
+        open_mnist(tmp_path)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    assert len(open_mnist(tmp_path).train) == 4
 
 
 def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
