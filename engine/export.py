@@ -26,7 +26,7 @@ from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import check_place
 from engine.config.paths import expand
-from engine.config.recipe import Recipe, parse_recipe
+from engine.config.recipe import Recipe
 from engine.data.loader import Batch
 from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
@@ -37,7 +37,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.host.stop_signals import listening
 from engine.models import build_model
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import State, find_checkpoint, read_state, read_tensors, saved_recipe
 from engine.run.kept_checkpoints import STATE
 from engine.run.resumed_recipe import placed
 from engine.training.rank import Rank, build_rank
@@ -142,7 +142,7 @@ def load_trained(checkpoint: str) -> Trained:
     """
     folder = find_checkpoint(expand(checkpoint, "checkpoint"))
     state = read_state(folder)
-    recipe = parse_recipe(state.recipe, str(folder))
+    recipe = saved_recipe(folder, state)
     unread = {"data": recipe.data, "cluster": recipe.cluster}
     recipe = placed(recipe, state.started_in, unread)
     network = build_model(recipe.model, recipe.model_arguments)

@@ -29,7 +29,7 @@ from engine.config.files import (
     write_durably,
     write_whole,
 )
-from engine.config.recipe import parse_recipe
+from engine.config.recipe import Recipe, parse_recipe
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.normalise import Normalisation
 from engine.graph import Graph
@@ -203,6 +203,18 @@ def read_state(checkpoint: Path) -> State:
     return State(**{name: value for name, value in described.items() if name in known and value is not None})
 
 
+def saved_recipe(checkpoint: Path, state: State) -> Recipe:
+    """Return the recipe that a checkpoint was made under.
+
+    Raises
+    ------
+    UserError
+        Its text is damaged. The newest whole checkpoint beside it is named.
+    """
+    with _offering_another(checkpoint):
+        return parse_recipe(state.recipe, str(checkpoint))
+
+
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     """Read all weights, state and velocities, checked against what the graph wants.
 
@@ -294,7 +306,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
             found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
         found["class_names"] = tuple(map(str, found.get("class_names", ())))
         found["history"] = tuple(found.get("history") or ())
-        found["best"] = Best(**found["best"]) if found.get("best") else None
+        found["best"] = Best.from_json(found["best"]) if found.get("best") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -309,6 +321,12 @@ def _check_types(found: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {found[name]!r}")
     for name, kind in _ADDED_LATER.items():
         if found.get(name) is not None and type(found[name]) is not kind:
+            raise ValueError(f"{name} is {found[name]!r}")
+    for name, each in (
+        ("files", (found.get("files") or {}).values()),
+        ("history", found.get("history") or ()),
+    ):
+        if not all(type(entry) is dict for entry in each):
             raise ValueError(f"{name} is {found[name]!r}")
 
 

@@ -10,8 +10,15 @@ from safetensors import safe_open
 
 from engine.config.errors import UserError
 from engine.config.files import read_bytes, reading
-from engine.config.recipe import Recipe, parse_recipe
-from engine.run.checkpoint import State, best_checkpoint, find_checkpoint, model_file, read_state
+from engine.config.recipe import Recipe
+from engine.run.checkpoint import (
+    State,
+    best_checkpoint,
+    find_checkpoint,
+    model_file,
+    read_state,
+    saved_recipe,
+)
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
 from engine.run.run_folder import RESULTS
 
@@ -133,7 +140,7 @@ def describe(path: Path) -> Description:
     """
     checkpoint = find_checkpoint(path, what="checkpoint")
     state = read_state(checkpoint)
-    recipe = parse_recipe(state.recipe, str(checkpoint))
+    recipe = saved_recipe(checkpoint, state)
     tensors = _tensors(checkpoint)
     present = [name for name in _FILES if (checkpoint / name).exists()]
     sizes = {name: (checkpoint / name).stat().st_size for name in present}

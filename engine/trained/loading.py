@@ -9,11 +9,11 @@ from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.paths import expand, function_in_file
-from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
+from engine.config.recipe import MOST_THREADS, Recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
-from engine.run.checkpoint import State, find_checkpoint, read_state, read_weights_and_state
+from engine.run.checkpoint import State, find_checkpoint, read_state, read_weights_and_state, saved_recipe
 from engine.run.resumed_recipe import placed_text
 from engine.trained.model import BATCH, Model
 
@@ -58,7 +58,7 @@ def load_model(
     cores = find_cores(world or single_rank())
     folder = find_checkpoint(expand(str(checkpoint), "checkpoint"), what="checkpoint")
     state = read_state(folder)
-    recipe = parse_recipe(state.recipe, str(folder))
+    recipe = saved_recipe(folder, state)
     recipe.check(MODELS)
     place = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
     recipe = replace(recipe, model=place)
