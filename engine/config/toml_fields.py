@@ -10,7 +10,7 @@ from engine.config import files
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.config.settings import ARGUMENT, TYPES, is_argument, meant, settings_of
-from engine.config.wording import did_you_mean, one_of
+from engine.config.wording import did_you_mean, one_of, shortened
 
 T = TypeVar("T")
 
@@ -152,12 +152,21 @@ def _typed(kind: Any, value: Any, where: str, name: str) -> Any:
         if is_dataclass(each):
             return tuple(_typed(each, entry, where, f"{name}[{i}]") for i, entry in enumerate(value))
         if all(type(entry) in _WRITTEN_AS[each] for entry in value):
-            return tuple(map(each, value))
+            return tuple(_made(each, entry, where, name) for entry in value)
     if get_origin(kind) is dict and isinstance(value, dict):
         return {key: _typed(float, entry, where, f"{name}.{key}") for key, entry in value.items()}
     if kind in TYPES and type(value) in _WRITTEN_AS[kind]:
-        return kind(value)
+        return _made(kind, value, where, name)
     raise UserError(f"{where}: {name}: got {value!r}; must be {_wanted(kind)}")
+
+
+def _made(kind: type, value: Any, where: str, name: str) -> Any:
+    try:
+        return kind(value)
+    except OverflowError as error:  # a whole number of hundreds of digits, as a float
+        raise UserError(
+            f"{where}: {name}: got {shortened(value)}, which is too large for a number"
+        ) from error
 
 
 def _wanted(kind: Any) -> str:
