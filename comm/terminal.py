@@ -5,10 +5,14 @@ stream is given up without a word: its descriptor leads to /dev/null from then o
 still buffered nor the interpreter's own flush at the end can fail. A command calls `guard` first, which holds
 for everything that prints: argparse, a user's own code. `say` and `show` need no guard, for a run inside
 somebody else's program.
+
+What is printed quotes users' files, whose names, and what is in them, may be anything: in lines no control
+character reaches the terminal but the end of a line and the tabulator.
 """
 
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -19,6 +23,10 @@ PIECE_BYTES = 4096  # a pipe that is ready takes so much at once without blockin
 PATIENCE_S = 1.0  # for a terminal stopped by Ctrl-S, or a pipe that nobody empties
 
 STDOUT, STDERR = 1, 2
+
+_CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+_HARMFUL = re.compile(_CONTROL)
+_HARMFUL_BESIDE_COLOURS = re.compile(rf"(?!\x1b\[[0-9;]*m){_CONTROL}")
 
 
 class Output:
@@ -42,7 +50,7 @@ class Output:
         return stream is not None and bool(self._guarded(stream, stream.isatty))
 
     def write(self, text: str) -> int:
-        """Write text; a line shows at once."""
+        """Write text as it is; a line shows at once."""
         stream = self._stream()
         if stream is not None:
             self._guarded(stream, lambda: stream.write(text))
@@ -81,14 +89,23 @@ ERRORS: Final = Output("stderr", STDERR)
 """For everything that is said to the user."""
 
 
+def harmless(text: str, *, coloured: bool = False) -> str:
+    r"""Return text in which control characters but \n and \t are spelt out: nothing moves the cursor.
+
+    With `coloured` the sequences that set colours stay, which the text has of our own.
+    """
+    found = _HARMFUL_BESIDE_COLOURS if coloured else _HARMFUL
+    return found.sub(lambda each: repr(each[0])[1:-1], text)
+
+
 def say(line: str) -> None:
     """Print a line to stderr."""
-    ERRORS.line(line)
+    ERRORS.line(harmless(line))
 
 
-def show(text: str) -> None:
+def show(text: str, *, coloured: bool = False) -> None:
     """Print results to stdout."""
-    OUTPUT.line(text)
+    OUTPUT.line(harmless(text, coloured=coloured))
 
 
 def flush() -> None:

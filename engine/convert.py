@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from comm import failure, terminal
-from engine.config.command_line import Parser
+from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
-from engine.config.files import write_whole, writing
+from engine.config.files import check_place, write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.wording import counted
-from engine.formats.hand_on import check_place
 from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
 from engine.formats.safetensors_file import safetensors_bytes
 from engine.formats.state_dict import READERS, StateDict, read_state_dict
@@ -78,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STATE",
         help="a .pth or .safetensors whose modules stand in the network's order",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    add_overwrite(parser)
     return parser
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_computing, start_ranks
+from engine.config.command_line import Parser, add_computing, add_overwrite, start_ranks
 from engine.config.errors import UserError
 from engine.config.files import check_place
 from engine.config.paths import expand
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--picture", metavar="FILE", help="draw the confusion matrix: .png or .svg (extra: plot)"
     )
+    add_overwrite(parser)
     add_computing(parser)
     return parser
 
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(world: "Communicator", options: argparse.Namespace) -> "Evaluation":
     from engine.run.agreement import agreed  # noqa: PLC0415 -- imports numba: after --help
 
-    picture = agreed(world, lambda: _picture(options.picture) if world.rank == 0 else None)
+    picture = agreed(world, lambda: _picture(options) if world.rank == 0 else None)
     model = agreed(world, lambda: _load(world, options))
     found = _with_progress(world, model, options)
     if world.rank == 0:
@@ -100,15 +101,15 @@ def _evaluate(world: "Communicator", options: argparse.Namespace) -> "Evaluation
     return found
 
 
-def _picture(given: str | None) -> Path | None:
+def _picture(options: argparse.Namespace) -> Path | None:
     """Return the file of the picture, which can be drawn and written."""
-    if given is None:
+    if options.picture is None:
         return None
     from engine.profile.figure import figure_class  # noqa: PLC0415 -- after --help
 
-    path = expand(given, "picture")
+    path = expand(options.picture, "picture")
     figure_class(path, what="picture")
-    check_place(path, "picture")
+    check_place(path, "picture", overwrite=options.overwrite)
     return path
 
 

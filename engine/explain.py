@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from comm import failure, terminal
-from engine.config.command_line import Parser
+from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import check_place, read_bytes, reading
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 from engine.profile.breakdown import Breakdown, combine
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("path", metavar="RUN_OR_TRACE", help="a run's folder, its run.json, or a trace file")
     parser.add_argument("--out", metavar="FILE", help="draw one step of a trace: .png or .svg (extra: plot)")
+    add_overwrite(parser)
     parser.add_argument("--step", type=int, metavar="N", help="which step; default: one of median length")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser
@@ -79,13 +80,15 @@ def _explain(options: argparse.Namespace) -> None:
         return
     if trace is None:
         raise UserError("out: a picture is drawn from a trace: run with --trace FILE, then explain FILE")
+    out = expand(options.out, "out")
+    check_place(out, "out", overwrite=options.overwrite)
     from engine.profile.step_picture import draw_step  # noqa: PLC0415 -- matplotlib is an extra
 
     shown = _shown(len(trace.ranks), breakdown.slowest_rank)
     if len(shown) < len(trace.ranks):
         terminal.say(f"drawn: ranks {shown.start} to {shown.stop - 1}, around the slowest")
     spans = {rank: trace.ranks[rank] for rank in shown}
-    draw_step(spans, _one_step(trace, options.step), expand(options.out, "out"))
+    draw_step(spans, _one_step(trace, options.step), out)
 
 
 def _shown(ranks: int, slowest: int) -> range:
@@ -103,7 +106,7 @@ def read_results(path: Path) -> Breakdown:
         It cannot be read or holds no such table.
     """
     with reading(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         table: Any = json.loads(text)["where_the_time_went"]
         return Breakdown.from_json(table)

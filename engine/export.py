@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from comm import failure, terminal
-from engine.config.command_line import Parser
+from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
+from engine.config.files import check_place
 from engine.config.paths import expand
-from engine.formats.hand_on import FORMATS, Export, check_place, format_of, hand_on
+from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
 from engine.formats.onnx_check import SAMPLES
 from engine.formats.onnx_file import OPSET, OnnxOptions
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="FILE.py:FUNCTION", default="", help="where your own network lies, if it has moved"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    add_overwrite(parser)
     return parser
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from comm import failure, terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
-from engine.config.command_line import Parser, start_ranks
+from engine.config.command_line import Parser, add_overwrite, start_ranks
 from engine.config.errors import UserError
-from engine.config.files import writing
+from engine.config.files import check_place, write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
@@ -36,6 +36,7 @@ from engine.planner.report import Report
 from engine.planner.scaling_picture import draw_curve
 from engine.planner.search import Point, check_minibatch, default_leaves, search, starting_point
 from engine.planner.sweep import Sweep, read_nodes
+from engine.profile.figure import figure_class
 from engine.profile.trace_file import check_writable, write_spans
 
 _PEAK = (
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", metavar="FILE", help="with --sweep: draw the scaling curve, .png or .svg (extra: plot)"
     )
+    add_overwrite(parser)
     parser.add_argument(
         "--trace", metavar="FILE", help="write the steps of the best design point for engine.explain"
     )
@@ -157,11 +159,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(world: Communicator, options: argparse.Namespace) -> None:
     """Measure what the network would need on so many nodes, data parallel and split; rank 0 writes it."""
     from engine.planner.measurement.measure import measure  # noqa: PLC0415 -- imports the kernels
+    from engine.run.agreement import agreed  # noqa: PLC0415 -- as above
 
     _check(options)
     if options.out is None or options.sweep is not None:
         raise UserError("measure: writes a cluster: give --out FILE.toml, and no --sweep")
-    path = expand(options.out, "out")
+    path = agreed(world, lambda: _place(options) if world.rank == 0 else expand(options.out, "out"))
     ranks = world.size if options.nodes is None else options.nodes * (options.ranks_per_node or 1)
     leaves = options.leaves or default_leaves(ranks)
     batch = options.batch if options.batch is not None else _usual_batch(options.model)
@@ -182,9 +185,16 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
     found = measure(world, designs, name=path.stem)
     if world.rank == 0:
         with writing(path, "out"):
-            path.write_text(f"# {_PEAK}\n{found.to_toml()}", encoding="utf-8")
+            write_whole(path, f"# {_PEAK}\n{found.to_toml()}")
         terminal.show(f"{found.description}: {path}")
         terminal.show(f"{found.machine.flops_per_s / 1e12:.2f} TFLOP/s a machine. {_PEAK}")
+
+
+def _place(options: argparse.Namespace) -> Path:
+    """Return the file to be written, which can be."""
+    path = expand(options.out, "out")
+    check_place(path, "out", overwrite=options.overwrite)
+    return path
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -284,6 +294,9 @@ def _single(options: argparse.Namespace, cluster: Cluster, batch: int) -> Point:
 
 def _sweep(options: argparse.Namespace, cluster: Cluster, assumed: list[str], batch: int) -> None:
     nodes = read_nodes(options.sweep)
+    picture = None if options.out is None else _place(options)
+    if picture is not None:
+        figure_class(picture)
     sweep = Sweep.of(
         cluster,
         nodes,
@@ -293,8 +306,8 @@ def _sweep(options: argparse.Namespace, cluster: Cluster, assumed: list[str], ba
         single=_single(options, cluster, batch),
     )
     _print(options, sweep, assumed)
-    if options.out is not None:
-        draw_curve(sweep, expand(options.out, "out"))
+    if picture is not None:
+        draw_curve(sweep, picture)
 
 
 def _trace(best: Point, path: Path) -> None:

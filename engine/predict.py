@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_computing
+from engine.config.command_line import Parser, add_computing, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import check_place, write_whole, writing
 from engine.config.paths import expand
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         help="that cannot be read: stop there, or go on; default skip",
     )
     parser.add_argument("--out", metavar="FILE", help="write to a file, whole or not at all")
+    add_overwrite(parser)
     add_computing(parser)
     return parser
 
@@ -96,7 +97,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise UserError(f"top: got {options.top}; must be at least 1")
     out = None if options.out is None else expand(options.out, "out")
     if out is not None:
-        check_place(out, "out")
+        check_place(out, "out", overwrite=options.overwrite)
     model = load_model(
         options.path, model=options.model, batch=options.batch or BATCH, threads=options.threads
     )

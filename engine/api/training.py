@@ -10,7 +10,7 @@ from comm import failure, mpi
 from comm.communicator import Communicator
 from engine.config.arguments import as_path
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.recipe import Recipe, override, read_recipe
 from engine.config.settings import all_settings
 from engine.config.wording import did_you_mean, one_of
@@ -57,7 +57,7 @@ class Run:
         """Return the records of all steps, or of all evaluations with kind "epoch", from the run's folder."""
         path = self.folder / METRICS
         with reading(path):
-            text = path.read_bytes()
+            text = read_bytes(path)
         try:
             records = [json.loads(line) for line in text.splitlines()]
             return [record for record in records if record["kind"] == kind]

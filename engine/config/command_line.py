@@ -64,6 +64,11 @@ def _is_lockstep(program: str) -> bool:
     return "lockstep" in (path.name, path.parent.name if path.name == "__main__.py" else "")
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that write a file, without which they leave one that is there alone."""
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+
+
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that put samples through a network."""
     parser.add_argument(

@@ -1,9 +1,13 @@
 """Files that users name: they are written whole or not at all, and what fails is a UserError."""
 
+import errno
+import io
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from engine.config.errors import UserError
 
@@ -28,6 +32,55 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
         raise _refused(error, path, what, "read") from error
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises
+    ------
+    OSError
+        As it comes; also where it is no regular file: a pipe may wait for ever, a device may never end.
+    """
+    check_regular(path)
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 -- the caller's to close
+    try:
+        _check_regular(os.fstat(file.fileno()), path)  # nor has it become another one meanwhile
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file; OSError as of `open_file`, also where it is larger than memory."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except MemoryError as error:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from error
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file of UTF-8; errors are those of `read_bytes`, and UnicodeDecodeError."""
+    return io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="utf-8").read()
+
+
+def check_regular(path: Path) -> None:
+    """Raise OSError where a path leads to anything but a regular file, before another library opens it."""
+    _check_regular(path.stat(), path)
+
+
+def _check_regular(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a pipe" if stat.S_ISFIFO(status.st_mode) else "a device or socket"
+        raise OSError(errno.EINVAL, f"it is no regular file but {kind}", str(path))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 @contextmanager
 def writing(path: Path, what: str = "") -> Iterator[None]:
     """Turn an OSError into a UserError that says what cannot be written: a full disk, a missing permission.
@@ -50,15 +103,25 @@ def _refused(error: OSError, path: Path, what: str, done: str) -> UserError:
     return UserError(f"{what}{': ' if what else ''}{named}: cannot be {done}: {error.strerror or error}")
 
 
-def check_place(path: Path, what: str) -> None:
-    """Raise UserError where a file can not be written later, before there is anything to write.
+def check_place(path: Path, what: str = "", *, overwrite: bool) -> None:
+    """Raise UserError where a file cannot be written, or is there already, before there is anything to write.
 
-    `what` is the option that named it: "out".
+    Parameters
+    ----------
+    what
+        The option that named it: "out".
+    overwrite
+        What is there may be replaced: the user has said so by --overwrite, or it is known to be ours.
     """
+    where = f"{what}: {path}" if what else str(path)
     if path.is_dir():
-        raise UserError(f"{what}: {path} is a folder; must be a file")
+        raise UserError(f"{where}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{where}: there is no folder {path.parent}")
+    if (path.exists() or path.is_symlink()) and not overwrite:
+        raise UserError(f"{where}: exists; give another name, or --overwrite")
     with writing(path, what):
-        unfinished(path).touch()
+        write_durably(unfinished(path), ())
         unfinished(path).unlink()
 
 
@@ -96,8 +159,13 @@ def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
 
 
 def write_durably(path: Path, content: Iterable[bytes]) -> None:
-    """Write a file's content to the disk itself; its name is `sync_folder`'s business."""
-    with path.open("wb") as file:
+    """Write a new file's content to the disk itself; its name is `sync_folder`'s business.
+
+    It takes the place of what has its name, and writes to nothing that is there: neither to where a link
+    leads nor into a pipe.
+    """
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
         file.writelines(content)
         file.flush()
         os.fsync(file.fileno())

@@ -6,11 +6,11 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import resources
 from typing import Any, TypeVar, get_args, get_origin
 
+from engine.config import files
 from engine.config.errors import UserError
-from engine.config.files import reading
 from engine.config.paths import expand
 from engine.config.settings import ARGUMENT, TYPES, is_argument, meant, settings_of
-from engine.config.wording import did_you_mean, one_of
+from engine.config.wording import did_you_mean, one_of, shortened
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def shipped_names(folder: str) -> list[str]:
 
 
 def read_text(name: str, folder: str, what: str) -> str:
-    """Return the text of a shipped TOML file by name, or of a file by path.
+    """Return the text of a shipped TOML file by name, or of a file by path; no pipe, as every rank reads it.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def read_text(name: str, folder: str, what: str) -> str:
     if name in shipped:
         return resources.files("engine").joinpath(folder, f"{name}.toml").read_text("utf-8")
     path = expand(name, what)
-    if path.suffix != ".toml" and not path.is_file():
+    if path.suffix != ".toml" and (path.is_dir() or not path.exists()):
         hint = did_you_mean(name, shipped)
         raise UserError(f'{what}: got "{name}"{hint}; {one_of(shipped)}, or the path of a TOML file')
     try:
-        with reading(path):
-            return path.read_text("utf-8")
+        with files.reading(path):
+            return files.read_text(path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not a text file") from error
 
@@ -152,12 +152,21 @@ def _typed(kind: Any, value: Any, where: str, name: str) -> Any:
         if is_dataclass(each):
             return tuple(_typed(each, entry, where, f"{name}[{i}]") for i, entry in enumerate(value))
         if all(type(entry) in _WRITTEN_AS[each] for entry in value):
-            return tuple(map(each, value))
+            return tuple(_made(each, entry, where, name) for entry in value)
     if get_origin(kind) is dict and isinstance(value, dict):
         return {key: _typed(float, entry, where, f"{name}.{key}") for key, entry in value.items()}
     if kind in TYPES and type(value) in _WRITTEN_AS[kind]:
-        return kind(value)
+        return _made(kind, value, where, name)
     raise UserError(f"{where}: {name}: got {value!r}; must be {_wanted(kind)}")
+
+
+def _made(kind: type, value: Any, where: str, name: str) -> Any:
+    try:
+        return kind(value)
+    except OverflowError as error:  # a whole number of hundreds of digits, as a float
+        raise UserError(
+            f"{where}: {name}: got {shortened(value)}, which is too large for a number"
+        ) from error
 
 
 def _wanted(kind: Any) -> str:

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from engine.config.errors import Impatience, UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.paths import expand, function_in_file
 from engine.config.wording import did_you_mean, one_of
 
@@ -51,7 +51,7 @@ def load_function(text: str, option: str) -> Callable[..., Any]:
     if not path.is_file():
         raise UserError(f"{option}: {path.absolute()}: no such file")
     with reading(path, option):
-        content = path.read_bytes()
+        content = read_bytes(path)
     try:
         with no_exit(f"{option}: {path}"):
             module = _module(path.resolve(), content)
@@ -85,7 +85,7 @@ def call(
     UserError
         An argument that the function does not take or that is missing, or an error in the function.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function, option)
     takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     for name in arguments:
         if name not in parameters and not takes_any:
@@ -132,6 +132,16 @@ def no_exit(where: str) -> Iterator[None]:
         raise UserError(f"{where}: {_said(error)}; code of yours must not end the program") from error
 
 
+def parameters_of(function: Callable[..., Any], option: str) -> Mapping[str, inspect.Parameter]:
+    """Return what a function takes, by name; UserError where it does not say that, as `max` does not."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{option}: {_named(function)} does not say which arguments it takes; must be a function of yours"
+        ) from error
+
+
 def code_digest(texts: tuple[str, ...]) -> str:
     """Return a hash of the files that "FILE.py:function" texts name, and of what those import beside them.
 
@@ -145,7 +155,7 @@ def code_digest(texts: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for path in sorted(files, key=lambda each: (each.name, each)):
         with reading(path):
-            content = path.read_bytes()
+            content = read_bytes(path)
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16] if files else ""
 
@@ -184,7 +194,7 @@ def _imports(importing: Path, folder: Path) -> Iterator[Path]:
     """Yield the files inside a folder that the import statements of a file name."""
     try:
         with reading(importing):
-            content = importing.read_bytes()
+            content = read_bytes(importing)
         tree = ast.parse(content)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # said when it is imported, if ever
         return

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from unicodedata import category
 
 
 def counted(number: int, noun: str) -> str:
@@ -33,6 +34,11 @@ def printable(name: object) -> str:
     and any encoding of Unicode can write it.
     """
     return "".join(each if each.isprintable() else _escaped(each) for each in str(name))
+
+
+def is_name(name: object) -> bool:
+    """Say whether something is a text that can be written to any file, and has no control characters."""
+    return isinstance(name, str) and name != "" and not any(category(each) in ("Cc", "Cs") for each in name)
 
 
 def _escaped(character: str) -> str:

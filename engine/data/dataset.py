@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
-from engine.config.wording import counted, printable
+from engine.config.wording import counted, is_name, printable, shortened
 from engine.data.preprocessing import Preprocessing
 
 
@@ -58,6 +60,8 @@ class Dataset(ABC):
 
     INSPECTED_ON_THREADS: ClassVar[bool] = False
     """Several threads may call `inspect` at once; training reads on one thread."""
+    ALWAYS_FINITE: ClassVar[bool] = False
+    """Samples are made of pixels, or drawn: nobody looks for values that are not finite."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -93,11 +97,10 @@ class Dataset(ABC):
         """
         x = np.empty(self.sample_shape, np.float32)
         label = self.read(index, x)
-        if not 0 <= label < self.classes:
-            raise DataError.at(f"sample {index}", f"has label {label}; must be from 0 to {self.classes - 1}")
-        if not np.isfinite(x).all():
-            raise DataError.at(f"sample {index}", "has values that are not finite")
-        return label, self.sample_shape
+        wrong = mistake_in(self, label, x)
+        if wrong is not None:
+            raise DataError.at(f"sample {index}", wrong)
+        return int(label), self.sample_shape
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -105,6 +108,22 @@ class Dataset(ABC):
 
         The place of the data is no part of it; where samples are files, their content is none either.
         """
+
+
+def mistake_in(data: Dataset, label: Any, x: NDArray[np.float32]) -> str | None:
+    """Return what is wrong with a sample that has been read, such as "has label 7; ..."; None if it is good.
+
+    Data may be a user's own: its labels may be anything, and its values not finite.
+    """
+    try:
+        number = operator.index(label)
+    except TypeError:
+        return f"has label {label!r}; must be a whole number from 0 to {data.classes - 1}"
+    if not 0 <= number < data.classes:
+        return f"has label {number}; must be from 0 to {data.classes - 1}"
+    if not data.ALWAYS_FINITE and not np.isfinite(x).all():
+        return "has values that are not finite"
+    return None
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,15 @@ class DataSource:
     test: Dataset | None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise UserError where a user's own parts are not what they must be."""
+        _check(self.train, "train")
+        if self.test is not None:
+            _check(self.test, "test")
+        notes: Any = self.notes
+        if not isinstance(notes, tuple | list) or not all(isinstance(each, str) for each in notes):
+            raise UserError(f"notes: got {shortened(repr(notes))}; must be lines of text")
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the labels stand for; their numbers where nobody has named them."""
@@ -136,6 +164,46 @@ class DataSource:
     def identity(self) -> str:
         """Kind and fingerprint of the training set."""
         return f"{self.train.name} {self.train.fingerprint()}"
+
+
+def _check(data: Any, split: str) -> None:
+    """Raise UserError where a data set, which may be a user's own, says of itself what cannot be."""
+    if not isinstance(data, Dataset):
+        also = " or None" if split == "test" else ""
+        raise UserError(f"{split}: got {type(data).__name__}; must be a Dataset{also}, such as ArrayDataset")
+    if type(data.name) is not str:
+        raise UserError(f"{split}: its name is {data.name!r}; must be text")
+    if not _is_whole(data.classes) or data.classes < 1:
+        raise UserError(f"{data.name}: classes is {data.classes!r}; must be a whole number, at least 1")
+    shape = data.sample_shape
+    if not (type(shape) is tuple and shape and all(_is_whole(size) and size > 0 for size in shape)):
+        raise UserError(f"{data.name}: sample_shape is {shape!r}; must be a tuple of sizes, each at least 1")
+    try:
+        len(data)
+    except (TypeError, ValueError, OverflowError) as error:  # Python's own words
+        raise UserError(f"{data.name}: len: {error}; must be a whole number, at least 0") from error
+    _check_names(data)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _check_names(data: Dataset) -> None:
+    if type(data.class_names) is not tuple:
+        raise UserError(
+            f"{data.name}: class_names is {shortened(repr(data.class_names))}; must be a tuple of texts"
+        )
+    if data.class_names and len(data.class_names) != data.classes:
+        raise UserError(
+            f"{data.name}: has {counted(len(data.class_names), 'class name')}; must be one for each of "
+            f"{data.classes} classes, or none"
+        )
+    for name in data.class_names:
+        if not is_name(name):
+            raise UserError(
+                f"{data.name}: has the class name {name!r}; must be text without control characters"
+            )
 
 
 def _size(data: Dataset) -> str:

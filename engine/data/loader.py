@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.config.user_code import no_exit
 from engine.data.augment import Augment
-from engine.data.dataset import DataError, Dataset
+from engine.data.dataset import DataError, Dataset, mistake_in
 from engine.data.sampler import ABSENT, Share
 from engine.host.unpinned import run_anywhere
 
@@ -217,24 +217,19 @@ class Loader:
         )
 
     def _read(self, sample: int, x: NDArray[np.float32]) -> int:
-        """Read one sample into x and return its label; ABSENT where it cannot be read, and that may be."""
+        """Read one sample into x and return its label; ABSENT where it cannot be used, and that may be."""
         try:
             with no_exit(f"data: sample {sample}"):
-                return self._checked(sample, self._dataset.read(sample, x))
+                label = self._dataset.read(sample, x)
+            wrong = mistake_in(self._dataset, label, x)
+            if wrong is not None:
+                raise DataError.at(self._dataset.name, f"sample {sample} {wrong}")
+            return int(label)
         except DataError as error:
             if self._on_bad is None:
                 raise
             self._on_bad(sample, error)
             return ABSENT
-
-    def _checked(self, sample: int, label: int) -> int:
-        """Return a label, which must be one of the data set's."""
-        data = self._dataset
-        if not 0 <= label < data.classes:
-            raise DataError.at(
-                data.name, f"sample {sample} has label {label}; must be from 0 to {data.classes - 1}"
-            )
-        return label
 
     def _fill(self, buffer: Batch, share: Share) -> bool:
         """Write one share into a buffer; return False if `close` stopped it halfway."""

@@ -116,6 +116,8 @@ def _open(
     request = Request(place, sample_shape, classes, seed, least_classes)
     try:
         return SOURCES[name].open(request)
+    except MemoryError as error:
+        raise DataError.at(request.folder, "does not fit into memory") from error
     except OSError as error:
         raise DataError.at(error.filename or request.folder, f"cannot be read: {error.strerror}") from error
 

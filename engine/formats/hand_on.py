@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config.errors import UserError
-from engine.config.files import write_whole, writing
+from engine.config.files import check_place, write_whole, writing
 from engine.config.wording import counted, one_of
 from engine.formats.names import Names, own_names, tensor_shapes
 from engine.formats.onnx_check import can_check, check_onnx
@@ -49,19 +49,6 @@ def format_of(path: Path, asked: str | None) -> str:
             f"{path}: its ending says no format; {one_of(ENDINGS)}, or give --to {'|'.join(FORMATS)}"
         )
     return ENDINGS[path.suffix]
-
-
-def check_place(path: Path, *, overwrite: bool) -> None:
-    """Raise UserError where a file cannot be written at a path, or is there already.
-
-    Before the work, so that it is not in vain.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}")
-    if (path.exists() or path.is_symlink()) and not overwrite:
-        raise UserError(f"{path}: exists; give another name, or --overwrite")
 
 
 def hand_on(trained: Trained, export: Export) -> list[str]:

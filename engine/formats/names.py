@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.paths import expand
 from engine.config.toml_fields import shipped_names
 from engine.config.wording import did_you_mean, one_of, shortened
@@ -134,11 +134,11 @@ def _read(text: str) -> dict[str, str]:
         file = resources.files("engine").joinpath(_FOLDER, f"{text.replace(':', '-', 1)}.toml")
         return dict(_flat(tomllib.loads(file.read_text("utf-8")), text))
     path = expand(text, "names")
-    if path.suffix != ".toml" and not path.is_file():
+    if path.suffix != ".toml" and (path.is_dir() or not path.exists()):
         hint = did_you_mean(text, shipped())
         raise UserError(f'names: got "{text}"{hint}; {one_of(shipped())}, or the path of a TOML file')
     with reading(path, "names"):
-        content = path.read_bytes()
+        content = read_bytes(path)
     try:
         return dict(_flat(tomllib.loads(content.decode()), text))
     except UserError:

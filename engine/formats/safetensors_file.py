@@ -7,7 +7,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.wording import shortened
 from engine.formats.float_types import as_float32
 from layers.layer import Array
@@ -24,7 +24,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         It cannot be read, or holds a tensor that is not of floating point.
     """
     with reading(path):
-        content = path.read_bytes()
+        content = read_bytes(path)
     try:
         entries = deserialize(content)  # type: ignore[no-untyped-call] # its stub has no types
     except SafetensorError as error:

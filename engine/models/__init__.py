@@ -4,15 +4,15 @@ The functions take the number of classes and the shape of the input, so that a n
 function of the user's own, FILE.py:function, is called in the same way.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.config.errors import UserError
 from engine.config.paths import function_in_file
-from engine.config.user_code import call, load_function
+from engine.config.user_code import call, load_function, parameters_of
 from engine.config.wording import did_you_mean, one_of
 from engine.graph import Graph
+from engine.graph.check import check_network
 from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
 from engine.models.digits import digits
@@ -52,6 +52,7 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
     if not isinstance(network, Graph):
         got = type(network).__name__
         raise UserError(f"model: {model} returned {got}; must return a Graph, as GraphBuilder.graph() does")
+    check_network(network, f"model: {model}")
     if len(network.output_shape) != 1:
         raise UserError(
             f"model: {model} ends with values of shape {network.output_shape}; must end with a vector of one "
@@ -62,7 +63,7 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
 
 def follows_classes(model: str, arguments: Mapping[str, Any]) -> bool:
     """Say whether the number of classes is left to the data."""
-    return "classes" in inspect.signature(_function(model)).parameters and "classes" not in arguments
+    return "classes" in parameters_of(_function(model), "model") and "classes" not in arguments
 
 
 def _is_shape(value: Any) -> bool:

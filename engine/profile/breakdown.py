@@ -1,6 +1,7 @@
 """Where the time of a run went: the mean over its steady steps and ranks, as a table and as JSON."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +59,7 @@ class Breakdown:
         """Return the breakdown of a table that `to_json` made; ValueError for any other table."""
         try:
             breakdown = cls(**table)
+            _check(breakdown)
             breakdown.lines()
         except (TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
             raise ValueError(f"no such table: {error}") from error
@@ -103,6 +105,41 @@ class Breakdown:
         return lines
 
 
+def _check(breakdown: Breakdown) -> None:
+    """Raise ValueError for numbers that no run has: they may come from any file."""
+    for name, value in vars(breakdown).items():
+        if not _CHECKS.get(name, _is_positive)(value):
+            raise ValueError(f"{name} is {value!r}")
+    if breakdown.step_seconds <= 0:
+        raise ValueError(f"a step of {breakdown.step_seconds} seconds")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value >= -_ROUNDING_S
+
+
+def _is_positive_or_none(value: Any) -> bool:
+    return value is None or _is_positive(value)
+
+
+_ROUNDING_S = 1e-6  # of differences of clocks
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "steps": lambda value: type(value) is int and value > 0,
+    "slowest_rank": lambda value: type(value) is int and value >= 0,
+    "rest_seconds": _is_number,
+    "exposed_communication_seconds_by_layer": lambda value: all(map(_is_positive, value.values())),
+    "compute_seconds_by_rank": lambda value: all(map(_is_positive, value)),
+    "seconds_by_layer": lambda value: isinstance(value, dict),
+    "communication_alone_seconds": _is_positive_or_none,
+    "hidden_share": _is_positive_or_none,
+    "waiting_for_slower_ranks_seconds": _is_positive_or_none,
+    "waiting_for_messages_seconds": _is_positive_or_none,
+}
+"""What a figure can be, where that is not a number of at least 0."""
 _NOTHING_S = 1e-9  # rounding that is left when the waits of the first steps are subtracted from all
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from comm.clock import Alignment
 from comm.communicator import CONTROL_TAG, Communicator, Message
 from engine.config.errors import UserError
-from engine.config.files import reading, unfinished, write_whole, writing
+from engine.config.files import check_place, open_file, read_bytes, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.profile.recorder import (
     COMMUNICATION,
@@ -43,12 +43,10 @@ def check_writable(text: str) -> Path:
     if path.exists() and not path.is_file():
         raise UserError(f"trace: {path} is not a file")
     if path.exists():
-        with reading(path, "trace"), path.open("rb") as file:
+        with reading(path, "trace"), open_file(path) as file:
             if file.read(len(_BEGIN)) not in (_BEGIN, b""):
                 raise UserError(f"trace: {path} is there and no trace, and is not written over: give another")
-    with writing(path, "trace"):
-        unfinished(path).touch()
-        unfinished(path).unlink()
+    check_place(path, "trace", overwrite=True)
     return path
 
 
@@ -138,7 +136,7 @@ def read_trace(path: Path) -> Trace:
         It cannot be read, or is something else.
     """
     with reading(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         content = json.loads(text)
         about = content["otherData"][ABOUT]

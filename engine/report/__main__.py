@@ -15,7 +15,7 @@ from pathlib import Path
 from comm import failure, terminal
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
-from engine.config.files import reading, write_whole, writing
+from engine.config.files import open_file, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 from engine.report import csv_file, page, text, timeline
@@ -89,7 +89,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.csv is not None:
         _write_csv(records, options.csv)
     if options.text:
-        terminal.show("\n".join(text.lines(records, _style())))
+        terminal.show("\n".join(text.lines(records, _style())), coloured=True)
 
 
 def _steps(records: Sequence[RunRecord], traces: Sequence[str], wanted: int | None) -> list[Step | None]:
@@ -137,7 +137,7 @@ def _checked(path: Path, what: str, is_ours: Callable[[bytes], bool]) -> Path:
     if path.exists():
         if not path.is_file():
             raise UserError(f"{what}: {path} is not a file")
-        with reading(path, what), path.open("rb") as file:
+        with reading(path, what), open_file(path) as file:
             begin = file.read(1 << 12)
         if begin and not is_ours(begin):
             raise UserError(f"{what}: {path} is there and no report, and is not written over: give another")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
-from engine.config.files import reading
+from engine.config.files import read_bytes, reading
 from engine.config.paths import expand
 from engine.config.wording import printable
 from engine.report.fields import number, text, truth, whole
@@ -141,7 +141,7 @@ def _read(name: str, folder: Path) -> RunRecord:
 
 def _content(path: Path) -> bytes | None:
     with reading(path):
-        return path.read_bytes() if path.exists() else None
+        return read_bytes(path) if path.exists() else None
 
 
 def _results(path: Path) -> dict[str, Any]:

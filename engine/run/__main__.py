@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from comm.failure import INTERRUPTED
 from comm.launcher import is_launched
 from engine.config.command_line import Parser, say_once
 from engine.config.errors import UserError
-from engine.host.mpirun import mpirun_command
+from engine.host.mpirun import most_ranks_here, mpirun_command
 from engine.host.stop_signals import listening
 from engine.run.supervise import supervise
 
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cut = given.index("--")
         given, for_mpirun = given[:cut], given[cut + 1 :]
     options, for_engine = _parser().parse_known_args(given)
-    if options.ranks < 1:
-        return _refused(f"ranks: got {options.ranks}; must be at least 1")
-    if is_launched():
-        return _refused("engine.run starts the ranks itself: under mpirun or srun use python -m engine.train")
-    if options.ranks == 1 and not options.hosts and not for_mpirun:
+    is_here = not options.hosts and not for_mpirun
+    mistake = _mistake_in(options.ranks, is_here=is_here)
+    if mistake is not None:
+        return _refused(mistake)
+    if options.ranks == 1 and is_here:
         train = import_module("engine.train")  # by name: it stands above, and is what this command starts
         return int(train.main(for_engine))
     try:
@@ -66,9 +67,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Without the current folder, as here: nothing in it is imported by accident.
     python = [sys.executable, *(("-P",) if sys.flags.safe_path else ())]
     try:
-        return supervise([*mpirun, *python, "-m", "engine.train", *for_engine])
+        return _own(supervise([*mpirun, *python, "-m", "engine.train", *for_engine]))
     except UserError as error:
         return _refused(str(error))
+
+
+def _mistake_in(ranks: int, *, is_here: bool) -> str | None:
+    """Return why no such ranks can be started, all of them on this machine or elsewhere too."""
+    if ranks < 1:
+        return f"ranks: got {ranks}; must be at least 1"
+    if is_here and ranks > (most := most_ranks_here()):
+        return f"ranks: got {ranks}; the memory of this machine has room for {most} at most"
+    if is_launched():
+        return "engine.run starts the ranks itself: under mpirun or srun use python -m engine.train"
+    return None
+
+
+def _own(code: int) -> int:
+    """Return a run's exit code; those of mpirun's own, of which there are many, are 1."""
+    if code in (0, 1, 2, INTERRUPTED):
+        return code
+    say_once(f"run: mpirun ended with its exit code {code}; what it says above is why")
+    return 1
 
 
 def _refused(message: str) -> int:

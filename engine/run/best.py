@@ -1,7 +1,9 @@
 """The best evaluation of a run so far, and when there has been none better for long enough."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.config.wording import counted
 
@@ -20,6 +22,21 @@ class Best:
     """Step of the last evaluation that has been compared."""
     without: int = 0
     """Evaluations since the best one."""
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> "Best":
+        """Return what `asdict` has written; ValueError or KeyError for anything else."""
+        kinds = {
+            "metric": (str,),
+            "value": (int, float),
+            "step": (int,),
+            "evaluated": (int,),
+            "without": (int,),
+        }
+        for name, allowed in kinds.items():
+            if type(written[name]) not in allowed:
+                raise ValueError(f"best.{name} is {written[name]!r}")
+        return cls(**{name: written[name] for name in kinds})
 
 
 class Comparison:

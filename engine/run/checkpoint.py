@@ -19,8 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from engine.config.errors import UserError
-from engine.config.files import UNFINISHED, reading, sync_folder, write_durably, write_whole
-from engine.config.recipe import parse_recipe
+from engine.config.files import (
+    UNFINISHED,
+    check_regular,
+    open_file,
+    read_bytes,
+    reading,
+    sync_folder,
+    write_durably,
+    write_whole,
+)
+from engine.config.recipe import Recipe, parse_recipe
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.normalise import Normalisation
 from engine.graph import Graph
@@ -159,7 +168,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
 
 def note_best_evaluation(checkpoint: Path, best: Best | None) -> None:
     """Write into a checkpoint that is there what its step's evaluation has shown; OSError as it comes."""
-    described = json.loads((checkpoint / STATE).read_bytes())
+    described = json.loads(read_bytes(checkpoint / STATE))
     if described.get("best") != (now := best and asdict(best)):
         write_whole(checkpoint / STATE, json.dumps({**described, "best": now}, indent=2))
 
@@ -213,6 +222,18 @@ def read_state(checkpoint: Path) -> State:
         described = _read_state(checkpoint)
     known = {each.name for each in fields(State)}
     return State(**{name: value for name, value in described.items() if name in known and value is not None})
+
+
+def saved_recipe(checkpoint: Path, state: State) -> Recipe:
+    """Return the recipe that a checkpoint was made under.
+
+    Raises
+    ------
+    UserError
+        Its text is damaged. The newest whole checkpoint beside it is named.
+    """
+    with _offering_another(checkpoint):
+        return parse_recipe(state.recipe, str(checkpoint))
 
 
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
@@ -286,7 +307,7 @@ def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -
 
 def _sum(path: Path) -> dict[str, int]:
     length = check = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while piece := file.read(_PIECE):
             length, check = length + len(piece), crc32(piece, check)
     return {"bytes": length, "crc32": check}
@@ -296,7 +317,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     """Return the content of a checkpoint's state, with all fields of `State` of the right types."""
     path = checkpoint / STATE
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(read_bytes(path))
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         _check_types(found)
@@ -307,7 +328,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
             found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
         found["class_names"] = tuple(map(str, found.get("class_names", ())))
         found["history"] = tuple(found.get("history") or ())
-        found["best"] = Best(**found["best"]) if found.get("best") else None
+        found["best"] = Best.from_json(found["best"]) if found.get("best") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -322,6 +343,12 @@ def _check_types(found: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {found[name]!r}")
     for name, kind in _ADDED_LATER.items():
         if found.get(name) is not None and type(found[name]) is not kind:
+            raise ValueError(f"{name} is {found[name]!r}")
+    for name, each in (
+        ("files", (found.get("files") or {}).values()),
+        ("history", found.get("history") or ()),
+    ):
+        if not all(type(entry) is dict for entry in each):
             raise ValueError(f"{name} is {found[name]!r}")
 
 
@@ -357,6 +384,7 @@ def _wanted(graph: Graph, prefix: str, *, without: Container[str] = ()) -> dict[
 @contextmanager
 def _safetensors(path: Path) -> Iterator[None]:
     try:
+        check_regular(path)
         yield
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from error

@@ -12,6 +12,7 @@ from engine.run.failures import RunEndedError
 from engine.training.rank import Rank
 
 _PIECE = 1 << 20  # values that are looked at together
+_AT_FIRST = "nothing has been learned yet: samples, or initial weights, are too large for this network"
 
 
 def check_loss(rank: Rank, control: Communicator, record: Mapping[str, Any], saved: int) -> None:
@@ -27,7 +28,8 @@ def check_loss(rank: Rank, control: Communicator, record: Mapping[str, Any], sav
     rank.parameters.wait()
     where = find_in_values(rank, control)
     begin = f"; {where} is not finite" if where else ""
-    raise RunEndedError(f"step {record['step']}: the loss is {record['loss']}{begin}; {_mending(saved)}")
+    advice = _mending(saved) if record["step"] > 1 else _AT_FIRST
+    raise RunEndedError(f"step {record['step']}: the loss is {record['loss']}{begin}; {advice}")
 
 
 def check_weights(rank: Rank, control: Communicator, step: int, saved: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config.errors import UserError
-from engine.config.files import write_whole, writing
+from engine.config.files import read_bytes, write_whole, writing
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -126,7 +126,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _holder(folder: Path) -> str:
     try:
-        holder = json.loads((folder / HOLDER).read_bytes())
+        holder = json.loads(read_bytes(folder / HOLDER))
         return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it is only just beginning
         return "which has just begun"

@@ -9,7 +9,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from engine.config.files import UNFINISHED, write_whole
+from engine.config.files import UNFINISHED, read_bytes, write_whole
 from engine.run.best import Best
 
 FOLDER = "checkpoints"
@@ -102,7 +102,7 @@ def note_best(run: Path, best: Best) -> None:
 def best_of(run: Path) -> Best | None:
     """Return what did best on the test set of a run's checkpoints; None where none is noted, or left."""
     try:
-        noted = json.loads((run / FOLDER / BEST).read_bytes())
+        noted = json.loads(read_bytes(run / FOLDER / BEST))
         metric = str(noted.get("metric", _FORMER_METRIC))
         value, step = float(noted.get("value", noted.get(_FORMER_METRIC))), int(noted["step"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

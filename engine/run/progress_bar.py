@@ -6,7 +6,7 @@ from typing import IO, Any, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from comm.terminal import Output
+from comm.terminal import Output, harmless
 from engine.run.pace import Pace, clock
 
 _REFRESH_S = 0.1
@@ -42,8 +42,8 @@ class ProgressBar:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        """Print a line above the bar, as it is."""
-        self._console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        """Print a line above the bar."""
+        self._console.print(harmless(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def step(self, record: dict[str, Any], pace: Pace) -> None:
         """Show the record of a step."""

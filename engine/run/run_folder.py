@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from engine.config.errors import UserError
-from engine.config.files import reading, write_whole, writing
+from engine.config.files import read_bytes, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.kept_checkpoints import FOLDER, remove_newer, sweep
@@ -77,7 +77,7 @@ def _check_free(folder: Path, recipe: str) -> None:
                 f"out: {folder} already holds a run's {held}: give another --out, or --resume {folder}"
             )
     with reading(folder / RECIPE, "out"):
-        if (folder / RECIPE).exists() and (folder / RECIPE).read_bytes() != recipe.encode():
+        if (folder / RECIPE).exists() and read_bytes(folder / RECIPE) != recipe.encode():
             raise UserError(
                 f"out: {folder} already holds a {RECIPE}, which is not written over: give another --out"
             )
@@ -91,7 +91,7 @@ def rewind(folder: Path, step: int) -> None:
         remove_newer(folder, step)
         (folder / RESULTS).unlink(missing_ok=True)
         if metrics.exists():
-            kept = [line for line in metrics.read_bytes().splitlines() if _is_until(step, line)]
+            kept = [line for line in read_bytes(metrics).splitlines() if _is_until(step, line)]
             write_whole(metrics, (line + b"\n" for line in kept))
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from engine.config.errors import UserError
 from engine.config.paths import expand, working_folder
-from engine.config.recipe import Recipe, override, parse_recipe, read_recipe
-from engine.run.checkpoint import State, find_checkpoint, read_state
+from engine.config.recipe import Recipe, override, read_recipe
+from engine.run.checkpoint import State, find_checkpoint, read_state, saved_recipe
 from engine.run.kept_checkpoints import FOLDER
 from engine.run.resumed_recipe import RATE, check_same, placed
 from engine.run.run_folder import METRICS, RECIPE
@@ -67,7 +67,7 @@ def resumed_run(
     asked = expand(path, "resume")
     checkpoint = followed(find_checkpoint(asked))
     state = read_state(checkpoint)
-    saved = parse_recipe(state.recipe, str(checkpoint))
+    saved = saved_recipe(checkpoint, state)
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
     edited = None if name or run is None else _edited(run)
     base = _with_outputs(read_recipe(name), saved) if name else edited or saved

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.config.wording import counted, did_you_mean
-from engine.data.dataset import DataError, Dataset
+from engine.data.dataset import DataError, Dataset, mistake_in
 from engine.data.preprocessing import Preprocessing
 
 _MOST_NAMED = 5  # classes in an error
@@ -27,11 +27,10 @@ class Relabelled(Dataset):
     def read(self, index: int, x: NDArray[np.float32]) -> int:
         """Read a sample of the inner data set, and return the output that stands for its class."""
         label = self.inner.read(index, x)
-        if not 0 <= label < len(self.outputs):
-            raise DataError.at(
-                self.name, f"sample {index} has label {label}; must be from 0 to {len(self.outputs) - 1}"
-            )
-        return int(self.outputs[label])
+        wrong = mistake_in(self.inner, label, x)
+        if wrong is not None:
+            raise DataError.at(self.name, f"sample {index} {wrong}")
+        return int(self.outputs[int(label)])
 
     @property
     def preprocessing(self) -> Preprocessing:

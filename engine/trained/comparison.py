@@ -8,8 +8,7 @@ import numpy as np
 
 from engine.config.errors import UserError
 from engine.config.paths import expand
-from engine.config.recipe import parse_recipe
-from engine.run.checkpoint import find_checkpoint, read_file, read_state
+from engine.run.checkpoint import find_checkpoint, read_file, read_state, saved_recipe
 from engine.run.kept_checkpoints import FOLDER, MODEL
 from engine.run.resumed_recipe import fields_of
 from engine.trained.described import results_of
@@ -71,7 +70,7 @@ def compare(a: Any, b: Any) -> Comparison:
         There is no checkpoint, or it cannot be read.
     """
     one, other = _checkpoint(a), _checkpoint(b)
-    recipes = [fields_of(parse_recipe(read_state(each).recipe, str(each))) for each in (one, other)]
+    recipes = [fields_of(saved_recipe(each, read_state(each))) for each in (one, other)]
     results = [_results(each) for each in (one, other)]
     return Comparison(
         (one, other),

@@ -9,9 +9,16 @@ from typing import Any
 from safetensors import safe_open
 
 from engine.config.errors import UserError
-from engine.config.files import reading
-from engine.config.recipe import Recipe, parse_recipe
-from engine.run.checkpoint import State, best_checkpoint, model_file, read_newest, read_state
+from engine.config.files import read_bytes, reading
+from engine.config.recipe import Recipe
+from engine.run.checkpoint import (
+    State,
+    best_checkpoint,
+    model_file,
+    read_newest,
+    read_state,
+    saved_recipe,
+)
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
 from engine.run.run_folder import RESULTS
 
@@ -136,7 +143,7 @@ def describe(path: Path) -> Description:
 
 def _described(checkpoint: Path, path: Path) -> Description:
     state = read_state(checkpoint)
-    recipe = parse_recipe(state.recipe, str(checkpoint))
+    recipe = saved_recipe(checkpoint, state)
     tensors = _tensors(checkpoint)
     present = [name for name in _FILES if (checkpoint / name).exists()]
     sizes = {name: (checkpoint / name).stat().st_size for name in present}
@@ -152,7 +159,7 @@ def results_of(run: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with reading(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

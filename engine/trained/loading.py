@@ -9,11 +9,11 @@ from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.arguments import as_path, check_text, check_whole
 from engine.config.paths import expand, function_in_file, working_folder
-from engine.config.recipe import MOST_THREADS, Recipe, parse_recipe
+from engine.config.recipe import MOST_THREADS, Recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
-from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state
+from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state, saved_recipe
 from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.trained.model import BATCH, Model
 
@@ -65,7 +65,7 @@ def load_model(
 
 def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[str], None]) -> Model:
     state = read_state(folder)
-    recipe = parse_recipe(state.recipe, str(folder))
+    recipe = saved_recipe(folder, state)
     recipe.check(MODELS)
     place = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
     recipe = replace(recipe, model=anchored_text("model", place, working_folder()))

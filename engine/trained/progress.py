@@ -54,7 +54,9 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            self._bar.console.print(
+                terminal.harmless(line), markup=False, highlight=False, emoji=False, soft_wrap=True
+            )
         elif self._shown:
             terminal.say(line)
 

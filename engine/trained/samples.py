@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
+from engine.config.files import check_regular
 from engine.data.dataset import DataError
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
@@ -155,6 +156,7 @@ class _Bad:
 def _opened(path: Path) -> NDArray[Any]:
     """Map a file of one array into memory; nothing in it is executed."""
     try:
+        check_regular(path)
         return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise DataError.at(path, f"cannot be read: {error.strerror or error}") from error

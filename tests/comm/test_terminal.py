@@ -134,3 +134,27 @@ def test_a_slow_reader_of_results_gets_all_of_them() -> None:
     out, _ = process.communicate(timeout=10)
     assert len(out) == 500_001
     assert process.returncode == 0
+
+
+NASTY = "".join(map(chr, range(0xA1))) + "é\u2500"
+
+
+def test_lines_move_no_cursor_and_name_what_would_have(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.say(f"a\x1b]0;title\x07\rb\x9b2J\tc\nd{NASTY}")
+    terminal.show(f"a\x1b[31mred{NASTY}")
+    out, err = capsys.readouterr()
+    assert err.startswith("a\\x1b]0;title\\x07\\rb\\x9b2J\tc\nd\\x00\\x01")
+    assert out.startswith("a\\x1b[31mred\\x00")
+    for text in (out, err):
+        assert all(each.isprintable() or each in "\n\t\xa0" for each in text)
+        assert text.endswith("é\u2500\n")
+
+
+def test_our_own_colours_stay_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show("\x1b[34m#\x1b[0m a\x1b[2Jb\x1b[1;31", coloured=True)
+    assert capsys.readouterr().out == "\x1b[34m#\x1b[0m a\\x1b[2Jb\\x1b[1;31\n"
+
+
+def test_what_is_written_piece_by_piece_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.ERRORS.write("\x1b[2K\r")  # as a progress bar does
+    assert capsys.readouterr().err == "\x1b[2K\r"

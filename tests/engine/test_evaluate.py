@@ -73,8 +73,14 @@ BAD = {
     "no data at all": (["{run}", "--data", "photoz"], 'data: got "photoz"'),
     "data of another shape": (["{run}", "--data", "{tmp}/d.py:data"], "has samples of shape (2, 2, 2)"),
     "another ending": (["{run}", "--picture", "{tmp}/c.pdf"], "picture: got {tmp}/c.pdf; must end in"),
-    "no folder": (["{run}", "--picture", "{tmp}/no/c.png"], "picture: {tmp}/no/c.png: cannot be written"),
-    "a folder": (["{run}", "--picture", "{tmp}/d.png"], "picture: {tmp}/d.png is a folder; must be a file"),
+    "no folder": (
+        ["{run}", "--picture", "{tmp}/no/c.png"],
+        "picture: {tmp}/no/c.png: there is no folder {tmp}/no",
+    ),
+    "a folder": (
+        ["{run}", "--picture", "{tmp}/d.png"],
+        "picture: {tmp}/d.png: is a folder; give the name of a file",
+    ),
     "a batch of nothing": (["{run}", "--batch", "-3"], "batch: got -3; must be from 1"),
     "a split that is not there": (
         ["{run}", "--data", "synthetic", "--split", "test"],
@@ -101,6 +107,16 @@ def test_a_mistake_is_one_line_and_code_2_before_anything_is_computed(digits_run
     assert sorted(each.name for each in tmp_path.iterdir() if each.name != "__pycache__") == ["d.png", "d.py"]
 
 
+def test_a_picture_that_is_there_is_not_written_over_unless_asked(digits_run, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    (path := tmp_path / "c.png").write_text("mine")
+    code, _, said = evaluated(capsys, digits_run.folder, "--picture", path)
+    assert (code, path.read_text()) == (2, "mine")
+    assert said == [f"error: picture: {path}: exists; give another name, or --overwrite"]
+    assert evaluated(capsys, digits_run.folder, "--picture", path, "--overwrite")[0] == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_cut_file_and_another_model_are_one_line(digits_run, tmp_path, capsys):
     checkpoint = copied(digits_run, tmp_path)
     state = (checkpoint / "state.json").read_text()
@@ -119,11 +135,9 @@ def test_a_full_disk_leaves_the_old_picture_and_nothing_half_written(photos_run,
     picture = tmp_path / "c.png"
     picture.write_bytes(b"old")
     with pytest.MonkeyPatch.context() as patch:
-        disk = BrokenDisk(
-            tmp_path, 3, "full"
-        )  # what tries whether it can be written makes and removes a file
+        disk = BrokenDisk(tmp_path, 5, "full")  # what tries the place makes and removes a file
         disk.install(patch)
-        code, found, said = evaluated(capsys, photos_run.folder, "--picture", picture)
+        code, found, said = evaluated(capsys, photos_run.folder, "--picture", picture, "--overwrite")
     assert code == 2
     assert found["accuracy"] == 1.0
     assert said == [f"error: picture: {picture}: cannot be written: No space left on device"]

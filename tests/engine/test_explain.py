@@ -158,11 +158,21 @@ MISTAKES = {
     "results without a table": (["{tmp}/old/run.json"], r"run\.json: does not say where the time went"),
     "a picture of a run": (["{out}", "--out", "a.png"], r"out: a picture is drawn from a trace: run with"),
     "a picture of another kind": (["{path}", "--out", "a.gif"], r"out: got a\.gif; must end in \.png or"),
-    "a missing folder": (["{path}", "--out", "{tmp}/none/a.png"], r"out: .*a\.png: cannot be written: No"),
+    "a missing folder": (["{path}", "--out", "{tmp}/none/a.png"], r"out: .*a\.png: there is no folder"),
     "a missing step": (["{path}", "--out", "a.png", "--step", "9"], r"step: got 9; the trace has 1 to 8"),
     "a step without a picture": (["{path}", "--step", "2"], r"step: says which step to draw; give --out"),
     "an unknown home": (["~nosuchuser/x"], r"path: got .*; there is no such home folder"),
 }  # fmt: skip
+
+
+def test_a_picture_that_is_there_is_not_written_over_unless_asked(tmp_path, traced, capsys):
+    pytest.importorskip("matplotlib")
+    (path := tmp_path / "notes.png").write_text("mine")
+    assert main([str(traced[2]), "--out", str(path)]) == 2
+    assert f"out: {path}: exists; give another name, or --overwrite" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+    assert main([str(traced[2]), "--out", str(path), "--overwrite"]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

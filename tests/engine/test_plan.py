@@ -182,7 +182,7 @@ def test_the_trace_is_explained_as_predicted(capsys, tmp_path, nodes):
         (["--sweep", "nodes=x"], 'error: sweep: got "nodes=x"'),
         (["--sweep", "nodes=1..4", "--nodes", "4"], "error: sweep: goes with neither --nodes nor --trace"),
         (["--out", "curve.png"], "error: out: a curve is drawn of a sweep"),
-        (["--trace", "/nowhere/at/all"], "error: trace: /nowhere/at/all: cannot be written"),
+        (["--trace", "/nowhere/at/all"], "error: trace: /nowhere/at/all: there is no folder /nowhere/at"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(capsys, arguments, message):
@@ -196,6 +196,18 @@ def test_an_unknown_option_is_one_line(capsys):
     assert capsys.readouterr().err == (
         'error: unrecognized arguments: --nodse 4 (did you mean "--nodes"?); --help lists all options\n'
     )
+
+
+@pytest.mark.parametrize("asked", [("--sweep", "nodes=1"), ("--measure",)])
+def test_a_file_that_is_there_is_not_written_over_unless_asked(capsys, tmp_path, monkeypatch, asked):
+    monkeypatch.setattr(plan, "start_ranks", single_rank)
+    monkeypatch.setattr(measure, "measure", partial(measure.measure, seconds=0.01))
+    (path := tmp_path / "notes.svg").write_text("mine")
+    given = ("--model", "digits", "--batch", "64", *asked, "--out", str(path))
+    assert refused(capsys, *given) == f"error: out: {path}: exists; give another name, or --overwrite"
+    assert path.read_text() == "mine"
+    printed(capsys, *given, "--overwrite")
+    assert path.read_text() != "mine"
 
 
 def test_a_picture_of_another_kind_or_without_matplotlib_is_refused(capsys, tmp_path, monkeypatch):

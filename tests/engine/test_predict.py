@@ -121,13 +121,16 @@ def test_the_output_is_written_whole_or_not_at_all(photos_run, photos, tmp_path,
     assert (code, lines) == (0, [])
     text = out.read_bytes()
     assert len(text.splitlines()) == 16
+    code, _, said = predicted(capsys, photos_run.folder, photos / "test/red", "--out", out)
+    assert (code, said) == (2, [f"error: out: {out}: exists; give another name, or --overwrite"])
+    again = ("--out", out, "--overwrite")
     with pytest.MonkeyPatch.context() as patch:
-        BrokenDisk(tmp_path, 3, "full").install(patch)
-        code, _, said = predicted(capsys, photos_run.folder, photos / "test/red", "--out", out)
+        BrokenDisk(tmp_path, 5, "full").install(patch)
+        code, _, said = predicted(capsys, photos_run.folder, photos / "test/red", *again)
     assert code == 2
     assert said == [f"error: out: {out}: cannot be written: No space left on device"]
     (tmp_path / "bad.png").write_bytes(b"")
-    stopped = (tmp_path / "bad.png", "--on-bad-sample", "stop", "--out", out)
+    stopped = (tmp_path / "bad.png", "--on-bad-sample", "stop", *again)
     assert predicted(capsys, photos_run.folder, *stopped)[0] == 2
     assert out.read_bytes() == text
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.png", "found.csv"]
@@ -137,9 +140,9 @@ BAD = {
     "no checkpoint": (["{tmp}", "x.png"], "checkpoint: {tmp} holds no checkpoint"),
     "no folder": (
         ["{run}", "x.png", "--out", "{tmp}/no/x"],
-        "out: {tmp}/no/x: cannot be written: No such file",
+        "out: {tmp}/no/x: there is no folder {tmp}/no",
     ),
-    "a folder": (["{run}", "x.png", "--out", "{tmp}"], "out: {tmp} is a folder; must be a file"),
+    "a folder": (["{run}", "x.png", "--out", "{tmp}"], "out: {tmp}: is a folder; give the name of a file"),
     "nothing of each": (["{run}", "x.png", "--top", "0"], "top: got 0; must be at least 1"),
     "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 1"),
 }

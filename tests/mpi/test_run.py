@@ -165,6 +165,29 @@ def test_what_the_launcher_cannot_do_is_one_line(capsys, given, line):
     assert capsys.readouterr().err == f"{line}\n"
 
 
+def test_more_ranks_than_memory_could_hold_are_refused_at_once(monkeypatch, capsys):
+    monkeypatch.setattr(module, "physical_bytes", lambda: (3e9, 1e9))
+    monkeypatch.setattr(module, "container_limit", lambda: (4e9, ""))
+    monkeypatch.setattr("engine.run.__main__.supervise", lambda _: 0)
+    assert main(["-n", "101"]) == 2
+    said = "error: ranks: got 101; the memory of this machine has room for 100 at most\n"
+    assert capsys.readouterr().err == said
+    for given in (
+        ["-n", "100"],
+        ["-n", "101", "--hosts", "a:60,b:60"],
+        ["-n", "101", "--", "--hostfile", "h"],
+    ):
+        assert main(given) == 0
+
+
+@pytest.mark.parametrize(("code", "own"), [(0, 0), (1, 1), (2, 2), (130, 130), (213, 1), (137, 1), (255, 1)])
+def test_an_exit_code_of_mpiruns_own_is_1_and_said(monkeypatch, capsys, code, own):
+    monkeypatch.setattr("engine.run.__main__.supervise", lambda _: code)
+    assert main(["-n", "2"]) == own
+    said = f"error: run: mpirun ended with its exit code {code}; what it says above is why\n"
+    assert capsys.readouterr().err == ("" if code == own else said)
+
+
 def test_without_an_mpi_one_rank_trains_and_several_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))

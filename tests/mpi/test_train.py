@@ -231,7 +231,7 @@ MISTAKES = {
     "a run to resume that is none": (["--resume", "{tmp}"], r"resume: .* holds no checkpoint"),
     "a trace in a missing folder": (
         ["--out", "{tmp}/traced{ranks}", "--trace", "{tmp}/none/trace.json"],
-        r"trace: .*none/trace\.json: cannot be written: No such file",
+        r"trace: .*none/trace\.json: there is no folder .*none",
     ),
     "an output folder that is a file": (
         ["--out", "{tmp}/typo.toml"],

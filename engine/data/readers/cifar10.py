@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.files import read_bytes
 from engine.data.dataset import DataError, DataSource
-from engine.data.readers.in_memory import InMemoryImages
+from engine.data.readers.in_memory import InMemoryImages, check_room
 from engine.data.readers.normalise import Normalisation
 from engine.data.readers.passed_over import notes_on_others
 
@@ -48,10 +49,9 @@ def read_batch(path: Path) -> NDArray[np.uint8]:
     DataError
         The file cannot be read, is empty, is no whole number of records, or has a label above 9.
     """
-    if path.exists() and not path.is_file():
-        raise DataError.at(path, "is not a file")
     try:
-        content = path.read_bytes()
+        check_room(path, path.stat().st_size)
+        content = read_bytes(path)
     except OSError as error:
         raise DataError.at(path, f"cannot be read: {error.strerror}") from error
     if not content or len(content) % _RECORD_BYTES:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
+from engine.config.files import check_regular
 from engine.data.dataset import DataError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def decode(path: Path, mode: str) -> "Image":
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an extra: only its users need it
 
     try:
+        check_regular(path)
         with Image.open(path, formats=_formats(path.suffix.lower())) as image:
             image.load()
             return _convert(_upright(image), mode)

@@ -42,6 +42,7 @@ class ImageFolder(Dataset):
     """
 
     INSPECTED_ON_THREADS: ClassVar[bool] = True
+    ALWAYS_FINITE: ClassVar[bool] = True
 
     root: Path
     files: tuple[str, ...]

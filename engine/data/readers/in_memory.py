@@ -1,13 +1,30 @@
 """Images held in memory as bytes, as several readers return them."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.dataset import Dataset, digest
+from engine.data.dataset import DataError, Dataset, digest
 from engine.data.preprocessing import AS_STORED, Preprocessing
 from engine.data.readers.normalise import Normalisation
+from engine.host.memory_limit import room
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Refuse samples, before they are read, that memory has no room for: files may be sparse.
+
+    Raises
+    ------
+    DataError
+        Says how many bytes are needed, and how many there are.
+    """
+    if needed > (there := room()):
+        raise DataError.at(
+            path, f"holds {needed / 1e9:,.1f} GB, of which memory has {there / 1e9:,.1f} GB left"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +34,8 @@ class InMemoryImages(Dataset):
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     normalisation: Normalisation
+
+    ALWAYS_FINITE: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -15,11 +15,12 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.files import open_file, read_bytes
 from engine.config.wording import printable
 from engine.data.dataset import DataError, DataSource
-from engine.data.readers.in_memory import InMemoryImages
+from engine.data.readers.in_memory import InMemoryImages, check_room
 from engine.data.readers.normalise import Normalisation
-from engine.data.readers.passed_over import FILE, kind_of, notes_on_others
+from engine.data.readers.passed_over import FILE, FOLDER, HIDDEN, kind_of, notes_on_others
 
 _DIGITS = 10
 _MOST_CLASSES = 62  # of EMNIST: digits, capitals, small letters
@@ -28,6 +29,8 @@ _NAME = re.compile(
     re.DOTALL,
 )
 _GZIP_MAGIC = b"\x1f\x8b"
+_MOST_UNPACKED = 1032
+"""Bytes into which gzip can have packed one: no more than that comes out, whatever a header claims."""
 _PIECE = 1 << 24
 _NORMALISATION = Normalisation.of(mean=[0.1307], std=[0.3081])
 
@@ -92,6 +95,7 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
         if 0 in shape:
             raise DataError.at(path, f"holds nothing: its shape is {shape}")
         expected = math.prod(shape)
+        check_room(path, min(expected, path.stat().st_size * _MOST_UNPACKED))
         content = _read(file, expected + 1)
     if len(content) != expected:
         more = " or more" if len(content) > expected else ""
@@ -114,12 +118,14 @@ def _place(directory: Path) -> tuple[Path, str]:
 def _pairs(folder: Path, name: str) -> dict[tuple[str, str], dict[str, Path]]:
     """Return the files of images and labels, by what their names begin with and by split.
 
-    Of the same content in several files, unpacked ones go first, and then those with a hyphen.
+    Of the same content in several files, unpacked ones go first, and then those with a hyphen. What only has
+    the name of a file, such as a pipe, counts where there is no other: its error says what it is.
     """
     found: dict[tuple[str, str], dict[str, Path]] = {}
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if kind_of(entry) == FILE]
-    for each in sorted(names, key=lambda name: (name.endswith(".gz"), name)):
+        kinds = {entry.name: kind_of(entry) for entry in entries}
+    names = [name for name, kind in kinds.items() if kind not in (FOLDER, HIDDEN)]
+    for each in sorted(names, key=lambda name: (kinds[name] != FILE, name.endswith(".gz"), name)):
         match = _NAME.fullmatch(each)
         if match and match["prefix"].startswith(name):
             pair = found.setdefault((match["prefix"], match["split"]), {})
@@ -161,9 +167,9 @@ def _class_names(mapping: Path, classes: int) -> tuple[str, ...]:
     """Read EMNIST's table: in each line a label and the codes of its characters; others keep their number."""
     names = {label: str(label) for label in range(classes)}
     try:
-        for line in mapping.read_text("ascii").splitlines():
+        for line in read_bytes(mapping).decode("ascii").splitlines():
             label, *codes = map(int, line.split())
-            names[label] = "".join(map(chr, codes))
+            names[label] = printable("".join(map(chr, codes)))
     except OSError as error:
         raise DataError.at(mapping, f"cannot be read: {error.strerror}") from error
     except (ValueError, OverflowError) as error:
@@ -175,7 +181,7 @@ def _class_names(mapping: Path, classes: int) -> tuple[str, ...]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file, to be unpacked if its content is gzip: browsers unpack downloads and keep the name."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             file.seek(0)
             if zipped:

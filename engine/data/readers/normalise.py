@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.dataset import Dataset
 from engine.data.preprocessing import Preprocessing
+
+_MOST = 1e30  # more is no scale of pixels, and not finite soon
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +45,12 @@ class Normalisation:
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> Normalisation:
-        """Return the scale and shift that `to_json` was called on."""
-        scale, shift = (np.array(written[name], np.float32).reshape(-1, 1, 1) for name in ("scale", "shift"))
-        return cls(scale, shift)
+        """Return the scale and shift that `to_json` was called on; ValueError where it was none."""
+        scale, shift = written.get("scale"), written.get("shift")
+        if not (_are_numbers(scale) and _are_numbers(shift) and 0 < len(scale) == len(shift)):
+            raise ValueError("normalisation must have scale and shift, a number for each channel")
+        scales, shifts = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (scale, shift))
+        return cls(scales, shifts)
 
     @classmethod
     def of_images(cls, preprocessing: Preprocessing) -> Normalisation:
@@ -61,6 +66,12 @@ class Normalisation:
         """Overwrite x (float32 [C, H, W]) with the normalised pixels (uint8 [C, H, W])."""
         np.multiply(pixels, self.scale, out=x)
         np.add(x, self.shift, out=x)
+
+
+def _are_numbers(values: Any) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and all(
+        type(each) in (int, float) and abs(each) < _MOST for each in values
+    )
 
 
 def normalisation_of(dataset: Dataset) -> dict[str, list[float]] | None:

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 
 from engine.config.wording import counted, printable
 
-FOLDER, FILE = "folder", "file"
-_HIDDEN, _NO_FILE, _BAD_LINK = "hidden", "neither file nor folder", "broken link"
+FOLDER, FILE, HIDDEN = "folder", "file", "hidden"
+_NO_FILE, _BAD_LINK = "neither file nor folder", "broken link"
 _MOST_KINDS = 8  # that are listed one by one
 _LONGEST_ENDING = 12
 
@@ -19,7 +19,7 @@ _LONGEST_ENDING = 12
 def kind_of(entry: os.DirEntry[str]) -> str:
     """Return FOLDER or FILE, also of what a link leads to, or in words why an entry is neither."""
     if entry.name.startswith("."):
-        return _HIDDEN
+        return HIDDEN
     try:
         if entry.is_dir():
             return FOLDER

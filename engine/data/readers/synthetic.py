@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ class Synthetic(Dataset):
     noise_starts: NDArray[np.int64]
     patterns: NDArray[np.float32]
     pattern_starts: NDArray[np.int64]
+
+    ALWAYS_FINITE: ClassVar[bool] = True
 
     @classmethod
     def make(cls, sample_shape: tuple[int, ...], *, classes: int, length: int, seed: int) -> Synthetic:

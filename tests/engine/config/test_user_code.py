@@ -47,6 +47,14 @@ def test_what_the_file_lacks_is_said_with_what_it_has(file):
         load_function(f"{file.parent / 'other.py'}:net", "model")
 
 
+@pytest.mark.parametrize("builtin", [max, type])
+def test_what_does_not_say_its_arguments_is_no_function_of_the_users(builtin):
+    with pytest.raises(
+        UserError, match=f"^data: {builtin.__name__} does not say which arguments it takes; must"
+    ):
+        call(builtin, {}, "data", given={"classes": 3})
+
+
 def test_arguments_that_the_function_does_not_take_or_lacks_are_named(file):
     net, needs = (load_function(f"{file}:{name}", "data") for name in ("net", "needs"))
     with pytest.raises(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,6 +150,35 @@ def test_label_beyond_the_classes_is_refused() -> None:
         next(loader)
         with pytest.raises(DataError, match=r"numbered: sample 9 has label 9; must be from 0 to 8"):
             next(loader)
+
+
+@pytest.mark.parametrize("label", [1.5, 1.0, "one", None, np.array([1, 2])])
+def test_a_label_that_is_no_whole_number_is_refused(label: Any) -> None:
+    @dataclass(frozen=True, eq=False)
+    class Odd(Numbered):
+        def read(self, index: int, x: NDArray[np.float32]) -> Any:
+            super().read(index, x)
+            return label if index == 2 else np.int16(index)
+
+    with Loader(Odd(), shares_of([1], [2])) as loader:
+        assert next(loader).labels.tolist() == [1]
+        with pytest.raises(DataError) as refused:
+            next(loader)
+    assert str(refused.value).startswith(f"numbered: sample 2 has label {label!r}; must be a whole number")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_not_finite_is_refused(value: float) -> None:
+    @dataclass(frozen=True, eq=False)
+    class Spoilt(Numbered):
+        def read(self, index: int, x: NDArray[np.float32]) -> int:
+            label = super().read(index, x)
+            x[1, 2, 3] = value
+            return label
+
+    wrong = pytest.raises(DataError, match=r"^numbered: sample 4 has values that are not finite$")
+    with Loader(Spoilt(), shares_of([4])) as loader, wrong:
+        next(loader)
 
 
 def test_samples_that_cannot_be_read_are_absent_where_somebody_is_told() -> None:

@@ -122,6 +122,15 @@ def test_folder_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.
         open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)
 
 
+def test_data_that_does_not_fit_into_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(_: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(mnist, "open_mnist", too_large)
+    with pytest.raises(DataError, match=f"^{tmp_path}: does not fit into memory$"):
+        open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)
+
+
 def test_arguments_for_data_that_takes_none_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"^data: digits takes no arguments, got a, b; only FILE\.py:function"

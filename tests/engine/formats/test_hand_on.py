@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from engine.config.errors import UserError
 from engine.formats import hand_on as module
-from engine.formats.hand_on import FORMATS, Export, check_place, format_of, hand_on
+from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import Names
 from engine.formats.onnx_file import OnnxOptions
 from engine.formats.safetensors_file import read_safetensors
@@ -44,25 +44,6 @@ def test_the_ending_says_the_format_unless_it_is_said():
         format_of(Path("a.bin"), None)
     with pytest.raises(UserError, match=r'^to: got "onx"; must be one of onnx, torch, safetensors$'):
         format_of(Path("a.onnx"), "onx")
-
-
-def test_a_place_is_checked_before_the_work(tmp_path):
-    (tmp_path / "there").write_text("mine")
-    check_place(tmp_path / "new", overwrite=False)
-    check_place(tmp_path / "there", overwrite=True)
-    for path, said in (
-        (tmp_path, "is a folder; give the name of a file"),
-        (tmp_path / "no" / "new", f"there is no folder {tmp_path / 'no'}"),
-        (tmp_path / "there", "exists; give another name, or --overwrite"),
-    ):
-        with pytest.raises(UserError, match=f"^{path}: {said}$"):
-            check_place(path, overwrite=False)
-
-
-def test_a_link_that_leads_nowhere_is_no_place(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(UserError, match="exists; give another name"):
-        check_place(tmp_path / "link", overwrite=False)
 
 
 @pytest.mark.parametrize("form", FORMATS)

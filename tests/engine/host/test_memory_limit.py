@@ -5,7 +5,8 @@ import resource
 
 import pytest
 
-from engine.host.memory_limit import container_limit, own_bytes, physical_bytes, process_limits
+from engine.host import memory_limit
+from engine.host.memory_limit import container_limit, own_bytes, physical_bytes, process_limits, room
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,11 @@ def test_a_process_has_limits_of_its_own(monkeypatch):
     limits = {resource.RLIMIT_AS: 5, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limits[which], 9))
     assert process_limits() == {"-v": 5}
+
+
+@pytest.mark.parametrize(("limit", "free", "left"), [(900, 500, 500), (900, 5000, 800), (math.inf, 7, 7)])
+def test_room_is_what_the_container_and_the_machine_have_left(monkeypatch, limit, free, left):
+    monkeypatch.setattr(memory_limit, "container_limit", lambda: (limit, ""))
+    monkeypatch.setattr(memory_limit, "physical_bytes", lambda: (9000, free))
+    monkeypatch.setattr(memory_limit, "own_bytes", lambda: 100)
+    assert room() == left

@@ -48,11 +48,14 @@ def test_an_image_has_three_sizes(image):
 def test_what_a_function_returns_must_be_a_network(tmp_path):
     file = tmp_path / "odd.py"
     file.write_text(
-        "from lockstep import Conv2d, GraphBuilder\n\n"
+        "from lockstep import Conv2d, GraphBuilder, Linear\n\n"
         "def number():\n    return 3\n\n"
         "def image():\n    net = GraphBuilder((1, 4, 4))\n    net.add('conv', Conv2d(2, 3))\n"
-        "    return net.graph()\n"
+        "    return net.graph()\n\n"
+        "def half():\n    net = GraphBuilder((8,))\n    net.add('fc', Linear(1.5))\n    return net.graph()\n"
     )
+    with pytest.raises(UserError, match=r"half: fc: out_features is 1\.5; must be a whole number"):
+        build_model(f"{file}:half")
     with pytest.raises(UserError, match="returned int; must return a Graph"):
         build_model(f"{file}:number")
     with pytest.raises(UserError, match=r"ends with values of shape \(2, 2, 2\); must end with a vector"):

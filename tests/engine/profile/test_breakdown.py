@@ -121,7 +121,27 @@ def test_the_table_survives_the_way_through_json():
 
 
 @pytest.mark.parametrize(
-    "change", [{"forward_seconds": None}, {"slowest_rank": 7}, {"step_seconds": "x"}, {"new": 1}]
+    "change",
+    [
+        {"forward_seconds": None},
+        {"slowest_rank": 7},
+        {"slowest_rank": -1},
+        {"step_seconds": "x"},
+        {"step_seconds": 0},
+        {"step_seconds": float("nan")},
+        {"step_seconds": -1.0},
+        {"update_seconds": -1},
+        {"rest_seconds": float("inf")},
+        {"hidden_share": "x"},
+        {"communication_alone_seconds": -1.0},
+        {"steps": "x"},
+        {"steps": 0},
+        {"compute_seconds_by_rank": [1.0, float("nan")]},
+        {"exposed_communication_seconds_by_layer": {"fc6": -1}},
+        {"exposed_communication_seconds_by_layer": []},
+        {"seconds_by_layer": 3},
+        {"new": 1},
+    ],
 )
 def test_another_table_is_refused(change):
     table = combine([sums(reduce_fc6=0.5), sums(loss=1.0)], 2.0).to_json()

@@ -13,6 +13,7 @@ from engine.report import __main__ as command
 from engine.report import page
 from engine.report.__main__ import main
 from engine.report.run_record import read_runs
+from engine.report.text import Style
 from tests.engine.report.test_timeline import traced_run
 from tests.engine.report.written import write_run
 
@@ -89,6 +90,14 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not command._style().colours
+
+
+def test_colours_reach_the_terminal(run, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_style", lambda: Style(80, blocks=True, colours=True))
+    assert main([str(run), "--text"]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b[34m" in printed
+    assert "\\x1b" not in printed
 
 
 def test_of_several_runs_one_may_have_a_trace(tmp_path, run):

@@ -21,8 +21,10 @@ from engine.run.checkpoint import (
     read_tensors,
     read_weights_and_state,
     save_checkpoint,
+    saved_recipe,
 )
 from engine.run.kept_checkpoints import best_of, note_best, remove, remove_newer
+from engine.run.start import resumed_run
 from engine.training.hashes import sha256_of
 from tests.engine.cluster import changed, train
 from tests.engine.graphs import residual, wide
@@ -285,6 +287,20 @@ def test_a_truncated_tensor_file_is_named(tmp_path, name, keep):
         read_tensors(path.parent, graph)
 
 
+def test_of_a_damaged_recipe_the_whole_checkpoint_before_it_is_named(tmp_path):
+    newest = checkpoint_of(tmp_path, residual(), checkpoint_steps=1)
+    state = json.loads((newest / "state.json").read_text())
+    (newest / "state.json").write_text(json.dumps(state | {"recipe": "seed = ["}))
+    whole = newest.with_name("step-00000003")
+    offer = f"{newest.name}: is not TOML: .*; the one before it is whole: {whole}$"
+    for read in (
+        lambda: saved_recipe(newest, read_state(newest)),
+        lambda: resumed_run(str(tmp_path), None, {}),
+    ):
+        with pytest.raises(UserError, match=offer):
+            read()
+
+
 def forget_sums(folder):
     state = json.loads((folder / "state.json").read_text())
     del state["files"]  # as in checkpoints of earlier versions
@@ -308,11 +324,28 @@ def test_tensors_of_another_model_are_refused_by_name_and_shape(tmp_path):
         read_tensors(path.parent, graph)
 
 
+BEST = '{"metric": "test_loss", "value": %s, "step": 1, "evaluated": 1, "without": 0}'
+SCALES = "normalisation must have scale and shift, a number for each channel"
+
+
+def with_field(name, text):
+    return f'{{"format": 2, "step": 1, "recipe": "", "data": "", "{name}": {text}}}'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ('{"format": 2, "step": 1, "recipe": ""}', "data is missing"),
         ('{"format": 2, "step": "1", "recipe": "", "data": ""}', "step is '1'"),
+        (with_field("files", '{"model.safetensors": 3}'), "files is {'model.safetensors': 3}"),
+        (with_field("history", "[3]"), "history is [3]"),
+        (with_field("best", '{"step": 3}'), "metric is missing"),
+        (with_field("best", BEST % '"x"'), "best.value is 'x'"),
+        (with_field("best", BEST % "true"), "best.value is True"),
+        (with_field("normalisation", "{}"), SCALES),
+        (with_field("normalisation", '{"scale": [1], "shift": [1, 2]}'), SCALES),
+        (with_field("normalisation", '{"scale": ["1"], "shift": [1]}'), SCALES),
+        (with_field("normalisation", '{"scale": [1e999], "shift": [1]}'), SCALES),
         ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
     ],
 )

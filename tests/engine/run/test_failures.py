@@ -1,7 +1,7 @@
 """What fails in the middle of a run: all ranks save the steps that are done, then it is said once."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -178,9 +178,16 @@ def test_a_callback_that_fails_or_would_end_the_program_costs_no_step(tmp_path, 
     assert find_checkpoint(tmp_path).name == "step-00000003"
 
 
+HUGE = 3e38
+"""Finite, but what a layer makes of it is not."""
+
+
 @dataclass(frozen=True, eq=False)
 class Poisoned(Samples):
-    """Sample 7 is NaN from the second time on."""
+    """Sample 7 has this value from the `good` + 1st time on."""
+
+    value: float = np.nan
+    good: int = 1
 
     reads: list[int] = field(default_factory=list)
 
@@ -188,8 +195,8 @@ class Poisoned(Samples):
         label = super().read(index, x)
         if index == 7:
             self.reads.append(index)
-            if len(self.reads) > 1:
-                x[...] = np.nan
+            if len(self.reads) > self.good:
+                x[...] = self.value
         return label
 
 
@@ -198,7 +205,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_layer_and_checkpo
     recipe = changed(steps=20, checkpoint_steps=1)
     last = step_without_sample_7(recipe)
     with pytest.raises(RunEndedError) as ended:
-        data = DataSource(Poisoned.draw((12,), 5, 64), None)
+        data = DataSource(replace(Poisoned.draw((12,), 5, 64), value=HUGE), None)
         train(ranks, perceptron(), recipe, data=data, folder=tmp_path)
     assert str(ended.value) == (
         f"step {last + 1}: the loss is nan; the output of fc1 is not finite; the checkpoint of step {last} "
@@ -208,6 +215,29 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_layer_and_checkpo
     assert saved.name == f"step-{last:08d}"
     assert all(np.isfinite(each).all() for each in read_tensors(saved, perceptron()).values())
     assert resumed(tmp_path, recipe)["weights_sha256"] == train(1, perceptron(), recipe)[0]["weights_sha256"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_sample_that_is_not_finite_is_named_and_costs_no_step(tmp_path, ranks):
+    recipe = changed(steps=20)
+    last = step_without_sample_7(recipe)
+    with pytest.raises(RunEndedError) as ended:
+        train(
+            ranks, perceptron(), recipe, data=DataSource(Poisoned.draw((12,), 5, 64), None), folder=tmp_path
+        )
+    assert str(ended.value) == (
+        f"samples: sample 7 has values that are not finite; after step {last}: what was done is saved"
+    )
+    assert find_checkpoint(tmp_path).name == f"step-{last:08d}"
+    assert resumed(tmp_path, recipe)["weights_sha256"] == train(1, perceptron(), recipe)[0]["weights_sha256"]
+
+
+def test_a_loss_that_is_not_finite_at_once_is_no_matter_of_the_rate(tmp_path):
+    data = DataSource(replace(Poisoned.draw((12,), 5, 64), value=HUGE, good=0), None)
+    with pytest.raises(
+        RunEndedError, match=r"^step 1: the loss is nan; .*: samples, or initial weights, are"
+    ):
+        train(1, perceptron(), changed(steps=20, batch=64), data=data, folder=tmp_path)
 
 
 @pytest.mark.parametrize("rate", [1e20, 1e29])

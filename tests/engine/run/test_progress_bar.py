@@ -42,6 +42,13 @@ def test_lines_go_above_the_bar_as_they_are(terminal):
     assert "[bold]x[/bold] :smile: " + "y" * 200 + "\n" in terminal.getvalue()
 
 
+def test_lines_above_the_bar_move_no_cursor(terminal):
+    bar = ProgressBar(terminal, total_steps=4, first_step=0)
+    bar.say("a\x1b[2Jb\rc")
+    bar.close()
+    assert "a\\x1b[2Jb\\rc\n" in terminal.getvalue()
+
+
 def test_no_thread_redraws_the_bar_and_the_cursor_stays(terminal):
     before = threading.active_count()
     bar = ProgressBar(terminal, total_steps=4, first_step=0)

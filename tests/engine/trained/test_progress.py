@@ -42,6 +42,6 @@ def test_on_a_terminal_there_is_a_bar_unless_results_go_there(monkeypatch, bar):
     monkeypatch.setenv("TERM", "xterm")
     with Progress(bar=bar) as progress:
         progress.at(3, 40)
-        progress.say("a line")
-    assert "a line" in screen.getvalue()
+        progress.say("a line\x1b[2J")
+    assert "a line\\x1b[2J\n" in screen.getvalue()
     assert ("3/40" in screen.getvalue()) == bar

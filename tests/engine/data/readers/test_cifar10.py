@@ -48,6 +48,16 @@ def test_bad_batch_is_named(tmp_path: Path, content: bytes, problem: str) -> Non
         open_cifar10(tmp_path)
 
 
+def test_a_batch_that_memory_has_no_room_for_is_not_read(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, samples=1)
+    with (tmp_path / "data_batch_2.bin").open("r+b") as file:
+        file.truncate(3073 << 29)
+    with pytest.raises(
+        DataError, match=r"data_batch_2.bin: holds 1,649\.8 GB, of which memory has [0-9,.]+ GB"
+    ):
+        open_cifar10(tmp_path)
+
+
 def test_missing_batch_and_missing_folder_are_named(tmp_path: Path) -> None:
     write_cifar10(tmp_path, samples=1)
     (tmp_path / "data_batch_4.bin").unlink()

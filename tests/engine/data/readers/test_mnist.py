@@ -1,12 +1,14 @@
 """The IDX reader: what was written comes back, and what is wrong is named."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.data.dataset import DataError
+from engine.data.readers import in_memory
 from engine.data.readers.mnist import open_mnist
 from tests.engine.data.files import idx_bytes, random_bytes, read_all, write_mnist
 
@@ -64,12 +66,43 @@ def test_bad_file_is_named(tmp_path: Path, name: str, content: bytes, problem: s
         open_mnist(tmp_path)
 
 
+@pytest.mark.parametrize("gigabytes", [2, 0])
+def test_images_that_memory_has_no_room_for_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: int
+) -> None:
+    write_mnist(tmp_path, split="train", samples=4)
+    monkeypatch.setattr(in_memory, "room", lambda: 1e9)
+    header = idx_bytes(random_bytes(4, 28, 28))[:4] + np.array([1 << 20, 1 << 10, 2], ">u4").tobytes()
+    with (tmp_path / IMAGES).open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + (gigabytes << 30))
+    problem = r"holds 2\.1 GB, of which memory has 1\.0 GB left" if gigabytes else "16 bytes; its shape"
+    with pytest.raises(DataError, match=f"{IMAGES}: {problem}"):
+        open_mnist(tmp_path)
+
+
 @pytest.mark.parametrize("name", [IMAGES, LABELS])
 def test_half_a_pair_is_refused(tmp_path: Path, name: str) -> None:
     write_mnist(tmp_path, split="train", samples=4)
     (tmp_path / name).unlink()
     with pytest.raises(DataError, match=f"{name}: is missing beside"):
         open_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("name", [IMAGES, LABELS])
+def test_what_only_has_the_name_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    write_mnist(tmp_path, split="train", samples=4)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it is no regular file but a pipe"):
+        open_mnist(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(os.devnull)
+    with pytest.raises(DataError, match=f"{name}: cannot be read: it is no regular file but a device"):
+        open_mnist(tmp_path)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    assert len(open_mnist(tmp_path).train) == 4
 
 
 def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
