@@ -56,7 +56,7 @@ MISTAKES = {
         ["--init", "{tmp}"],
         "holds no checkpoint; give a run's folder or one of its checkpoints",
     ),
-    "weights of another kind": (["--init", "{tmp}/x.onnx"], 'has the ending ".onnx"; must be one of'),
+    "weights of another kind": (["--init", "{tmp}/x.onnx"], "its ending says no format; must be one of"),
     "a metric of no evaluation": (
         ["--keep-best", "acc"],
         'keep_best: got "acc"; must be one of off, test',

@@ -156,8 +156,11 @@ def test_a_trace_changes_no_bit_and_explains_what_the_run_said(tmp_path, referen
         assert explained.returncode == 0, explained.stderr
         tables.append(json.loads(explained.stdout))
     assert tables[0] == results["where_the_time_went"]
-    for name, value in tables[0].items():  # clocks and rounding take some millionths, or microseconds
-        assert tables[1][name] == pytest.approx(value, rel=1e-3, abs=2e-6), name
+    layers = [table.pop("seconds_by_layer") for table in tables]
+    for first, other in (tables, *zip(*(each.values() for each in layers), strict=True)):
+        for name, value in first.items():  # clocks and rounding take some millionths, or microseconds
+            assert other[name] == pytest.approx(value, rel=1e-3, abs=2e-6), name
+    assert layers[0].keys() == layers[1].keys()
     assert tables[0]["communication_alone_seconds"] > 0
     assert 0 <= tables[0]["hidden_share"] <= 1
 
