@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from comm.failure import INTERRUPTED
 from comm.launcher import is_launched
 from engine.config.command_line import Parser, say_once
 from engine.config.errors import UserError
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Without the current folder, as here: nothing in it is imported by accident.
     python = [sys.executable, *(("-P",) if sys.flags.safe_path else ())]
     try:
-        return _own(supervise([*mpirun, *python, "-m", "engine.train", *for_engine]))
+        return supervise([*mpirun, *python, "-m", "engine.train", *for_engine])
     except UserError as error:
         return _refused(str(error))
 
@@ -81,14 +80,6 @@ def _mistake_in(ranks: int, *, is_here: bool) -> str | None:
     if is_launched():
         return "engine.run starts the ranks itself: under mpirun or srun use python -m engine.train"
     return None
-
-
-def _own(code: int) -> int:
-    """Return a run's exit code; those of mpirun's own, of which there are many, are 1."""
-    if code in (0, 1, 2, INTERRUPTED):
-        return code
-    say_once(f"run: mpirun ended with its exit code {code}; what it says above is why")
-    return 1
 
 
 def _refused(message: str) -> int:

@@ -82,15 +82,18 @@ def initial_weights(source: str, graph: Graph) -> InitialWeights:
     everything = [name for its in wanted.values() for name in its]
     taken = {name: found[name] for name in everything if name in names and name in found}
     if not taken:
+        held = _short(sorted(found)) or "no tensors"
         raise UserError(
-            f"init: {source}: nothing fits: it holds {_short(found) or 'no tensors'}; the network has "
-            f"{_short(everything)}; python -m engine.convert gives tensors their names"
+            f"init: {source}: nothing fits: it holds {held}; the network has {_short(everything)}; "
+            "python -m engine.convert gives tensors their names"
         )
     for name, array in taken.items():
         if not is_finite(array):
             raise UserError(f"init: {source}: {name} is not finite")
     drawn = tuple(name for name in everything if name not in taken)
-    return InitialWeights(source, taken, tuple(name for name in found if name not in everything), drawn)
+    return InitialWeights(
+        source, taken, tuple(name for name in sorted(found) if name not in everything), drawn
+    )
 
 
 def heads_of(graph: Graph) -> set[str]:

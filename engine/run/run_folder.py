@@ -99,7 +99,7 @@ def loss_before_evaluation(folder: Path, step: int) -> float | None:
     """Return the loss of a step that the metrics have without its evaluation, as the run ended in between."""
     path = folder / METRICS
     with reading(path):
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        lines = read_bytes(path).splitlines() if path.exists() else []
     of_step = [json.loads(line) for line in lines if _is_until(step, line) and not _is_until(step - 1, line)]
     losses = {record.get("kind"): record.get("loss") for record in of_step}
     return None if "epoch" in losses else losses.get("step")

@@ -27,6 +27,7 @@ PATIENCE_S = 600.0  # for the step that the ranks are in, and their checkpoint
 _POLL_S = 0.1
 _KILL_S = 10.0  # mpirun ends its ranks sooner, or never
 _PR_SET_PDEATHSIG = 1
+_CODES = (0, 1, 2, INTERRUPTED)  # of a run
 
 _RULE = re.compile(r"-{40,}\s*")  # mpirun's own words stand between two such lines
 _LONGEST_NOTE = 30
@@ -63,14 +64,28 @@ def supervise(command: list[str]) -> int:
         except KeyboardInterrupt:
             _end(process)
         output.close()
-        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        if code and not stop.made and not output.said_why:
-            say_error(_ended_in_silence(process.returncode))
-        if not stop.made or code < 128:
+        if not stop.made:
+            return _explained(process.returncode, is_said=output.said_why)
+        code = _exit_code(process.returncode)
+        if code < 128:
             return code
         if not output.said_interrupted:  # a rank that was not listening yet, or was killed
             say_interrupted()
         return INTERRUPTED
+
+
+def _exit_code(status: int) -> int:
+    return status if status >= 0 else 128 - status
+
+
+def _explained(status: int, *, is_said: bool) -> int:
+    """Return a run's exit code, mpirun's own being 1; see to it that there is a word about why."""
+    code = _exit_code(status)
+    if code and not is_said:
+        say_error(_ended_in_silence(status))
+    elif code not in _CODES:
+        say_error(f"run: mpirun ended with its exit code {code}; what it says above is why")
+    return code if code in _CODES else 1
 
 
 def _ended_in_silence(code: int) -> str:

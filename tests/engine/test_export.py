@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_one_line(done, tmp_path, capsys):
     (folder / "state.json").write_text(state.replace('model = \\"digits\\"', 'model = \\"mnist\\"'))
     assert "the model wants float32" in refused(capsys, folder, tmp_path / "m.onnx")
     (folder / "state.json").write_text(state.replace('"scale"', '"scales"'))
-    assert "scale is missing" in refused(capsys, folder, tmp_path / "m.onnx")
+    assert "normalisation must have scale and shift" in refused(capsys, folder, tmp_path / "m.onnx")
     (folder / "state.json").write_text(state[:50])
     assert "cannot be read as a checkpoint's state" in refused(capsys, folder, tmp_path / "m.onnx")
 

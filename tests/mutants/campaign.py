@@ -114,7 +114,9 @@ class Campaign:
 
     def _run_without_mutant(self, tests: set[str]) -> None:
         cores, watch = os.sched_getaffinity(0), _Watch(sorted(tests))
-        run_tests(_files_of(tests), [watch])
+        code = run_tests(_files_of(tests), [watch])
+        if code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+            raise RuntimeError(f"pytest ended with {code} without any mutant; run it on {self._project.root}")
         os.sched_setaffinity(0, cores)  # tests of pinning leave the main thread where they like
         forget(self._project.packages, self._project.root)
         gc.collect()

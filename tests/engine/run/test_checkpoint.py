@@ -329,7 +329,7 @@ SCALES = "normalisation must have scale and shift, a number for each channel"
 
 
 def with_field(name, text):
-    return f'{{"format": 2, "step": 1, "recipe": "", "data": "", "{name}": {text}}}'
+    return f'{{"format": 2, "step": 4, "recipe": "", "data": "", "{name}": {text}}}'
 
 
 @pytest.mark.parametrize(
