@@ -74,6 +74,30 @@ def test_batches_come_in_the_order_of_the_shares() -> None:
             assert batch.x.flags.c_contiguous
 
 
+def test_where_no_thread_starts_the_same_batches_come_when_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def seen() -> list[list[int]]:
+        data = Numbered(broken=60)
+        with Loader(data, shares_of([1, 2], [3, 4], [5, 60], [7, 8])) as loader:
+            found = [next(loader).samples.tolist()]
+            assert loader.failure() is None
+            reads.append(len(data.reads))
+            found.append(next(loader).samples.tolist())
+            with pytest.raises(DataError, match="cannot be decoded"):
+                next(loader)
+            return [*found, list(loader)]
+
+    reads: list[int] = []
+    wanted = seen()
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert seen() == wanted == [[1, 2], [3, 4], []]
+    assert reads[1] == 4  # no further than was asked
+
+
 def test_absent_samples_are_zero_and_labelled_so() -> None:
     with Loader(Numbered(), evaluation(10, 4)) as loader:
         seen = [
