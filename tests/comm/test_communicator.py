@@ -61,4 +61,9 @@ def test_a_communicator_shares_no_memory_unless_it_can() -> None:
 
 
 def test_tags_are_those_that_mpi_takes() -> None:
-    assert CONTROL_TAG == 0  # the least; collectives take those above it
+    def work(communicator: Plain) -> set[int]:
+        communicator.gather_objects(communicator.rank)
+        return {message.tag for message in communicator.posted}
+
+    assert on_each_rank(2, work) == [{0}, {0}]  # the least; collectives take those above it
+    assert CONTROL_TAG == 0
