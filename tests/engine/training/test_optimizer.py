@@ -28,7 +28,10 @@ def test_update_follows_the_formula(momentum, weight_decay, nesterov):
 
 
 def test_defaults_are_those_of_a_recipe():
-    assert SGD() == SGD(**vars(OptimizerFields()))
+    usual, weights = SGD(), np.ones(3, np.float32)
+    assert usual == SGD(**vars(OptimizerFields()))
+    usual.update(weights, 0 * weights, 0 * weights, 0.1)
+    assert (weights == 1).all()
 
 
 def test_where_a_strip_is_cut_changes_no_bit():
