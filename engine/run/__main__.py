@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from comm.launcher import is_launched
 from engine.config.command_line import Parser, say_once
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         return _refused(str(error))
     # Without the current folder, as here: nothing in it is imported by accident.
-    python = [sys.executable, *(("-P",) if sys.flags.safe_path else ())]
+    python = [sys.executable, *(("-P",) if sys.flags.safe_path or not _is_checkout() else ())]
     try:
         return supervise([*mpirun, *python, "-m", "engine.train", *for_engine])
     except UserError as error:
@@ -80,6 +81,14 @@ def _mistake_in(ranks: int, *, is_here: bool) -> str | None:
     if is_launched():
         return "engine.run starts the ranks itself: under mpirun or srun use python -m engine.train"
     return None
+
+
+def _is_checkout() -> bool:
+    """Say whether the current folder is the one that this package lies in."""
+    try:
+        return Path.cwd() == Path(__file__).parents[2]
+    except OSError:  # it has been removed
+        return False
 
 
 def _refused(message: str) -> int:

@@ -1,7 +1,7 @@
 """Begin a new run with weights that are there already: what of them is taken, left, or drawn anew."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.formats.state_dict import read_state_dict
 from engine.graph import Graph
-from engine.run.checkpoint import check_whole, read_newest
+from engine.run.checkpoint import check_whole, read_newest, read_state
 from engine.run.finite import is_finite
 from engine.run.kept_checkpoints import MODEL
 from layers.layer import Array, Shape
@@ -51,11 +51,11 @@ class InitialWeights:
         return told
 
 
-def initial_weights(source: str, graph: Graph) -> InitialWeights:
+def initial_weights(source: str, graph: Graph, classes: Sequence[str] = ()) -> InitialWeights:
     """Read weights and choose what fits a network, by name.
 
-    A head whose size differs is drawn anew as a whole: a node with parameters behind which there are no
-    others on the way to the output.
+    A head is drawn anew as a whole where its size differs, or where it knows other classes: a node with
+    parameters behind which there are no others on the way to the output.
 
     Parameters
     ----------
@@ -68,13 +68,15 @@ def initial_weights(source: str, graph: Graph) -> InitialWeights:
         It cannot be read, a value is not finite, a tensor of a node that is no head has another shape, or
         nothing fits.
     """
-    found, wanted = _read(source), _wanted(graph)
+    (found, known), wanted = _read(source), _wanted(graph)
     differing = [
         node
         for node, its in wanted.items()
         if any(name in found and found[name].shape != shape for name, shape in its.items())
     ]
     heads = heads_of(graph)
+    if _are_names(known) and _are_names(classes) and known != tuple(classes):
+        differing += [node for node in heads if node not in differing]
     for node in differing:
         if node not in heads:
             raise UserError(f"init: {source}: {_mismatch(found, wanted[node])}")
@@ -112,16 +114,22 @@ def heads_of(graph: Graph) -> set[str]:
     return heads
 
 
-def _read(source: str) -> dict[str, Array]:
+def _read(source: str) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return the tensors of a source, and the classes that its head knows; empty where it does not say."""
     path = expand(source, "init")
     if path.suffix and not path.is_dir():
-        return read_state_dict(path).tensors
+        return read_state_dict(path).tensors, ()
     return read_newest(path, _read_model, what="init")
 
 
-def _read_model(checkpoint: Path) -> dict[str, Array]:
+def _read_model(checkpoint: Path) -> tuple[dict[str, Array], tuple[str, ...]]:
     check_whole(checkpoint, (MODEL,))
-    return read_state_dict(checkpoint / MODEL).tensors
+    return read_state_dict(checkpoint / MODEL).tensors, read_state(checkpoint).class_names
+
+
+def _are_names(classes: Sequence[str]) -> bool:
+    """Say whether classes have names, and not only the numbers that stand for names nobody gave."""
+    return bool(classes) and tuple(classes) != tuple(map(str, range(len(classes))))
 
 
 def _wanted(graph: Graph) -> dict[str, dict[str, Shape]]:

@@ -19,6 +19,7 @@ from engine.graph.passes.freeze import check_frozen
 from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
+from engine.run.best import Comparison
 from engine.run.checkpoint import State, read_tensors
 from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
@@ -80,10 +81,11 @@ def prepare(start: Start, ranks: int) -> Prepared:
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
     if start.state is None or start.checkpoint is None:
-        initial = initial_weights(placed.init, graph) if placed.init else None
+        initial = initial_weights(placed.init, graph, data.class_names) if placed.init else None
         return Prepared(start, graph, data, tree, plan, code, model_code, {}, initial)
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
+    _check_not_over(start.state, recipe)
     return Prepared(start, graph, data, tree, plan, code, model_code, read_tensors(start.checkpoint, graph))
 
 
@@ -172,4 +174,15 @@ def _check_length(state: State, total_steps: int) -> None:
     if state.step >= total_steps:
         raise UserError(
             f"resume: the run is at step {state.step} of {total_steps}: give more --epochs or --steps"
+        )
+
+
+def _check_not_over(state: State, recipe: Recipe) -> None:
+    """Refuse to go on with a run that has stopped early: it would take no step, and lose its results."""
+    comparison = Comparison(recipe.metric, recipe.stop_after)
+    comparison.begin(state.best, None)
+    if comparison.is_enough:
+        raise UserError(
+            f"resume: the run has stopped early, at step {state.step}, after {recipe.stop_after} evaluations "
+            "without a better one: give a larger --stop-after, or 0"
         )

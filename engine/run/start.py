@@ -73,7 +73,8 @@ def resumed_run(
     base = _with_outputs(read_recipe(name), saved) if name else edited or saved
     base = replace(base, init=base.init or saved.init)  # which is not read again
     overridden = (RATE,) if override_rate is not None else ()
-    check_same(saved, base, where=name or (f"{run}/{RECIPE}" if edited else ""), overridden=overridden)
+    where = name or (f"{run}/{RECIPE}" if edited else "")
+    check_same(saved, base, where=where, overridden=(*overridden, *(changes if name else ())))
     recipe = override(base if name else placed(base, state.started_in, changes), changes)
     check_same(saved, recipe, where="", overridden=overridden)
     if not recipe.out and run is None:

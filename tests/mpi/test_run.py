@@ -287,3 +287,12 @@ def test_an_exit_code_of_mpiruns_own_is_1_and_said(monkeypatch, capsys):
     assert main(["-n", "2"]) == 1
     said = "error: run: mpirun ended with its exit code 213; what it says above is why"
     assert capsys.readouterr().err.splitlines() == ["error: no room", said]
+
+
+def test_no_file_of_the_users_is_taken_for_a_package_of_ours(tmp_path):
+    for name in ("engine.py", "layers.py", "comm.py"):
+        (tmp_path / name).write_text("raise SystemExit(7)\n")
+    lockstep = Path(sys.executable).parent / "lockstep"
+    command = (lockstep, "run", "-n", "2", *options(tmp_path / "out", steps=2))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr

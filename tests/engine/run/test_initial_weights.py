@@ -8,8 +8,9 @@ from safetensors.numpy import load_file, save_file
 
 from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
+from engine.config.recipe import Recipe
 from engine.graph import GraphBuilder
-from engine.run.checkpoint import find_checkpoint, read_state
+from engine.run.checkpoint import State, find_checkpoint, read_state, save_checkpoint
 from engine.run.initial_weights import heads_of, initial_weights
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
@@ -246,3 +247,19 @@ def test_what_fits_no_layer_is_refused_before_the_first_step(tmp_path, changes, 
     with pytest.raises(UserError, match=message):
         trained(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_head_that_knows_other_classes_is_drawn_anew(tmp_path):
+    graph, names = perceptron(), tuple("abcdefghijklmnopqrstuvwxyz")
+    count = graph.output_shape[0]
+    known, others = names[:count], names[1 : count + 1]
+    state = State(1, Recipe().to_toml(), "samples", class_names=known)
+    path = save_checkpoint(tmp_path, state, weights(), {})
+    for classes, drawn in (
+        (known, ()),
+        (others, ("fc3.weight", "fc3.bias")),
+        ((), ()),
+        (tuple(map(str, range(count))), ()),  # which are no names
+    ):
+        begin = initial_weights(str(path), graph, classes)
+        assert (begin.drawn, set(begin.taken) & {"fc3.weight"}) == (drawn, set() if drawn else {"fc3.weight"})

@@ -3,6 +3,7 @@
 import json
 import re
 
+import lockstep
 import pytest
 
 from comm.threads import single_rank
@@ -181,3 +182,27 @@ def test_what_else_is_overridden_or_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^override_rate: got 0\.1 without a run that goes on; give"):
         no_new_rate(0.1)
     no_new_rate(None)
+
+
+def test_a_run_goes_on_by_the_command_that_began_it(tmp_path):
+    given = {"epochs": 0, "steps": 3, "threads": 1, "schedule.rate": 0.02, "schedule.kind": "constant"}
+    run = lockstep.train("digits", changes=given, out=str(tmp_path / "run"))
+    again = resumed_run(str(run.folder), "digits", {**given, "steps": 5})
+    assert again.recipe.schedule.rate == 0.02
+    with pytest.raises(UserError, match=r"^resume: digits: schedule\.rate was 0\.02"):
+        resumed_run(str(run.folder), "digits", {name: given[name] for name in given if "rate" not in name})
+
+
+def test_a_run_that_has_stopped_early_goes_on_only_where_it_may_take_a_step(tmp_path):
+    given = {"schedule.rate": 0.0, "schedule.kind": "constant"}  # which makes nothing better
+    run = lockstep.train(
+        "digits", changes=given, epochs=4, stop_after=1, threads=1, out=str(tmp_path / "run")
+    )
+    assert run.results["stopped_early"]
+    before = (run.folder / "run.json").read_bytes()
+    with pytest.raises(
+        UserError, match="has stopped early, at step 44, after 1 evaluations without a better"
+    ):
+        lockstep.train(resume=run.folder)
+    assert (run.folder / "run.json").read_bytes() == before
+    assert lockstep.train(resume=run.folder, stop_after=0).results["steps"] == 88
