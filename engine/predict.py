@@ -19,6 +19,7 @@ from engine.config.command_line import Parser, add_computing, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import check_place, write_whole, writing
 from engine.config.paths import expand
+from engine.config.wording import counted
 from engine.host.stop_signals import listening
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def _predict(options: argparse.Namespace) -> int:
         written = [f"{line}\n".encode() for line in lines.of(model)]
         with writing(out, "out"):
             write_whole(out, written)
+        if lines.bad:
+            terminal.say(f"{counted(lines.bad, 'file')} could not be read; {out} says which, and why")
     return lines.bad
 
 

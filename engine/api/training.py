@@ -114,6 +114,7 @@ def _asked(changes: Mapping[str, Any] | None, options: Mapping[str, Any]) -> dic
     ):
         raise UserError(f"changes: got {changes!r}; must be fields by name")
     asked = {**options, **(changes or {})}
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     if "steps" in asked and "epochs" not in asked:
         asked["epochs"] = 0
     if "epochs" in asked and "steps" not in asked:
@@ -153,6 +154,9 @@ def _check_known(name: str) -> None:
         return
     if dot and table in settings and settings[table].arguments_of:
         return  # one argument of the user's function, of any name
+    for path, setting in settings.items():
+        if setting.option == name:
+            raise UserError(f'recipe: "{name}" is the option of the field {path}: changes={{"{path}": ...}}')
     raise UserError(f'recipe: unknown field "{name}"{did_you_mean(name, settings)}; {one_of(settings)}')
 
 

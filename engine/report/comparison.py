@@ -41,7 +41,7 @@ def results(records: Sequence[RunRecord]) -> list[Row]:
         "loss of the last step": lambda run: figures.plain(last_loss(run)),
         "samples/s": lambda run: figures.whole(number(run.results, "samples_per_second")),
         "a step takes": lambda run: figures.duration(number(run.results, "step_seconds_median")),
-        "time in all": lambda run: figures.duration(number(run.results, "seconds_total")),
+        "time of the session": lambda run: figures.duration(number(run.results, "seconds_total")),
         "ranks x threads": _ranks,
         "parameters": lambda run: figures.whole(number(run.results, "parameters")),
         "training samples": lambda run: figures.whole(number(run.results, "training_samples")),

@@ -60,10 +60,12 @@ class RunRecord:
 
     @property
     def state(self) -> str:
-        """How far it came: done, interrupted, or without results."""
+        """How far it came: done, stopped early, interrupted, or without results."""
         if not self.results:
             return "no results yet"
-        return "interrupted" if truth(self.results, "interrupted") else "done"
+        if truth(self.results, "interrupted"):
+            return "interrupted"
+        return "stopped early" if truth(self.results, "stopped_early") else "done"
 
     @property
     def steps_per_epoch(self) -> float | None:

@@ -76,7 +76,7 @@ def _result(run: RunRecord) -> str:
         "test accuracy",
         "loss of the last step",
         "samples/s",
-        "time in all",
+        "time of the session",
     )
     return ", ".join(
         f"{name} {told[name]}" if name not in ("state",) else told[name] for name in names if name in told

@@ -182,9 +182,18 @@ def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
         if (path / STATE).is_file():
             return path
         found = checkpoints_of(path)
-    if not found:
-        raise UserError(f"{what}: {path} holds no checkpoint; give a run's folder or one of its checkpoints")
+        if not found:
+            raise UserError(f"{what}: {path} holds no checkpoint{_instead(path)}")
     return found[-1]
+
+
+def _instead(path: Path) -> str:
+    """Return what a place without a checkpoint is."""
+    if not path.exists():
+        return ": there is no such folder"
+    if (path / "recipe.toml").is_file():
+        return ": the run there has saved none so far"
+    return "; give a run's folder or one of its checkpoints"
 
 
 def read_newest(path: Path, read: Callable[[Path], T], *, what: str) -> T:

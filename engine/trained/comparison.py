@@ -14,9 +14,6 @@ from engine.run.resumed_recipe import fields_of
 from engine.trained.described import results_of
 from layers.layer import Array
 
-_NOT_COMPARED = ("where_the_time_went", "class_names")
-"""Results that are no figures."""
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -76,8 +73,12 @@ def compare(a: Any, b: Any) -> Comparison:
         (one, other),
         {name: pair for name, pair in _beside(*recipes).items() if pair[0] != pair[1]},
         _differences(*(read_file(each / MODEL) for each in (one, other))),
-        {name: pair for name, pair in _beside(*results).items() if name not in _NOT_COMPARED},
+        {name: pair for name, pair in _beside(*results).items() if not any(map(_is_collection, pair))},
     )
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 def _checkpoint(given: Any) -> Path:

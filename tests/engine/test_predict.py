@@ -133,6 +133,8 @@ def test_the_output_is_written_whole_or_not_at_all(photos_run, photos, tmp_path,
     stopped = (tmp_path / "bad.png", "--on-bad-sample", "stop", *again)
     assert predicted(capsys, photos_run.folder, *stopped)[0] == 2
     assert out.read_bytes() == text
+    code, _, said = predicted(capsys, photos_run.folder, tmp_path / "bad.png", *again)
+    assert (code, said) == (2, [f"1 file could not be read; {out} says which, and why"])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.png", "found.csv"]
 
 

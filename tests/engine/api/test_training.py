@@ -144,7 +144,7 @@ def test_every_name_of_the_interface_is_there():
 def test_a_network_of_which_layers_were_frozen_is_loaded(tmp_path):
     first = lockstep.train("digits", out=str(tmp_path / "first"), **SHORT)
     run = lockstep.train(
-        "digits", out=str(tmp_path / "run"), init=str(first.folder), freeze=["conv*"], keep_best=True, **SHORT
+        "digits", out=tmp_path / "run", init=first.folder, freeze=["conv*"], keep_best=True, **SHORT
     )
     assert np.array_equal(run.weights["conv1.weight"], first.weights["conv1.weight"])
     x = np.random.default_rng(1).standard_normal((8, 1, 8, 8), dtype=np.float32)
@@ -187,3 +187,10 @@ def test_arguments_of_another_type_are_one_line(tmp_path, given, said):
 def test_a_recipe_is_read_by_a_text():
     with pytest.raises(lockstep.UserError, match=r"^recipe: got 3; must be a text$"):
         lockstep.read_recipe(3)
+
+
+def test_an_option_by_its_name_in_the_command_is_told_the_fields(tmp_path):
+    with pytest.raises(
+        lockstep.UserError, match=r'^recipe: "lr" is the option of the field schedule\.rate: changes='
+    ):
+        lockstep.train("digits", lr=0.1, out=str(tmp_path / "run"))

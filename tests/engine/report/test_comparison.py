@@ -30,7 +30,7 @@ def test_results_are_told_also_of_a_run_without_them(tmp_path):
     assert rows["test accuracy"][0] == "93.8 %"
     assert rows["test accuracy"][1] == "99.0 %", "of its last evaluation"
     assert rows["steps"] == ("40", "40")
-    assert rows["time in all"] == ("1 min 23 s", "\N{EN DASH}")
+    assert rows["time of the session"] == ("1 min 23 s", "\N{EN DASH}")
     assert rows["best test accuracy"] == ("99.0 % (epoch 4)",) * 2
     assert rows["network"] == ("digits", "digits"), "from the recipe"
 
@@ -72,7 +72,7 @@ def test_all_that_is_told_of_the_results(tmp_path):
         "state": "done", "network": "digits", "data": "digits", "steps": "40", "epochs": "4",
         "test accuracy": "93.8 %", "test loss": "0.25", "best test accuracy": "99.0 % (epoch 4)",
         "loss of the last step": "0.5", "samples/s": "25,000", "a step takes": "2.50 ms",
-        "time in all": "1 min 23 s", "ranks x threads": "2 x 1", "parameters": "62,250",
+        "time of the session": "1 min 23 s", "ranks x threads": "2 x 1", "parameters": "62,250",
         "training samples": "640", "test samples": "360", "ended": "2026-11-28 00:25",
     }  # fmt: skip
 

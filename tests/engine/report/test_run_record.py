@@ -92,6 +92,11 @@ def test_a_run_without_a_step_is_one(tmp_path):
     assert run.epoch_means("loss")[0].size == 0
 
 
+def test_a_run_that_has_stopped_early_says_so(tmp_path):
+    (run,) = read_runs([str(write_run(tmp_path, results={**RESULTS, "stopped_early": True}))])
+    assert run.state == "stopped early"
+
+
 def test_an_interrupted_run_says_so(tmp_path):
     (run,) = read_runs([str(write_run(tmp_path, results={**RESULTS, "interrupted": True}))])
     assert run.state == "interrupted"

@@ -447,3 +447,15 @@ def test_a_checkpoint_that_stays_and_cannot_be_read_is_read_once(tmp_path):
     with pytest.raises(UserError, match=r"^damaged$"):
         read_newest(tmp_path, damaged, what="checkpoint")
     assert len(looks) == 1
+
+
+def test_a_run_without_a_checkpoint_so_far_is_no_other_folder(tmp_path):
+    for name, said in (
+        ("none", ": there is no such folder"),
+        ("", "; give a run's folder or one of its checkpoints"),
+    ):
+        with pytest.raises(UserError, match=rf"holds no checkpoint{said}$"):
+            find_checkpoint(tmp_path / name)
+    (tmp_path / "recipe.toml").touch()
+    with pytest.raises(UserError, match=r"holds no checkpoint: the run there has saved none so far$"):
+        find_checkpoint(tmp_path)

@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, tensors, message):
 def test_a_place_without_weights_is_refused_by_the_option(tmp_path):
     for path, message in {
         tmp_path: "holds no checkpoint; give a run's folder or one of its checkpoints",
-        tmp_path / "none": "holds no checkpoint; give",
+        tmp_path / "none": "holds no checkpoint: there is no such folder",
         "~nosuchuser/x": "there is no such home folder",
     }.items():
         with pytest.raises(UserError, match=rf"^init: .*{message}"):
