@@ -49,6 +49,10 @@ class Output:
         stream = self._stream()
         return stream is not None and bool(self._guarded(stream, stream.isatty))
 
+    def redraws(self) -> bool:
+        """Say whether what is on it can be drawn again, as a progress bar is."""
+        return self.isatty() and os.environ.get("TERM") != "dumb"
+
     def write(self, text: str) -> int:
         """Write text as it is; a line shows at once."""
         stream = self._stream()

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +60,7 @@ class RunLog:
         self._last_line = time.monotonic()
         if folder is None:
             return
-        if terminal.ERRORS.isatty() and os.environ.get("TERM") != "dumb":
+        if terminal.ERRORS.redraws():
             from engine.run import progress_bar  # noqa: PLC0415 -- imports rich: on a terminal only
 
             self._bar = progress_bar.ProgressBar(

@@ -1,6 +1,5 @@
 """Progress over samples: a bar on a terminal, else a line now and then; both on stderr."""
 
-import os
 import time
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, cast
@@ -32,7 +31,7 @@ class Progress:
         self._total, self._shown = total, shown
         self._begun = self._last = time.monotonic()
         self._bar: Bar | None = None
-        if shown and bar and terminal.ERRORS.isatty() and os.environ.get("TERM") != "dumb":
+        if shown and bar and terminal.ERRORS.redraws():
             self._bar = _bar(total)
 
     def __enter__(self) -> "Progress":
