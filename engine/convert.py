@@ -18,9 +18,9 @@ from engine.config.files import check_place, write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.wording import counted
-from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
+from engine.formats.names import shipped, tensor_shapes
 from engine.formats.safetensors_file import safetensors_bytes
-from engine.formats.state_dict import READERS, StateDict, read_state_dict
+from engine.formats.state_dict import READERS, StateDict, asked_names, read_state_dict
 from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
 from layers.layer import Array
@@ -100,7 +100,7 @@ def _convert(options: argparse.Namespace) -> Iterator[str]:
     arguments = dict(options.model_argument or ())
     ours = tensor_shapes(build_model(options.model, arguments))
     theirs = read_state_dict(path, options.source)
-    names = _names(options, ours, theirs)
+    names = asked_names(options.names, options.names_from, ours) or theirs.fitting_names_of(ours)
     tensors = {name: _taken(name, shape, names.theirs[name], theirs) for name, shape in ours.items()}
     about = {"model": options.model, "model_arguments": json.dumps(arguments), "converted_from": path.name}
     with writing(out):
@@ -116,16 +116,6 @@ def _convert(options: argparse.Namespace) -> Iterator[str]:
 
 def _place(out: Path) -> Path:
     return out if out.suffix == ".safetensors" and not out.is_dir() else out / _FILE
-
-
-def _names(options: argparse.Namespace, ours: Shapes, theirs: StateDict) -> Names:
-    if options.names is not None and options.names_from is not None:
-        raise UserError("names: got --names and --names-from; must be one of them")
-    if options.names is not None:
-        return read_names(options.names, ours)
-    if options.names_from is not None:
-        return read_state_dict(expand(options.names_from, "names-from")).names_of(ours)
-    return theirs.fitting_names_of(ours)
 
 
 def _taken(name: str, shape: tuple[int, ...], called: str, theirs: StateDict) -> Array:

@@ -15,10 +15,10 @@ from engine.config.errors import UserError
 from engine.config.files import check_place
 from engine.config.paths import expand
 from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
-from engine.formats.names import Names, Shapes, read_names, shipped, tensor_shapes
+from engine.formats.names import shipped, tensor_shapes
 from engine.formats.onnx_check import SAMPLES
 from engine.formats.onnx_file import OPSET, OnnxOptions
-from engine.formats.state_dict import read_state_dict
+from engine.formats.state_dict import asked_names
 from engine.host.stop_signals import listening
 from engine.trained.loading import load_model
 
@@ -98,16 +98,8 @@ def _export(options: argparse.Namespace) -> list[str]:
     check_place(path, overwrite=options.overwrite)
     model = load_model(options.checkpoint, model=options.model, batch=SAMPLES)
     onnx = OnnxOptions(options.softmax, options.preprocess, options.opset)
-    names = _names(options, tensor_shapes(model.network))
+    names = asked_names(options.names, options.names_from, tensor_shapes(model.network))
     return hand_on(model.handed_on(), Export(path, form, names, onnx, options.overwrite))
-
-
-def _names(options: argparse.Namespace, ours: Shapes) -> Names | None:
-    if options.names is not None and options.names_from is not None:
-        raise UserError("names: got --names and --names-from; must be one of them")
-    if options.names_from is not None:
-        return read_state_dict(expand(options.names_from, "names-from")).names_of(ours)
-    return None if options.names is None else read_names(options.names, ours)
 
 
 if __name__ == "__main__":

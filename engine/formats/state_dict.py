@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config.errors import UserError
-from engine.formats.names import Names, Shapes, fitting_names, names_by_order
+from engine.config.paths import expand
+from engine.formats.names import Names, Shapes, fitting_names, names_by_order, read_names
 from engine.formats.safetensors_file import read_safetensors
 from engine.formats.torch_file import read_torch
 from layers.layer import Array
@@ -40,6 +41,28 @@ class StateDict:
     def fitting_names_of(self, ours: Shapes) -> Names:
         """Return the names by which these tensors are those of a network; UserError where none fit."""
         return fitting_names(ours, self.shapes, str(self.path), ordered=self.is_ordered)
+
+
+def asked_names(table: str | None, other: str | None, ours: Shapes) -> Names | None:
+    """Return the names that a command is asked for; None where it is asked for none.
+
+    Parameters
+    ----------
+    table
+        As `read_names` takes it.
+    other
+        A state dict whose modules stand in the network's order.
+
+    Raises
+    ------
+    UserError
+        Both are given, or one cannot be read or does not fit.
+    """
+    if table is not None and other is not None:
+        raise UserError("names: got --names and --names-from; must be one of them")
+    if other is not None:
+        return read_state_dict(expand(other, "names-from")).names_of(ours)
+    return None if table is None else read_names(table, ours)
 
 
 def read_state_dict(path: Path, source: str | None = None) -> StateDict:
