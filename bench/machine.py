@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.peak import Gauge
 from layers.kernels.caches import caches
-from layers.kernels.simd import LANES
+from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 
 _TOLD = ("avx2", "fma", "avx512f", "avx512vl", "amx-tile", "neon", "sve")
@@ -51,8 +51,8 @@ def describe(threads: int, gauge: Gauge | None = None) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "architecture": platform.machine(),
-        "simd": [name for name in _TOLD if features.get(name)],
-        "lanes": LANES,
+        "simd": TARGET.simd,
+        "features": [name for name in _TOLD if features.get(name)],
         "cores": cores(),
         "threads": threads,
         "cache_bytes": {"l1": cache.l1, "l2": cache.l2, "l3_per_core": cache.l3},
@@ -77,7 +77,7 @@ def _rates(gauge: Gauge) -> dict[str, float]:
 def line(machine: dict[str, Any]) -> str:
     """Return a description of a machine as one line of text."""
     return (
-        f"{machine['cores']} cores ({machine['lanes']} lanes), {machine['threads']} threads: "
+        f"{machine['cores']} cores ({machine['simd']}), {machine['threads']} threads: "
         f"peak {machine['peak_gflops']:.0f} GFLOP/s, memory {machine['read_gbytes_per_s']:.0f} GB/s read, "
         f"{machine['copy_gbytes_per_s']:.0f} copy"
     )

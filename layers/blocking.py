@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from layers.arithmetic import ceil_div
 from layers.kernels.caches import caches
 from layers.kernels.conv_direct_weights import tile_shape
-from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.register_tile import TILE_ROWS
+from layers.kernels.simd import LANES
 from layers.kernels.tiling import split_rows
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
@@ -248,8 +249,8 @@ def _cuts(length: int, unit: int) -> NDArray[np.int64]:
 def _spatial_cuts(loops: Nest) -> NDArray[np.int64]:
     """Return the block sizes to try, as rows of (minibatch, oh, ow)."""
     if loops.oh * loops.ow == 1:  # fully connected: the samples take the place of the pixels
-        return np.array([(n, 1, 1) for n in _cuts(loops.minibatch, MOST_ROWS)])
-    parts = [(1, i, j) for i in _cuts(loops.oh, 1) for j in _cuts(loops.ow, MOST_ROWS)]
+        return np.array([(n, 1, 1) for n in _cuts(loops.minibatch, TILE_ROWS)])
+    parts = [(1, i, j) for i in _cuts(loops.oh, 1) for j in _cuts(loops.ow, TILE_ROWS)]
     whole = [(n, loops.oh, loops.ow) for n in _cuts(loops.minibatch, 1) if n > 1]
     return np.array(parts + whole)
 
@@ -263,13 +264,4 @@ def register_tile(loops: Nest) -> TileShape:
     height = loops.minibatch if is_fully_connected else loops.ow
     if loops.direction == BACKWARD_WEIGHTS:
         height = loops.ifm
-    return TileShape(*split_rows(height, MOST_ROWS), 2 if vectors % 2 == 0 else 1)
-
-
-def _fits_registers(rows: int, vectors: int) -> bool:
-    """Return whether accumulators, a row of vectors and a broadcast fit; one register is the compiler's."""
-    return rows * vectors + vectors + 1 <= REGISTERS - 1
-
-
-MOST_ROWS = max(rows for rows in range(1, REGISTERS) if _fits_registers(rows, 2))
-"""Rows of a tile of two vectors."""
+    return TileShape(*split_rows(height, TILE_ROWS), 2 if vectors % 2 == 0 else 1)

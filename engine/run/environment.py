@@ -13,9 +13,7 @@ from comm import mpi
 from comm.communicator import Communicator
 from engine.host.affinity import Cores, machine_name
 from layers.kernels.jit import fingerprint
-from layers.kernels.simd import LANES
-
-_SIMD = {16: "AVX-512", 8: "AVX2", 4: "128 bit"}
+from layers.kernels.target import TARGET
 
 
 @dataclass(frozen=True)
@@ -30,17 +28,18 @@ class Surroundings:
 
 def environment(world: Communicator, cores: Cores) -> dict[str, Any]:
     """Return the facts about all ranks' machines (collective, the same on all ranks)."""
-    own = (machine_name(), socket.gethostname(), processor(), cores.available, mpi.library())
+    own = (
+        machine_name(), socket.gethostname(), processor(), cores.available, mpi.library(), TARGET.simd,
+    )  # fmt: skip
     everyone = world.gather_objects(own)
-    machines, hosts, processors, available, libraries = zip(*everyone, strict=True)
+    machines, hosts, processors, available, libraries, simds = zip(*everyone, strict=True)
     facts = fingerprint()  # equal on all ranks
     return {
         "machines": len(set(machines)),
         "hosts": len(set(hosts)),
         "processors": list(dict.fromkeys(processors)),
         "cores": max(available),
-        "simd": f"{_SIMD[LANES]}, {LANES} lanes",
-        "fused_multiply_add": facts["fused multiply-add"] == "True",
+        "simd": ", ".join(dict.fromkeys(simds)),
         "system": f"{platform.system()} {platform.machine()}",
         "lockstep": _version("lockstep-sgd"),
         "python": platform.python_version(),

@@ -41,6 +41,7 @@ from engine.run.start import Start, followed
 from engine.run.trainer import Trainer
 from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
+from layers.kernels.float_mode import set_float_mode
 from layers.kernels.threads import Threads
 from layers.layer import Array
 
@@ -239,6 +240,7 @@ def _train(
     recipe = prepared.start.recipe
     threads = _threads(world, recipe, cores)
     recorder = Recorder(keep=bool(recipe.trace))
+    set_float_mode()  # the communication thread, which updates weights, inherits it
     queue = _queue(world, recipe, recorder, spare_core=cores.available >= (threads + 1) * cores.ranks)
     collectives = make_collectives(
         world.split(0),

@@ -15,7 +15,8 @@ from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
 from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE
-from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.simd import LANES
+from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 
 WEIGHT = float32[:, :, :, :, :, ::1]
@@ -30,9 +31,9 @@ def tile_shape(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
     4 x 4 needs the fewest loads for each multiply-add; narrower tiles leave small layers enough tasks.
     """
     rows = min(4, channels)
-    if REGISTERS == 32 and k_blocks % 4 == 0 and k_blocks * c_blocks >= 32:
+    if TARGET.width == LANES and k_blocks % 4 == 0 and k_blocks * c_blocks >= 32:
         return rows, 4
-    if REGISTERS == 32 and LANES % 8 == 0 and channels >= LANES:
+    if TARGET.width == LANES and channels >= LANES:
         rows = 8
     return rows, 2 if k_blocks % 2 == 0 else 1
 

@@ -1,7 +1,7 @@
 """The weight gradient of a first layer: 1 to 4 input channels, few weights, many pixels.
 
 dy is by far the largest operand and is read once: a task is a leaf, which holds all kernel rows, columns and
-channels of some output channels, and the rows of the register tile are the columns of the kernel.
+channels of some output channels, and the rows of the register tiles are the columns of the kernel.
 """
 
 from functools import lru_cache
@@ -11,26 +11,38 @@ from numba import float32, int64
 
 from layers.kernels.epilogue import PLAIN, TAPS, Epilogue, unpool_row
 from layers.kernels.jit import kernel
-from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.register_tile import (
+    LOAD,
+    NO_BIAS,
+    TILE_ROWS,
+    Loop,
+    Scalars,
+    Sums,
+    Tile,
+    Vectors,
+    at_once,
+    multiply_tiles,
+)
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES, REGISTERS, add_vectors
+from layers.kernels.simd import LANES, add_vectors
 from layers.kernels.threads import Threads
+from layers.kernels.tiling import split_rows
 
 WEIGHT = float32[:, :, :, :, :, ::1]
 PARTIALS = float32[:, :, :, :, :, ::1]
 NO_ROWS = np.zeros((1, 1, LANES), np.float32)  # stands for working memory where none is needed
-MOST_CHANNELS = 4
+MOST_CHANNELS, MOST_COLUMNS = 4, 14
 CHUNK_COLUMNS = 64  # columns of dy in the L1 cache while kernel rows and channels pass; even, for pooling
 
 
 def applies(channels: int, kernel_columns: int) -> bool:
-    """Return whether the kernel serves a layer: its tile of kernel columns fits the registers."""
-    return channels <= MOST_CHANNELS and kernel_columns <= REGISTERS // 2 - 2
+    """Return whether the kernel serves a layer."""
+    return channels <= MOST_CHANNELS and kernel_columns <= MOST_COLUMNS
 
 
 def tile_vectors(k_blocks: int, kernel_columns: int) -> int:
     """Return the vectors of output channels of the register tile."""
-    most = max(1, (REGISTERS - 5) // kernel_columns)
+    most = at_once(min(kernel_columns, TILE_ROWS), 4)
     return next(v for v in (4, 2, 1) if k_blocks % v == 0 and v <= most)
 
 
@@ -87,7 +99,8 @@ def backward_weights(
 @lru_cache
 def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
     WIDTH = VECTORS * LANES
-    TILE = Tile(COLUMNS, VECTORS, LANES, LOAD)
+    ROWS, TAIL = split_rows(COLUMNS, TILE_ROWS)
+    TILE = Tile(ROWS, VECTORS, LANES, LOAD, TAIL)
 
     @kernel(int64, int64, int64, IMAGE, IMAGE, TAPS, float32[:, :, ::1], PARTIALS, int64, int64)
     def conv_first_backward_weights(worker, first, last, x, dy, argmax, chunk, partials, pad_h, pad_w):
@@ -129,9 +142,9 @@ def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
                             )
                             for channel in range(channels):
                                 sums = c + u * partials.strides[2] + channel * partials.strides[3]
-                                multiply_tile(
-                                    TILE, a + 4 * channel, Vectors(b, b_vector),
-                                    Sums(sums, row=WIDTH, vector=LANES),
+                                multiply_tiles(
+                                    TILE, COLUMNS // ROWS, Scalars(a + 4 * channel, tile=ROWS * LANES),
+                                    Vectors(b, b_vector), Sums(sums, row=WIDTH, vector=LANES), NO_BIAS,
                                     (Loop(count, STRIDE * LANES, LANES),),
                                 )  # fmt: skip
 

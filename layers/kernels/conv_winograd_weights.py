@@ -17,7 +17,7 @@ from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
 from layers.kernels.register_tile import ADD, ZERO, Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE
-from layers.kernels.simd import LANES, REGISTERS, prefetch_pixels
+from layers.kernels.simd import LANES, prefetch_pixels
 from layers.kernels.threads import Threads
 from layers.kernels.winograd_tiles import (
     GRID,
@@ -43,11 +43,11 @@ from layers.kernels.winograd_transforms import (
     transform_rows,
 )
 
-CHUNK_TILES = 56 if LANES == 16 else 28  # tiles of one sum: short sums round less, and stay in L1
+CHUNK_TILES = 56  # tiles of one sum: short sums round less, and stay in L1
 BLOCK = 64 // LANES  # most blocks of input channels, and vectors of output channels, of one task
 LEAST_TASKS = 4  # so that a few workers find something to do
 TILE_CHANNELS = 4  # rows of a register tile: input channels
-TILE_VECTORS = 4 if REGISTERS == 32 else 2  # most vectors of a register tile: output channels
+TILE_VECTORS = 4  # most vectors of a register tile: output channels
 
 
 def block_shape(c_blocks: int, k_blocks: int) -> tuple[int, int]:

@@ -26,7 +26,8 @@ from layers.kernels.matrix_tiles import (
     stream_tiles,
 )
 from layers.kernels.register_tile import TILE_ROWS, Tile
-from layers.kernels.simd import LANES, REGISTERS, finish_streaming
+from layers.kernels.simd import LANES, finish_streaming
+from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -73,8 +74,8 @@ def outputs_per_leaf(outputs: int) -> int:
 
 
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1
-DATA_TILES = 8 if REGISTERS == 32 else 16  # tiles of input features for each such dy: 0.1 MB of weights in L2
-DATA_PANELS = 4 if REGISTERS == 32 else 6
+DATA_TILES = 8 if TARGET.registers == 32 else 16  # of features for each such dy: 0.1 MB of weights in L2
+DATA_PANELS = 4 if TARGET.registers == 32 else 6
 """Panels of samples whose unfinished dx, at most 57 KB for each level of the tree, stays in L2."""
 
 
@@ -184,7 +185,7 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
 WEIGHT_BLOCK = 1 << 18  # floats of x, 1 MB of L2, that stay while dy passes by
 SHORT_LEAF = 8  # samples; adding shorter leaves up costs as much as computing them
 SHORT_ROWS = 4
-SHORT_SUBTREE = 4 if REGISTERS == 32 else 2  # leaves that fit the registers with tiles of so few rows
+SHORT_SUBTREE = 4 if TARGET.registers == 32 else 2  # leaves that fit the registers with tiles of so few rows
 STREAM_BYTES = 1 << 25  # larger gradients leave the caches before they are read
 ONE = np.ones(1, np.float32)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import llvmlite
-import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
@@ -23,7 +22,7 @@ from numba.extending import lower_builtin
 from layers import arithmetic
 from layers.kernels.cache_folder import base_folder, make_version, note_use
 from layers.kernels.shared_cache import SharedCache, note_miss, warn_once
-from layers.kernels.simd import FUSED, LANES
+from layers.kernels.target import TARGET
 
 _SOURCES = sorted([*Path(__file__).parent.glob("*.py"), Path(arithmetic.__file__)])
 
@@ -38,8 +37,6 @@ def _source_digest() -> str:
 def fingerprint() -> dict[str, str]:
     """Return the facts that must be equal on all hosts of a run for the same bits."""
     return {
-        "SIMD lanes": str(LANES),
-        "fused multiply-add": str(FUSED),
         "kernel sources": _source_digest()[:16],
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
@@ -59,7 +56,7 @@ def cache_folder() -> Path | None:
         warn_once("unusable", "has no folder: kernels are compiled at every start; set NUMBA_CACHE_DIR")
         return None
     digest = hashlib.sha256(_source_digest().encode())
-    for part in (numba.__version__, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()):
+    for part in (numba.__version__, TARGET.cpu, TARGET.features):
         digest.update(part.encode() + b"\0")
     folder = base / digest.hexdigest()[:16]
     note_use(folder)
@@ -67,7 +64,7 @@ def cache_folder() -> Path | None:
 
 
 def _about() -> dict[str, str]:
-    return {"python": platform.python_version(), "numba": numba.__version__, "cpu": llvm.get_host_cpu_name()}
+    return {"python": platform.python_version(), "numba": numba.__version__, "cpu": TARGET.cpu}
 
 
 def kernel(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:

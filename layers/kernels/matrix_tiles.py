@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTime, CompileTimeType
-from layers.kernels.register_tile import Accumulators, each_loop, integers
+from layers.kernels.register_tile import Accumulators, at_once, each_loop, each_part, integers
 from layers.kernels.simd import (
     LANES,
     advance,
@@ -111,23 +111,27 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
         streams = [pointer_to(builder, address) for address in streams]
         (start_at, start_row), (c_at, c_row) = ((pointer_to(builder, at), row) for at, row in (start, c))
         number, sums, distance = finished
+        width = at_once(shape.rows, shape.vectors)
 
-        def one(rows, index):
+        def one(rows, index, column):
             first = builder.mul(index, constant(shape.rows))
-            first_bytes = builder.mul(builder.mul(first, c_row), constant(4))
+            to = builder.add(builder.mul(first, c_row), column)
+            a, b, near, ahead = _advanced(builder, streams, index, tile_steps)
             _stream_tile(
-                builder, Accumulators(builder, rows, shape.vectors), shape.a_row,
-                _advanced(builder, streams, index, tile_steps), loops,
-                (advance(builder, start_at, first, start_row), start_row),
-                (advance(builder, c_at, first, c_row), c_row),
-                (number, builder.add(sums, first_bytes), distance),
+                builder, Accumulators(builder, rows, width), shape,
+                [a, builder.gep(b, [column]), near, ahead], loops,
+                (builder.gep(advance(builder, start_at, first, start_row), [column]), start_row),
+                (builder.gep(c_at, [to]), c_row),
+                (number, builder.add(sums, builder.mul(to, constant(4))), distance),
             )  # fmt: skip
 
-        with cgutils.for_range(builder, full) as loop:
-            one(shape.rows, loop.index)
-        if shape.tail > 0:
-            with cgutils.for_range(builder, tails):
-                one(shape.tail, full)
+        with each_part(builder, shape.vectors // width) as part:  # its B stays in cache while all rows pass
+            column = builder.mul(part, constant(width * LANES))
+            with cgutils.for_range(builder, full) as loop:
+                one(shape.rows, loop.index, column)
+            if shape.tail > 0:
+                with cgutils.for_range(builder, tails):
+                    one(shape.tail, full, column)
 
     counts = types.int64, types.int64
     return types.void(tile, *counts, streams, next_tile, start, c, finished, nest), codegen
@@ -139,7 +143,7 @@ def _advanced(
     return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
 
 
-def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
+def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
     start_at, start_row = start
     c_at, c_row = c
 
@@ -157,8 +161,8 @@ def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
             a, b, near, ahead = at
             prefetch(builder, ahead, level=2)
             prefetch(builder, near, level=1)
-            _prefetch_vectors(builder, b, sums.vectors)
-            sums.multiply_add(a, a_row, b, constant(LANES))
+            _prefetch_vectors(builder, b, sums.vectors, shape.vectors * LANES)
+            sums.multiply_add(a, shape.a_row, b, constant(LANES))
             return
         length, *steps = loops[depth]
         with cgutils.for_range(builder, length) as loop:
@@ -173,11 +177,10 @@ def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
         store(builder, builder.load(slot), advance(builder, c_at, constant(row), c_row), constant(v * LANES))
 
 
-def _prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int) -> None:
+def _prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int, step: int) -> None:
     """Ask for the vectors that follow NEAR steps behind those at `b`, where they lie side by side."""
-    width = vectors * LANES
-    for line in range(0, width, LINE):
-        prefetch(builder, builder.gep(b, [constant(NEAR * width + line)]), level=1)
+    for line in range(0, vectors * LANES, LINE):
+        prefetch(builder, builder.gep(b, [constant(NEAR * step + line)]), level=1)
 
 
 def _add_rows(builder: ir.IRBuilder, sums: Accumulators, pointer: ir.Value, row_step: ir.Value) -> None:
@@ -247,22 +250,24 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
         width, subtree = shape.vectors * LANES, shape.subtree
         row_step = constant(width)
         near = subtree == 1  # short leaves: their samples are in the first-level cache anyway
+        vectors = at_once(shape.rows, shape.vectors)
 
-        def one(rows, index):
+        def one(rows, index, column):
             a_at = advance(builder, a, index, a_tile)
-            c_at = advance(builder, c, index, constant(shape.rows * width))
+            b_at, stack_at = builder.gep(b, [column]), builder.gep(stack, [column])
+            c_at = builder.gep(advance(builder, c, index, constant(shape.rows * width)), [column])
             a_leaf, b_leaf = builder.mul(per_leaf, a_step), builder.mul(per_leaf, row_step)
 
             def chain(leaf):
-                sums = Accumulators(builder, rows, shape.vectors)
+                sums = Accumulators(builder, rows, vectors)
                 sums.begin(lambda _row, _v: vector_constant(0))
-                a_from, b_from = advance(builder, a_at, leaf, a_leaf), advance(builder, b, leaf, b_leaf)
+                a_from, b_from = advance(builder, a_at, leaf, a_leaf), advance(builder, b_at, leaf, b_leaf)
                 with cgutils.for_range(builder, per_leaf) as i:
                     a_i = advance(builder, a_from, i.index, a_step)
                     b_i = advance(builder, b_from, i.index, row_step)
                     if near:
                         prefetch(builder, builder.gep(a_i, [builder.mul(a_step, constant(NEAR))]), level=1)
-                        _prefetch_vectors(builder, b_i, shape.vectors)
+                        _prefetch_vectors(builder, b_i, vectors, width)
                     sums.multiply_add(a_i, 1, b_i, constant(LANES))
                 return sums
 
@@ -289,18 +294,21 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                 slot_floats = constant(rows * width)
                 with cgutils.for_range(builder, merges) as merge:
                     below = builder.sub(builder.sub(top, constant(1)), merge.index)
-                    _add_rows(builder, sums, advance(builder, stack, below, slot_floats), row_step)
+                    _add_rows(builder, sums, advance(builder, stack_at, below, slot_floats), row_step)
                 finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
                 with builder.if_else(finished) as (last, other):
                     with last:
                         put(sums, c_at, _stream if shape.stream else store)
                     with other:
-                        put(sums, advance(builder, stack, builder.sub(top, merges), slot_floats), store)
+                        slot = builder.sub(top, merges)
+                        put(sums, advance(builder, stack_at, slot, slot_floats), store)
 
-        with cgutils.for_range(builder, full) as loop:
-            one(shape.rows, loop.index)
-        if shape.tail > 0:
-            with cgutils.for_range(builder, tails):
-                one(shape.tail, full)
+        with each_part(builder, shape.vectors // vectors) as part:  # its B stays in cache while all rows pass
+            column = builder.mul(part, constant(vectors * LANES))
+            with cgutils.for_range(builder, full) as loop:
+                one(shape.rows, loop.index, column)
+            if shape.tail > 0:
+                with cgutils.for_range(builder, tails):
+                    one(shape.tail, full, column)
 
     return types.void(tile, *[types.int64] * 2, a, *[types.int64] * 5), codegen

@@ -9,10 +9,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.jit import kernel
-from layers.kernels.simd import LANES, REGISTERS, multiply_add, splat
+from layers.kernels.simd import LANES, REGISTERS_EACH, multiply_add, splat
+from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 
-ACCUMULATORS = 24 if REGISTERS == 32 else 12
+ACCUMULATORS = (24 if TARGET.registers == 32 else 12) // REGISTERS_EACH
 """Independent sums: enough to hide the multiply-add's latency on every port, few enough for the registers."""
 
 _LINE = 16  # floats of a cache line, so that no two workers write one

@@ -1,7 +1,8 @@
 """The register tile that every heavy kernel stands on: a small matrix product inside a nest of loops.
 
-A tile is rows x vectors of sums, each vector a SIMD register. Each innermost step broadcasts a scalar of A
-for every row and multiplies it with the vectors of B. A kernel says where A, B and C lie and over which loops
+A tile is rows x vectors of sums. Each innermost step broadcasts a scalar of A for every row and multiplies it
+with the vectors of B. Where the registers do not hold all vectors at once, the tile is computed in parts
+side by side. A kernel says where A, B and C lie and over which loops
 to sum, outermost first, so that its call reads as its nest::
 
     multiply_tiles(
@@ -25,7 +26,8 @@ the size of the tile nor on where a longer sum is cut: start=LOAD goes on with i
 Addresses are int64, of float32 values; distances and steps are in floats and may be negative.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,7 +39,7 @@ from numba.extending import intrinsic
 from layers.kernels.compile_time import CompileTime, CompileTimeType
 from layers.kernels.simd import (
     LANES,
-    REGISTERS,
+    REGISTERS_EACH,
     VECTOR,
     advance,
     constant,
@@ -49,9 +51,20 @@ from layers.kernels.simd import (
     store,
     vector_constant,
 )
+from layers.kernels.target import AVX2, AVX512, NEON, SSE2, TARGET
 
-TILE_ROWS = 14 if REGISTERS == 32 else 6
-"""Most rows of a tile of two vectors: 28 (12) accumulators, two vectors and a broadcast fit the registers."""
+TILE_ROWS = {AVX512: 14, AVX2: 6, NEON: 6, SSE2: 3}[TARGET.simd]
+"""Rows of the largest tile; `at_once` of its vectors fit the registers."""
+
+
+def at_once(rows: int, vectors: int) -> int:
+    """Return how many vectors of a tile are computed at once: an equal part that fits the registers."""
+    for part in range(vectors, 1, -1):
+        needed = (rows + 1) * part * REGISTERS_EACH + 1  # sums, vectors of B, a broadcast
+        if vectors % part == 0 and needed <= TARGET.registers:
+            return part
+    return 1
+
 
 ZERO, LOAD, BIAS, ADD, BIAS_RELU = range(5)
 """Where the sums begin: at zero, at what C holds, or at the bias.
@@ -192,7 +205,7 @@ def each_loop(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -
 
 
 class Accumulators:
-    """The sums of a tile while it is computed: stack slots, which LLVM promotes to registers."""
+    """The sums of one part of a tile while it is computed: stack slots, which LLVM promotes to registers."""
 
     def __init__(self, builder: ir.IRBuilder, rows: int, vectors: int):
         self.builder, self.rows, self.vectors = builder, rows, vectors
@@ -226,9 +239,44 @@ def _tile(
     bias: ir.Value | None,
     loops: Sequence[list[ir.Value]],
 ) -> None:
-    """Emit one tile of `rows` rows; `a` and `bias` are pointers, `b` and `c` begin with one."""
+    """Emit one tile of `rows` rows, part by part; `a` and `bias` are pointers, and `c` begins with one."""
     c_at, c_row, c_vector = c
     b_at, b_vector = pointer_to(builder, b[0]), b[1]
+    width = at_once(rows, shape.vectors)
+    with each_part(builder, shape.vectors // width) as part:
+        first = builder.mul(part, constant(width))
+        _part(
+            builder, shape, rows, width, a,
+            (advance(builder, b_at, first, b_vector), b_vector),
+            (advance(builder, c_at, first, c_vector), c_row, c_vector),
+            advance(builder, bias, first, constant(LANES)) if bias is not None else None, loops,
+        )  # fmt: skip
+
+
+@contextmanager
+def each_part(builder: ir.IRBuilder, parts: int) -> Iterator[ir.Value]:
+    """Emit a loop over the parts of a tile, and give their number; no loop where there is one."""
+    if parts == 1:
+        yield constant(0)
+        return
+    with cgutils.for_range(builder, constant(parts)) as loop:
+        yield loop.index
+
+
+def _part(
+    builder: ir.IRBuilder,
+    shape: Tile,
+    rows: int,
+    vectors: int,
+    a: ir.Value,
+    b: tuple[ir.Value, ir.Value],
+    c: tuple[ir.Value, ir.Value, ir.Value],
+    bias: ir.Value | None,
+    loops: Sequence[list[ir.Value]],
+) -> None:
+    """Emit some vectors of a tile; `b`, `c` and `bias` begin with the pointers of the first."""
+    b_at, b_vector = b
+    c_at, c_row, c_vector = c
 
     def offset(row: int, v: int) -> ir.Value:
         return builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
@@ -241,7 +289,7 @@ def _tile(
             return load(builder, bias, constant(v * LANES))
         return vector_constant(0)
 
-    sums = Accumulators(builder, rows, shape.vectors)
+    sums = Accumulators(builder, rows, vectors)
     sums.begin(start)
 
     def nest(depth: int, a_at: ir.Value, b_at: ir.Value) -> None:

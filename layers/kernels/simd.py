@@ -1,38 +1,30 @@
-"""The host's SIMD width, emitters of vector instructions, and intrinsics on runs of vectors.
+"""Vectors of LANES floats, emitters of vector instructions, and intrinsics on runs of vectors.
+
+A vector is as long on every machine: where registers are narrower, the compiler makes it of two or four. So
+blocks of channels, and the order in which anything is added, are the same everywhere.
 
 An emitter appends LLVM instructions to a builder; an intrinsic is called from a kernel. Addresses are int64;
 offsets, steps and distances are in floats.
 """
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FEATURES = llvm.get_host_cpu_features()
-_ARM = llvm.get_process_triple().startswith(("aarch64", "arm64"))
+from layers.kernels.target import TARGET
 
+LANES = 16
+"""float32 values of a vector: the channels of a block."""
 
-def _lanes() -> int:
-    if _FEATURES.get("avx512f"):
-        return 16
-    return 8 if _FEATURES.get("avx2") and _FEATURES.get("fma") else 4
-
-
-LANES = _lanes()
-"""float32 values in one SIMD register: 16 (AVX-512), 8 (AVX2) or 4 (Arm, old x86)."""
-
-REGISTERS = 32 if LANES == 16 or _ARM else 16
-"""Vector registers of the host."""
+REGISTERS_EACH = LANES // TARGET.width
+"""Registers that hold one vector."""
 
 _FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(_FLOAT, LANES)
-"""The type of a register of LANES floats."""
+"""The type of a vector."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-FUSED = LANES > 4 or _ARM
-"""Whether the host has fused multiply-adds; calling libm for them on old x86 would be slow."""
 
 
 def constant(value: int) -> ir.Constant:
@@ -73,9 +65,7 @@ def store(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, offset: ir
 
 
 def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """Emit a * b + c of vectors, fused where the host can."""
-    if not FUSED:
-        return builder.fadd(builder.fmul(a, b), c)
+    """Emit a * b + c of vectors, rounded once; a processor without the instruction calls libm for it."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
     return builder.call(fma, [a, b, c])

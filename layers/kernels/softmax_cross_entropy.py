@@ -1,12 +1,12 @@
 """Softmax, its cross entropy with a label, and the gradient; one sample a task."""
 
-import math
 from functools import lru_cache
 
 from numba import float32, float64, int32, int64, uint8
 
 from layers.kernels.exponential import exp_nonpositive
 from layers.kernels.jit import kernel
+from layers.kernels.logarithm import log
 from layers.kernels.rows import copy_row, floats
 from layers.kernels.threads import Threads
 
@@ -58,7 +58,7 @@ def _forward_backward():
                 missing = (
                     float64(row[label]) - total
                 ) / total  # the probability minus 1, without cancellation
-                losses[n] = math.log(total) - (float64(chosen) - float64(greatest))
+                losses[n] = log(total) - (float64(chosen) - float64(greatest))
                 correct[n] = best == label
                 factor = float32(scale / total)
                 for k in range(classes):

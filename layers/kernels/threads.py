@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from layers.kernels import job
+from layers.kernels.float_mode import set_float_mode
 from layers.kernels.jit import address
 from layers.kernels.shared_cache import LOG
 
@@ -55,6 +56,7 @@ class Threads:
                 self.count = worker
                 LOG.warning("warning: only %d of %d kernel threads can be started here", worker, count)
                 break
+        set_float_mode()
         self._pin(0)  # after the workers: a thread inherits the cores of the one that starts it
 
     def run(self, kernel: Callable[..., None], tasks: int, work: int, *arguments: Any) -> None:
@@ -96,6 +98,7 @@ class Threads:
 
     def _serve(self, worker: int) -> None:
         self._pin(worker)
+        set_float_mode()
         while job.serve(self._at, worker, self._looks):
             self._wake[worker].acquire()
 

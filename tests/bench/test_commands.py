@@ -77,7 +77,7 @@ def test_kernels_describes_every_pass_in_json(capsys: pytest.CaptureFixture[str]
     result = json.loads(capsys.readouterr().out)
     assert result["benchmark"] == "kernels"
     assert result["machine"].keys() >= {
-        "date", "lanes", "simd", "cores", "threads", "peak_gflops", "read_gbytes_per_s", "versions"
+        "date", "simd", "features", "cores", "threads", "peak_gflops", "read_gbytes_per_s", "versions"
     }  # fmt: skip
     assert [row["pass"] for row in result["rows"]] == ["forward", "backward_data", "backward_weights"]
     for row in result["rows"]:

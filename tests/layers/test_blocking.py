@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from engine.models import MODELS
-from layers import blocking
 from layers.blocking import PASSES, Block, Nest, bytes_per_flop, nest, search
 from layers.conv2d import Conv2d
 from layers.kernels import caches
 from layers.kernels.caches import band_rows
-from layers.kernels.register_tile import TILE_ROWS
-from layers.kernels.simd import REGISTERS
+from layers.kernels.register_tile import at_once
+from layers.kernels.simd import LANES
+from layers.kernels.target import TARGET
 
 KB = 1024
 
@@ -101,12 +101,8 @@ def test_the_search_is_a_function_of_its_arguments() -> None:
 def test_tiles_fit_the_registers(direction: str) -> None:
     for _, loops in _convolutions(direction, 1):
         tile = search(loops, 1024 * KB).tile
-        assert tile.rows * tile.vectors + tile.vectors + 1 < REGISTERS
+        assert at_once(tile.rows, tile.vectors) == tile.vectors or TARGET.width < LANES
         assert tile.tail < tile.rows
-
-
-def test_the_most_rows_are_those_of_the_kernels() -> None:
-    assert blocking.MOST_ROWS == TILE_ROWS
 
 
 def test_backward_data_with_a_stride_does_the_flops_of_forward() -> None:
