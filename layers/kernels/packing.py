@@ -11,7 +11,7 @@ from numba import float32, int64
 from layers.arithmetic import ceil_div, round_up
 from layers.kernels.jit import inline, kernel
 from layers.kernels.register_tile import TILE_ROWS
-from layers.kernels.simd import LANES, copy_vectors, transpose
+from layers.kernels.simd import LANES, WIDTH, copy_registers, transpose
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -21,8 +21,8 @@ SLAB = 8  # rows that one task of pack_slices repacks: as many streams of reads
 
 
 def pitch(width: int) -> int:
-    """Return the floats of a tile's row of `width`, rounded up to vectors: rows share no cache line."""
-    return round_up(width, LANES)
+    """Return the floats of a tile's row of `width`, rounded up to registers."""
+    return round_up(width, WIDTH)
 
 
 def tiles_floats(count: int, depth: int) -> int:
@@ -41,7 +41,7 @@ def pack_columns(threads: Threads, x, packed, width: int) -> None:
 
     What lies between width and pitch means nothing.
     """
-    blocks = ceil_div(x.shape[1], LANES)
+    blocks = ceil_div(x.shape[1], WIDTH)
     threads.run(_pack_columns(), ceil_div(len(x), width) * blocks, x.size, x, packed, width, pitch(width))
 
 
@@ -50,14 +50,14 @@ def _pack_columns():
     @kernel(int64, int64, int64, MATRIX, PACKED, int64, int64)
     def pack_columns(worker, first, last, x, packed, width, pitch):
         samples, features = x.shape
-        blocks = ceil_div(features, LANES)
+        blocks = ceil_div(features, WIDTH)
         for task in range(first, last):
             tile, block = divmod(task, blocks)
-            f0 = block * LANES
-            for v in range(0, pitch, LANES):
+            f0 = block * WIDTH
+            for v in range(0, pitch, WIDTH):
                 n0 = tile * width + v
                 at = (tile * features + f0) * pitch + v
-                if n0 + LANES <= samples and f0 + LANES <= features:
+                if n0 + WIDTH <= samples and f0 + WIDTH <= features:
                     transpose(
                         packed.ctypes.data + 4 * at,
                         pitch,
@@ -65,8 +65,8 @@ def _pack_columns():
                         features,
                     )
                     continue
-                for feature in range(min(LANES, features - f0)):
-                    for n in range(LANES):
+                for feature in range(min(WIDTH, features - f0)):
+                    for n in range(WIDTH):
                         value = float32(0)
                         if n0 + n < samples:
                             value = x[n0 + n, f0 + feature]
@@ -82,22 +82,22 @@ def unpack_columns(packed, x, n0, feature0, features, columns):
     Parameters
     ----------
     packed : float32 [features][columns], flat
-        `columns` is a multiple of LANES.
+        `columns` is a multiple of WIDTH.
     x : float32 [N, F]
         Rows behind the last are left out.
     """
     samples = x.shape[0]
-    for v in range(0, columns, LANES):
+    for v in range(0, columns, WIDTH):
         n1 = n0 + v
-        if n1 + LANES <= samples and features >= LANES:
-            for i in range(0, features, LANES):
-                f = min(i, features - LANES)  # the last block may write again what the one before wrote
+        if n1 + WIDTH <= samples and features >= WIDTH:
+            for i in range(0, features, WIDTH):
+                f = min(i, features - WIDTH)  # the last block may write again what the one before wrote
                 transpose(
                     x.ctypes.data + n1 * x.strides[0] + 4 * (feature0 + f), x.shape[1],
                     packed.ctypes.data + 4 * (f * columns + v), columns,
                 )  # fmt: skip
             continue
-        for n in range(n1, min(n1 + LANES, samples)):
+        for n in range(n1, min(n1 + WIDTH, samples)):
             for f in range(features):
                 x[n, feature0 + f] = packed[f * columns + n - n0]
 
@@ -105,7 +105,7 @@ def unpack_columns(packed, x, n0, feature0, features, columns):
 def pack_slices(threads: Threads, x, packed, width: int, pitch: int) -> None:
     """Lay out x, [N, F], as [F/width][N][pitch]; absent columns of x as zeros.
 
-    `pitch` is `width` rounded up to LANES; what lies between them means nothing.
+    `pitch` is `width` rounded up to registers; what lies between them means nothing.
     """
     threads.run(_pack_slices(), ceil_div(len(x), SLAB), x.size, x, packed, width, pitch)
 
@@ -122,7 +122,7 @@ def _pack_slices():
                     at = (i * samples + n) * pitch
                     if f0 + pitch <= features:
                         source = x.ctypes.data + n * x.strides[0] + 4 * f0
-                        copy_vectors(packed.ctypes.data + 4 * at, source, ceil_div(pitch, LANES))
+                        copy_registers(packed.ctypes.data + 4 * at, source, ceil_div(pitch, WIDTH))
                         continue
                     for lane in range(pitch):
                         packed[at + lane] = x[n, f0 + lane] if f0 + lane < features else float32(0)

@@ -17,13 +17,17 @@ from layers.kernels.target import TARGET
 LANES = 16
 """float32 values of a vector: the channels of a block."""
 
-REGISTERS_EACH = LANES // TARGET.width
+WIDTH = TARGET.width
+"""float32 values of a register."""
+
+REGISTERS_EACH = LANES // WIDTH
 """Registers that hold one vector."""
 
 _FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(_FLOAT, LANES)
 """The type of a vector."""
 
+_REGISTER = ir.VectorType(_FLOAT, WIDTH)
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -156,6 +160,19 @@ def copy_vectors(typing_context, target, source, vectors):
 
 
 @intrinsic
+def copy_registers(typing_context, target, source, registers):
+    """Copy `registers` times WIDTH floats from address `source` to address `target`."""
+
+    def codegen(_context, builder, _signature, arguments):
+        to, of = (builder.inttoptr(address, _REGISTER.as_pointer()) for address in arguments[:2])
+        with cgutils.for_range(builder, arguments[2]) as loop:
+            value = builder.load(builder.gep(of, [loop.index]), align=4)
+            builder.store(value, builder.gep(to, [loop.index]), align=4)
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
 def finish_streaming(typing_context):
     """Order streamed stores before the stores that tell another thread that they are done."""
 
@@ -167,24 +184,28 @@ def finish_streaming(typing_context):
 
 @intrinsic
 def transpose(typing_context, target, target_row, source, source_row):
-    """Write the transpose of LANES x LANES floats; addresses, and distances of rows in floats."""
+    """Write the transpose of WIDTH x WIDTH floats; addresses, and distances of rows in floats."""
 
     def codegen(_context, builder, _signature, arguments):
         to, to_row, of, of_row = arguments
-        to, of = pointer_to(builder, to), pointer_to(builder, of)
-        rows = [load(builder, of, builder.mul(of_row, constant(row))) for row in range(LANES)]
-        mask = ir.VectorType(_I32, LANES)
-        half = LANES // 2
+
+        def row_at(address, step, row):
+            place = builder.gep(pointer_to(builder, address), [builder.mul(step, constant(row))])
+            return builder.bitcast(place, _REGISTER.as_pointer())
+
+        rows = [builder.load(row_at(of, of_row, row), align=4) for row in range(WIDTH)]
+        mask = ir.VectorType(_I32, WIDTH)
+        half = WIDTH // 2
         while half:  # swap the off-diagonal half x half blocks within each block of twice the size
-            low = [lane if not lane & half else LANES + lane - half for lane in range(LANES)]
-            high = [lane + half if not lane & half else LANES + lane for lane in range(LANES)]
-            for row in range(LANES):
+            low = [lane if not lane & half else WIDTH + lane - half for lane in range(WIDTH)]
+            high = [lane + half if not lane & half else WIDTH + lane for lane in range(WIDTH)]
+            for row in range(WIDTH):
                 if not row & half:
                     upper, lower = rows[row], rows[row + half]
                     rows[row] = builder.shuffle_vector(upper, lower, ir.Constant(mask, low))
                     rows[row + half] = builder.shuffle_vector(upper, lower, ir.Constant(mask, high))
             half //= 2
-        for row, vector in enumerate(rows):
-            store(builder, vector, to, builder.mul(to_row, constant(row)))
+        for row, register in enumerate(rows):
+            builder.store(register, row_at(to, to_row, row), align=4)
 
     return types.void(*[types.int64] * 4), codegen
