@@ -42,6 +42,7 @@ from engine.run.trainer import Trainer
 from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
 from layers.kernels.float_mode import set_float_mode
+from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 from layers.layer import Array
 
@@ -162,7 +163,7 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = agreed(world, lambda: check_needs(world, needs))
     places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
-    warnings = _warn(world, cores.complaints(threads) + places.complaints() + close)
+    warnings = _warn(world, cores.complaints(threads) + _slow_kernels() + places.complaints() + close)
     return prepared, cores, replace(places, warnings=warnings)
 
 
@@ -301,6 +302,12 @@ def _train(
         write_trace(places.trace, world, recorder, alignment, communication_alone=cost)
     folder = world.gather_objects(places.folder)[0]
     return Finished(results, folder, weights)
+
+
+def _slow_kernels() -> list[str]:
+    if TARGET.fuses:
+        return []
+    return [f"kernels use {TARGET.simd}, without fused multiply-adds: the same bits, but many times slower"]
 
 
 def _warn(world: Communicator, complaints: list[str]) -> list[str]:

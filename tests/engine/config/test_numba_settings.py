@@ -9,6 +9,7 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.config.numba_settings import check_numba_settings
+from layers.kernels.target import NEON, SSE2, TARGET, Target, target
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,6 +31,21 @@ def test_variables_that_numba_takes_are_left_to_it():
     check_numba_settings({})
     check_numba_settings({"NUMBA_DISABLE_JIT": "0", "NUMBA_NUM_THREADS": "2"})
     check_numba_settings({"NUMBA_DISABLE_JIT": "", "NUMBA_NUM_THREADS": ""})
+
+
+@pytest.mark.skipif(TARGET.simd == NEON, reason="names x86 processors")
+def test_a_processor_that_this_one_is_not_is_refused(monkeypatch):
+    check_numba_settings({"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "-fma"})
+    check_numba_settings({"NUMBA_CPU_FEATURES": ""})
+    asked = target
+
+    def on_an_old_host(name, listed):
+        return Target("nehalem", "", SSE2) if (name, listed) == (None, None) else asked(name, listed)
+
+    monkeypatch.setattr("layers.kernels.target.target", on_an_old_host)
+    line = "NUMBA_CPU_NAME=haswell, NUMBA_CPU_FEATURES=: kernels need avx2, this processor has sse2: unset it"
+    with pytest.raises(UserError, match=f"^{line}$"):
+        check_numba_settings({"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""})
 
 
 @pytest.mark.parametrize("value", ["0", "1"])
