@@ -22,10 +22,11 @@ from layers.kernels.matrix_tiles import (
     Samples,
     StreamLoop,
     Streams,
+    StreamTile,
     leaf_tiles,
     stream_tiles,
 )
-from layers.kernels.register_tile import TILE_ROWS, Tile
+from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES, finish_streaming
 from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
@@ -129,7 +130,7 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) ->
 @lru_cache
 def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
     COLUMNS = VECTORS * LANES
-    TILE = Tile(ROWS, VECTORS, a_row=WIDTH, tail=TAIL)
+    TILE = StreamTile(ROWS, VECTORS, a_row=WIDTH, tail=TAIL, fetch_b=not gemm.IS_NARROW)
 
     @kernel(int64, int64, int64, PACKED, WEIGHT, PACKED, STACK, VALUES, int64, int64, int64)
     def linear_backward_data(

@@ -7,13 +7,17 @@ from numba import float32, int64
 from layers.arithmetic import ceil_div
 from layers.kernels import packing
 from layers.kernels.jit import kernel
-from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, stream_tiles
-from layers.kernels.register_tile import Tile
-from layers.kernels.simd import LANES
+from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, StreamTile, stream_tiles
+from layers.kernels.simd import LANES, WIDTH
 from layers.kernels.threads import Threads
 
-DEPTH = 2048  # most terms of a tile before the next one: a change of tiles costs as much as some ten terms
-BLOCK = 3 << 16  # floats of A, 0.75 MB of the L2 cache, that share a panel of B
+IS_NARROW = WIDTH < LANES
+"""Half a panel of B is read at a time: short ones stay in the L1 cache, while wide ones stream through it."""
+
+DEPTH = 256 if IS_NARROW else 2048  # most terms of a tile before the next one: a change costs as much as ten
+BLOCK = (
+    1 << 16 if IS_NARROW else 3 << 16
+)  # floats of A, 0.25 or 0.75 MB of the L2 cache, that share a panel of B
 
 
 def even_blocks(tiles: int, most: int) -> tuple[int, int]:
@@ -49,7 +53,7 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
 def _multiply(ROWS, TAIL, VECTORS):
     WIDTH = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
-    TILE = Tile(ROWS, VECTORS, a_row=1, tail=TAIL)
+    TILE = StreamTile(ROWS, VECTORS, a_row=1, tail=TAIL, fetch_b=not IS_NARROW)
 
     @kernel(
         int64, int64, int64, float32[::1], float32[:, :, ::1], float32[::1], float32[:, ::1], int64, int64

@@ -3,7 +3,7 @@
 They follow `register_tile` where they can: each element of C is one chain of fused multiply-adds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,10 +12,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from layers.arithmetic import round_up
 from layers.kernels.compile_time import CompileTime, CompileTimeType
-from layers.kernels.register_tile import Accumulators, at_once, each_loop, each_part, integers
+from layers.kernels.register_tile import TILE_ROWS, Accumulators, at_once, each_loop, each_part, integers
 from layers.kernels.simd import (
     LANES,
+    WIDTH,
     advance,
     constant,
     load,
@@ -29,8 +31,14 @@ from layers.kernels.simd import (
 LINE = 16
 """Floats in a cache line."""
 
-NEAR = 16
+NEAR = 16 if WIDTH == LANES else 32
 """Innermost steps to fetch ahead: about 200 cycles, the latency of the second-level cache and more."""
+
+TURN = 4
+"""Innermost steps of one turn of the loop: a processor foresees the end of short loops only."""
+
+LINE_STEPS = max(1, LINE // round_up(TILE_ROWS, WIDTH))
+"""Innermost steps that read one line of A."""
 
 
 class Streams(NamedTuple):
@@ -69,6 +77,20 @@ class Finished(NamedTuple):
     distance: int
 
 
+@dataclass(frozen=True)
+class StreamTile(CompileTime):
+    """The shape of a tile that fetches what it will read."""
+
+    rows: int
+    vectors: int
+    a_row: int
+    """Distance of the scalars of one row and the next in A."""
+    tail: int = 0
+    """Rows of one more tile below the others; 0: there is none."""
+    fetch_b: bool = True
+    """B is not in the first-level cache already."""
+
+
 @intrinsic
 def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c, finished, nest):
     """Compute `full` whole tiles, then `tails` with the rows of the tail (0 or 1), one below the other in C.
@@ -77,14 +99,14 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
 
         C[row, v] = S[row, v] + sum over the loops of A[i1*a1 + ... + row*a_row] * B[i1*b1 + ... + v*LANES]
 
-    Each innermost step asks for one line of `near` and the line of B that is needed soon, into the first
-    level of the caches, and for one line of `ahead`, into the second: so the memory works while the tile is
-    computed. Each tile also asks for the C of the next one: rows of C may lie a page apart, where no hardware
-    expects them.
+    The innermost steps ask for the line of `near` and that of B that are needed soon, into the first level of
+    the caches, and for a line of `ahead`, into the second: so the memory works while the tile is computed.
+    Each tile also asks for the C of the next one: rows of C may lie a page apart, where no hardware expects
+    them.
 
     Parameters
     ----------
-    tile : Tile
+    tile : StreamTile
     full, tails : int64
         Numbers of tiles.
     streams : Streams
@@ -157,14 +179,20 @@ def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
             prefetch(builder, builder.gep(following, [constant(line)]), level=2)
 
     def nest(depth: int, at: list[ir.Value]) -> None:
-        if depth == len(loops):
-            a, b, near, ahead = at
-            prefetch(builder, ahead, level=2)
-            prefetch(builder, near, level=1)
-            _prefetch_vectors(builder, b, sums.vectors, shape.vectors * LANES)
-            sums.multiply_add(a, shape.a_row, b, constant(LANES))
-            return
         length, *steps = loops[depth]
+
+        def step(index: ir.Value, place: int) -> None:
+            a, b, near, ahead = _advanced(builder, at, index, steps)
+            if place % LINE_STEPS == 0:
+                prefetch(builder, ahead, level=2)
+                prefetch(builder, near, level=1)
+            if shape.fetch_b:
+                _prefetch_vectors(builder, b, sums.vectors, shape.vectors * LANES)
+            sums.multiply_add(a, shape.a_row, b, constant(LANES))
+
+        if depth == len(loops) - 1:
+            _in_turns(builder, length, step)
+            return
         with cgutils.for_range(builder, length) as loop:
             nest(depth + 1, _advanced(builder, at, loop.index, steps))
 
@@ -175,6 +203,18 @@ def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
         _add_rows(builder, sums, pointer_to(builder, source), c_row)
     for (row, v), slot in sums.slots.items():
         store(builder, builder.load(slot), advance(builder, c_at, constant(row), c_row), constant(v * LANES))
+
+
+def _in_turns(builder: ir.IRBuilder, length: ir.Value, step: Callable[[ir.Value, int], None]) -> None:
+    """Emit ``step(index, place in its turn)`` for each index below `length`, in order."""
+    turns = builder.sdiv(length, constant(TURN))
+    done = builder.mul(turns, constant(TURN))
+    with cgutils.for_range(builder, turns) as loop:
+        first = builder.mul(loop.index, constant(TURN))
+        for place in range(TURN):
+            step(builder.add(first, constant(place)), place)
+    with cgutils.for_range(builder, builder.sub(length, done)) as loop:
+        step(builder.add(done, loop.index), 0)
 
 
 def _prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int, step: int) -> None:
@@ -262,13 +302,18 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                 sums = Accumulators(builder, rows, vectors)
                 sums.begin(lambda _row, _v: vector_constant(0))
                 a_from, b_from = advance(builder, a_at, leaf, a_leaf), advance(builder, b_at, leaf, b_leaf)
-                with cgutils.for_range(builder, per_leaf) as i:
-                    a_i = advance(builder, a_from, i.index, a_step)
-                    b_i = advance(builder, b_from, i.index, row_step)
+
+                def step(index, place):
+                    a_i = advance(builder, a_from, index, a_step)
+                    b_i = advance(builder, b_from, index, row_step)
                     if near:
-                        prefetch(builder, builder.gep(a_i, [builder.mul(a_step, constant(NEAR))]), level=1)
+                        if place % LINE_STEPS == 0:
+                            soon = builder.gep(a_i, [builder.mul(a_step, constant(NEAR))])
+                            prefetch(builder, soon, level=1)
                         _prefetch_vectors(builder, b_i, vectors, width)
                     sums.multiply_add(a_i, 1, b_i, constant(LANES))
+
+                _in_turns(builder, per_leaf, step)
                 return sums
 
             def tree(first, size):

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from layers.arithmetic import round_up
 from layers.kernels import fully_connected, gemm, packing, threads
-from layers.kernels.register_tile import TILE_ROWS
-from layers.kernels.simd import LANES
+from layers.kernels.matrix_tiles import TURN
+from layers.kernels.register_tile import TILE_ROWS, at_once
+from layers.kernels.simd import LANES, REGISTERS_EACH, WIDTH
+from layers.kernels.target import AVX2, AVX512, TARGET
 from layers.kernels.tiling import split_rows
 from layers.linear import Linear
 from tests.layers import harness
@@ -169,10 +171,13 @@ def _hot_loops(kernel: Any) -> list[list[str]]:
             body = lines[labels[jump[1]] : at]
             if not any(re.match(r"\.L\w+:", inner) for inner in body[1:]):
                 loops.append(body)
-    return [loop for loop in loops if any("vfmadd" in line and "zmm" in line for line in loop)]
+    return [loop for loop in loops if any("vfmadd" in line and REGISTER[WIDTH] in line for line in loop)]
 
 
-@pytest.mark.skipif(LANES != 16, reason="reads AVX-512 assembly")
+REGISTER = {16: "%zmm", 8: "%ymm"}
+
+
+@pytest.mark.skipif(TARGET.simd not in (AVX512, AVX2), reason="reads x86 assembly")
 @pytest.mark.parametrize(
     ("factory", "sizes"),
     [
@@ -186,6 +191,7 @@ def _hot_loops(kernel: Any) -> list[list[str]]:
 def test_hot_loops_keep_their_sums_in_registers(factory: Callable[..., Any], sizes: tuple[int, ...]) -> None:
     loops = _hot_loops(factory(*sizes))
     rows, _, vectors = sizes[:3]
-    assert max(sum("vfmadd" in line for line in loop) for loop in loops) >= rows * vectors
+    registers = rows * at_once(rows, vectors) * REGISTERS_EACH
+    assert max(sum("vfmadd" in line for line in loop) for loop in loops) >= TURN * registers
     for loop in loops:
-        assert not [line for line in loop if "(%rsp" in line and "zmm" in line]
+        assert not [line for line in loop if "(%rsp" in line and REGISTER[WIDTH] in line]
