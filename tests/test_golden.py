@@ -7,9 +7,11 @@ import pytest
 from engine.config.recipe import Recipe
 from engine.config.settings import all_settings
 from engine.data.registry import SOURCES
+from engine.run import published
+from engine.run.published import Published
 from layers.relu import ReLU
 from tests.golden import __main__ as command
-from tests.golden import coverage, hashes
+from tests.golden import coverage, hashes, publish
 from tests.golden.runs import RUNS, ends_with, flat
 
 TOLD = "moved: where that is meant, CHANGELOG.md says so, and python -m tests.golden --rewrite writes it"
@@ -82,6 +84,7 @@ def test_the_file_has_all_runs_and_no_others():
     assert list(hashes.read()) == list(RUNS)
 
 
+PUBLISHED = Published("r", "d", "f" * 64)
 RESULTS = {"weights_sha256": "a" * 64, "final_loss": 0.1 + 0.2}
 
 
@@ -94,6 +97,11 @@ def file(tmp_path, monkeypatch):
     ended = dict(RESULTS)
     monkeypatch.setattr("tests.golden.runs.ends_with", lambda *_: dict(ended))
     monkeypatch.setattr(coverage, "kernels", lambda: {"relu._forward": True})
+    monkeypatch.setattr(publish, "train", lambda _: PUBLISHED)
+    monkeypatch.setattr(published, "FILE", tmp_path / "published.toml")
+    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    publish.README.write_text(f"before {'d' * 64}, {'e' * 64}\n")
+    published.FILE.write_text(f'[digits]\nrecipe = "r"\ndata = "d"\nweights_sha256 = "{"d" * 64}"\n')
     return ended
 
 
@@ -106,6 +114,19 @@ def test_what_is_rewritten_is_as_it_was_afterwards(capsys):
     assert command.main([]) == 0
     assert hashes.read() == {"digits": RESULTS, "state": RESULTS}
     assert 'run = "digits on digits: 1 rank x 2 threads' in hashes.FILE.read_text()
+    assert published.read_published() == {"digits": PUBLISHED}
+    assert publish.README.read_text() == f"before {'f' * 64}, {'e' * 64}\n"
+
+
+@pytest.mark.usefixtures("file")
+def test_a_recipe_that_does_not_end_as_published_is_a_moved_run(capsys):
+    command.main(["--rewrite", "digits", "state"])
+    capsys.readouterr()
+    assert command.main([]) == 1
+    said = capsys.readouterr().out
+    assert "MOVED published digits" in said and "d" * 64 in said
+    assert "1 of 3 runs have moved" in said
+    assert published.read_published()["digits"].weights_sha256 == "d" * 64
 
 
 def test_a_moved_hash_is_named_with_both_values_and_the_changelog(file, capsys):

@@ -41,42 +41,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(names: Sequence[str], *, rewrite: bool) -> int:
-    from tests.golden import coverage, hashes  # noqa: PLC0415 -- they import numba
-    from tests.golden.runs import RUNS, ends_with  # noqa: PLC0415
+    from tests.golden import coverage, publish  # noqa: PLC0415 -- they import numba
+    from tests.golden.runs import RUNS  # noqa: PLC0415
 
     unknown = [name for name in names if name not in RUNS]
     if unknown:
         print(f"error: runs: got {unknown[0]}; must be {', '.join(RUNS)}", file=sys.stderr)
         return 2
-    kept = hashes.read()
-    results, others = dict(kept), 0
-    for name in names or RUNS:
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder:
-            found = ends_with(RUNS[name], Path(folder))
-        differences = hashes.moved(kept.get(name), found)
-        others += bool(differences)
-        results[name] = found
-        word = "MOVED" if differences else "same "
-        print(
-            f"{word} {name:<17} {found['weights_sha256'][:16]}  {time.perf_counter() - start:4.1f} s",
-            flush=True,
-        )
-        for difference in differences:
-            print(f"      {difference}")
+    recipes = () if names else publish.RECIPES
+    others = _compare_runs(names or list(RUNS), rewrite=rewrite) + _compare_published(
+        recipes, rewrite=rewrite
+    )
     left_out = [] if names else [name for name, is_used in coverage.kernels().items() if not is_used]
     if left_out:
         print(f"no golden run uses {', '.join(left_out)}: add one to tests/golden/runs.py")
+    if others and not rewrite:
+        print(
+            f"{others} of {len(names or RUNS) + len(recipes)} runs have moved: where that is meant, "
+            "CHANGELOG.md must say which bits move and why, and --rewrite writes them"
+        )
+    return 1 if left_out or (others and not rewrite) else 0
+
+
+def _compare_runs(names: Sequence[str], *, rewrite: bool) -> int:
+    """Return how many runs end with other results than those in the file; or write these."""
+    from tests.golden import hashes  # noqa: PLC0415 -- as above
+    from tests.golden.runs import RUNS, ends_with  # noqa: PLC0415
+
+    kept, others = hashes.read(), 0
+    results = dict(kept)
+    for name in names:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = ends_with(RUNS[name], Path(folder))
+        differences = hashes.moved(kept.get(name), results[name])
+        others += bool(differences)
+        seconds = time.perf_counter() - start
+        _say(name, results[name]["weights_sha256"], f"  {seconds:4.1f} s", is_same=not differences)
+        for difference in differences:
+            print(f"      {difference}")
     if rewrite:
         hashes.write(results)
         print(f"written: {hashes.FILE}")
-        return 1 if left_out else 0
-    if others:
-        print(
-            f"{others} of {len(names or RUNS)} runs have moved: where that is meant, CHANGELOG.md must say "
-            "which bits move and why, and --rewrite writes them"
-        )
-    return 1 if others or left_out else 0
+    return others
+
+
+def _compare_published(names: Sequence[str], *, rewrite: bool) -> int:
+    """Return how many shipped recipes end with another hash than the one that is published; or write it."""
+    from engine.run import published  # noqa: PLC0415 -- as above
+    from tests.golden import publish  # noqa: PLC0415
+
+    others = 0
+    for name in names:
+        before, ended = published.read_published().get(name), publish.train(name)
+        others += before != ended
+        _say(f"published {name}", ended.weights_sha256, "", is_same=before == ended)
+        if before != ended:
+            print(f"      was {before}")
+        if rewrite:
+            publish.write(name, ended)
+            print(f"written: {published.FILE}")
+    return others
+
+
+def _say(name: str, sha256: str, behind: str, *, is_same: bool) -> None:
+    print(f"{'same ' if is_same else 'MOVED'} {name:<17} {sha256[:16]}{behind}", flush=True)
 
 
 if __name__ == "__main__":
