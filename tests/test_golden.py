@@ -9,6 +9,7 @@ from engine.config.settings import all_settings
 from engine.data.registry import SOURCES
 from engine.run import published
 from engine.run.published import Published
+from layers.kernels import caches
 from layers.relu import ReLU
 from tests.golden import __main__ as command
 from tests.golden import coverage, hashes, publish
@@ -27,6 +28,13 @@ NOT_VARIED = {
 def test_a_golden_run_ends_with_the_bits_in_the_file(name, tmp_path):
     differences = hashes.moved(hashes.read().get(name), ends_with(RUNS[name], tmp_path))
     assert not differences, f"{name} has {TOLD}"
+
+
+@pytest.mark.parametrize("kib", [4, 4096])
+@pytest.mark.parametrize("name", ["images_direct", "first_layers", "winograd", "pointwise"])
+def test_the_sizes_of_a_machines_caches_change_no_bit(name, kib, tmp_path, monkeypatch):
+    monkeypatch.setattr(caches, "caches", lambda: caches.Caches(kib << 10, kib << 12, kib << 14))
+    assert not hashes.moved(hashes.read().get(name), ends_with(RUNS[name], tmp_path))
 
 
 def left_out(names: Iterable[str], folder) -> set[str]:
