@@ -8,6 +8,7 @@ from typing import Any
 
 from comm import terminal
 from engine.config.wording import counted
+from engine.data.dataset import DataSource
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
@@ -103,12 +104,22 @@ def describe(
         "parameter_bytes_by_rank": [each[0] for each in held],
         "peak_resident_bytes_by_rank": [each[1] for each in held],
         "class_names": trainer.data.class_names,
+        "image_decoder": _image_decoder(trainer.data),
         "where_the_time_went": breakdown.to_json() if breakdown else None,
         "predicted": None if breakdown is None or progress.interrupted else predict(trainer),
         "trace": recipe.trace or None,
         "environment": around.environment,
         "warnings": list(dict.fromkeys(line for each in held for line in each[2])),
     }
+
+
+def _image_decoder(data: DataSource) -> str | None:
+    """Return the versions that the pixels may depend on; None for data that no library decodes."""
+    if not any(split.decoders for split in data.splits()):
+        return None
+    from engine.data.readers.image_file import decoder_version  # noqa: PLC0415 -- only its users need Pillow
+
+    return decoder_version()
 
 
 def _best(trainer: Trainer) -> dict[str, Any] | None:

@@ -233,6 +233,17 @@ def test_ranks_compare_all_that_their_bits_depend_on(tmp_path):
     )
 
 
+def test_a_run_says_what_has_decoded_its_images(tmp_path):
+    photographs = {"model": "cifar10", "data": f"images:{images(tmp_path / 'data', 8)}", "batch": 16}
+    for name, changes in (("photographs", photographs), ("digits", {})):
+        trained(tmp_path / name, **changes)
+    found = {
+        name: json.loads((tmp_path / name / "run.json").read_text()) for name in ("photographs", "digits")
+    }
+    assert found["photographs"]["image_decoder"].startswith("Pillow ")
+    assert found["digits"]["image_decoder"] is None
+
+
 def test_ranks_whose_decoder_makes_other_pixels_are_refused_before_a_folder_is_made(tmp_path, monkeypatch):
     data, turn = f"images:{images(tmp_path / 'data', 8)}", iter("ab")
     monkeypatch.setattr(probe, "probe", lambda _: {"resizing": next(turn)})
