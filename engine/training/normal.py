@@ -23,6 +23,7 @@ class NormalNumbers:
 
     def fill(self, numbers: Array) -> None:
         """Overwrite an array (float32, contiguous) with the next numbers."""
+        assert numbers.flags.c_contiguous
         left = numbers.reshape(-1)
         while len(left):
             used, made = normal.fill(self._words, left)

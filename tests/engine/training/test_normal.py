@@ -36,6 +36,12 @@ def test_a_stream_goes_on_where_it_was():
     np.testing.assert_array_equal(drawn([4, 9], 1, 2, 1000, 1001, 70_000), drawn([4, 9]))
 
 
+def test_arrays_of_any_shape_are_filled_in_the_order_of_memory():
+    numbers = np.zeros((3, 5, 7), np.float32)
+    NormalNumbers([4, 9]).fill(numbers)
+    np.testing.assert_array_equal(numbers.ravel(), drawn([4, 9])[:105])
+
+
 def test_another_key_draws_others():
     assert not np.array_equal(drawn([1, 2]), drawn([1, 3]))
     assert not np.array_equal(drawn([1, 2]), drawn([2, 2]))
