@@ -4,7 +4,7 @@ RANKS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test lint format clean
+.PHONY: install train test other-mpis lint format clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -34,6 +34,13 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
+# MPICH and Intel MPI, each in an environment of its own, for the tests that train with them.
+other-mpis:
+	$(PYTHON) -m venv $(VENV)-mpich
+	$(VENV)-mpich/bin/python -m pip install --quiet --disable-pip-version-check mpich
+	$(PYTHON) -m venv $(VENV)-impi
+	$(VENV)-impi/bin/python -m pip install --quiet --disable-pip-version-check impi-rt
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,4 +52,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-mpich $(VENV)-impi build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -69,6 +69,11 @@ class Dataset(ABC):
         return Preprocessing(self.sample_shape)
 
     @property
+    def decoders(self) -> tuple[str, ...]:
+        """What of the image library the samples depend on, as `engine.data.readers.probe` names it."""
+        return ()
+
+    @property
     def classes_present(self) -> int:
         """Count the labels that samples have, where that is known; else all of them."""
         return self.classes
@@ -153,6 +158,10 @@ class DataSource:
     def class_names(self) -> tuple[str, ...]:
         """What the labels stand for; their numbers where nobody has named them."""
         return self.train.class_names or tuple(map(str, range(self.train.classes)))
+
+    def splits(self) -> tuple[Dataset, ...]:
+        """Return the training set, and the test set where there is one."""
+        return (self.train,) if self.test is None else (self.train, self.test)
 
     def lines(self) -> list[str]:
         """Return what a user should know before training: the size of each split, and the notes."""

@@ -30,7 +30,7 @@ def find_mpirun() -> str:
     FileNotFoundError
         If there is none.
     """
-    beside = Path(sys.executable).parent / "mpirun"
+    beside = _beside_python()
     found = str(beside) if beside.exists() else shutil.which("mpirun") or shutil.which("mpiexec")
     if found is None:
         raise FileNotFoundError(MISSING)
@@ -82,10 +82,19 @@ def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> 
 def mpirun_environment() -> dict[str, str]:
     """Return this process's environment, with what mpirun wants besides.
 
-    Open MPI does not start without HOME, which services and containers may leave out.
+    Open MPI does not start without HOME, which services and containers may leave out. Intel MPI's mpirun
+    looks for its programs in PATH, where those beside Python are missing unless its environment is active.
     """
     home = os.environ.get("HOME") or _listed_home()
-    return {**os.environ, "HOME": home, **(AS_ROOT if os.geteuid() == 0 else {})}
+    path = os.environ.get("PATH", os.defpath)
+    if (beside := _beside_python()).exists():
+        path = f"{beside.parent}{os.pathsep}{path}"
+    return {**os.environ, "HOME": home, "PATH": path, **(AS_ROOT if os.geteuid() == 0 else {})}
+
+
+def _beside_python() -> Path:
+    """Return where pip installs an mpirun."""
+    return Path(sys.executable).parent / "mpirun"
 
 
 def _listed_home() -> str:

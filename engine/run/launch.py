@@ -28,6 +28,7 @@ from engine.run.agreement import agreed, check_equal
 from engine.run.callbacks import Callback
 from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
+from engine.run.decoders import check_decoders
 from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
 from engine.run.folder_lock import FolderLock, lock_folder
@@ -156,6 +157,7 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     prepared = agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     agreed(world, lambda: check_equal(world, facts_to_compare(prepared)))
+    agreed(world, lambda: check_decoders(world, *prepared.data.splits()))
     threads = _threads(world, prepared.start.recipe, cores)
     agreed(world, lambda: _check_data(world, prepared, threads))  # long: a wish to end is granted at once
     hold_wishes()

@@ -9,7 +9,6 @@ from engine.config.recipe import Recipe, override
 from engine.config.user_code import code_digest
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource, digest
-from engine.data.readers.image_file import decoder_version
 from engine.data.sampler import Sampler
 from engine.data.sources import open_data
 from engine.graph import Graph
@@ -140,7 +139,6 @@ def facts_to_compare(prepared: Prepared) -> dict[str, str]:
         "training set": data.train.fingerprint(),
         "test samples": str(len(data.test) if data.test else 0),
         "test set": data.test.fingerprint() if data.test else "none",
-        "image decoder": decoder_version() if recipe.data_kind == "images" else "none",
         "initial weights": prepared.init or "none",
         "checkpoint": f"step {state.step}" if state else "none",
         "state of the checkpoint": digest(repr(state)),

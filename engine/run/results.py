@@ -8,6 +8,7 @@ from typing import Any
 
 from comm import terminal
 from engine.config.wording import counted
+from engine.data.dataset import DataSource
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
@@ -15,6 +16,7 @@ from engine.run.environment import Surroundings
 from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.log import RunLog, to_json
 from engine.run.prediction import predict
+from engine.run.published import published_line, published_sha256
 from engine.run.trainer import Trainer
 from engine.training.rank import Rank
 
@@ -62,6 +64,7 @@ def describe(
     """
     recipe, progress, rank = trainer.recipe, trainer.progress, trainer.rank
     lap = median(progress.laps)
+    is_cut_short = progress.interrupted or progress.stopped_early
     own = (rank.parameters.parameter_bytes, peak_resident_bytes(), around.warnings, time.time())
     held = trainer.control.gather_objects(own)
     ended = datetime.fromtimestamp(held[0][3]).astimezone()
@@ -89,6 +92,7 @@ def describe(
         "frozen": [name for name, factor in rank.parameters.rate_factors.items() if factor == 0],
         "history": trainer.task.history,
         "weights_sha256": rank.parameters.weights_sha256(),
+        "published_sha256": None if is_cut_short else published_sha256(trainer.task),
         "state_sha256": rank.states.sha256(),
         "step_seconds_median": lap.step if lap else None,
         "exposed_communication_seconds_median": lap.exposed_communication if lap else None,
@@ -100,12 +104,22 @@ def describe(
         "parameter_bytes_by_rank": [each[0] for each in held],
         "peak_resident_bytes_by_rank": [each[1] for each in held],
         "class_names": trainer.data.class_names,
+        "image_decoder": _image_decoder(trainer.data),
         "where_the_time_went": breakdown.to_json() if breakdown else None,
         "predicted": None if breakdown is None or progress.interrupted else predict(trainer),
         "trace": recipe.trace or None,
         "environment": around.environment,
         "warnings": list(dict.fromkeys(line for each in held for line in each[2])),
     }
+
+
+def _image_decoder(data: DataSource) -> str | None:
+    """Return the versions that the pixels may depend on; None for data that no library decodes."""
+    if not any(split.decoders for split in data.splits()):
+        return None
+    from engine.data.readers.image_file import decoder_version  # noqa: PLC0415 -- only its users need Pillow
+
+    return decoder_version()
 
 
 def _best(trainer: Trainer) -> dict[str, Any] | None:
@@ -127,6 +141,8 @@ def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> N
         terminal.say("\n".join(table.lines()))
     shown = ("samples_per_second", "final_loss", "test_accuracy", "seconds_total", "weights_sha256")
     terminal.show(to_json({name: results[name] for name in shown}))
+    if (said := published_line(results)) is not None:
+        terminal.say(said)
     if traced is not None:
         terminal.say(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev")
     end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"

@@ -37,6 +37,11 @@ class Relabelled(Dataset):
         """That of the inner data set."""
         return self.inner.preprocessing
 
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Those of the inner data set."""
+        return self.inner.decoders
+
     def fingerprint(self) -> str:
         """Return that of the inner data set."""
         return self.inner.fingerprint()

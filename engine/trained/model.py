@@ -27,6 +27,7 @@ from engine.formats.trained import Trained
 from engine.graph import Graph
 from engine.run.agreement import agreed, check_equal
 from engine.run.checkpoint import State
+from engine.run.decoders import check_decoders
 from engine.run.failures import Failures
 from engine.trained.batches import Filled, filled
 from engine.trained.data import Data, Opened, check_choice, open_for
@@ -224,6 +225,7 @@ class Model:
             **fingerprint(),
         }
         agreed(world, lambda: check_equal(world, facts))
+        agreed(world, lambda: check_decoders(world, opened.dataset))
         rank, context = self._rank if world.size == 1 else self._built(world)
         failures = Failures(world)
         measured = measure(

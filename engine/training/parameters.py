@@ -1,6 +1,7 @@
 """One node's weights and gradients: views of a bucket in blocked layout, and their standard layout."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from zlib import crc32
@@ -12,12 +13,13 @@ from comm.comm_thread import CommandQueue
 from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import Bucket, Update
+from engine.training.normal import NormalNumbers
 from layers.layer import Array, Parameter
 
 MOMENTUM = "momentum."
 """Prefix of the names of velocities in a checkpoint."""
 
-_DRAWN_FLOATS = 1 << 22  # of the initial weights at a time: there may be room for this rank's part only
+_DRAWN_FLOATS = 1 << 16  # of the initial weights at a time: there may be room for this rank's part only
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,10 @@ class Parameters:
         standard = np.zeros(parameter.shape, np.float32)
         if parameter.variance > 0:
             key = [seed, crc32(f"{self.node}.{name}".encode())]
-            generator = np.random.Generator(np.random.Philox(key=key))
-            _skip(generator, self._rows(name).start * standard[0].size)
-            generator.standard_normal(dtype=np.float32, out=standard)
-            standard *= np.float32(parameter.variance**0.5)
+            numbers = NormalNumbers(key)
+            _skip(numbers, self._rows(name).start * standard[0].size)
+            numbers.fill(standard)
+            standard *= np.float32(math.sqrt(parameter.variance))
         return standard
 
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
@@ -207,7 +209,7 @@ def _size(parameter: Parameter) -> int:
     return int(np.prod(parameter.blocked))
 
 
-def _skip(generator: np.random.Generator, count: int) -> None:
-    """Skip `count` float32 numbers of a generator: a shard begins where the one before it ended."""
+def _skip(numbers: NormalNumbers, count: int) -> None:
+    """Skip `count` numbers of a stream: a shard begins where the one before it ended."""
     for start in range(0, count, _DRAWN_FLOATS):
-        generator.standard_normal(min(_DRAWN_FLOATS, count - start), dtype=np.float32)
+        numbers.fill(np.empty(min(_DRAWN_FLOATS, count - start), np.float32))

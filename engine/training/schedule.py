@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from engine.training.rounded import cosine, power
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -31,8 +33,8 @@ class Schedule:
         if step < self.warmup:
             return self.rate * (step + 1) / self.warmup
         if self.kind == "step":
-            return self.rate * self.factor ** sum(step >= milestone for milestone in self.milestones)
+            return self.rate * power(self.factor, sum(step >= milestone for milestone in self.milestones))
         if self.kind == "cosine":
             passed = (step - self.warmup) / max(1, self.total - self.warmup)
-            return self.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+            return self.rate * 0.5 * (1 + cosine(math.pi * min(1.0, passed)))
         return self.rate

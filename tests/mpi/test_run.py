@@ -217,6 +217,20 @@ def test_a_user_who_is_in_no_list_gets_a_home_folder_that_is_none(monkeypatch):
     assert module.mpirun_environment()["HOME"] == "/some/home"
 
 
+def test_mpirun_finds_the_programs_that_are_installed_beside_it(tmp_path, monkeypatch):
+    """Intel MPI's is a script that starts another program of its folder by name."""
+    for name, text in (("mpirun", "#!/bin/sh\nmpiexec.hydra"), ("mpiexec.hydra", "#!/bin/sh\necho started")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    command = mpirun_command(1)[0]
+    environment = module.mpirun_environment()
+    done = subprocess.run([command], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "started\n"
+    (tmp_path / "mpirun").unlink()
+    assert module.mpirun_environment()["PATH"] == os.environ["PATH"]
+
+
 def test_mpirun_gets_the_flags_that_it_needs_and_the_users_win(monkeypatch):
     monkeypatch.setattr(module, "find_mpirun", lambda: "mpirun")
     monkeypatch.setattr(module, "_cores", lambda: 4)

@@ -15,6 +15,7 @@ from engine.data.preprocessing import COVER, Preprocessing
 from engine.data.readers.image_file import decode, image_endings, load_pillow, read_pixels
 from engine.data.readers.image_listing import Layout, Listing, has_folders
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.probe import needed
 
 CACHE_BYTES = 1 << 30
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,6 +70,11 @@ class ImageFolder(Dataset):
     def preprocessing(self) -> Preprocessing:
         """What is done to an image: it is turned upright, sized, cut and normalised."""
         return self.normalisation.preprocessing(self.sample_shape, size=COVER, upright="EXIF")
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Return the decoders of the files' formats, by their endings."""
+        return needed(self.files)
 
     @property
     def classes_present(self) -> int:

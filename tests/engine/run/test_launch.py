@@ -12,6 +12,7 @@ import pytest
 
 from comm.threads import run_ranks, single_rank
 from engine.config.errors import Impatience, UserError
+from engine.data.readers import probe
 from engine.host import affinity, stop_signals
 from engine.run import checkpoint, launch
 from engine.run.callbacks import Callback
@@ -230,8 +231,27 @@ def test_ranks_compare_all_that_their_bits_depend_on(tmp_path):
     assert {"SIMD lanes", "fused multiply-add", "numba", "llvmlite", "numpy", "kernel sources"} <= set(
         compared
     )
-    assert compared["image decoder"].startswith("Pillow ")
-    assert facts_to_compare(prepare(new_run("digits", {}), 1))["image decoder"] == "none"
+
+
+def test_a_run_says_what_has_decoded_its_images(tmp_path):
+    photographs = {"model": "cifar10", "data": f"images:{images(tmp_path / 'data', 8)}", "batch": 16}
+    for name, changes in (("photographs", photographs), ("digits", {})):
+        trained(tmp_path / name, **changes)
+    found = {
+        name: json.loads((tmp_path / name / "run.json").read_text()) for name in ("photographs", "digits")
+    }
+    assert found["photographs"]["image_decoder"].startswith("Pillow ")
+    assert found["digits"]["image_decoder"] is None
+
+
+def test_ranks_whose_decoder_makes_other_pixels_are_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    data, turn = f"images:{images(tmp_path / 'data', 8)}", iter("ab")
+    monkeypatch.setattr(probe, "probe", lambda _: {"resizing": next(turn)})
+    with pytest.raises(
+        UserError, match=r"^images: rank 1 on .* makes other pixels of a test image than rank 0"
+    ):
+        differing([{"model": "cifar10", "data": data, "batch": 16, "out": str(tmp_path / "run")}] * 2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_same_data_may_lie_in_another_place_on_each_rank(tmp_path):

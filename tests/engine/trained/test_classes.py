@@ -30,6 +30,15 @@ def test_labels_become_outputs_by_name():
     assert (found.classes, found.class_names, len(found)) == (4, NAMES, 2)
     assert found.preprocessing == data().preprocessing
     assert found.fingerprint() == data(("dog", "bee")).fingerprint()
+    assert found.decoders == ()
+
+
+def test_images_need_the_decoders_that_they_needed_before():
+    class Photographs(ArrayDataset):
+        decoders = ("JPEG",)
+
+    names = ("dog", "bee")
+    assert matched(Photographs(np.zeros((2, 5)), (0, 1), classes=2, class_names=names)).decoders == ("JPEG",)
 
 
 @pytest.mark.parametrize(

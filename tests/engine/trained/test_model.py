@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from comm.threads import run_ranks
+from engine.data.readers import probe
 from tests.small_runs import write_photos
 
 
@@ -228,5 +229,16 @@ def test_ranks_with_other_weights_or_data_are_refused(photos_run, digits_run):
         with pytest.raises(lockstep.UserError, match=r"rank 1 has samples 5, rank 0 has 4"):
             x = np.zeros((4 + world.rank, 1, 8, 8), np.float32)
             load(digits_run).evaluate(lockstep.ArrayDataset(x, [0] * len(x), classes=2), world=world)
+
+    run_ranks(2, work)
+
+
+def test_ranks_whose_decoders_make_other_pixels_do_not_evaluate_together(photos_run, photos, monkeypatch):
+    turn = iter("ab")
+    monkeypatch.setattr(probe, "probe", lambda _: {"resizing": next(turn)})
+
+    def work(world):
+        with pytest.raises(lockstep.UserError, match="makes other pixels of a test image than rank 0"):
+            load(photos_run).evaluate(str(photos), world=world)
 
     run_ranks(2, work)

@@ -1,0 +1,113 @@
+"""Networks for shapes that the small ones of `tests.engine.graphs` lack."""
+
+from engine.graph import Graph, GraphBuilder
+from layers.avg_pool import AvgPool
+from layers.concat import Concat
+from layers.conv2d import Conv2d
+from layers.dropout import Dropout
+from layers.flatten import Flatten
+from layers.linear import Linear
+from layers.max_pool import MaxPool
+from layers.relu import ReLU
+from layers.sigmoid import Sigmoid
+from tests.toy_layer import Scale
+
+
+def with_state() -> Graph:
+    """Keep a running mean in a layer, and pool with windows that overlap."""
+    net = GraphBuilder((2, 9, 7))
+    net.add("conv1", Conv2d(17, 3, padding=1))
+    net.add("scale1", Scale())
+    net.add("relu1", ReLU())
+    net.add("pool1", MaxPool(3, 2, 1))
+    net.add("conv2", Conv2d(20, 1))
+    net.add("pool2", AvgPool((3, 2), 2))
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(5, gain=1.0))
+    return net.graph()
+
+
+def first_layers() -> Graph:
+    """First layers as networks for photographs have them, of 3 channels, 1 and 2, strided and pooled."""
+    net = GraphBuilder((3, 37, 33))
+    net.add("conv1", Conv2d(32, 11, stride=4, padding=2), "input")
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(32, 7, stride=4, padding=3), "input")
+    net.add("relu2", ReLU())
+    net.add("pool2", MaxPool(2, 1, 0), "relu2")
+    net.add("conv3", Conv2d(2, 3, padding=1), "relu1")
+    net.add("conv4", Conv2d(33, 3, padding=1))
+    net.add("relu4", ReLU())
+    net.add("pool4", MaxPool(2, 2))
+    net.add("flatten4", Flatten())
+    net.add("flatten2", Flatten(), "pool2")
+    net.add("concat", Concat(), "flatten4", "flatten2")
+    net.add("fc5", Linear(6, gain=1.0))
+    return net.graph()
+
+
+def pooled_first() -> Graph:
+    """Begin with a layer that is fused with ReLU and pooling, wider than a chunk of its rows."""
+    net = GraphBuilder((3, 12, 140))
+    net.add("conv1", Conv2d(32, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("pool1", MaxPool(2, 2))
+    net.add("conv2", Conv2d(7, (5, 20), stride=2, padding=(2, 3)))
+    net.add("sigmoid2", Sigmoid())
+    net.add("flatten", Flatten())
+    net.add("drop", Dropout(0.25))
+    net.add("fc3", Linear(3, gain=1.0))
+    return net.graph()
+
+
+def winograd() -> Graph:
+    """All passes by Winograd, on maps that the tiles do not divide, with more channels than a block has."""
+    net = GraphBuilder((16, 13, 14))
+    net.add("conv1", Conv2d(160, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(80, 3, padding=1))
+    net.add("relu2", ReLU())
+    net.add("pool2", MaxPool(2, 2))
+    net.add("conv3", Conv2d(96, 5, padding=2))
+    net.add("relu3", ReLU())
+    net.add("pool3", MaxPool(2, 2))
+    net.add("flatten", Flatten())
+    net.add("fc4", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def large() -> Graph:
+    """Matrix products of several panels of samples, chunks of outputs and blocks of features."""
+    net = GraphBuilder((250,))
+    net.add("fc1", Linear(1100))
+    net.add("relu1", ReLU())
+    net.add("fc2", Linear(1030))
+    net.add("sigmoid2", Sigmoid())
+    net.add("fc3", Linear(40, gain=1.0))
+    return net.graph()
+
+
+def pointwise() -> Graph:
+    """1x1 convolutions, strided and not, with many channels, and a strided 5x5 one."""
+    net = GraphBuilder((64, 14, 14))
+    net.add("conv1", Conv2d(128, 1))
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(256, 1, stride=2))
+    net.add("relu2", ReLU())
+    net.add("conv3", Conv2d(64, 5, stride=2, padding=2))
+    net.add("relu3", ReLU())
+    net.add("flatten", Flatten())
+    net.add("fc4", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def many_channels() -> Graph:
+    """Winograd convolutions with more weights than one worker's cache holds."""
+    net = GraphBuilder((272, 6, 8))
+    net.add("conv1", Conv2d(256, 3, padding=1))
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(272, 3, padding=1))
+    net.add("pool2", AvgPool())
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(3, gain=1.0))
+    return net.graph()

@@ -1,0 +1,217 @@
+"""The runs whose bits are golden: small networks, which together reach every layer, algorithm and option."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config.recipe import OptimizerFields, Recipe, ScheduleFields, read_recipe
+from engine.config.wording import counted
+from engine.data.counter import Stream, random_words
+from engine.data.dataset import DataSource
+from engine.data.readers.synthetic import Synthetic
+from engine.data.sources import open_data
+from engine.graph import Graph
+from engine.models import build_model
+from tests.engine import cluster, graphs
+from tests.engine.data.files import idx_bytes, write_image
+from tests.golden import networks
+
+KEPT = ("weights_sha256", "state_sha256", "final_loss", "test_loss", "test_accuracy")
+"""What of a run's results is golden."""
+
+RECIPE = Recipe(
+    batch=32,
+    leaves=8,
+    steps=4,
+    checkpoint_every=0,
+    optimizer=OptimizerFields(momentum=0.9, nesterov=True, weight_decay=5e-4),
+    schedule=ScheduleFields(rate=0.01),
+)
+_SAMPLES = 64
+_TESTED = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, and how it is run, which must change no bit."""
+
+    network: Callable[[], Graph] | None = None
+    """Trained on synthetic samples; None: the recipe's model, on the recipe's data."""
+    recipe: Recipe = RECIPE
+    ranks: int = 1
+    threads: int = 1
+    ranks_per_host: int = 1
+    files: Callable[[Path], str] | None = None
+    """Writes the data into a folder and returns how the recipe names it."""
+
+    def __str__(self) -> str:
+        what = f"{self.recipe.model} on {self.recipe.data}" if self.network is None else self.network.__name__
+        usual = flat(Recipe(model=self.recipe.model, data=self.recipe.data, checkpoint_every=0))
+        options = [f"{name}={value}" for name, value in flat(self.recipe).items() if value != usual[name]]
+        how = (
+            f"{counted(self.ranks, 'rank')} x {counted(self.threads, 'thread')}, {self.ranks_per_host} a host"
+        )
+        return f"{what}: {how}; {', '.join(options)}"
+
+    def graph(self) -> Graph:
+        """Return the network."""
+        if self.network is not None:
+            return self.network()
+        return build_model(self.recipe.model, self.recipe.model_arguments)
+
+    def data(self, graph: Graph, folder: Path) -> DataSource:
+        """Return the samples; `folder` is for files."""
+        (classes,), shape = graph.output_shape, graph.input_shape
+        if self.network is None:
+            spec = self.files(folder) if self.files else self.recipe.data
+            return open_data(spec, shape, classes, self.recipe.seed)
+        make = partial(Synthetic.make, shape, classes=classes)
+        return DataSource(make(length=_SAMPLES, seed=1), make(length=_TESTED, seed=2))
+
+
+def ends_with(run: Run, folder: Path) -> dict[str, Any]:
+    """Train as a run says, ranks being threads, and return of its results what is kept."""
+    graph = run.graph()
+    results, _ = cluster.train(
+        run.ranks,
+        graph,
+        run.recipe,
+        data=run.data(graph, folder),
+        threads=run.threads,
+        ranks_per_host=run.ranks_per_host,
+    )
+    return {name: results[name] for name in KEPT if results[name] is not None}
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Return the fields of a recipe by name, those of its tables by dotted names."""
+    tables = {"optimizer": recipe.optimizer, "schedule": recipe.schedule}
+    inner = {f"{table}.{name}": value for table, its in tables.items() for name, value in vars(its).items()}
+    return {name: value for name, value in vars(recipe).items() if name not in tables} | inner
+
+
+def _recipe(
+    *, optimizer: Mapping[str, Any] | None = None, schedule: Mapping[str, Any] | None = None, **fields: Any
+):
+    return replace(
+        RECIPE,
+        optimizer=replace(RECIPE.optimizer, **(optimizer or {})),
+        schedule=replace(RECIPE.schedule, **(schedule or {})),
+        **fields,
+    )
+
+
+def _shipped(name: str, rate: float, **fields: Any) -> Recipe:
+    recipe = read_recipe(name)
+    schedule = replace(recipe.schedule, rate=rate)
+    return replace(recipe, epochs=0, checkpoint_every=0, schedule=schedule, **fields)
+
+
+def _pixels(*shape: int, use: int) -> NDArray[np.uint8]:
+    """Draw pixels by key; NumPy's own integers may change from one version to the next."""
+    count = int(np.prod(shape))
+    words = random_words(Stream.SYNTHETIC, count, seed=7, counter=(use, 7))
+    return (words >> np.uint64(56)).astype(np.uint8).reshape(shape)
+
+
+def _images(folder: Path) -> str:
+    """Write PNG files of three classes, some of the network's size and some to be resized, and grey ones."""
+    for split, count in (("train", 12), ("test", 4)):
+        for label, name in enumerate(("blue", "green", "red")):
+            for index in range(count):
+                size = ((16, 16), (20, 24), (31, 17))[index % 3]
+                pixels = _pixels(*size, 3, use=100 * label + index + 1000 * (split == "test")) // 2
+                pixels[..., label] += 100
+                image = pixels[..., 0] if index == 5 else pixels
+                write_image(folder / split / name / f"{index:02d}.png", image)
+    return f"images:{folder}"
+
+
+def _mnist(folder: Path) -> str:
+    for split, count in (("train", 64), ("t10k", 20)):
+        pixels = _pixels(count, 28, 28, use=count)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (folder / f"{split}-images-idx3-ubyte").write_bytes(idx_bytes(pixels))
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    return f"mnist:{folder}"
+
+
+def _cifar10(folder: Path) -> str:
+    for number, name in enumerate(("test_batch", *(f"data_batch_{number}" for number in range(1, 6)))):
+        records = _pixels(16, 3073, use=number)
+        records[:, 0] %= 10
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+    return f"cifar10:{folder}"
+
+
+RUNS = {
+    "digits": Run(None, _shipped("digits", 0.05, steps=20), threads=2),
+    "plain_sgd": Run(
+        graphs.perceptron,
+        _recipe(leaves=1, seed=5, optimizer={"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}),
+    ),
+    "milestones": Run(
+        graphs.chain,
+        _recipe(
+            optimizer={"nesterov": False},
+            schedule={"kind": "step", "milestones": (0.5, 1.0), "factor": 0.3},
+        ),
+        ranks=3,
+    ),
+    "cosine": Run(
+        graphs.branches,
+        _recipe(schedule={"kind": "cosine", "warmup_epochs": 0.5}, steps=6),
+        ranks=2,
+        ranks_per_host=2,
+    ),
+    "shortcuts": Run(graphs.residual, ranks=2, threads=2),
+    "unfused": Run(graphs.residual, _recipe(fuse=False, overlap=False, leaves=16, seed=3), threads=2),
+    "dropout": Run(graphs.with_dropout, ranks=3, ranks_per_host=3),
+    "state": Run(networks.with_state, ranks=2),
+    "frozen_and_rates": Run(
+        graphs.mixed,
+        _recipe(freeze=("conv1", "fc4"), schedule={"rates": {"fc6": 3.0, "conv*": 0.5}}),
+        ranks=2,
+    ),
+    "split_features": Run(graphs.wide, _recipe(plan="fc1=2,fc2=2,fc3=2,fc4=2"), ranks=2, threads=2),
+    "hybrid": Run(
+        graphs.convolutional,
+        _recipe(plan="conv1=2,conv3=2,conv5=2,fc6=2", conv_feature_leaves=2, steps=2),
+        ranks=4,
+        ranks_per_host=2,
+    ),
+    "images": Run(graphs.convolutional, ranks=2, ranks_per_host=2),
+    "images_direct": Run(graphs.convolutional, _recipe(conv="direct", steps=2), threads=2),
+    "images_split": Run(
+        graphs.convolutional,
+        _recipe(plan="conv2=4,conv3=4,fc6=4", conv_feature_leaves=4, steps=2),
+        ranks=4,
+    ),
+    "first_layers": Run(networks.first_layers, _recipe(steps=2), ranks=2),
+    "pooled_first": Run(networks.pooled_first, _recipe(steps=2), threads=2),
+    "winograd": Run(networks.winograd, _recipe(steps=2), ranks=2),
+    "photographs": Run(
+        None,
+        _recipe(
+            model="cifar10", model_arguments={"classes": 3, "image": [3, 16, 16]}, data="images:",
+            augment="flip,crop2", batch=16, leaves=4, steps=3,
+        ),
+        files=_images,
+    ),
+    "mnist": Run(None, _shipped("mnist", 0.003, steps=2, batch=32, data="mnist:"), ranks=2, files=_mnist),
+    "cifar10": Run(
+        None, _shipped("cifar10", 0.003, steps=2, batch=32, data="cifar10:"), threads=2, files=_cifar10
+    ),
+    "synthetic": Run(
+        None, _recipe(model="digits", data="synthetic", batch=64, leaves=64, steps=10), ranks=3
+    ),
+    "many_channels": Run(networks.many_channels, _recipe(steps=2, batch=8, leaves=2), threads=2),
+    "large_products": Run(networks.large, _recipe(batch=64, leaves=1), threads=2),
+    "pointwise": Run(networks.pointwise, _recipe(steps=2, batch=16, leaves=2), ranks=2),
+}  # fmt: skip
+"""By name, as in `golden.toml`."""
