@@ -19,7 +19,7 @@ from engine.data.readers.image_folder import IMAGENET_MEAN, IMAGENET_STD
 from engine.data.readers.normalise import Normalisation
 from engine.data.readers.synthetic import Synthetic
 from engine.models import build_model
-from engine.run.checkpoint import State
+from engine.run.state import State
 from engine.trained.batches import filled
 from engine.trained.model import BATCH, Model
 from engine.trained.samples import Sample

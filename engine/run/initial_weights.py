@@ -10,9 +10,11 @@ from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.formats.state_dict import read_state_dict
 from engine.graph import Graph
-from engine.run.checkpoint import check_whole, read_newest, read_state
+from engine.run.checkpoint import read_state
+from engine.run.finding import read_newest
 from engine.run.finite import is_finite
 from engine.run.kept_checkpoints import MODEL
+from engine.run.whole import check_whole
 from layers.layer import Array, Shape
 
 _NAMED = 3  # tensors that a line names

@@ -26,10 +26,10 @@ from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.agreement import agreed, check_equal
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
 from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
+from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.memory_check import check_needs, needs_of, no_memory
 from engine.run.prepare import Prepared, facts_to_compare, prepare

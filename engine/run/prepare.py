@@ -20,10 +20,11 @@ from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
 from engine.run.best import Comparison
-from engine.run.checkpoint import State, read_tensors
+from engine.run.checkpoint import read_tensors
 from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
+from engine.run.state import State
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 

@@ -14,9 +14,10 @@ from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.normalise import normalisation_of
 from engine.run.best import Best
-from engine.run.checkpoint import TENSORS, State, note_best_evaluation, save_checkpoint
+from engine.run.checkpoint import note_best_evaluation, save_checkpoint
 from engine.run.kept_checkpoints import best_of, checkpoint_folder, note_best
 from engine.run.run_folder import METRICS
+from engine.run.state import TENSORS, State
 from engine.training.hashes import sha256_of
 from engine.training.rank import Rank
 from layers.layer import Array

@@ -8,10 +8,12 @@ from typing import Any
 from engine.config.errors import UserError
 from engine.config.paths import expand, working_folder
 from engine.config.recipe import Recipe, override, read_recipe
-from engine.run.checkpoint import State, find_checkpoint, read_state, saved_recipe
+from engine.run.checkpoint import read_state, saved_recipe
+from engine.run.finding import find_checkpoint
 from engine.run.kept_checkpoints import FOLDER
 from engine.run.resumed_recipe import RATE, check_same, placed
 from engine.run.run_folder import METRICS, RECIPE
+from engine.run.state import State
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 
 from engine.config.errors import UserError
 from engine.config.paths import expand
-from engine.run.checkpoint import find_checkpoint, read_file, read_state, saved_recipe
+from engine.run.checkpoint import read_file, read_state, saved_recipe
+from engine.run.finding import find_checkpoint
 from engine.run.kept_checkpoints import FOLDER, MODEL
 from engine.run.resumed_recipe import fields_of
 from engine.trained.described import results_of

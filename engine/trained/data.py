@@ -10,8 +10,8 @@ from engine.config.wording import one_of
 from engine.data.dataset import Dataset, DataSource
 from engine.data.sources import check_fit, open_data, spec_of
 from engine.graph import Graph
-from engine.run.checkpoint import State
 from engine.run.resumed_recipe import placed_text
+from engine.run.state import State
 from engine.trained.classes import for_network
 
 TRAIN, TEST = "train", "test"

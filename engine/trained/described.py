@@ -11,16 +11,11 @@ from safetensors import safe_open
 from engine.config.errors import UserError
 from engine.config.files import read_bytes, reading
 from engine.config.recipe import Recipe
-from engine.run.checkpoint import (
-    State,
-    best_checkpoint,
-    model_file,
-    read_newest,
-    read_state,
-    saved_recipe,
-)
+from engine.run.checkpoint import model_file, read_state, saved_recipe
+from engine.run.finding import best_checkpoint, read_newest
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
 from engine.run.run_folder import RESULTS
+from engine.run.state import State
 
 _FILES = (MODEL, OPTIMIZER, STATE)
 _UNSAID = "not said: written by an earlier version"

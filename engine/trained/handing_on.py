@@ -7,8 +7,8 @@ from pathlib import Path
 from engine.config.recipe import Recipe
 from engine.formats.trained import Preprocessing, Trained
 from engine.graph import Graph
-from engine.run.checkpoint import State
 from engine.run.kept_checkpoints import STATE
+from engine.run.state import State
 from engine.training.hashes import sha256_of
 from layers.layer import Array
 

@@ -13,8 +13,10 @@ from engine.config.recipe import MOST_THREADS, Recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
-from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state, saved_recipe
+from engine.run.checkpoint import read_state, read_weights_and_state, saved_recipe
+from engine.run.finding import read_newest
 from engine.run.resumed_recipe import anchored_text, placed_text
+from engine.run.state import State
 from engine.trained.model import BATCH, Model
 
 MOST_BATCH = 1 << 16

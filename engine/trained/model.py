@@ -26,8 +26,8 @@ from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.trained import Trained
 from engine.graph import Graph
 from engine.run.agreement import agreed, check_equal
-from engine.run.checkpoint import State
 from engine.run.failures import Failures
+from engine.run.state import State
 from engine.trained.batches import Filled, filled
 from engine.trained.data import Data, Opened, check_choice, open_for
 from engine.trained.earlier import preprocessing_before

@@ -14,7 +14,7 @@ from engine.formats.onnx_check import run_onnx
 from engine.formats.safetensors_file import read_safetensors
 from engine.formats.torch_file import read_torch
 from engine.lockstep_command import main as lockstep
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from engine.run.launch import run as train
 from engine.run.start import new_run
 

@@ -32,7 +32,8 @@ from engine.report.page import page
 from engine.report.run_record import read_runs
 from engine.report.text import Style, lines
 from engine.report.timeline import find_trace, one_step
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from engine.run.launch import run
 from engine.run.run_folder import rewind
 from engine.run.start import new_run, resumed_run

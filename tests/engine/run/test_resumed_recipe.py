@@ -10,7 +10,8 @@ from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import read_recipe
 from engine.run import launch
-from engine.run.checkpoint import find_checkpoint, read_state
+from engine.run.checkpoint import read_state
+from engine.run.finding import find_checkpoint
 from engine.run.run_folder import RECIPE
 from engine.run.start import no_new_rate, resumed_run
 from tests.engine.run.test_launch import images, resumed, trained

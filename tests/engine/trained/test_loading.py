@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.data.preprocessing import Preprocessing
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from engine.trained import loading
 from engine.trained.loading import load_model
 
