@@ -282,7 +282,7 @@ class Model:
     def handed_on(self) -> Trained:
         """Return the network as other programs are told of it."""
         return trained_of(
-            self.checkpoint, self.state, self.recipe, self.network, self.tensors, logits=self.__call__
+            self.state, self.recipe, self.network, self.tensors, self.normalisation, logits=self.__call__
         )
 
     def _logits(self, full: Array) -> NDArray[np.float32]:

@@ -338,6 +338,13 @@ def with_field(name, text):
         (with_field("normalisation", '{"scale": [1], "shift": [1, 2]}'), SCALES),
         (with_field("normalisation", '{"scale": ["1"], "shift": [1]}'), SCALES),
         (with_field("normalisation", '{"scale": [1e999], "shift": [1]}'), SCALES),
+        (with_field("normalisation", '{"scale": [], "shift": []}'), SCALES),
+        (with_field("normalisation", '{"scale": [1], "shift": [NaN]}'), SCALES),
+        (with_field("normalisation", '{"scale": 1, "shift": 1}'), SCALES),
+        (
+            with_field("normalisation", '{"scale": [0.0], "shift": [1]}'),
+            "normalisation has the scale 0, which makes all pixels the same",
+        ),
         ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
     ],
 )
