@@ -115,12 +115,11 @@ def _picture(options: argparse.Namespace) -> Path | None:
 
 def _load(world: "Communicator", options: argparse.Namespace) -> "Model":
     from engine.trained.loading import load_model  # noqa: PLC0415 -- as above
-    from engine.trained.model import BATCH  # noqa: PLC0415 -- as above
 
     return load_model(
         options.path,
         model=options.model,
-        batch=options.batch or BATCH,
+        batch=options.batch,
         threads=options.threads,
         world=world,
         say=terminal.say if world.rank == 0 else lambda _: None,

@@ -92,16 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(options: argparse.Namespace) -> int:
     """Print what is found, and return the number of files that could not be read."""
     from engine.trained.loading import load_model  # noqa: PLC0415 -- imports numba: after --help
-    from engine.trained.model import BATCH  # noqa: PLC0415 -- as above
 
     if options.top < 1:
         raise UserError(f"top: got {options.top}; must be at least 1")
     out = None if options.out is None else expand(options.out, "out")
     if out is not None:
         check_place(out, "out", overwrite=options.overwrite)
-    model = load_model(
-        options.path, model=options.model, batch=options.batch or BATCH, threads=options.threads
-    )
+    model = load_model(options.path, model=options.model, batch=options.batch, threads=options.threads)
     if not model.class_names:
         terminal.say(
             "note: the checkpoint names no classes, as it is of an earlier version: numbers stand for them"
@@ -136,7 +133,7 @@ class _Lines:
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
-        # One image is no batch of 32; sizes that are no power of two would compile kernels of their own.
+        # One image is no batch; sizes that are no power of two would compile kernels of their own.
         model = replace(model, batch=min(model.batch, next_power_of_two(max(1, len(samples)))))
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")
         with Progress(len(samples), bar=options.out is not None or not terminal.OUTPUT.isatty()) as progress:

@@ -16,7 +16,7 @@ def load(checkpoint: str | Path, *, model: str = "", batch: int = BATCH, threads
     model
         Where a network file of your own, FILE.py:function, lies now, if it has moved.
     batch
-        Samples that go through the network at once.
+        Samples that go through the network at once; 0: as many as fill the kernels, at least 32.
     threads
         Kernel threads; 0: as many as this process has cores.
 

@@ -78,7 +78,11 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, metavar="N", help="kernel threads; 0: as many as cores; default 0"
     )
     parser.add_argument(
-        "--batch", type=int, default=0, metavar="N", help="samples that are computed at once; default 32"
+        "--batch",
+        type=int,
+        default=0,
+        metavar="N",
+        help="samples that are computed at once; 0: as many as fill the kernels, 32 to 256; default 0",
     )
 
 

@@ -17,6 +17,7 @@ from engine.run.checkpoint import read_state, read_weights_and_state, saved_reci
 from engine.run.finding import read_newest
 from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.run.state import State
+from engine.trained.batch_size import filling_batch
 from engine.trained.model import BATCH, Model
 
 MOST_BATCH = 1 << 16
@@ -40,7 +41,7 @@ def load_model(
     model
         Where the user's file FILE.py:function lies now, if it has moved.
     batch
-        Samples that go through the network at once.
+        Samples that go through the network at once; 0: as many as fill the kernels.
     threads
         Kernel threads; 0: as many as this process has cores, or its share of them.
     world
@@ -53,7 +54,7 @@ def load_model(
     UserError
         There is no checkpoint, it cannot be read, or it holds another network.
     """
-    check_whole("batch", batch, 1, MOST_BATCH)
+    check_whole("batch", batch, 0, MOST_BATCH)
     check_whole("threads", threads, 0, MOST_THREADS)
     check_text("model", model)
     named = expand(str(as_path("checkpoint", checkpoint)), "checkpoint")
@@ -74,7 +75,8 @@ def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
-    return Model(folder, state, recipe, network, read_weights_and_state(folder, network), batch, threads)
+    tensors = read_weights_and_state(folder, network)
+    return Model(folder, state, recipe, network, tensors, batch or filling_batch(network), threads)
 
 
 def _changed(recipe: Recipe, state: State) -> str:

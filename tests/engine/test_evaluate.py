@@ -81,7 +81,7 @@ BAD = {
         ["{run}", "--picture", "{tmp}/d.png"],
         "picture: {tmp}/d.png: is a folder; give the name of a file",
     ),
-    "a batch of nothing": (["{run}", "--batch", "-3"], "batch: got -3; must be from 1"),
+    "a batch of nothing": (["{run}", "--batch", "-3"], "batch: got -3; must be from 0"),
     "a split that is not there": (
         ["{run}", "--data", "synthetic", "--split", "test"],
         "split: synthetic has no",

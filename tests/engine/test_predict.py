@@ -146,7 +146,7 @@ BAD = {
     ),
     "a folder": (["{run}", "x.png", "--out", "{tmp}"], "out: {tmp}: is a folder; give the name of a file"),
     "nothing of each": (["{run}", "x.png", "--top", "0"], "top: got 0; must be at least 1"),
-    "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 1"),
+    "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 0"),
 }
 
 

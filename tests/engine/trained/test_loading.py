@@ -124,7 +124,9 @@ def test_a_network_file_that_has_moved_or_changed_is_found_and_said(tmp_path, mo
     assert "net.py:net has changed since the checkpoint was written (hash" in said[1]
 
 
-@pytest.mark.parametrize("options", [{"batch": 0}, {"threads": -1}, {"batch": 1 << 20}, {"threads": 1 << 20}])
+@pytest.mark.parametrize(
+    "options", [{"batch": -1}, {"threads": -1}, {"batch": 1 << 20}, {"threads": 1 << 20}]
+)
 def test_sizes_that_make_no_sense_are_refused(digits_run, options):
     with pytest.raises(lockstep.UserError, match=r"got -?\d+; must be from"):
         lockstep.load(digits_run.checkpoint, **options)
