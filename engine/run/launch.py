@@ -266,7 +266,7 @@ def _train(
             init=prepared.init,
             history=prepared.start.state.history if prepared.start.state else (),
             started_in=prepared.start.started_in,
-            notes=tuple(prepared.initial.lines()) if prepared.initial else (),
+            notes=prepared.notes,
         ),
         workers,
         control=world,

@@ -21,6 +21,7 @@ from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
 from engine.run.best import Comparison
 from engine.run.checkpoint import read_tensors
+from engine.run.history import TEST_SET, changed, said
 from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
@@ -46,6 +47,13 @@ class Prepared:
     """Weights, state and velocities of the checkpoint; empty without one."""
     initial: InitialWeights | None = None
     """With which a new run begins; None where all are drawn."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told of the weights that the run begins with, and of what it goes on with."""
+        if self.start.state is not None:
+            return tuple(said(self.start.state))
+        return tuple(self.initial.lines()) if self.initial else ()
 
     @property
     def init(self) -> str:
@@ -87,7 +95,9 @@ def prepare(start: Start, ranks: int) -> Prepared:
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
     _check_not_over(start.state, recipe)
-    return Prepared(start, graph, data, tree, plan, code, model_code, read_tensors(start.checkpoint, graph))
+    tensors = read_tensors(start.checkpoint, graph)
+    start = replace(start, state=_with_test_set(start.state, data))
+    return Prepared(start, graph, data, tree, plan, code, model_code, tensors)
 
 
 def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSource, Recipe]:
@@ -161,6 +171,13 @@ def _check_resumed(state: State, data: DataSource, recipe: Recipe, code: str) ->
             f"resume: the code of {own} has changed since the checkpoint (hash {state.code or 'none'}, "
             f"now {code or 'none'}); must be the same"
         )
+
+
+def _with_test_set(state: State, data: DataSource) -> State:
+    """Return the state with another test set in its history; checkpoints of earlier versions name none."""
+    if not state.test_data:
+        return state
+    return changed(state, TEST_SET, state.test_data, data.test_identity)
 
 
 def _check_comparable(recipe: Recipe, data: DataSource) -> None:

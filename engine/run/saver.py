@@ -127,6 +127,7 @@ class Saver:
             recipe_sha256=sha256(text.encode()).hexdigest(),
             weights_sha256=sha256_of(weights),
             model_code=self._task.model_code,
+            test_data=data.test_identity,
         )
         tensors = weights | self._rank.states.tensors()
         with self._writing(self._folder):

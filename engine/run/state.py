@@ -26,6 +26,7 @@ _ADDED_LATER = {
     "recipe_sha256": str,
     "weights_sha256": str,
     "model_code": str,
+    "test_data": str,
     "init": str,
     "history": list,
     "best": dict,
@@ -50,6 +51,7 @@ class State:
     of earlier versions: `preprocessing` from what is stored to what the network reads; `model` its name,
     arguments, input_shape and outputs; `tensors` is TENSORS; `recipe_sha256` of the recipe's text;
     `weights_sha256` as in the run's results; `model_code` the hash of the model's own files alone.
+    `test_data` is `DataSource.test_identity`.
     """
 
     step: int
@@ -69,6 +71,7 @@ class State:
     recipe_sha256: str = ""
     weights_sha256: str = ""
     model_code: str = ""
+    test_data: str = ""
 
     def about(self) -> dict[str, Any]:
         """Return what a network in use needs, for the metadata of its weights."""

@@ -66,6 +66,7 @@ class Description:
             "data": state.data,
             "code": state.code or None,
             "recipe": state.recipe,
+            "history": state.history,
             "tensor_list": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in self.tensors],
             "bytes": self.bytes,
         }
@@ -120,6 +121,9 @@ class Description:
         yield "trained on", f"{recipe.data} ({state.data})"
         yield "recipe", f"sha256 {state.recipe_sha256}" if state.recipe_sha256 else _UNSAID
         yield "weights", f"sha256 {state.weights_sha256}" if state.weights_sha256 else _UNSAID
+        for each in state.history:
+            what, was, now = (each.get(name) for name in ("what", "from", "to"))
+            yield "changed", f"after step {each.get('step')}: {what} from {was} to {now}"
         if state.code:
             yield "own code", f"hash {state.code}"
         yield "files", ", ".join(f"{name} {count / 1e6:.2f} MB" for name, count in self.bytes.items())

@@ -71,6 +71,17 @@ def test_a_run_is_shown_with_its_checkpoints_the_newest_and_the_best(digits_run,
     assert sum("(newest" in line for line in lines) == sum("best)" in line for line in lines) == 1
 
 
+def test_what_was_changed_on_the_way_is_shown(digits_run, tmp_path, capsys):
+    path = copied(digits_run, tmp_path) / "state.json"
+    change = {"step": 2, "what": "schedule.rate", "from": 0.05, "to": 0.01}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"history": [change]}))
+    assert main([str(path.parent)]) == 0
+    assert "changed" in (out := capsys.readouterr().out)
+    assert "after step 2: schedule.rate from 0.05 to 0.01\n" in out
+    assert main([str(path.parent), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["history"] == [change]
+
+
 def test_an_earlier_checkpoint_is_shown_as_far_as_it_says(digits_run, tmp_path, capsys):
     checkpoint = copied(digits_run, tmp_path)
     make_older(checkpoint)
