@@ -18,7 +18,7 @@ def time_section(records: Sequence[RunRecord]) -> Markup | None:
     means = "means over all but the first few steps, and over ranks"
     is_alone = len(records) == 1
     about = (
-        f"A step takes {figures.duration(longest)}; {means}."
+        f"A step, mean: {figures.duration(longest)}; {means}."
         if is_alone
         else f"Milliseconds of a step: {means}."
     )
