@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--on-bad-sample",
         choices=("stop", "skip"),
         default="skip",
-        help="that cannot be read: stop there, or go on; default skip",
+        help="that cannot be read: stop there, or go on; default skip, as in Python's Model.predict",
     )
     parser.add_argument("--out", metavar="FILE", help="write to a file, whole or not at all")
     add_overwrite(parser)

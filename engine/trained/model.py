@@ -133,7 +133,7 @@ class Model:
         *,
         top: int = 5,
         probabilities: bool = True,
-        on_bad_sample: str = STOP,
+        on_bad_sample: str = SKIP,
     ) -> list[Prediction]:
         """Return the likeliest classes of each sample.
 
@@ -147,12 +147,12 @@ class Model:
         probabilities
             False: logits.
         on_bad_sample
-            "stop" raises, "skip" returns a prediction with an error.
+            "skip" returns a prediction with its `error`, "stop" raises; by default as in the command predict.
 
         Raises
         ------
         UserError
-            A sample cannot be read; or nothing is known of how images become samples.
+            A sample cannot be read, with "stop"; or nothing is known of how images become samples.
         """
         check_choice("on_bad_sample", on_bad_sample, (STOP, SKIP))
         check_whole("top", top, 1)

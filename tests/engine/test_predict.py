@@ -1,6 +1,7 @@
 """The command that says which classes are in images; predictions are tested in tests/engine/trained."""
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -10,8 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from engine.predict import main
+from engine.predict import _parser, main
 from engine.run.compiling import LINE
+from engine.trained.model import Model
 from tests.engine.broken_disk import BrokenDisk
 from tests.engine.data.files import random_bytes, write_image
 from tests.engine.trained.test_loading import copied, make_older
@@ -158,6 +160,11 @@ def test_a_mistake_is_one_line_and_code_2(photos_run, tmp_path, capsys, case):
     assert (code, lines, len(said)) == (2, [], 1)
     assert words.format(tmp=tmp_path) in said[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_sample_is_skipped_by_default_as_in_python():
+    default = inspect.signature(Model.predict).parameters["on_bad_sample"].default
+    assert _parser().get_default("on_bad_sample") == default == "skip"
 
 
 def test_json_and_csv_at_once_are_refused(photos_run, capsys):
