@@ -159,9 +159,10 @@ def _named(files: Sequence[str]) -> Iterator[Path]:
     """Yield the paths that are given, and in place of "-" those that standard input names."""
     for name in files:
         if name == _STDIN:
-            for line in sys.stdin.buffer:
-                if line.strip(b"\r\n"):
-                    yield Path(os.fsdecode(line.rstrip(b"\r\n")))
+            lines = [line.rstrip(b"\r\n") for line in sys.stdin.buffer]
+            if not any(lines):
+                raise UserError("-: standard input names no file; must have a name on each line")
+            yield from (Path(os.fsdecode(line)) for line in lines if line)
         else:
             path = Path(name)
             with suppress(RuntimeError):

@@ -91,6 +91,14 @@ def test_names_come_from_standard_input_whatever_bytes_they_have(photos_run, tmp
     assert second == "error: /no/such.png: cannot be decoded: No such file or directory"
 
 
+@pytest.mark.parametrize("content", [b"", b"\n\r\n"])
+def test_a_standard_input_without_names_is_a_mistake(photos_run, capsys, monkeypatch, content):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    code, lines, said = predicted(capsys, photos_run.folder, "-")
+    assert (code, lines) == (2, [])
+    assert said == ["error: -: standard input names no file; must have a name on each line"]
+
+
 def test_arrays_and_images_of_any_size_are_taken_by_data_that_was_no_image_file(digits_run, tmp_path, capsys):
     np.save(tmp_path / "x.npy", random_bytes(3, 1, 8, 8, high=17))
     write_image(tmp_path / "large.png", np.full((50, 70), 128, np.uint8))
