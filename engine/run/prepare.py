@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 from comm.tree import Tree
 from engine.config.errors import UserError
-from engine.config.paths import function_in_file
+from engine.config.paths import expand, function_in_file
 from engine.config.recipe import Recipe, override
 from engine.config.user_code import code_digest
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource, digest
 from engine.data.readers.image_file import decoder_version
+from engine.data.readers.image_folder import ImageFolder
 from engine.data.sampler import Sampler
 from engine.data.sources import open_data
 from engine.graph import Graph
@@ -86,6 +87,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)
     _check_comparable(recipe, data)
+    _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
@@ -186,6 +188,17 @@ def _check_comparable(recipe: Recipe, data: DataSource) -> None:
         raise UserError(
             f"{field}: {recipe.data} has no test samples to choose a checkpoint by; must be {off}"
         )
+
+
+def _check_apart(start: Start, data: DataSource) -> None:
+    """Refuse a new run's folder among the class folders of images: the next run would take it for a class."""
+    out = start.place(expand(start.recipe.out or "runs", "out")).resolve()
+    for split in (data.train, data.test):
+        if start.run is None and isinstance(split, ImageFolder) and out.is_relative_to(split.root.resolve()):
+            raise UserError(
+                f"out: {start.recipe.out or 'runs/'} lies in the data, {split.root}, where every folder is a "
+                "class; give --out a folder elsewhere"
+            )
 
 
 def _check_length(state: State, total_steps: int) -> None:

@@ -160,3 +160,22 @@ def test_a_checkpoint_of_an_earlier_version_knows_no_test_set(tmp_path):
     assert state.pop("test_data").endswith("(360 samples)")
     saved.write_text(json.dumps(state))
     assert prepare(resumed_run(str(folder), None, {"steps": 9}), 1).start.state.history == ()
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_run_is_not_written_among_the_classes_of_its_data(tmp_path, monkeypatch, split):
+    data = tmp_path / "data"
+    for name in ("cat", "dog"):
+        for index in range(8):
+            write_image(data / f"{split}{name}/{index}.png", np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "link").symlink_to(data)
+    fields = {"model": "cifar10", "data": f"images:{data}", "leaves": 4}
+    for out in (data / split / "run", tmp_path / "link" / split / "deep/run"):
+        with pytest.raises(UserError, match=rf"^out: {out} lies in the data, .*; give --out a folder "):
+            prepare(start(out=str(out), **fields), 1)
+    monkeypatch.chdir(data / split)
+    with pytest.raises(UserError, match=r"^out: runs/ lies in the data"):
+        prepare(start(**fields), 1)
+    prepare(start(out=str(tmp_path / "data-run"), **fields), 1)
+    if split:  # beside the training set it is passed over
+        prepare(start(out=str(data / "run"), **fields), 1)
