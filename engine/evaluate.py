@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_computing, add_overwrite, start_ranks
+from engine.config.command_line import Parser, add_best, add_computing, add_overwrite, start_ranks
 from engine.config.errors import UserError
 from engine.config.files import check_place
 from engine.config.paths import expand
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--picture", metavar="FILE", help="draw the confusion matrix: .png or .svg (extra: plot)"
     )
+    add_best(parser)
     add_overwrite(parser)
     add_computing(parser)
     return parser
@@ -118,6 +119,7 @@ def _load(world: "Communicator", options: argparse.Namespace) -> "Model":
 
     return load_model(
         options.path,
+        best=options.best,
         model=options.model,
         batch=options.batch,
         threads=options.threads,

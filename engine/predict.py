@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_computing, add_overwrite
+from engine.config.command_line import Parser, add_best, add_computing, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import check_place, write_whole, writing
 from engine.config.paths import expand
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="that cannot be read: stop there, or go on; default skip, as in Python's Model.predict",
     )
     parser.add_argument("--out", metavar="FILE", help="write to a file, whole or not at all")
+    add_best(parser)
     add_overwrite(parser)
     add_computing(parser)
     return parser
@@ -98,7 +99,13 @@ def _predict(options: argparse.Namespace) -> int:
     out = None if options.out is None else expand(options.out, "out")
     if out is not None:
         check_place(out, "out", overwrite=options.overwrite)
-    model = load_model(options.path, model=options.model, batch=options.batch, threads=options.threads)
+    model = load_model(
+        options.path,
+        best=options.best,
+        model=options.model,
+        batch=options.batch,
+        threads=options.threads,
+    )
     if not model.class_names:
         terminal.say(
             "note: the checkpoint names no classes, as it is of an earlier version: numbers stand for them"

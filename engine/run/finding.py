@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from engine.config.errors import UserError
 from engine.config.files import reading
-from engine.run.kept_checkpoints import STATE, best_of, checkpoint_folder, checkpoints_of
+from engine.run.kept_checkpoints import STATE, best_of, checkpoint_folder, checkpoints_of, step_of
 from engine.run.run_folder import RECIPE
 
 T = TypeVar("T")
@@ -28,20 +28,25 @@ def find_checkpoint(path: Path, *, what: str = "resume") -> Path:
     return found[-1]
 
 
-def read_newest(path: Path, read: Callable[[Path], T], *, what: str) -> T:
-    """Return what `read` makes of the checkpoint that `find_checkpoint` finds.
+def read_found(path: Path, read: Callable[[Path], T], *, what: str, best: bool = False) -> T:
+    """Return what `read` makes of the checkpoint that `find_checkpoint` finds; or of a run's best one.
 
-    A run that goes on may remove it between finding and reading; then there is a newer one, which is read.
+    A run that goes on may remove it between finding and reading; then there is another, which is read.
+
+    Raises
+    ------
+    UserError
+        There is none, or `read` refuses it.
     """
-    checkpoint = find_checkpoint(path, what=what)
+    checkpoint = _found(path, what, best=best)
     for _ in range(_LOOKS):
         try:
             return read(checkpoint)
         except (UserError, OSError):
-            newest = find_checkpoint(path, what=what)
-            if newest == checkpoint:
+            now = _found(path, what, best=best)
+            if now == checkpoint:
                 raise
-            checkpoint = newest
+            checkpoint = now
     return read(checkpoint)
 
 
@@ -49,6 +54,28 @@ def best_checkpoint(run: Path) -> Path | None:
     """Return the checkpoint of a run that is noted as its best; None where none is."""
     best = best_of(run)
     return None if best is None else checkpoint_folder(run, best.step)
+
+
+def better_than_newest(run: Path) -> str:
+    """Return what is said where a run's newest checkpoint is taken and another is its best; else ""."""
+    best, found = best_of(run), checkpoints_of(run)
+    if best is None or not found or step_of(found[-1]) == best.step:
+        return ""
+    return (
+        f"note: of {run} the newest checkpoint is taken, of step {step_of(found[-1])}; the best one is "
+        f"{checkpoint_folder(run, best.step)} ({best.metric} {best.value:.4f})"
+    )
+
+
+def _found(path: Path, what: str, *, best: bool) -> Path:
+    newest = find_checkpoint(path, what=what)
+    if not best:
+        return newest
+    found = best_checkpoint(path)
+    if found is None:
+        which = "is a checkpoint" if newest == path else "notes no best checkpoint"
+        raise UserError(f"best: {path} {which}; must be a run that was trained with --keep-best")
+    return found
 
 
 def _instead(path: Path) -> str:

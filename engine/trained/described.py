@@ -12,7 +12,7 @@ from engine.config.errors import UserError
 from engine.config.files import read_bytes, reading
 from engine.config.recipe import Recipe
 from engine.run.checkpoint import model_file, read_state, saved_recipe
-from engine.run.finding import best_checkpoint, read_newest
+from engine.run.finding import best_checkpoint, read_found
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
 from engine.run.run_folder import RESULTS
 from engine.run.state import State
@@ -74,7 +74,7 @@ class Description:
             shown["run"] = {
                 "folder": str(self.run),
                 "checkpoints": [str(each) for each in self.checkpoints],
-                "newest": str(self.checkpoint),
+                "newest": str(self.checkpoints[-1]),
                 "best": None if self.best is None else str(self.best),
                 "results": self.results,
             }
@@ -97,7 +97,9 @@ class Description:
             yield "results", ", ".join(f"{name} {_figure(value)}" for name, value in shown.items())
         for path in self.checkpoints:
             marks = [
-                name for name, marked in (("newest", self.checkpoint), ("best", self.best)) if path == marked
+                name
+                for name, marked in (("newest", self.checkpoints[-1]), ("best", self.best))
+                if path == marked
             ]
             yield f"step {step_of(path)}", f"{path}{' (' + ', '.join(marks) + ')' if marks else ''}"
 
@@ -129,15 +131,15 @@ class Description:
         yield "files", ", ".join(f"{name} {count / 1e6:.2f} MB" for name, count in self.bytes.items())
 
 
-def describe(path: Path) -> Description:
-    """Describe a checkpoint, or a run by its newest one.
+def describe(path: Path, *, best: bool = False) -> Description:
+    """Describe a checkpoint, or a run by its newest one, or its best.
 
     Raises
     ------
     UserError
         There is no checkpoint, or it is damaged.
     """
-    return read_newest(path, lambda checkpoint: _described(checkpoint, path), what="checkpoint")
+    return read_found(path, lambda checkpoint: _described(checkpoint, path), what="checkpoint", best=best)
 
 
 def _described(checkpoint: Path, path: Path) -> Description:

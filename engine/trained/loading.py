@@ -14,7 +14,7 @@ from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
 from engine.run.checkpoint import read_state, read_weights_and_state, saved_recipe
-from engine.run.finding import read_newest
+from engine.run.finding import better_than_newest, read_found
 from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.run.state import State
 from engine.trained.batch_size import filling_batch
@@ -26,6 +26,7 @@ MOST_BATCH = 1 << 16
 def load_model(
     checkpoint: str | Path,
     *,
+    best: bool = False,
     model: str = "",
     batch: int = BATCH,
     threads: int = 0,
@@ -38,6 +39,8 @@ def load_model(
 
     Parameters
     ----------
+    best
+        Of a run the best checkpoint, which it keeps if its recipe says so, and not the newest.
     model
         Where the user's file FILE.py:function lies now, if it has moved.
     batch
@@ -47,7 +50,7 @@ def load_model(
     world
         All ranks that load it, each calling this (collective); by default this process alone.
     say
-        Prints a warning.
+        Prints a warning, or a note.
 
     Raises
     ------
@@ -63,7 +66,9 @@ def load_model(
     def read(folder: Path) -> Model:
         return _read(working_folder() / folder, model=model, batch=batch, threads=threads, say=say)
 
-    return read_newest(named, read, what="checkpoint")
+    if not best and (note := better_than_newest(named)):
+        say(note)
+    return read_found(named, read, what="checkpoint", best=best)
 
 
 def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[str], None]) -> Model:

@@ -9,7 +9,7 @@ import pytest
 from engine.evaluate import main
 from engine.run.compiling import LINE
 from tests.engine.broken_disk import BrokenDisk
-from tests.engine.trained.test_loading import copied
+from tests.engine.trained.test_loading import copied, with_another_best
 
 
 def evaluated(capsys, *arguments):
@@ -47,6 +47,14 @@ def test_the_table_is_printed(photos_run, photos, capsys):
     assert lines[0] == f"images:{photos}, train: 48 samples"
     assert lines[1].endswith("top-1 100.00%")
     assert lines[4].split() == ["blue", "16", "1.0000", "1.0000"]
+
+
+def test_the_best_checkpoint_is_evaluated_by_saying_so(digits_run, tmp_path, capsys):
+    run, _ = with_another_best(digits_run, tmp_path)
+    for options, step in ((["--best"], 44), ([], 66)):
+        code, found, said = evaluated(capsys, run, *options)
+        assert (code, found["step"]) == (0, step)
+        assert len(said) == (step == 66)
 
 
 def test_a_picture_is_drawn(photos_run, tmp_path, capsys):

@@ -16,7 +16,7 @@ from engine.run.compiling import LINE
 from engine.trained.model import Model
 from tests.engine.broken_disk import BrokenDisk
 from tests.engine.data.files import random_bytes, write_image
-from tests.engine.trained.test_loading import copied, make_older
+from tests.engine.trained.test_loading import copied, make_older, with_another_best
 
 
 def predicted(capsys, *arguments):
@@ -168,6 +168,17 @@ def test_a_mistake_is_one_line_and_code_2(photos_run, tmp_path, capsys, case):
     assert (code, lines, len(said)) == (2, [], 1)
     assert words.format(tmp=tmp_path) in said[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_checkpoint_is_asked_by_saying_so(digits_run, tmp_path, capsys):
+    run, best = with_another_best(digits_run, tmp_path)
+    np.save(tmp_path / "x.npy", random_bytes(3, 1, 8, 8, high=17))
+    found = {}
+    for path, options in ((run, ["--best"]), (best, []), (run, [])):
+        code, lines, said = predicted(capsys, path, tmp_path / "x.npy", "--json", *options)
+        assert (code, len(said)) == (0, int((path, options) == (run, [])))
+        found[path, *options] = lines
+    assert found[run, "--best"] == found[best,] != found[run,]
 
 
 def test_a_bad_sample_is_skipped_by_default_as_in_python():

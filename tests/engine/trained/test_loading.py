@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from engine.data.preprocessing import Preprocessing
+from engine.run.best import Best
 from engine.run.finding import find_checkpoint
+from engine.run.kept_checkpoints import note_best
 from engine.trained import loading
 from engine.trained.loading import load_model
 
@@ -48,6 +50,27 @@ def test_the_best_checkpoint_is_the_noted_one_else_the_newest(digits_run, photos
     assert digits_run.best == digits_run.folder / f"checkpoints/step-{noted:08d}"
     assert photos_run.best == photos_run.checkpoint
     assert photos_run.best.name == "step-00000030"
+
+
+def with_another_best(run, folder):
+    """Return a copy of a run whose newest checkpoint is not its best, and that one."""
+    newest = copied(run, folder)
+    best = newest.with_name("step-00000044")
+    note_best(newest.parents[1], Best("test_accuracy", 0.875, 44, evaluated=66))
+    return newest.parents[1], best
+
+
+def test_the_best_checkpoint_of_a_run_is_loaded_by_saying_so_and_named_if_not(digits_run, tmp_path, capsys):
+    run, best = with_another_best(digits_run, tmp_path)
+    assert lockstep.load(run, best=True).step == 44
+    assert capsys.readouterr().err == ""
+    assert lockstep.load(run).step == 66
+    assert capsys.readouterr().err == (
+        f"note: of {run} the newest checkpoint is taken, of step 66; the best one is {best} "
+        "(test_accuracy 0.8750)\n"
+    )
+    assert lockstep.load(best).step == 44
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_file_is_named_in_one_line_with_the_whole_checkpoint_before_it(digits_run, tmp_path):
