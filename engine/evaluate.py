@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         "what is taken for what.",
         epilog=_EPILOG,
     )
-    parser.add_argument("path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint; of a run the newest one")
+    parser.add_argument(
+        "path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or its .safetensors; of a run the newest one"
+    )
     parser.add_argument(
         "--data", metavar="DATA", help=f"a folder; or as for training: {described()}; default: its own"
     )

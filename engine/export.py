@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or a run's folder: its newest"
+        "checkpoint",
+        metavar="CHECKPOINT_OR_RUN",
+        help="a checkpoint, or its .safetensors; of a run the newest one",
     )
     parser.add_argument(
         "file", metavar="FILE", help="to write: .onnx, .pth, .pt or .safetensors says which format"

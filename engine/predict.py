@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which classes a trained network finds in images, and how probable they are.",
         epilog=_EPILOG,
     )
-    parser.add_argument("path", metavar="CHECKPOINT", help="a checkpoint; of a run the newest one")
+    parser.add_argument(
+        "path", metavar="CHECKPOINT", help="a checkpoint, or its .safetensors; of a run the newest one"
+    )
     parser.add_argument(
         "files",
         metavar="FILE|DIR|-",
@@ -107,9 +109,7 @@ def _predict(options: argparse.Namespace) -> int:
         threads=options.threads,
     )
     if not model.class_names:
-        terminal.say(
-            "note: the checkpoint names no classes, as it is of an earlier version: numbers stand for them"
-        )
+        terminal.say("note: the checkpoint names no classes: numbers stand for them")
     lines = _Lines(options, min(options.top, len(model.output_names)))
     if out is None:
         for line in lines.of(model):

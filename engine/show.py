@@ -32,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Say what a checkpoint is: network, classes, preprocessing, tensors, hashes.",
         epilog=_EPILOG,
     )
-    parser.add_argument("path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or a run's folder")
+    parser.add_argument(
+        "path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or its .safetensors, or a run's folder"
+    )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     add_best(parser)
     return parser

@@ -33,3 +33,5 @@ class Trained:
     """What the file shall say about it, by name: class names, the model, the step."""
     preprocessing: Scaling | None = None
     """None where the data had none."""
+    explained: Mapping[str, str] = field(default_factory=dict)
+    """What a file of weights says beside, from which this engine reads it again."""

@@ -7,7 +7,7 @@ file can be understood alone. Under one name: safetensors writes several in anot
 """
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save
 from engine.config.errors import UserError
 from engine.config.files import UNFINISHED, read_bytes, sync_folder, write_durably, write_whole
 from engine.config.recipe import Recipe, parse_recipe
+from engine.formats.names import tensor_shapes
 from engine.graph import Graph
 from engine.graph.passes.patterns import first_matching
 from engine.run.best import Best
@@ -42,7 +43,7 @@ def save_checkpoint(
     sweep(run)
     folder = checkpoint_folder(run, state.step)
     unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(REPLACED)
-    about = {LOCKSTEP: json.dumps(state.about(), sort_keys=True, default=str)}
+    about = {LOCKSTEP: explanation(state)}
     contents = {MODEL: save(weights, metadata=about), OPTIMIZER: save(velocities)}
     sums = {name: {"bytes": len(each), "crc32": crc32(each)} for name, each in contents.items()}
     contents[STATE] = json.dumps(
@@ -62,6 +63,11 @@ def save_checkpoint(
         sweep(run)
     prune(run, folder, keep)
     return folder
+
+
+def explanation(state: State) -> str:
+    """Return what stands under LOCKSTEP."""
+    return json.dumps(state.about(), sort_keys=True, default=str)
 
 
 def note_best_evaluation(checkpoint: Path, best: Best | None) -> None:
@@ -148,22 +154,22 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
     sync_folder(folder)
 
 
-def _read_model(checkpoint: Path, graph: Graph) -> dict[str, Array]:
-    state = {
-        f"{node.name}.{name}": state.shape
-        for node in graph
-        for name, state in node.layer.state(*graph.input_shapes(node)).items()
-    }
-    return _read(checkpoint / MODEL, _wanted(graph, "") | state)
-
-
-def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
-    tensors = read_file(path)
+def check_fit(tensors: Mapping[str, Array], wanted: Mapping[str, Shape], where: str) -> None:
+    """Raise UserError where a tensor is missing, or has another shape or type."""
     for name, shape in wanted.items():
         got = tensors.get(name)
         if got is None or got.shape != shape or got.dtype != np.float32:
             came = "nothing" if got is None else f"{got.dtype} {list(got.shape)}"
-            raise UserError(f"{path}: holds {came} for {name}; the model wants float32 {list(shape)}")
+            raise UserError(f"{where}: holds {came} for {name}; the model wants float32 {list(shape)}")
+
+
+def _read_model(checkpoint: Path, graph: Graph) -> dict[str, Array]:
+    return _read(checkpoint / MODEL, tensor_shapes(graph))
+
+
+def _read(path: Path, wanted: dict[str, Shape]) -> dict[str, Array]:
+    tensors = read_file(path)
+    check_fit(tensors, wanted, str(path))
     return tensors
 
 

@@ -87,19 +87,25 @@ def described_state(checkpoint: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(read_bytes(path))
         if found["format"] != FORMAT:
             raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
-        _check_types(found)
+        checked(found)
         _check_step(found["step"], checkpoint)
-        if found.get("normalisation") is not None:
-            Normalisation.from_json(found["normalisation"])
-        if found.get("preprocessing") is not None:
-            found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
-        found["class_names"] = tuple(map(str, found.get("class_names", ())))
-        found["history"] = tuple(found.get("history") or ())
-        found["best"] = Best.from_json(found["best"]) if found.get("best") else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: cannot be read as a checkpoint's state: {_said(error)}") from error
+        raise UserError(f"{path}: cannot be read as a checkpoint's state: {said(error)}") from error
+    return found
+
+
+def checked(found: dict[str, Any]) -> dict[str, Any]:
+    """Give the fields of a state their types, in place; ValueError, KeyError or TypeError if not."""
+    _check_types(found)
+    if found.get("normalisation") is not None:
+        Normalisation.from_json(found["normalisation"])
+    if found.get("preprocessing") is not None:
+        found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
+    found["class_names"] = tuple(map(str, found.get("class_names", ())))
+    found["history"] = tuple(found.get("history") or ())
+    found["best"] = Best.from_json(found["best"]) if found.get("best") else None
     return found
 
 
@@ -139,7 +145,8 @@ def _check_step(step: int, checkpoint: Path) -> None:
         )
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """Return what is wrong, as a part of a line."""
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing"
     return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -7,6 +7,7 @@ from engine.config.recipe import Recipe
 from engine.data.readers.normalise import Normalisation
 from engine.formats.trained import Scaling, Trained
 from engine.graph import Graph
+from engine.run.checkpoint import LOCKSTEP, explanation
 from engine.run.state import State
 from engine.training.hashes import sha256_of
 from layers.layer import Array
@@ -38,4 +39,5 @@ def trained_of(
     if normalisation is not None:
         written = normalisation.to_json()
         scaling = Scaling(tuple(written["scale"]), tuple(written["shift"]))
-    return Trained(network, tensors, logits, about, scaling)
+    explained = {LOCKSTEP: explanation(state)} if state.model else {}  # none in earlier versions
+    return Trained(network, tensors, logits, about, scaling, explained)

@@ -60,11 +60,11 @@ class Model:
     """
 
     checkpoint: Path
-    """The folder that it was read from."""
+    """The folder that it was read from, or the file of its weights."""
     state: State
     """What the checkpoint says of itself."""
     recipe: Recipe
-    """What it was trained by."""
+    """What it was trained by; of a file of weights the network alone."""
     network: Graph = field(repr=False)
     tensors: dict[str, Array] = field(repr=False)
     """Weights and state by name, float32 in standard layout."""
@@ -87,6 +87,11 @@ class Model:
         """The same with a number for each output that has no name."""
         (outputs,) = self.network.output_shape
         return (*self.class_names, *map(str, range(len(self.class_names), outputs)))[:outputs]
+
+    @property
+    def data_name(self) -> str:
+        """What it was trained on, for messages."""
+        return self.recipe.data or "data that its file does not name"
 
     @cached_property
     def normalisation(self) -> Normalisation | None:
@@ -180,7 +185,7 @@ class Model:
     @cached_property
     def reading(self) -> Reading:
         """How samples become what the network reads."""
-        return Reading(self.recipe.data, self.preprocessing, self.normalisation)
+        return Reading(self.data_name, self.preprocessing, self.normalisation)
 
     def evaluate(
         self,
@@ -300,7 +305,7 @@ class Model:
     def _preprocessed(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         wanted = self.network.input_shape
         if self.normalisation is None:
-            raise UserError(f"model: {self.recipe.data} has no preprocessing; give what the network reads")
+            raise UserError(f"model: {self.data_name} has no preprocessing; give what the network reads")
         if pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
             raise UserError(
                 f"model: got {pixels.dtype} {list(pixels.shape)}; with preprocess must be uint8 "
