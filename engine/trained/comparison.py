@@ -50,9 +50,10 @@ class Comparison:
         }
 
     def lines(self) -> list[str]:
-        """Return it for a reader."""
+        """Return for a reader what differs."""
+        differing = {name: pair for name, pair in self.figures.items() if pair[0] != pair[1]}
         rows = [("", *map(str, self.checkpoints))]
-        rows += [(name, *map(_shown, pair)) for name, pair in {**self.recipe, **self.figures}.items()]
+        rows += [(name, *map(_shown, pair)) for name, pair in {**self.recipe, **differing}.items()]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
             "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
@@ -62,11 +63,11 @@ class Comparison:
             lines.append("recipe: the same")
         if self.same_weights:
             return [*lines, "weights: the same, to the bit"]
-        differing = {name: each for name, each in self.differences.items() if each != 0.0}
+        others = {name: each for name, each in self.differences.items() if each != 0.0}
         return [
             *lines,
-            f"weights: {len(differing)} of {counted(len(self.differences), 'tensor')} differ, by at most",
-            *(f"  {name}  {_by(value)}" for name, value in differing.items()),
+            f"weights: {len(others)} of {counted(len(self.differences), 'tensor')} differ, by at most",
+            *(f"  {name}  {_by(value)}" for name, value in others.items()),
         ]
 
     def __str__(self) -> str:
