@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -179,6 +180,25 @@ def test_the_best_checkpoint_is_asked_by_saying_so(digits_run, tmp_path, capsys)
         assert (code, len(said)) == (0, int((path, options) == (run, [])))
         found[path, *options] = lines
     assert found[run, "--best"] == found[best,] != found[run,]
+
+
+def test_a_machine_that_starts_no_thread_gets_one_line_and_the_same_results(
+    digits_run, tmp_path, capsys, monkeypatch, caplog
+):
+    np.save(tmp_path / "x.npy", random_bytes(50, 1, 8, 8, high=17))
+    arguments = [str(digits_run.checkpoint), str(tmp_path / "x.npy"), "--threads", "2", "--batch", "16"]
+
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    assert main(arguments) == 0
+    wanted = capsys.readouterr().out
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == wanted
+    assert [record.getMessage() for record in caplog.records] == [
+        "warning: only 1 of 2 kernel threads can be started here"
+    ]
 
 
 def test_a_bad_sample_is_skipped_by_default_as_in_python():
