@@ -99,8 +99,9 @@ def read_weights(path: Path, graph: Graph, state: State) -> dict[str, Array]:
 def _about(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """Return fields of `State`; None where there are none of a network."""
     if LOCKSTEP in metadata:
-        written = json.loads(metadata[LOCKSTEP])
-        known = State(0, "", "").about()
+        written, known = json.loads(metadata[LOCKSTEP]), State(0, "", "").about()
+        if type(written) is not dict:
+            raise ValueError(f"{LOCKSTEP} is {written!r}")
         return {name: value for name, value in written.items() if name in known}
     if "model" not in metadata:
         return None

@@ -124,6 +124,14 @@ BAD = {
         r'model: got "vgg_z".*must be one of',
     ),
     "no network": (lambda path: rewritten(path, model={}), r"not as they were written: name is missing"),
+    "a list": (
+        lambda path: save_file(load_file(path), path, {LOCKSTEP: "[3]"}),
+        r"not as they were written: lockstep is \[3\]",
+    ),
+    "no JSON": (
+        lambda path: save_file(load_file(path), path, {"model": "digits", "step": "["}),
+        r"not as they were written: Expecting value",
+    ),
     "odd arguments": (
         lambda path: rewritten(path, model={"name": "digits", "arguments": 3}),
         r"not as they were written: model is",
