@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.config.recipe import Recipe
 from engine.graph import Graph
-from engine.run.checkpoint import State
+from engine.run.state import State
 from engine.trained.model import Model
 from engine.training.parameters import Parameters
 from layers.layer import Array

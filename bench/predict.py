@@ -19,9 +19,10 @@ from engine.data.readers.image_folder import IMAGENET_MEAN, IMAGENET_STD
 from engine.data.readers.normalise import Normalisation
 from engine.data.readers.synthetic import Synthetic
 from engine.models import build_model
-from engine.run.checkpoint import State
+from engine.run.state import State
+from engine.trained.batch_size import filling_batch
 from engine.trained.batches import filled
-from engine.trained.model import BATCH, Model
+from engine.trained.model import Model
 from engine.trained.samples import Sample
 from engine.training.step import forward
 from layers.layer import Array
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    model = _model(options.model, options.minibatch or BATCH, options.threads)
+    model = _model(options.model, options.minibatch, options.threads)
     with tempfile.TemporaryDirectory() as folder:
         rates = _rates(model, Path(folder), options.samples, options.rounds)
     shares = {name: rates[name] / rates["forward"] for name in rates if name != "forward"}
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _model(name: str, batch: int, threads: int) -> Model:
+def _model(name: str, batch: int | None, threads: int) -> Model:
     """Return a network with weights as drawn for training, and ImageNet's preprocessing."""
     network = build_model(name)
     random, tensors = np.random.default_rng(1), dict[str, Array]()
@@ -98,7 +99,9 @@ def _model(name: str, batch: int, threads: int) -> Model:
     state = State(
         0, "", "", normalisation=images.to_json(), preprocessing=images.preprocessing(shape, size="cover")
     )
-    return Model(Path(), state, Recipe(model=name), network, tensors, batch, threads)
+    return Model(
+        Path(), state, Recipe(model=name), network, tensors, batch or filling_batch(network), threads
+    )
 
 
 def _rates(model: Model, folder: Path, count: int, rounds: int) -> dict[str, float]:

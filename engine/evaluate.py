@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_computing, add_overwrite, start_ranks
+from engine.config.command_line import Parser, add_best, add_computing, add_overwrite, start_ranks
 from engine.config.errors import UserError
 from engine.config.files import check_place
 from engine.config.paths import expand
@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         "what is taken for what.",
         epilog=_EPILOG,
     )
-    parser.add_argument("path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint; of a run the newest one")
+    parser.add_argument(
+        "path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or its .safetensors; of a run the newest one"
+    )
     parser.add_argument(
         "--data", metavar="DATA", help=f"a folder; or as for training: {described()}; default: its own"
     )
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--picture", metavar="FILE", help="draw the confusion matrix: .png or .svg (extra: plot)"
     )
+    add_best(parser)
     add_overwrite(parser)
     add_computing(parser)
     return parser
@@ -115,12 +118,12 @@ def _picture(options: argparse.Namespace) -> Path | None:
 
 def _load(world: "Communicator", options: argparse.Namespace) -> "Model":
     from engine.trained.loading import load_model  # noqa: PLC0415 -- as above
-    from engine.trained.model import BATCH  # noqa: PLC0415 -- as above
 
     return load_model(
         options.path,
+        best=options.best,
         model=options.model,
-        batch=options.batch or BATCH,
+        batch=options.batch,
         threads=options.threads,
         world=world,
         say=terminal.say if world.rank == 0 else lambda _: None,

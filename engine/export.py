@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_overwrite
+from engine.config.command_line import Parser, add_best, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import check_place
 from engine.config.paths import expand
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or a run's folder: its newest"
+        "checkpoint",
+        metavar="CHECKPOINT_OR_RUN",
+        help="a checkpoint, or its .safetensors; of a run the newest one",
     )
     parser.add_argument(
         "file", metavar="FILE", help="to write: .onnx, .pth, .pt or .safetensors says which format"
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="FILE.py:FUNCTION", default="", help="where your own network lies, if it has moved"
     )
+    add_best(parser)
     add_overwrite(parser)
     return parser
 
@@ -96,7 +99,7 @@ def _export(options: argparse.Namespace) -> list[str]:
     path = expand(options.file, "file")
     form = format_of(path, options.to)
     check_place(path, overwrite=options.overwrite)
-    model = load_model(options.checkpoint, model=options.model, batch=SAMPLES)
+    model = load_model(options.checkpoint, best=options.best, model=options.model, batch=SAMPLES)
     onnx = OnnxOptions(options.softmax, options.preprocess, options.opset)
     names = asked_names(options.names, options.names_from, tensor_shapes(model.network))
     return hand_on(model.handed_on(), Export(path, form, names, onnx, options.overwrite))

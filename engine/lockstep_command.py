@@ -14,6 +14,7 @@ COMMANDS = {
     "show": ("engine.show", "say what a checkpoint is, or a run with its checkpoints"),
     "evaluate": ("engine.evaluate", "say how good a trained network is on a data set"),
     "predict": ("engine.predict", "say which classes a trained network finds in images"),
+    "compare": ("engine.compare", "say whether two trained networks are the same to the bit"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
     "report": (

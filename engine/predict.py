@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_computing, add_overwrite
+from engine.config.command_line import Parser, add_best, add_computing, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import check_place, write_whole, writing
 from engine.config.paths import expand
@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Say which classes a trained network finds in images, and how probable they are.",
         epilog=_EPILOG,
     )
-    parser.add_argument("path", metavar="CHECKPOINT", help="a checkpoint; of a run the newest one")
+    parser.add_argument(
+        "path", metavar="CHECKPOINT", help="a checkpoint, or its .safetensors; of a run the newest one"
+    )
     parser.add_argument(
         "files",
         metavar="FILE|DIR|-",
@@ -68,9 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         "--on-bad-sample",
         choices=("stop", "skip"),
         default="skip",
-        help="that cannot be read: stop there, or go on; default skip",
+        help="that cannot be read: stop there, or go on; default skip, as in Python's Model.predict",
     )
     parser.add_argument("--out", metavar="FILE", help="write to a file, whole or not at all")
+    add_best(parser)
     add_overwrite(parser)
     add_computing(parser)
     return parser
@@ -92,7 +95,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(options: argparse.Namespace) -> int:
     """Print what is found, and return the number of files that could not be read."""
     from engine.trained.loading import load_model  # noqa: PLC0415 -- imports numba: after --help
-    from engine.trained.model import BATCH  # noqa: PLC0415 -- as above
 
     if options.top < 1:
         raise UserError(f"top: got {options.top}; must be at least 1")
@@ -100,12 +102,14 @@ def _predict(options: argparse.Namespace) -> int:
     if out is not None:
         check_place(out, "out", overwrite=options.overwrite)
     model = load_model(
-        options.path, model=options.model, batch=options.batch or BATCH, threads=options.threads
+        options.path,
+        best=options.best,
+        model=options.model,
+        batch=options.batch,
+        threads=options.threads,
     )
     if not model.class_names:
-        terminal.say(
-            "note: the checkpoint names no classes, as it is of an earlier version: numbers stand for them"
-        )
+        terminal.say("note: the checkpoint names no classes: numbers stand for them")
     lines = _Lines(options, min(options.top, len(model.output_names)))
     if out is None:
         for line in lines.of(model):
@@ -136,7 +140,7 @@ class _Lines:
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
-        # One image is no batch of 32; sizes that are no power of two would compile kernels of their own.
+        # One image is no batch; sizes that are no power of two would compile kernels of their own.
         model = replace(model, batch=min(model.batch, next_power_of_two(max(1, len(samples)))))
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")
         with Progress(len(samples), bar=options.out is not None or not terminal.OUTPUT.isatty()) as progress:
@@ -162,9 +166,10 @@ def _named(files: Sequence[str]) -> Iterator[Path]:
     """Yield the paths that are given, and in place of "-" those that standard input names."""
     for name in files:
         if name == _STDIN:
-            for line in sys.stdin.buffer:
-                if line.strip(b"\r\n"):
-                    yield Path(os.fsdecode(line.rstrip(b"\r\n")))
+            lines = [line.rstrip(b"\r\n") for line in sys.stdin.buffer]
+            if not any(lines):
+                raise UserError("-: standard input names no file; must have a name on each line")
+            yield from (Path(os.fsdecode(line)) for line in lines if line)
         else:
             path = Path(name)
             with suppress(RuntimeError):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from comm import failure, terminal
-from engine.config.command_line import Parser
+from engine.config.command_line import Parser, add_best
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
@@ -32,8 +32,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Say what a checkpoint is: network, classes, preprocessing, tensors, hashes.",
         epilog=_EPILOG,
     )
-    parser.add_argument("path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or a run's folder")
+    parser.add_argument(
+        "path", metavar="CHECKPOINT_OR_RUN", help="a checkpoint, or its .safetensors, or a run's folder"
+    )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
+    add_best(parser)
     return parser
 
 
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from engine.trained.described import describe  # noqa: PLC0415 -- after --help
 
     try:
-        found = describe(expand(options.path, "checkpoint"))
+        found = describe(expand(options.path, "checkpoint"), best=options.best)
     except UserError as error:
         failure.say_error(str(error))
         return 2

@@ -24,7 +24,7 @@ import psutil
 
 from engine.config.errors import UserError
 from engine.host.stop_signals import WISHES
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from tests.mpi.launch import REPOSITORY, run
 
 STEPS = 400

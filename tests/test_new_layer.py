@@ -21,7 +21,8 @@ from engine.planner.design import Design
 from engine.planner.measurement.measure import measure
 from engine.planner.search import search, starting_point
 from engine.planner.simulation.simulator import simulate
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.kernels import threads

@@ -16,7 +16,7 @@ from engine.config.settings import all_settings
 from engine.config.wording import did_you_mean, one_of
 from engine.profile.breakdown import Breakdown
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import best_checkpoint, find_checkpoint
+from engine.run.finding import best_checkpoint, find_checkpoint
 from engine.run.launch import run_in_process
 from engine.run.run_folder import METRICS
 from engine.run.start import Start, no_new_rate, resumed_run

@@ -69,6 +69,11 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
 
+def add_best(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that take a run, of which they read the newest checkpoint."""
+    parser.add_argument("--best", action="store_true", help="of a run the best checkpoint, not the newest")
+
+
 def add_computing(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that put samples through a network."""
     parser.add_argument(
@@ -78,7 +83,11 @@ def add_computing(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=0, metavar="N", help="kernel threads; 0: as many as cores; default 0"
     )
     parser.add_argument(
-        "--batch", type=int, default=0, metavar="N", help="samples that are computed at once; default 32"
+        "--batch",
+        type=int,
+        default=0,
+        metavar="N",
+        help="samples that are computed at once; 0: as many as fill the kernels, 32 to 256; default 0",
     )
 
 

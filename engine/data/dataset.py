@@ -174,6 +174,13 @@ class DataSource:
         """Kind and fingerprint of the training set."""
         return f"{self.train.name} {self.train.fingerprint()}"
 
+    @cached_property
+    def test_identity(self) -> str:
+        """Fingerprint and size of the test set; "none" where there is none."""
+        if self.test is None:
+            return "none"
+        return f"{self.test.fingerprint()} ({counted(len(self.test), 'sample')})"
+
 
 def _check(data: Any, split: str) -> None:
     """Raise UserError where a data set, which may be a user's own, says of itself what cannot be."""

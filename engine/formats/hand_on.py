@@ -97,7 +97,7 @@ def _torch(trained: Trained, export: Export) -> tuple[bytes, list[str]]:
 
 def _safetensors(trained: Trained, export: Export) -> tuple[bytes, list[str]]:
     tensors, names = _renamed(trained, export)
-    content = safetensors_bytes(tensors, trained.about)
+    content = safetensors_bytes(tensors, {**trained.about, **trained.explained})
     return content, [f"safetensors, {counted(len(tensors), 'tensor')}", f"names: {names.source}"]
 
 

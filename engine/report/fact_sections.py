@@ -9,7 +9,13 @@ from engine.report.elements import compared, facts, section
 from engine.report.markup import Markup, tag
 from engine.report.run_record import RunRecord
 
-_HEADLINES = ("test accuracy", "test loss", "loss of the last step", "samples/s", "time of the session")
+_HEADLINES = (
+    "test accuracy",
+    "test loss",
+    "loss of the last step",
+    "samples/s, median",
+    "time of the session",
+)
 
 
 def results_section(records: Sequence[RunRecord]) -> Markup:

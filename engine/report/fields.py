@@ -53,6 +53,12 @@ def table(record: Any, *path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def tables(record: Any, *path: str) -> list[dict[str, Any]]:
+    """Return the tables of the list at a path of names; of anything else none."""
+    value = _at(record, path)
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def _at(record: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         if not isinstance(record, Mapping):

@@ -11,9 +11,11 @@ from engine.report.time_section import segment
 from engine.report.time_spent import LayerTime, layer_times
 from layers.work import PASSES
 
-_MEASURED_ONLY = "Each layer's time in a step. The planner predicts nothing for a run that was interrupted."
+_MEASURED_ONLY = (
+    "Each layer's mean time in a step. The planner predicts nothing for a run that was interrupted."
+)
 _BOTH = (
-    "Each layer's time in a step: above, what was measured; below, hatched, what the planner predicts "
+    "Each layer's mean time in a step: above, what was measured; below, hatched, what the planner predicts "
     "from this machine's peak and memory, measured at the end of the run. Of peak counts the FLOP of the "
     "direct algorithm: Winograd needs fewer, and may exceed it."
 )

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from engine.config.wording import counted, printable
-from engine.report.fields import texts
+from engine.report import figures
+from engine.report.fields import number, tables, text, texts, whole
 from engine.report.run_record import RunRecord
 
 
@@ -22,4 +23,9 @@ def notes(run: RunRecord) -> Iterator[str]:
     lost = int(np.isnan(run.steps.values["loss"]).sum())
     if lost:
         yield f"the loss of {counted(lost, 'step')} is not a finite number: gaps in the curve"
+    for change in tables(run.results, "history"):
+        step, what = whole(change, "step"), text(change, "what")
+        if step is not None and what is not None:
+            was, now = (text(change, name) or figures.plain(number(change, name)) for name in ("from", "to"))
+            yield printable(f"went on after step {step:,} with another {what}: {now}, before {was}")
     yield from map(printable, texts(run.results, "warnings"))

@@ -152,7 +152,7 @@ def _steps(steps: Sequence[Step | None]) -> list[dict[str, Any]]:
 
 def _footer() -> Markup:
     licence = tag("details", tag("summary", "licence of uPlot"), tag("pre", _file(_PLOT_LICENCE)))
-    return tag("footer", tag("p", "Made by python -m engine.report. Curves by uPlot 1.6.32."), licence)
+    return tag("footer", tag("p", "Made by lockstep report. Curves by uPlot 1.6.32."), licence)
 
 
 def _file(name: str) -> str:

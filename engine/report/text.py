@@ -75,7 +75,7 @@ def _result(run: RunRecord) -> str:
         "steps",
         "test accuracy",
         "loss of the last step",
-        "samples/s",
+        "samples/s, median",
         "time of the session",
     )
     return ", ".join(
@@ -182,7 +182,7 @@ def _time(run: RunRecord, *, several: bool) -> Iterator[str]:
     longest = max(max(row.measured_seconds or 0.0, row.predicted_seconds or 0.0) for row in rows)
     width = max(24, *(len(printable(row.name)) for row in rows))
     yield ""
-    yield f"{'layers, ms of a step':<{width}}  {'measured':>10} {'predicted':>10} {'ratio':>7}"
+    yield f"{'layers, ms of a step, mean':<{width}}  {'measured':>10} {'predicted':>10} {'ratio':>7}"
     yield from (_layer(row, width, longest) for row in rows)
 
 

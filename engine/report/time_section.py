@@ -15,13 +15,9 @@ def time_section(records: Sequence[RunRecord]) -> Markup | None:
     if not shown:
         return None
     longest = max(time_spent.step_seconds(records[place]) or 0.0 for place in shown)
-    means = "means over all but the first few steps, and over ranks"
     is_alone = len(records) == 1
-    about = (
-        f"A step takes {figures.duration(longest)}; {means}."
-        if is_alone
-        else f"Milliseconds of a step: {means}."
-    )
+    about = f"A step takes {figures.duration(longest)} on average" if is_alone else "Milliseconds of a step"
+    about += ": all figures are means, over all but the first few steps, and over ranks."
     return section(
         "time", "Where the time went", about,
         tag("div", *(_bar(records, place, longest) for place in shown), class_="bars"),

@@ -10,9 +10,11 @@ from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.formats.state_dict import read_state_dict
 from engine.graph import Graph
-from engine.run.checkpoint import check_whole, read_newest, read_state
+from engine.run.checkpoint import read_state
+from engine.run.finding import better_than_newest, read_found
 from engine.run.finite import is_finite
 from engine.run.kept_checkpoints import MODEL
+from engine.run.whole import check_whole
 from layers.layer import Array, Shape
 
 _NAMED = 3  # tensors that a line names
@@ -30,6 +32,8 @@ class InitialWeights:
     """Names that the network does not have."""
     drawn: tuple[str, ...]
     """Names that the source does not have, or has for a head of another size."""
+    note: str = ""
+    """That the source has a better checkpoint; empty if not."""
 
     @property
     def sha256(self) -> str:
@@ -48,7 +52,7 @@ class InitialWeights:
             told.append(f"init: {counted(len(self.drawn), 'tensor')} drawn anew: {_short(self.drawn)}")
         if self.left:
             told.append(f"init: {counted(len(self.left), 'tensor')} left there: {_short(self.left)}")
-        return told
+        return [*told, self.note] if self.note else told
 
 
 def initial_weights(source: str, graph: Graph, classes: Sequence[str] = ()) -> InitialWeights:
@@ -93,9 +97,8 @@ def initial_weights(source: str, graph: Graph, classes: Sequence[str] = ()) -> I
         if not is_finite(array):
             raise UserError(f"init: {source}: {name} is not finite")
     drawn = tuple(name for name in everything if name not in taken)
-    return InitialWeights(
-        source, taken, tuple(name for name in sorted(found) if name not in everything), drawn
-    )
+    left = tuple(name for name in sorted(found) if name not in everything)
+    return InitialWeights(source, taken, left, drawn, better_than_newest(expand(source, "init")))
 
 
 def heads_of(graph: Graph) -> set[str]:
@@ -119,7 +122,7 @@ def _read(source: str) -> tuple[dict[str, Array], tuple[str, ...]]:
     path = expand(source, "init")
     if path.suffix and not path.is_dir():
         return read_state_dict(path).tensors, ()
-    return read_newest(path, _read_model, what="init")
+    return read_found(path, _read_model, what="init")
 
 
 def _read_model(checkpoint: Path) -> tuple[dict[str, Array], tuple[str, ...]]:

@@ -26,11 +26,11 @@ from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.agreement import agreed, check_equal
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import find_checkpoint
 from engine.run.compiling import compilation_said
 from engine.run.decoders import check_decoders
 from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
+from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.memory_check import check_needs, needs_of, no_memory
 from engine.run.prepare import Prepared, facts_to_compare, prepare
@@ -271,7 +271,7 @@ def _train(
             init=prepared.init,
             history=prepared.start.state.history if prepared.start.state else (),
             started_in=prepared.start.started_in,
-            notes=tuple(prepared.initial.lines()) if prepared.initial else (),
+            notes=prepared.notes,
         ),
         workers,
         control=world,

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 from comm.tree import Tree
 from engine.config.errors import UserError
-from engine.config.paths import function_in_file
+from engine.config.paths import expand, function_in_file
 from engine.config.recipe import Recipe, override
 from engine.config.user_code import code_digest
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource, digest
+from engine.data.readers.image_folder import ImageFolder
 from engine.data.sampler import Sampler
 from engine.data.sources import open_data
 from engine.graph import Graph
@@ -19,10 +20,12 @@ from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
 from engine.run.best import Comparison
-from engine.run.checkpoint import State, read_tensors
+from engine.run.checkpoint import read_tensors
+from engine.run.history import TEST_SET, changed, said
 from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
+from engine.run.state import State
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 
@@ -44,6 +47,13 @@ class Prepared:
     """Weights, state and velocities of the checkpoint; empty without one."""
     initial: InitialWeights | None = None
     """With which a new run begins; None where all are drawn."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told of the weights that the run begins with, and of what it goes on with."""
+        if self.start.state is not None:
+            return tuple(said(self.start.state))
+        return tuple(self.initial.lines()) if self.initial else ()
 
     @property
     def init(self) -> str:
@@ -76,6 +86,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)
     _check_comparable(recipe, data)
+    _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
@@ -85,7 +96,9 @@ def prepare(start: Start, ranks: int) -> Prepared:
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
     _check_not_over(start.state, recipe)
-    return Prepared(start, graph, data, tree, plan, code, model_code, read_tensors(start.checkpoint, graph))
+    tensors = read_tensors(start.checkpoint, graph)
+    start = replace(start, state=_with_test_set(start.state, data))
+    return Prepared(start, graph, data, tree, plan, code, model_code, tensors)
 
 
 def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSource, Recipe]:
@@ -160,12 +173,30 @@ def _check_resumed(state: State, data: DataSource, recipe: Recipe, code: str) ->
         )
 
 
+def _with_test_set(state: State, data: DataSource) -> State:
+    """Return the state with another test set in its history; checkpoints of earlier versions name none."""
+    if not state.test_data:
+        return state
+    return changed(state, TEST_SET, state.test_data, data.test_identity)
+
+
 def _check_comparable(recipe: Recipe, data: DataSource) -> None:
     if recipe.metric and data.test is None:
         field, off = ("keep_best", "off") if recipe.keeps_best else ("stop_after", "0")
         raise UserError(
             f"{field}: {recipe.data} has no test samples to choose a checkpoint by; must be {off}"
         )
+
+
+def _check_apart(start: Start, data: DataSource) -> None:
+    """Refuse a new run's folder among the class folders of images: the next run would take it for a class."""
+    out = start.place(expand(start.recipe.out or "runs", "out")).resolve()
+    for split in (data.train, data.test):
+        if start.run is None and isinstance(split, ImageFolder) and out.is_relative_to(split.root.resolve()):
+            raise UserError(
+                f"out: {start.recipe.out or 'runs/'} lies in the data, {split.root}, where every folder is a "
+                "class; give --out a folder elsewhere"
+            )
 
 
 def _check_length(state: State, total_steps: int) -> None:

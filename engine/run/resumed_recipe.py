@@ -11,9 +11,7 @@ from engine.config.recipe import Recipe
 from engine.config.settings import all_settings
 from engine.config.toml_fields import argument_text
 from engine.data.registry import SOURCES, written
-
-RATE = "schedule.rate"
-"""The field that `--override-rate` changes."""
+from engine.run.history import RATE
 
 
 def check_same(saved: Recipe, recipe: Recipe, *, where: str, overridden: tuple[str, ...] = ()) -> None:

@@ -14,9 +14,10 @@ from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.normalise import normalisation_of
 from engine.run.best import Best
-from engine.run.checkpoint import TENSORS, State, note_best_evaluation, save_checkpoint
+from engine.run.checkpoint import note_best_evaluation, save_checkpoint
 from engine.run.kept_checkpoints import best_of, checkpoint_folder, note_best
 from engine.run.run_folder import METRICS
+from engine.run.state import TENSORS, State
 from engine.training.hashes import sha256_of
 from engine.training.rank import Rank
 from layers.layer import Array
@@ -126,6 +127,7 @@ class Saver:
             recipe_sha256=sha256(text.encode()).hexdigest(),
             weights_sha256=sha256_of(weights),
             model_code=self._task.model_code,
+            test_data=data.test_identity,
         )
         tensors = weights | self._rank.states.tensors()
         with self._writing(self._folder):

@@ -8,10 +8,13 @@ from typing import Any
 from engine.config.errors import UserError
 from engine.config.paths import expand, working_folder
 from engine.config.recipe import Recipe, override, read_recipe
-from engine.run.checkpoint import State, find_checkpoint, read_state, saved_recipe
+from engine.run.checkpoint import read_state, saved_recipe
+from engine.run.finding import find_checkpoint
+from engine.run.history import RATE, changed
 from engine.run.kept_checkpoints import FOLDER
-from engine.run.resumed_recipe import RATE, check_same, placed
+from engine.run.resumed_recipe import check_same, placed
 from engine.run.run_folder import METRICS, RECIPE
+from engine.run.state import State
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def resumed_run(
     same = not recipe.out or expand(recipe.out, "out").resolve() == run
     if same and run is not None:
         _check_own(run)
-    state = _with_history(state, saved, recipe)
+    state = changed(state, RATE, saved.schedule.rate, recipe.schedule.rate)
     return Start(
         recipe, name or recipe.model, checkpoint, state, run if same else None, working_folder() / asked
     )
@@ -114,16 +117,6 @@ def no_new_rate(override_rate: float | None) -> None:
         raise UserError(
             f"override_rate: got {override_rate:g} without a run that goes on; give --resume DIR too, or --lr"
         )
-
-
-def _with_history(state: State, saved: Recipe, recipe: Recipe) -> State:
-    """Return the state with a change of the rate in its history, if there is one."""
-    was, now = saved.schedule.rate, recipe.schedule.rate
-    if was == now:
-        return state
-    return replace(
-        state, history=(*state.history, {"step": state.step, "what": RATE, "from": was, "to": now})
-    )
 
 
 def _with_outputs(recipe: Recipe, saved: Recipe) -> Recipe:

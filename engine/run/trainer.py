@@ -17,12 +17,12 @@ from engine.profile.recorder import Recorder
 from engine.profile.step_clock import Lap, StepClock
 from engine.run.best import Best, Comparison
 from engine.run.callbacks import Callbacks
-from engine.run.checkpoint import State
 from engine.run.evaluator import Evaluator
 from engine.run.failures import Failures
 from engine.run.finite import check_loss, check_weights
 from engine.run.log import RunLog
 from engine.run.saver import Saver, Task
+from engine.run.state import State
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule

@@ -1,15 +1,16 @@
 """Samples read on threads into batches, ahead of the network that they are for."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
+from comm.tree import ceil_div
 from engine.config.wording import printable
 from engine.data.dataset import DataError
-from engine.host.unpinned import run_anywhere
+from engine.host.on_threads import on_threads
 from engine.trained.samples import Sample
 from layers.layer import Array
 
@@ -38,32 +39,25 @@ def filled(
 
     Decoders of images and numpy let other threads run, so reading goes on beside the kernels.
     """
-    free = [np.zeros((batch, *shape), np.float32) for _ in range(AHEAD + 1)]
-    waiting: deque[tuple[Sequence[Sample], Array, list[Future[Errors]]]] = deque()
-    starts = iter(range(0, len(samples), batch))
-    pool = ThreadPoolExecutor(threads, "read", initializer=run_anywhere)
-
-    def read_next() -> None:
-        start = next(starts, None)
-        if start is not None:
-            own, x = samples[start : start + batch], free.pop()
-            places = range(0, len(own), _PIECE)
-            waiting.append((own, x, [pool.submit(_read, own, x, place) for place in places]))
-
-    try:
-        for _ in range(AHEAD):
-            read_next()
-        while waiting:
-            own, x, pieces = waiting.popleft()
-            errors = {place: error for piece in pieces for place, error in piece.result().items()}
-            read_next()
-            yield Filled(own, x, errors)
-            free.append(x)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    buffers = [np.zeros((batch, *shape), np.float32) for _ in range(AHEAD + 1)]
+    pieces_of = ceil_div(batch, _PIECE)
+    starts = range(0, len(samples), batch)
+    pieces = (
+        (samples[start : start + batch], buffers[number % len(buffers)], first)
+        for number, start in enumerate(starts)
+        for first in range(0, min(batch, len(samples) - start), _PIECE)
+    )
+    with closing(on_threads(_read, pieces, threads, ahead=AHEAD * pieces_of)) as read:
+        for number, start in enumerate(starts):
+            own = samples[start : start + batch]
+            errors: Errors = {}
+            for found in islice(read, ceil_div(len(own), _PIECE)):
+                errors |= found
+            yield Filled(own, buffers[number % len(buffers)], errors)
 
 
-def _read(samples: Sequence[Sample], x: Array, first: int) -> Errors:
+def _read(piece: tuple[Sequence[Sample], Array, int]) -> Errors:
+    samples, x, first = piece
     errors: Errors = {}
     for place in range(first, min(first + _PIECE, len(samples))):
         try:

@@ -38,7 +38,11 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
             )
     axes.set_xlabel("found")
     axes.set_ylabel("is")
-    title = f"{evaluation.title}: top-1 {evaluation.accuracy:.2%}"
-    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_title(title_of(evaluation), fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, label="share of the class", shrink=0.8)
     save_figure(figure, path, what="picture")
+
+
+def title_of(evaluation: Evaluation) -> str:
+    """Return what stands above the picture."""
+    return f"{evaluation.title}{evaluation.seen}: top-1 {evaluation.accuracy:.2%}"

@@ -10,8 +10,8 @@ from engine.config.wording import one_of
 from engine.data.dataset import Dataset, DataSource
 from engine.data.sources import check_fit, open_data, spec_of
 from engine.graph import Graph
-from engine.run.checkpoint import State
 from engine.run.resumed_recipe import placed_text
+from engine.run.state import State
 from engine.trained.classes import for_network
 
 TRAIN, TEST = "train", "test"
@@ -70,6 +70,8 @@ def _source(network: Graph, recipe: Recipe, state: State, data: Data) -> tuple[s
         return data.train.name, data
     if data is not None and not isinstance(data, str):
         raise UserError(f"data: got {data!r}; must be a text, a Dataset or a DataSource")
+    if data is None and not recipe.data:
+        raise UserError("data: a file of weights does not say what it was trained on; give --data")
     spec = placed_text("data", recipe.data, state.started_in, what="data") if data is None else spec_of(data)
     source = open_data(
         spec,

@@ -11,19 +11,16 @@ from safetensors import safe_open
 from engine.config.errors import UserError
 from engine.config.files import read_bytes, reading
 from engine.config.recipe import Recipe
-from engine.run.checkpoint import (
-    State,
-    best_checkpoint,
-    model_file,
-    read_newest,
-    read_state,
-    saved_recipe,
-)
+from engine.run.checkpoint import model_file, read_state, saved_recipe
+from engine.run.finding import best_checkpoint
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, STATE, checkpoints_of, step_of
 from engine.run.run_folder import RESULTS
+from engine.run.state import State
+from engine.run.whole import as_safetensors
+from engine.trained.weights_file import read_about, read_named
 
 _FILES = (MODEL, OPTIMIZER, STATE)
-_UNSAID = "not said: written by an earlier version"
+_UNSAID, _EARLIER = "not said", ": written by an earlier version"
 _MOST_NAMES = 12  # classes in a line
 _RESULTS = (
     "steps",
@@ -71,6 +68,7 @@ class Description:
             "data": state.data,
             "code": state.code or None,
             "recipe": state.recipe,
+            "history": state.history,
             "tensor_list": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in self.tensors],
             "bytes": self.bytes,
         }
@@ -78,7 +76,7 @@ class Description:
             shown["run"] = {
                 "folder": str(self.run),
                 "checkpoints": [str(each) for each in self.checkpoints],
-                "newest": str(self.checkpoint),
+                "newest": str(self.checkpoints[-1]),
                 "best": None if self.best is None else str(self.best),
                 "results": self.results,
             }
@@ -101,53 +99,71 @@ class Description:
             yield "results", ", ".join(f"{name} {_figure(value)}" for name, value in shown.items())
         for path in self.checkpoints:
             marks = [
-                name for name, marked in (("newest", self.checkpoint), ("best", self.best)) if path == marked
+                name
+                for name, marked in (("newest", self.checkpoints[-1]), ("best", self.best))
+                if path == marked
             ]
             yield f"step {step_of(path)}", f"{path}{' (' + ', '.join(marks) + ')' if marks else ''}"
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         state, recipe = self.state, self.recipe
+        unsaid = _UNSAID + _EARLIER if recipe.data else _UNSAID
         yield "checkpoint", str(self.checkpoint)
-        yield "step", str(state.step)
+        if self.recipe.data or state.step:
+            yield "step", str(state.step)
         yield "model", _model(state, recipe)
-        yield "classes", _classes(state.class_names)
-        yield "preprocessing", _UNSAID if state.preprocessing is None else state.preprocessing.words()
+        yield "classes", _classes(state.class_names) or unsaid
+        yield "preprocessing", unsaid if state.preprocessing is None else state.preprocessing.words()
         if state.normalisation is not None:
             scale, shift = (
                 " ".join(f"{value:.6g}" for value in state.normalisation[name]) for name in ("scale", "shift")
             )
             yield "normalisation", f"pixel * {scale} + {shift}"
-        yield "layout", ", ".join(f"{key} {value}" for key, value in state.tensors.items()) or _UNSAID
+        yield "layout", ", ".join(f"{key} {value}" for key, value in state.tensors.items()) or unsaid
         values = sum(_size(tensor) for tensor in self.tensors)
         yield "tensors", f"{len(self.tensors)} with {values:,} values"
         for tensor in self.tensors:
             yield f"  {tensor.name}", f"{tensor.dtype} {list(tensor.shape)}"
-        yield "trained on", f"{recipe.data} ({state.data})"
-        yield "recipe", f"sha256 {state.recipe_sha256}" if state.recipe_sha256 else _UNSAID
-        yield "weights", f"sha256 {state.weights_sha256}" if state.weights_sha256 else _UNSAID
+        if recipe.data:
+            yield "trained on", f"{recipe.data} ({state.data})"
+        yield "recipe", f"sha256 {state.recipe_sha256}" if state.recipe_sha256 else unsaid
+        yield "weights", f"sha256 {state.weights_sha256}" if state.weights_sha256 else unsaid
+        for each in state.history:
+            what, was, now = (each.get(name) for name in ("what", "from", "to"))
+            yield "changed", f"after step {each.get('step')}: {what} from {was} to {now}"
         if state.code:
             yield "own code", f"hash {state.code}"
         yield "files", ", ".join(f"{name} {count / 1e6:.2f} MB" for name, count in self.bytes.items())
 
 
-def describe(path: Path) -> Description:
-    """Describe a checkpoint, or a run by its newest one.
+def describe(path: Path, *, best: bool = False) -> Description:
+    """Describe a checkpoint or a file of weights, or a run by its newest checkpoint or its best one.
 
     Raises
     ------
     UserError
         There is no checkpoint, or it is damaged.
     """
-    return read_newest(path, lambda checkpoint: _described(checkpoint, path), what="checkpoint")
+    return read_named(path, lambda found: _described(found, path), best=best)
+
+
+def _described_file(path: Path) -> Description:
+    state, recipe = read_about(path)
+    with as_safetensors(path):
+        tensors = _tensors(path)
+    return Description(path, state, recipe, tensors, {path.name: path.stat().st_size})
 
 
 def _described(checkpoint: Path, path: Path) -> Description:
+    if checkpoint.is_file():
+        return _described_file(checkpoint)
     state = read_state(checkpoint)
     recipe = saved_recipe(checkpoint, state)
-    tensors = _tensors(checkpoint)
+    with model_file(checkpoint) as file:
+        tensors = _tensors(file)
     present = [name for name in _FILES if (checkpoint / name).exists()]
     sizes = {name: (checkpoint / name).stat().st_size for name in present}
-    if checkpoint == path:
+    if checkpoint in (path, path.parent):
         return Description(checkpoint, state, recipe, tensors, sizes)
     found, best = tuple(checkpoints_of(path)), best_checkpoint(path)
     return Description(checkpoint, state, recipe, tensors, sizes, path, found, best, results_of(path))
@@ -169,9 +185,9 @@ def results_of(run: Path) -> dict[str, Any] | None:
     return found
 
 
-def _tensors(checkpoint: Path) -> tuple[Tensor, ...]:
-    """Return what the file of the weights holds, read off its head; a file that is cut short is an error."""
-    with model_file(checkpoint) as path, safe_open(path, "numpy") as file:
+def _tensors(path: Path) -> tuple[Tensor, ...]:
+    """Return what a file of weights holds, read off its head; a file that is cut short is an error."""
+    with safe_open(path, "numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- no dict
         found = [Tensor(name, tuple(each.get_shape()), each.get_dtype()) for name, each in slices.items()]
     return tuple(found)
@@ -187,10 +203,8 @@ def _model(state: State, recipe: Recipe) -> str:
 
 
 def _classes(names: tuple[str, ...]) -> str:
-    if not names:
-        return _UNSAID
     shown = ", ".join(names[:_MOST_NAMES])
-    return f"{len(names)}: {shown}{', ...' if len(names) > _MOST_NAMES else ''}"
+    return f"{len(names)}: {shown}{', ...' if len(names) > _MOST_NAMES else ''}" if names else ""
 
 
 def _size(tensor: Tensor) -> int:

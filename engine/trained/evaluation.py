@@ -16,6 +16,7 @@ TOP = 5
 MOST_ROWS = 40
 """Classes in the table; of more the worst are shown."""
 _MOST_COLUMNS = 16  # classes of a confusion matrix that fits a terminal
+_WIDEST = 10  # characters of a column
 _MOST_PAIRS = 5
 
 
@@ -81,6 +82,11 @@ class Evaluation:
         return f"{self.data}, {self.split}" if self.split else self.data
 
     @property
+    def seen(self) -> str:
+        """How often each sample was seen, if that was more than once: ", each seen twice, ..."."""
+        return ", each seen twice, once left to right" if self.tta else ""
+
+    @property
     def samples(self) -> int:
         """Samples that the figures are of."""
         return int(self.confusion.sum())
@@ -123,11 +129,10 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """Return the figures for a terminal."""
-        seen = ", each seen twice, once left to right" if self.tta else ""
         skipped = f"; {counted(len(self.skipped), 'sample')} could not be read" if self.skipped else ""
         top5 = "" if self.top5_accuracy is None else f"   top-5 {self.top5_accuracy:.2%}"
         lines = [
-            f"{self.title}: {counted(self.samples, 'sample')}{seen}{skipped}",
+            f"{self.title}: {counted(self.samples, 'sample')}{self.seen}{skipped}",
             f"loss {self.loss:.4f}   top-1 {self.accuracy:.2%}{top5}",
             "",
             *self._table(),
@@ -152,12 +157,19 @@ class Evaluation:
             )
 
     def _matrix(self) -> Iterator[str]:
+        """Yield the confusion matrix; where a name is too wide for a column, both are numbered."""
         names = self.class_names
-        cell = max(4, len(str(self.confusion.max())) + 1, min(10, max(map(len, names)) + 1))
-        width = max(map(len, names))
-        yield "confusion: a row for each class, a column for what was found"
-        yield " " * width + "".join(f"{name[: cell - 1]:>{cell}}" for name in names)
-        for name, row in zip(names, self.confusion.tolist(), strict=True):
+        longest = max(map(len, names))
+        rows, columns, said = list(names), list(names), "a column for what was found"
+        if longest >= _WIDEST:
+            columns = [str(place) for place in range(1, len(names) + 1)]
+            rows = [f"{place:>2} {name}" for place, name in enumerate(names, start=1)]
+            said = f"{said}, by the rows' numbers"
+        cell = max(4, len(str(self.confusion.max())) + 1, max(map(len, columns)) + 1)
+        width = max(map(len, rows))
+        yield f"confusion: a row for each class, {said}"
+        yield " " * width + "".join(f"{name:>{cell}}" for name in columns)
+        for name, row in zip(rows, self.confusion.tolist(), strict=True):
             yield f"{name:<{width}}" + "".join(f"{count or '.':>{cell}}" for count in row)
 
     def _confused(self) -> Iterator[str]:

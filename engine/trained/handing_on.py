@@ -2,33 +2,27 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from engine.config.recipe import Recipe
-from engine.formats.trained import Preprocessing, Trained
+from engine.data.readers.normalise import Normalisation
+from engine.formats.trained import Scaling, Trained
 from engine.graph import Graph
-from engine.run.checkpoint import State
-from engine.run.kept_checkpoints import STATE
+from engine.run.checkpoint import LOCKSTEP, explanation
+from engine.run.state import State
 from engine.training.hashes import sha256_of
 from layers.layer import Array
 
 
 def trained_of(
-    checkpoint: Path,
     state: State,
     recipe: Recipe,
     network: Graph,
     tensors: Mapping[str, Array],
+    normalisation: Normalisation | None,
     *,
     logits: Callable[[Array], Array],
 ) -> Trained:
-    """Return what of a checkpoint goes into files of other programs.
-
-    Raises
-    ------
-    UserError
-        It describes no sound normalisation.
-    """
+    """Return what of a checkpoint goes into files of other programs."""
     weights = {
         f"{node.name}.{name}": tensors[f"{node.name}.{name}"]
         for node in network
@@ -41,5 +35,9 @@ def trained_of(
         "step": str(state.step),
         "weights_sha256": state.weights_sha256 or sha256_of(weights),
     }
-    preprocessing = Preprocessing.of_checkpoint(state.normalisation, checkpoint / STATE)
-    return Trained(network, tensors, logits, about, preprocessing)
+    scaling = None
+    if normalisation is not None:
+        written = normalisation.to_json()
+        scaling = Scaling(tuple(written["scale"]), tuple(written["shift"]))
+    explained = {LOCKSTEP: explanation(state)} if state.model else {}  # none in earlier versions
+    return Trained(network, tensors, logits, about, scaling, explained)

@@ -13,9 +13,13 @@ from engine.config.recipe import MOST_THREADS, Recipe
 from engine.config.user_code import code_digest
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
-from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state, saved_recipe
+from engine.run.checkpoint import read_state, read_weights_and_state, saved_recipe
+from engine.run.finding import better_than_newest
 from engine.run.resumed_recipe import anchored_text, placed_text
+from engine.run.state import State
+from engine.trained.batch_size import filling_batch
 from engine.trained.model import BATCH, Model
+from engine.trained.weights_file import read_about, read_named, read_weights
 
 MOST_BATCH = 1 << 16
 
@@ -23,6 +27,7 @@ MOST_BATCH = 1 << 16
 def load_model(
     checkpoint: str | Path,
     *,
+    best: bool = False,
     model: str = "",
     batch: int = BATCH,
     threads: int = 0,
@@ -31,27 +36,30 @@ def load_model(
 ) -> Model:
     """Return the trained network of a checkpoint, or of the newest one of a run's folder.
 
-    Its optimizer.safetensors need not be there.
+    Its optimizer.safetensors need not be there; its model.safetensors alone is enough, as are files of export
+    and convert. These do not say all of the recipe: sums are those of a recipe with the usual fields.
 
     Parameters
     ----------
+    best
+        Of a run the best checkpoint, which it keeps if its recipe says so, and not the newest.
     model
         Where the user's file FILE.py:function lies now, if it has moved.
     batch
-        Samples that go through the network at once.
+        Samples that go through the network at once; 0: as many as fill the kernels.
     threads
         Kernel threads; 0: as many as this process has cores, or its share of them.
     world
         All ranks that load it, each calling this (collective); by default this process alone.
     say
-        Prints a warning.
+        Prints a warning, or a note.
 
     Raises
     ------
     UserError
         There is no checkpoint, it cannot be read, or it holds another network.
     """
-    check_whole("batch", batch, 1, MOST_BATCH)
+    check_whole("batch", batch, 0, MOST_BATCH)
     check_whole("threads", threads, 0, MOST_THREADS)
     check_text("model", model)
     named = expand(str(as_path("checkpoint", checkpoint)), "checkpoint")
@@ -60,19 +68,27 @@ def load_model(
     def read(folder: Path) -> Model:
         return _read(working_folder() / folder, model=model, batch=batch, threads=threads, say=say)
 
-    return read_newest(named, read, what="checkpoint")
+    if not best and (note := better_than_newest(named)):
+        say(note)
+    return read_named(named, read, best=best)
 
 
-def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[str], None]) -> Model:
-    state = read_state(folder)
-    recipe = saved_recipe(folder, state)
+def _read(place: Path, *, model: str, batch: int, threads: int, say: Callable[[str], None]) -> Model:
+    is_alone = place.is_file()
+    state, recipe = read_about(place) if is_alone else _of_checkpoint(place)
     recipe.check(MODELS)
-    place = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
-    recipe = replace(recipe, model=anchored_text("model", place, working_folder()))
+    code = model or placed_text("model", recipe.model, state.started_in, what="checkpoint")
+    recipe = replace(recipe, model=anchored_text("model", code, working_folder()))
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
-    return Model(folder, state, recipe, network, read_weights_and_state(folder, network), batch, threads)
+    tensors = read_weights(place, network, state) if is_alone else read_weights_and_state(place, network)
+    return Model(place, state, recipe, network, tensors, batch or filling_batch(network), threads)
+
+
+def _of_checkpoint(folder: Path) -> tuple[State, Recipe]:
+    state = read_state(folder)
+    return state, saved_recipe(folder, state)
 
 
 def _changed(recipe: Recipe, state: State) -> str:

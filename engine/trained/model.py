@@ -26,9 +26,9 @@ from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.trained import Trained
 from engine.graph import Graph
 from engine.run.agreement import agreed, check_equal
-from engine.run.checkpoint import State
 from engine.run.decoders import check_decoders
 from engine.run.failures import Failures
+from engine.run.state import State
 from engine.trained.batches import Filled, filled
 from engine.trained.data import Data, Opened, check_choice, open_for
 from engine.trained.earlier import preprocessing_before
@@ -61,11 +61,11 @@ class Model:
     """
 
     checkpoint: Path
-    """The folder that it was read from."""
+    """The folder that it was read from, or the file of its weights."""
     state: State
     """What the checkpoint says of itself."""
     recipe: Recipe
-    """What it was trained by."""
+    """What it was trained by; of a file of weights the network alone."""
     network: Graph = field(repr=False)
     tensors: dict[str, Array] = field(repr=False)
     """Weights and state by name, float32 in standard layout."""
@@ -88,6 +88,11 @@ class Model:
         """The same with a number for each output that has no name."""
         (outputs,) = self.network.output_shape
         return (*self.class_names, *map(str, range(len(self.class_names), outputs)))[:outputs]
+
+    @property
+    def data_name(self) -> str:
+        """What it was trained on, for messages."""
+        return self.recipe.data or "data that its file does not name"
 
     @cached_property
     def normalisation(self) -> Normalisation | None:
@@ -134,7 +139,7 @@ class Model:
         *,
         top: int = 5,
         probabilities: bool = True,
-        on_bad_sample: str = STOP,
+        on_bad_sample: str = SKIP,
     ) -> list[Prediction]:
         """Return the likeliest classes of each sample.
 
@@ -148,12 +153,12 @@ class Model:
         probabilities
             False: logits.
         on_bad_sample
-            "stop" raises, "skip" returns a prediction with an error.
+            "skip" returns a prediction with its `error`, "stop" raises; by default as in the command predict.
 
         Raises
         ------
         UserError
-            A sample cannot be read; or nothing is known of how images become samples.
+            A sample cannot be read, with "stop"; or nothing is known of how images become samples.
         """
         check_choice("on_bad_sample", on_bad_sample, (STOP, SKIP))
         check_whole("top", top, 1)
@@ -181,7 +186,7 @@ class Model:
     @cached_property
     def reading(self) -> Reading:
         """How samples become what the network reads."""
-        return Reading(self.recipe.data, self.preprocessing, self.normalisation)
+        return Reading(self.data_name, self.preprocessing, self.normalisation)
 
     def evaluate(
         self,
@@ -284,7 +289,7 @@ class Model:
     def handed_on(self) -> Trained:
         """Return the network as other programs are told of it."""
         return trained_of(
-            self.checkpoint, self.state, self.recipe, self.network, self.tensors, logits=self.__call__
+            self.state, self.recipe, self.network, self.tensors, self.normalisation, logits=self.__call__
         )
 
     def _logits(self, full: Array) -> NDArray[np.float32]:
@@ -302,7 +307,7 @@ class Model:
     def _preprocessed(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         wanted = self.network.input_shape
         if self.normalisation is None:
-            raise UserError(f"model: {self.recipe.data} has no preprocessing; give what the network reads")
+            raise UserError(f"model: {self.data_name} has no preprocessing; give what the network reads")
         if pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
             raise UserError(
                 f"model: got {pixels.dtype} {list(pixels.shape)}; with preprocess must be uint8 "

@@ -9,7 +9,7 @@ import pytest
 from engine.evaluate import main
 from engine.run.compiling import LINE
 from tests.engine.broken_disk import BrokenDisk
-from tests.engine.trained.test_loading import copied
+from tests.engine.trained.test_loading import copied, with_another_best
 
 
 def evaluated(capsys, *arguments):
@@ -49,6 +49,14 @@ def test_the_table_is_printed(photos_run, photos, capsys):
     assert lines[4].split() == ["blue", "16", "1.0000", "1.0000"]
 
 
+def test_the_best_checkpoint_is_evaluated_by_saying_so(digits_run, tmp_path, capsys):
+    run, _ = with_another_best(digits_run, tmp_path)
+    for options, step in ((["--best"], 44), ([], 66)):
+        code, found, said = evaluated(capsys, run, *options)
+        assert (code, found["step"]) == (0, step)
+        assert len(said) == (step == 66)
+
+
 def test_a_picture_is_drawn(photos_run, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the extra plot is not installed")
     assert evaluated(capsys, photos_run.folder, "--picture", tmp_path / "c.svg")[0] == 0
@@ -81,7 +89,7 @@ BAD = {
         ["{run}", "--picture", "{tmp}/d.png"],
         "picture: {tmp}/d.png: is a folder; give the name of a file",
     ),
-    "a batch of nothing": (["{run}", "--batch", "-3"], "batch: got -3; must be from 1"),
+    "a batch of nothing": (["{run}", "--batch", "-3"], "batch: got -3; must be from 0"),
     "a split that is not there": (
         ["{run}", "--data", "synthetic", "--split", "test"],
         "split: synthetic has no",

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from comm.threads import single_rank
@@ -14,9 +15,10 @@ from engine.formats.onnx_check import run_onnx
 from engine.formats.safetensors_file import read_safetensors
 from engine.formats.torch_file import read_torch
 from engine.lockstep_command import main as lockstep
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from engine.run.launch import run as train
 from engine.run.start import new_run
+from tests.engine.trained.test_loading import with_another_best
 
 onnx = pytest.importorskip("onnx", reason="extra: export")
 pytest.importorskip("onnxruntime", reason="extra: export")
@@ -88,6 +90,14 @@ def test_a_module_of_pytorch_loads_it_with_its_own_names(done, tmp_path):
     with torch.inference_mode():
         found = module(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
+
+
+def test_the_best_checkpoint_is_exported_by_saying_so(digits_run, tmp_path, capsys):
+    run, _ = with_another_best(digits_run, tmp_path)
+    assert main([str(run), str(tmp_path / "m.safetensors"), "--best"]) == 0
+    assert capsys.readouterr().err == ""
+    with safe_open(tmp_path / "m.safetensors", "numpy") as file:
+        assert file.metadata()["step"] == "44"
 
 
 def refused(capsys, *arguments) -> str:

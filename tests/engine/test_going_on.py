@@ -20,7 +20,8 @@ from engine.planner.design import Design
 from engine.planner.simulation.simulator import simulate
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from engine.training.rank import build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings

@@ -1,20 +1,23 @@
 """The command that says which classes are in images; predictions are tested in tests/engine/trained."""
 
 import csv
+import inspect
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
-from engine.predict import main
+from engine.predict import _parser, main
 from engine.run.compiling import LINE
+from engine.trained.model import Model
 from tests.engine.broken_disk import BrokenDisk
 from tests.engine.data.files import random_bytes, write_image
-from tests.engine.trained.test_loading import copied, make_older
+from tests.engine.trained.test_loading import copied, make_older, with_another_best
 
 
 def predicted(capsys, *arguments):
@@ -89,6 +92,14 @@ def test_names_come_from_standard_input_whatever_bytes_they_have(photos_run, tmp
     assert second == "error: /no/such.png: cannot be decoded: No such file or directory"
 
 
+@pytest.mark.parametrize("content", [b"", b"\n\r\n"])
+def test_a_standard_input_without_names_is_a_mistake(photos_run, capsys, monkeypatch, content):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    code, lines, said = predicted(capsys, photos_run.folder, "-")
+    assert (code, lines) == (2, [])
+    assert said == ["error: -: standard input names no file; must have a name on each line"]
+
+
 def test_arrays_and_images_of_any_size_are_taken_by_data_that_was_no_image_file(digits_run, tmp_path, capsys):
     np.save(tmp_path / "x.npy", random_bytes(3, 1, 8, 8, high=17))
     write_image(tmp_path / "large.png", np.full((50, 70), 128, np.uint8))
@@ -146,7 +157,7 @@ BAD = {
     ),
     "a folder": (["{run}", "x.png", "--out", "{tmp}"], "out: {tmp}: is a folder; give the name of a file"),
     "nothing of each": (["{run}", "x.png", "--top", "0"], "top: got 0; must be at least 1"),
-    "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 1"),
+    "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 0"),
 }
 
 
@@ -158,6 +169,41 @@ def test_a_mistake_is_one_line_and_code_2(photos_run, tmp_path, capsys, case):
     assert (code, lines, len(said)) == (2, [], 1)
     assert words.format(tmp=tmp_path) in said[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_checkpoint_is_asked_by_saying_so(digits_run, tmp_path, capsys):
+    run, best = with_another_best(digits_run, tmp_path)
+    np.save(tmp_path / "x.npy", random_bytes(3, 1, 8, 8, high=17))
+    found = {}
+    for path, options in ((run, ["--best"]), (best, []), (run, [])):
+        code, lines, said = predicted(capsys, path, tmp_path / "x.npy", "--json", *options)
+        assert (code, len(said)) == (0, int((path, options) == (run, [])))
+        found[path, *options] = lines
+    assert found[run, "--best"] == found[best,] != found[run,]
+
+
+def test_a_machine_that_starts_no_thread_gets_one_line_and_the_same_results(
+    digits_run, tmp_path, capsys, monkeypatch, caplog
+):
+    np.save(tmp_path / "x.npy", random_bytes(50, 1, 8, 8, high=17))
+    arguments = [str(digits_run.checkpoint), str(tmp_path / "x.npy"), "--threads", "2", "--batch", "16"]
+
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    assert main(arguments) == 0
+    wanted = capsys.readouterr().out
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == wanted
+    assert [record.getMessage() for record in caplog.records] == [
+        "warning: only 1 of 2 kernel threads can be started here"
+    ]
+
+
+def test_a_bad_sample_is_skipped_by_default_as_in_python():
+    default = inspect.signature(Model.predict).parameters["on_bad_sample"].default
+    assert _parser().get_default("on_bad_sample") == default == "skip"
 
 
 def test_json_and_csv_at_once_are_refused(photos_run, capsys):

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from engine.run.checkpoint import LOCKSTEP, read_state
 from engine.show import main
-from tests.engine.trained.test_loading import copied, make_older
+from tests.engine.trained.test_loading import copied, make_older, with_another_best
 
 
 def test_a_checkpoint_explains_itself(photos_run, capsys):
@@ -69,6 +69,30 @@ def test_a_run_is_shown_with_its_checkpoints_the_newest_and_the_best(digits_run,
     assert f"test_accuracy {digits_run.results['test_accuracy']:.6g}, interrupted false" in lines[1]
     assert sum("checkpoints/step-" in line for line in lines) - 1 == len(told["checkpoints"])
     assert sum("(newest" in line for line in lines) == sum("best)" in line for line in lines) == 1
+
+
+def test_the_best_checkpoint_is_shown_by_saying_so(digits_run, tmp_path, capsys):
+    run, best = with_another_best(digits_run, tmp_path)
+    assert main([str(run), "--best"]) == 0
+    out = capsys.readouterr().out
+    assert f"checkpoint      {best}\n" in out
+    assert f"{best} (best)\n" in out
+    assert "(newest)\n" in out
+    assert main([str(run), "--best", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["step"], told["checkpoint"], told["run"]["best"]) == (44, str(best), str(best))
+    assert told["run"]["newest"] == str(best.with_name("step-00000066"))
+
+
+def test_what_was_changed_on_the_way_is_shown(digits_run, tmp_path, capsys):
+    path = copied(digits_run, tmp_path) / "state.json"
+    change = {"step": 2, "what": "schedule.rate", "from": 0.05, "to": 0.01}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"history": [change]}))
+    assert main([str(path.parent)]) == 0
+    assert "changed" in (out := capsys.readouterr().out)
+    assert "after step 2: schedule.rate from 0.05 to 0.01\n" in out
+    assert main([str(path.parent), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["history"] == [change]
 
 
 def test_an_earlier_checkpoint_is_shown_as_far_as_it_says(digits_run, tmp_path, capsys):

@@ -32,11 +32,13 @@ from engine.report.page import page
 from engine.report.run_record import read_runs
 from engine.report.text import Style, lines
 from engine.report.timeline import find_trace, one_step
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from engine.run.launch import run
 from engine.run.run_folder import rewind
 from engine.run.start import new_run, resumed_run
 from engine.trained.described import describe
+from engine.trained.loading import load_model
 from engine.trained.samples import Reading
 from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
@@ -159,6 +161,8 @@ def _ours(folder: Path) -> Iterator[Target]:
             json.dumps({key: each for key, each in state.items() if key != "files"})
         )
         yield Target(f"{name} without sums", bare / name, lambda bare=bare: read_tensors(bare, graph))
+    alone = shutil.copy(checkpoint / "model.safetensors", folder / "weights.safetensors")
+    yield Target("weights alone", alone, lambda: _alone(alone))
     for kind in (np.uint8, np.float32):
         array = folder / f"{np.dtype(kind)}.npy"
         np.save(array, random_bytes(3, 1, 3, 4).astype(kind))
@@ -224,6 +228,13 @@ def _shown(checkpoint: Path) -> None:
     json.dumps(found.to_json())
     found = describe(checkpoint.parents[1])
     assert found.lines()
+
+
+def _alone(path: Path) -> None:
+    found = describe(path)
+    assert found.lines()
+    json.dumps(found.to_json())
+    assert load_model(path, threads=1).tensors
 
 
 def _array(path: Path) -> None:

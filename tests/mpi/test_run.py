@@ -17,7 +17,7 @@ import pytest
 from engine.host import mpirun as module
 from engine.host.mpirun import mpirun_command
 from engine.run.__main__ import main
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from tests.mpi.launch import REPOSITORY, run
 from tests.signals import campaign
 

@@ -3,7 +3,7 @@
 import json
 import re
 
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from tests.mpi.test_train import broken_images, train
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from engine.profile.trace_file import read_trace
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from tests.mpi.launch import REPOSITORY, mpirun, run
 
 STEPS = ("--steps", "10", "--checkpoint-steps", "4")

@@ -49,6 +49,8 @@ class Normalisation:
         scale, shift = written.get("scale"), written.get("shift")
         if not (_are_numbers(scale) and _are_numbers(shift) and 0 < len(scale) == len(shift)):
             raise ValueError("normalisation must have scale and shift, a number for each channel")
+        if 0 in scale:
+            raise ValueError("normalisation has the scale 0, which makes all pixels the same")
         scales, shifts = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (scale, shift))
         return cls(scales, shifts)
 

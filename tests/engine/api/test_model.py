@@ -84,7 +84,7 @@ def test_a_folder_without_a_checkpoint_is_named(tmp_path):
         ({"threads": 1.5}, "threads: got 1.5; must be a whole number"),
         ({"threads": True}, "threads: got True; must be a whole number"),
         ({"batch": 1.5}, "batch: got 1.5; must be a whole number"),
-        ({"batch": 10**12}, "batch: got 1000000000000; must be from 1 to 65536"),
+        ({"batch": 10**12}, "batch: got 1000000000000; must be from 0 to 65536"),
         ({"model": 3}, "model: got 3; must be a text"),
         ({"checkpoint": None}, "checkpoint: got None; must be a path"),
         ({"checkpoint": "nowhere"}, "checkpoint: nowhere holds no checkpoint"),

@@ -33,6 +33,21 @@ def test_opens_every_kind(tmp_path: Path) -> None:
         assert 0 <= train.read(length - 1, x) < classes
 
 
+def test_a_folder_without_its_kind_is_told_how_to_be_written(tmp_path: Path) -> None:
+    for name in ("c", "p"):
+        (tmp_path / name).mkdir()
+    write_cifar10(tmp_path / "c", samples=1)
+    for folder, kind in (("c", "cifar10"), ("p", "images")):
+        with pytest.raises(UserError) as refused:
+            open_data(str(tmp_path / folder), (3, 32, 32), 10, 0)
+        place = tmp_path / folder
+        assert str(refused.value) == (
+            f'data: got "{place}", a folder, without what is in it; write {kind}:{place}'
+        )
+    with pytest.raises(UserError, match=r'data: got ".*/no"; must be digits, '):
+        open_data(str(tmp_path / "no"), (3, 32, 32), 10, 0)
+
+
 def test_fingerprints_tell_data_sets_apart(tmp_path: Path) -> None:
     write_mnist(tmp_path, split="train", samples=4, seed=0)
     first = open_data(f"mnist:{tmp_path}", (1, 28, 28), 10, 0)

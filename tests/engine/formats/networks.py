@@ -5,17 +5,17 @@ from dataclasses import replace
 from bench.drawn import drawn_model
 from engine.config.recipe import Recipe
 from engine.formats.onnx_check import SAMPLES
-from engine.formats.trained import Preprocessing, Trained
+from engine.formats.trained import Scaling, Trained
 from engine.graph import Graph, GraphBuilder
 from layers.flatten import Flatten
 from layers.linear import Linear
 from layers.relu import ReLU
 from tests.toy_layer import Scale
 
-PIXELS = Preprocessing((0.01, 0.02, 0.03), (-1.0, -2.0, -3.0))
+PIXELS = Scaling((0.01, 0.02, 0.03), (-1.0, -2.0, -3.0))
 
 
-def drawn(network: Graph, *, seed: int = 1, preprocessing: Preprocessing | None = None) -> Trained:
+def drawn(network: Graph, *, seed: int = 1, preprocessing: Scaling | None = None) -> Trained:
     """Return a network with the initial weights of a seed, and biases that are not zero."""
     model = drawn_model(network, Recipe(seed=seed), batch=SAMPLES)
     for name, tensor in model.tensors.items():

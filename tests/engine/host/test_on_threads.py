@@ -61,3 +61,20 @@ def test_no_item_is_begun_and_no_thread_left_when_it_is_closed():
 @pytest.mark.usefixtures("allowed")
 def test_nothing_to_do_yields_nothing():
     assert list(on_threads(lambda item: item, (), 3)) == []
+
+
+@pytest.mark.usefixtures("allowed")
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_no_more_items_are_begun_ahead_than_asked_for(ahead):
+    begun = []
+
+    def noted(item):
+        begun.append(item)
+        return item
+
+    with closing(on_threads(noted, range(50), 4, ahead=ahead)) as results:
+        for asked, item in enumerate(results, start=1):
+            time.sleep(1e-4)
+            assert item == asked - 1
+            assert len(begun) <= asked + ahead
+    assert sorted(begun) == list(range(50))

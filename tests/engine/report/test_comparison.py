@@ -71,7 +71,7 @@ def test_all_that_is_told_of_the_results(tmp_path):
     assert {row.name: row.values[0] for row in comparison.results([run])} == {
         "state": "done", "network": "digits", "data": "digits", "steps": "40", "epochs": "4",
         "test accuracy": "93.8 %", "test loss": "0.25", "best test accuracy": "99.0 % (epoch 4)",
-        "loss of the last step": "0.5", "samples/s": "25,000", "a step takes": "2.50 ms",
+        "loss of the last step": "0.5", "samples/s, median": "25,000", "a step, median": "2.50 ms",
         "time of the session": "1 min 23 s", "ranks x threads": "2 x 1", "parameters": "62,250",
         "training samples": "640", "test samples": "360", "ended": "2026-11-28 00:25",
     }  # fmt: skip

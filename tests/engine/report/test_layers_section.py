@@ -22,7 +22,8 @@ def runs(folder, count=1, results=RESULTS):
 def test_the_parts_of_a_step_are_told_with_their_shares(tmp_path):
     text = told(time_section(runs(tmp_path)))
     assert text.startswith(
-        "Where the time went A step takes 4.00 ms; means over all but the first few steps, and over ranks. "
+        "Where the time went A step takes 4.00 ms on average: all figures are means, over all but the first "
+        "few steps, and over ranks. "
     )
     assert (
         "part of a step ms share forward 0.500 12.5 % backward weights 1.000 25.0 % "

@@ -146,3 +146,17 @@ def test_a_run_without_values_does_not_hide_another(tmp_path):
 def test_one_value_alone_is_a_point(tmp_path):
     found = chart(lines(records(tmp_path, steps=1, tested=False), PLAIN), "loss of a step")
     assert "".join(line[11:] for line in found[:LINES]).strip() == "\N{LOWER HALF BLOCK}"
+
+
+def test_what_was_changed_when_a_run_went_on_is_said(tmp_path):
+    changes = [
+        {"step": 1200, "what": "schedule.rate", "from": 0.05, "to": 0.0125},
+        {"step": 1300, "what": "test set", "from": "ab (5 samples)", "to": None},
+        {"what": "of an unknown version"},
+        "nothing that a run wrote",
+    ]
+    found = lines(records(tmp_path, results={**RESULTS, "history": changes}), PLAIN)
+    assert [line for line in found if "went on" in line] == [
+        "  went on after step 1,200 with another schedule.rate: 0.0125, before 0.05",
+        "  went on after step 1,300 with another test set: \N{EN DASH}, before ab (5 samples)",
+    ]

@@ -11,7 +11,8 @@ from engine.config.errors import UserError
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
 from engine.run import launch, saver
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import lock_folder
 from engine.run.kept_checkpoints import best_of
 from engine.run.run_folder import rewind

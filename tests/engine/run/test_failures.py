@@ -12,8 +12,9 @@ from engine.config.recipe import ScheduleFields
 from engine.data.dataset import DataSource
 from engine.run import saver, trainer
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
 from engine.run.failures import Failures, RunEndedError, in_words
+from engine.run.finding import find_checkpoint
 from engine.run.log import RunLog
 from engine.run.session import run_session
 from tests.engine.cluster import Samples, changed, train

@@ -11,7 +11,7 @@ import pytest
 from comm.threads import run_ranks
 from engine.config.errors import UserError
 from engine.run import launch, saver
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import HOLDER, LOCK, lock_folder
 from engine.run.run_folder import new_folder
 from tests.engine.run.test_launch import resumed, trained

@@ -10,11 +10,13 @@ from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import Recipe
 from engine.graph import GraphBuilder
-from engine.run.checkpoint import State, find_checkpoint, read_state, save_checkpoint
+from engine.run.checkpoint import read_state, save_checkpoint
+from engine.run.finding import find_checkpoint
 from engine.run.initial_weights import heads_of, initial_weights
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
 from engine.run.start import new_run, resumed_run
+from engine.run.state import State
 from layers.add import Add
 from layers.concat import Concat
 from layers.linear import Linear

@@ -10,7 +10,8 @@ import pytest
 from comm.threads import single_rank
 from engine.data.dataset import DataSource
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from engine.run.session import run_session
 from tests.engine.cluster import Samples, changed, train, train_rank
 from tests.engine.graphs import perceptron

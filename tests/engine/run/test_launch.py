@@ -16,7 +16,7 @@ from engine.data.readers import probe
 from engine.host import affinity, stop_signals
 from engine.run import checkpoint, launch
 from engine.run.callbacks import Callback
-from engine.run.checkpoint import find_checkpoint
+from engine.run.finding import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
 from engine.run.start import new_run, resumed_run

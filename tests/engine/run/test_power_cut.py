@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from engine.config.files import write_whole
-from engine.run.checkpoint import State, find_checkpoint, read_state, save_checkpoint
+from engine.run.checkpoint import read_state, save_checkpoint
+from engine.run.finding import find_checkpoint
+from engine.run.state import State
 from tests.engine.disk import Disk
 
 WEIGHTS = {"a.weight": np.arange(5000, dtype=np.float32)}

@@ -1,11 +1,14 @@
 """What is read and checked before a first step: the head follows the data, the user's code is compared."""
 
+import json
+
 import numpy as np
 import pytest
 
 from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import parse_recipe
+from engine.run.finding import find_checkpoint
 from engine.run.launch import run
 from engine.run.prepare import facts_to_compare, prepare
 from engine.run.start import new_run, resumed_run
@@ -120,3 +123,59 @@ def test_a_run_does_not_go_on_with_other_code(own, tmp_path):
     own.write_text(OWN + "\n# edited\n")
     with pytest.raises(UserError, match=r"resume: the code of .*own\.py:net and .*own\.py:data has changed"):
         prepare(resumed_run(str(out), None, {}), 1)
+
+
+def test_a_test_set_that_has_changed_is_said_and_kept_in_the_history(tmp_path, capsys):
+    for name, count in (("train/cat", 8), ("train/dog", 8), ("test/cat", 2), ("test/dog", 3)):
+        for index in range(count):
+            write_image(tmp_path / f"data/{name}/{index}.png", np.zeros((32, 32, 3), np.uint8))
+
+    def going_on(steps):
+        capsys.readouterr()
+        results = run(single_rank(), lambda: resumed_run(str(tmp_path / "run"), None, {"steps": steps}))
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("test set: ")]
+        return said, list(results["history"])
+
+    run(
+        single_rank(),
+        lambda: start(
+            model="cifar10", data=f"images:{tmp_path}/data", steps=1, out=str(tmp_path / "run"), leaves=4,
+            **{"schedule.kind": "constant"},
+        ),
+    )  # fmt: skip
+    assert going_on(2) == ([], [])
+    (tmp_path / "data/test/dog/2.png").unlink()
+    (line,), (change,) = going_on(3)
+    assert (change["step"], change["what"]) == (2, "test set")
+    assert "(5 samples) up to step 2, " in line
+    assert "(4 samples) after it; evaluations before and after are of other samples" in line
+    assert going_on(4) == ([], [change])
+    assert prepare(resumed_run(str(tmp_path / "run"), None, {"steps": 9}), 1).notes == ()
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_no_test_set(tmp_path):
+    folder = trained(tmp_path)
+    saved = find_checkpoint(folder) / "state.json"
+    state = json.loads(saved.read_text())
+    assert state.pop("test_data").endswith("(360 samples)")
+    saved.write_text(json.dumps(state))
+    assert prepare(resumed_run(str(folder), None, {"steps": 9}), 1).start.state.history == ()
+
+
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_run_is_not_written_among_the_classes_of_its_data(tmp_path, monkeypatch, split):
+    data = tmp_path / "data"
+    for name in ("cat", "dog"):
+        for index in range(8):
+            write_image(data / f"{split}{name}/{index}.png", np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "link").symlink_to(data)
+    fields = {"model": "cifar10", "data": f"images:{data}", "leaves": 4}
+    for out in (data / split / "run", tmp_path / "link" / split / "deep/run"):
+        with pytest.raises(UserError, match=rf"^out: {out} lies in the data, .*; give --out a folder "):
+            prepare(start(out=str(out), **fields), 1)
+    monkeypatch.chdir(data / split)
+    with pytest.raises(UserError, match=r"^out: runs/ lies in the data"):
+        prepare(start(**fields), 1)
+    prepare(start(out=str(tmp_path / "data-run"), **fields), 1)
+    if split:  # beside the training set it is passed over
+        prepare(start(out=str(data / "run"), **fields), 1)

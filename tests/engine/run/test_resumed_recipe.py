@@ -10,7 +10,8 @@ from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import read_recipe
 from engine.run import launch
-from engine.run.checkpoint import find_checkpoint, read_state
+from engine.run.checkpoint import read_state
+from engine.run.finding import find_checkpoint
 from engine.run.run_folder import RECIPE
 from engine.run.start import no_new_rate, resumed_run
 from tests.engine.run.test_launch import images, resumed, trained
@@ -141,6 +142,16 @@ def test_a_rate_may_be_changed_by_saying_so_and_the_history_keeps_it(tmp_path):
     assert read_state(find_checkpoint(tmp_path)).history == (change, second)
     assert rates(tmp_path) == [0.03, 0.03, 0.01, 0.01, 0.01, 0.5]
     assert read_recipe(str(tmp_path / RECIPE)).schedule.rate == 0.5
+
+
+def test_a_changed_rate_is_confirmed_once_by_a_line(tmp_path, capsys):
+    trained(tmp_path, **{"schedule.rate": 0.03})
+    capsys.readouterr()
+    overridden(tmp_path, 0.01, steps=4)
+    line = "schedule.rate: 0.03 up to step 2, 0.01 after it; the run's history keeps it"
+    assert capsys.readouterr().err.splitlines().count(line) == 1
+    resumed(tmp_path, steps=6)
+    assert "schedule.rate" not in capsys.readouterr().err
 
 
 def test_an_edited_rate_needs_to_be_said_too(tmp_path):

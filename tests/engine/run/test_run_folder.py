@@ -8,8 +8,9 @@ import pytest
 from engine.config.errors import UserError
 from engine.config.files import writing
 from engine.run import run_folder
-from engine.run.checkpoint import State, save_checkpoint
+from engine.run.checkpoint import save_checkpoint
 from engine.run.run_folder import new_folder, rewind
+from engine.run.state import State
 
 
 def test_default_folders_are_new_ones_also_within_a_second(tmp_path, monkeypatch):

@@ -7,8 +7,9 @@ import pytest
 from engine.config.errors import UserError
 from engine.data.dataset import DataSource
 from engine.run.best import Best
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
 from engine.run.evaluator import Evaluator
+from engine.run.finding import find_checkpoint
 from engine.run.kept_checkpoints import best_of
 from engine.run.run_folder import rewind
 from engine.run.trainer import Trainer

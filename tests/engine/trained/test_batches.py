@@ -63,5 +63,15 @@ def test_no_more_is_read_ahead_than_has_room_and_no_thread_stays():
     assert threading.active_count() == before
 
 
+def test_a_system_that_gives_no_thread_gets_the_same_batches(monkeypatch):
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    samples = [Number(number) for number in range(21)]
+    seen = [x for each in filled(samples, (1,), batch=9, threads=2) for x in each.x[: len(each.samples), 0]]
+    assert seen == list(range(21))
+
+
 def test_of_no_samples_there_are_no_batches():
     assert list(filled([], (1,), batch=4, threads=1)) == []

@@ -8,7 +8,7 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.config.recipe import Recipe
-from engine.trained.confusion_picture import draw_confusion
+from engine.trained.confusion_picture import draw_confusion, title_of
 from engine.trained.evaluation import MOST_ROWS, Evaluation
 from engine.trained.measuring import Measured, total_loss
 
@@ -52,6 +52,27 @@ def test_the_table_has_the_classes_that_samples_have_and_what_is_confused():
         ["ape", "bee", "cat"], ["ape", "1", "1", "."], ["bee", ".", "1", "."],
     ]  # fmt: skip
     assert lines[-1] == "most often taken for another: ape for bee (1)"
+
+
+@pytest.mark.parametrize(("name", "is_cut"), [("nine char", False), ("ten letter", True)])
+def test_names_that_are_too_long_for_a_column_are_numbers_there_and_never_cut(name, is_cut):
+    lines = replace(SMALL, class_names=("ape", name, name.upper())).lines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("confusion: "))
+    if is_cut:
+        assert lines[start].endswith("a column for what was found, by the rows' numbers")
+        assert lines[start + 1].split() == ["1", "2", "3"]
+        assert [line[:13] for line in lines[start + 2 : start + 5]] == [
+            " 1 ape       ", f" 2 {name}", f" 3 {name.upper()}",
+        ]  # fmt: skip
+    else:
+        assert lines[start + 1].endswith(f" ape {name} {name.upper()}")
+
+
+def test_the_picture_says_that_samples_were_seen_twice():
+    assert title_of(SMALL) == "images:x, test: top-1 66.67%"
+    assert title_of(replace(SMALL, tta="mirror")) == (
+        "images:x, test, each seen twice, once left to right: top-1 66.67%"
+    )
 
 
 def test_of_many_classes_the_worst_are_shown():

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from engine.data.preprocessing import Preprocessing
-from engine.run.checkpoint import find_checkpoint
+from engine.run.best import Best
+from engine.run.finding import find_checkpoint
+from engine.run.kept_checkpoints import note_best
 from engine.trained import loading
 from engine.trained.loading import load_model
 
@@ -48,6 +50,27 @@ def test_the_best_checkpoint_is_the_noted_one_else_the_newest(digits_run, photos
     assert digits_run.best == digits_run.folder / f"checkpoints/step-{noted:08d}"
     assert photos_run.best == photos_run.checkpoint
     assert photos_run.best.name == "step-00000030"
+
+
+def with_another_best(run, folder):
+    """Return a copy of a run whose newest checkpoint is not its best, and that one."""
+    newest = copied(run, folder)
+    best = newest.with_name("step-00000044")
+    note_best(newest.parents[1], Best("test_accuracy", 0.875, 44, evaluated=66))
+    return newest.parents[1], best
+
+
+def test_the_best_checkpoint_of_a_run_is_loaded_by_saying_so_and_named_if_not(digits_run, tmp_path, capsys):
+    run, best = with_another_best(digits_run, tmp_path)
+    assert lockstep.load(run, best=True).step == 44
+    assert capsys.readouterr().err == ""
+    assert lockstep.load(run).step == 66
+    assert capsys.readouterr().err == (
+        f"note: of {run} the newest checkpoint is taken, of step 66; the best one is {best} "
+        "(test_accuracy 0.8750)\n"
+    )
+    assert lockstep.load(best).step == 44
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_file_is_named_in_one_line_with_the_whole_checkpoint_before_it(digits_run, tmp_path):
@@ -124,7 +147,9 @@ def test_a_network_file_that_has_moved_or_changed_is_found_and_said(tmp_path, mo
     assert "net.py:net has changed since the checkpoint was written (hash" in said[1]
 
 
-@pytest.mark.parametrize("options", [{"batch": 0}, {"threads": -1}, {"batch": 1 << 20}, {"threads": 1 << 20}])
+@pytest.mark.parametrize(
+    "options", [{"batch": -1}, {"threads": -1}, {"batch": 1 << 20}, {"threads": 1 << 20}]
+)
 def test_sizes_that_make_no_sense_are_refused(digits_run, options):
     with pytest.raises(lockstep.UserError, match=r"got -?\d+; must be from"):
         lockstep.load(digits_run.checkpoint, **options)

@@ -158,7 +158,7 @@ def test_a_bad_file_among_others_is_an_error_of_its_own(photos_run, photos, tmp_
     (tmp_path / "empty").mkdir()
     names = ("bad.jpg", "other.npy", "infinite.npy", "cut.npy", "empty", "missing.png")
     files = [good, *(tmp_path / name for name in names), good]
-    found = load(photos_run).predict(files, on_bad_sample="skip")
+    found = load(photos_run).predict(files)
     assert [bool(each.error) for each in found] == [False, *[True] * 6, False]
     assert found[0] == found[-1]
     said = ("cannot be decoded", r"must be float32 or uint8 [N, 3, 16, 16]", "not finite", "as an array",
@@ -167,7 +167,7 @@ def test_a_bad_file_among_others_is_an_error_of_its_own(photos_run, photos, tmp_
         assert words in each.error
         assert each.classes == ()
     with pytest.raises(lockstep.UserError, match=r"bad.jpg: cannot be decoded"):
-        load(photos_run).predict(files)
+        load(photos_run).predict(files, on_bad_sample="stop")
 
 
 def test_images_are_refused_where_nothing_is_known_of_their_preprocessing(tmp_path, photos):

@@ -9,7 +9,8 @@ import pytest
 
 from engine.data.dataset import DataSource
 from engine.graph import GraphBuilder
-from engine.run.checkpoint import find_checkpoint, read_state, read_tensors
+from engine.run.checkpoint import read_state, read_tensors
+from engine.run.finding import find_checkpoint
 from engine.training import parameters
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout

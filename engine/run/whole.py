@@ -1,0 +1,68 @@
+"""Whether a checkpoint is what was written; of a damaged one the error names another that is whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from zlib import crc32
+
+from safetensors import SafetensorError, safe_open
+
+from engine.config.errors import UserError
+from engine.config.files import check_regular, open_file, reading
+from engine.run.kept_checkpoints import FOLDER, MODEL, OPTIMIZER, checkpoints_of, step_of
+from engine.run.state import described_state
+
+_PIECE = 1 << 22  # bytes that are read at a time
+
+
+@contextmanager
+def offering_another(damaged: Path) -> Iterator[None]:
+    """Let the error of a damaged checkpoint name the newest older one beside it that is whole."""
+    try:
+        yield
+    except UserError as error:
+        whole = _whole_before(damaged) if damaged.parent.name == FOLDER else None
+        if whole is None:
+            raise
+        raise UserError(f"{error}; the one before it is whole: {whole}") from error
+
+
+def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
+    """Raise UserError where one of these files of a checkpoint is missing, or not what was written."""
+    sums = described_state(checkpoint).get("files") or {}  # versions before this one wrote none
+    for name in names:
+        path, wanted = checkpoint / name, sums.get(name)
+        with as_safetensors(path), safe_open(path, "numpy"):
+            pass
+        with reading(path):
+            found = _sum(path)
+        if wanted is not None and found != wanted:
+            both = (", ".join(f"{key} {value}" for key, value in each.items()) for each in (found, wanted))
+            raise UserError("{}: is damaged: has {}; had {} when it was written".format(path, *both))
+
+
+@contextmanager
+def as_safetensors(path: Path) -> Iterator[None]:
+    """Let what fails in reading a file of tensors be a UserError."""
+    try:
+        check_regular(path)
+        yield
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def _whole_before(damaged: Path) -> Path | None:
+    for other in reversed(checkpoints_of(damaged.parent.parent)):
+        with suppress(UserError):
+            if step_of(other) < step_of(damaged):
+                check_whole(other)
+                return other
+    return None
+
+
+def _sum(path: Path) -> dict[str, int]:
+    length = check = 0
+    with open_file(path) as file:
+        while piece := file.read(_PIECE):
+            length, check = length + len(piece), crc32(piece, check)
+    return {"bytes": length, "crc32": check}
