@@ -25,7 +25,7 @@ from layers.kernels.register_tile import (
     multiply_tiles,
 )
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES
+from layers.kernels.simd import LANES, WIDTH, transpose
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -143,7 +143,9 @@ def transpose_weights(threads: Threads, weight, transposed, first_block: int = 0
 
 
 def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tuple[int, int]) -> None:
-    """Write dx; the sum runs over (output block, kernel row, kernel column, lane), in that order.
+    """Write dx; the sum runs over (output block, row and column of dy, lane), in that order.
+
+    Rows and columns of dy ascend, so the kernel's fall: caches fetch ahead upwards.
 
     With a stride s, the input columns of each residue modulo s form a convolution of their own over
     consecutive columns of dy.
@@ -182,6 +184,7 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
         dx_block = dx.strides[1] // 4
         v0 = (phase + pad_w) % STRIDE  # first kernel column that meets these input columns
         taps = max(0, (s - v0 + STRIDE - 1) // STRIDE)
+        right = (phase + pad_w - v0) // STRIDE  # the output column that it meets first
         full = ceil_div(columns - phase, STRIDE) // ROWS
         for task in range(first, last):  # the phase's columns of one input row of one group of channels
             group, rest = divmod(task, samples * rows)
@@ -191,12 +194,13 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
             t0 = max(0, bottom - out_rows + 1)
             t1 = min((r - u0 + STRIDE - 1) // STRIDE, bottom + 1)
             a = (
-                dy.ctypes.data + n * dy.strides[0] + (bottom - t0) * dy.strides[2]
-                + 4 * ((phase + pad_w - v0) // STRIDE) * LANES
+                dy.ctypes.data + n * dy.strides[0] + (bottom - t1 + 1) * dy.strides[2]
+                + 4 * (right - taps + 1) * LANES
             )  # fmt: skip
             b = (
-                weight.ctypes.data + group * weight.strides[0] + (u0 + t0 * STRIDE) * weight.strides[2]
-                + v0 * weight.strides[3]
+                weight.ctypes.data + group * weight.strides[0]
+                + (u0 + (t1 - 1) * STRIDE) * weight.strides[2]
+                + (v0 + (taps - 1) * STRIDE) * weight.strides[3]
             )  # fmt: skip
             c = (
                 dx.ctypes.data + n * dx.strides[0] + group * VECTORS * dx.strides[1] + i * dx.strides[2]
@@ -208,8 +212,8 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
                 Sums(c, row=STRIDE * LANES, vector=dx_block), NO_BIAS,
                 (
                     Loop(k_blocks, dy_block, w_block),
-                    Loop(t1 - t0, -dy_row, STRIDE * w_row),  # every STRIDE-th kernel row meets a row of dy,
-                    Loop(taps, -LANES, STRIDE * w_tap),  # and every STRIDE-th kernel column
+                    Loop(t1 - t0, dy_row, -STRIDE * w_row),  # every STRIDE-th kernel row meets a row of dy,
+                    Loop(taps, LANES, -STRIDE * w_tap),  # and every STRIDE-th kernel column
                     Loop(LANES, 1, w_lane),
                 ),
             )  # fmt: skip
@@ -227,13 +231,17 @@ def _transpose():
             kb, cb = divmod(task, c_blocks)
             kg, kv = divmod(first_block + kb, per_group)
             cg, cv = divmod(cb, per_group_t)
-            for u in range(r):
-                for v in range(s):
-                    for k in range(LANES):
-                        for c in range(LANES):
-                            transposed[cg, kb, u, v, k, cv * LANES + c] = weight[
-                                kg, cb, u, v, c, kv * LANES + k
-                            ]
+            to = transposed.ctypes.data + cg * transposed.strides[0] + kb * transposed.strides[1]
+            of = weight.ctypes.data + kg * weight.strides[0] + cb * weight.strides[1]
+            for tap in range(r * s):
+                target = to + tap * transposed.strides[3] + 4 * cv * LANES
+                source = of + tap * weight.strides[3] + 4 * kv * LANES
+                for k in range(0, LANES, WIDTH):
+                    for c in range(0, LANES, WIDTH):
+                        transpose(
+                            target + k * transposed.strides[4] + 4 * c, transposed.shape[5],
+                            source + c * weight.strides[4] + 4 * k, weight.shape[5],
+                        )  # fmt: skip
 
     return conv_transpose_weights
 

@@ -43,6 +43,7 @@ from layers.kernels.simd import (
     VECTOR,
     advance,
     constant,
+    counted,
     load,
     multiply_add,
     pointer_to,
@@ -297,11 +298,11 @@ def _part(
             sums.multiply_add(a_at, shape.a_row, b_at, b_vector)
             return
         length, a_step, b_step = loops[depth]
-        with cgutils.for_range(builder, length) as loop:
+        with counted(builder, length) as index:
             nest(
                 depth + 1,
-                advance(builder, a_at, loop.index, a_step),
-                advance(builder, b_at, loop.index, b_step),
+                advance(builder, a_at, index, a_step),
+                advance(builder, b_at, index, b_step),
             )
 
     nest(0, a, b_at)

@@ -7,6 +7,9 @@ An emitter appends LLVM instructions to a builder; an intrinsic is called from a
 offsets, steps and distances are in floats.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -105,6 +108,35 @@ def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
     builder.call(
         function, [builder.bitcast(pointer, byte), *(ir.Constant(_I32, i) for i in (read, locality, data))]
     )
+
+
+@contextmanager
+def counted(builder: ir.IRBuilder, count: ir.Value) -> Iterator[ir.Value]:
+    """Emit a loop that the compiler leaves as it is, and give its index.
+
+    A loop of 16 steps would be written out sixteen times, and its sums would no longer stay in registers.
+    """
+    before = builder.basic_block
+    condition, body, end = (builder.append_basic_block(f"counted.{part}") for part in ("if", "body", "end"))
+    builder.branch(condition)
+    builder.position_at_end(condition)
+    index = builder.phi(_I64)
+    builder.cbranch(builder.icmp_signed("<", index, count), body, end)
+    builder.position_at_end(body)
+    yield index
+    following = builder.add(index, constant(1), flags=["nsw"])
+    builder.branch(condition).set_metadata("llvm.loop", _as_it_is(builder.module))
+    index.add_incoming(constant(0), before)
+    index.add_incoming(following, builder.basic_block)
+    builder.position_at_end(end)
+
+
+def _as_it_is(module: ir.Module) -> ir.MDValue:
+    keep = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    # A loop's metadata begins with itself, so that no two loops share it.
+    loop = module.add_metadata([keep, constant(len(module.metadata))])
+    loop.operands = (loop, keep)
+    return loop
 
 
 @intrinsic(prefer_literal=True)
