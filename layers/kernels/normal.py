@@ -19,6 +19,17 @@ _MOST = float(1 << 23)
 _INVERSE_R = np.float32(1 / _R)
 _ULP = np.float32(2.0**-24)
 _LN2_HIGH, _LN2_LOW, _LOG2_E = 0.6931471803691238, 1.9082149292705877e-10, 1.4426950408889634
+_ONE, _TWO, _HALF, _TWO_THIRDS = np.float32(1), np.float32(2), np.float32(0.5), np.float32(2 / 3)
+_NEAR, _ROOT = np.array([0x3E95F61F, 0x3FB504F7], np.uint32).view(np.float32)  # about 1 - sqrt(1/2), sqrt(2)
+_TINY = np.float32(2.0**-20)
+_LN2_HIGH_F, _LN2_LOW_F = np.float32(6.9313812256e-01), np.float32(9.0580006145e-06)
+_L1, _L2, _L3, _L4, _L5, _L6, _L7 = (
+    np.float32(c)
+    for c in (
+        6.6666668653e-01, 4.0000000596e-01, 2.8571429849e-01, 2.2222198546e-01, 1.8183572590e-01,
+        1.5313838422e-01, 1.4798198640e-01,
+    )
+)  # fmt: skip
 _TERMS_OF_LOG, _TERMS_OF_EXP = 13, 16  # the next ones are below 2**-60
 
 
@@ -79,8 +90,8 @@ def _fill():
                 continue
             pair, found = at + 1, False
             while not found and pair + 1 < len(words):  # the tail
-                beyond = _INVERSE_R * -float32(_log(1 - float64(_uniform(words[pair]))))
-                other = -float32(_log(1 - float64(_uniform(words[pair + 1]))))
+                beyond = _INVERSE_R * -_log_without(_uniform(words[pair]))
+                other = -_log_without(_uniform(words[pair + 1]))
                 pair += 2
                 found = other + other > beyond * beyond
             if not found:
@@ -97,6 +108,33 @@ def _fill():
 def _uniform(word):
     """Return a number in [0, 1), float32, of the upper 24 bits."""
     return float32(word >> uint32(8)) * _ULP
+
+
+@inline
+def _log_without(u):
+    """Return log(1 - u), float32, for a multiple u of 2**-24 from 0 to below 1.
+
+    Step by step as in Sun's fdlibm (log1pf, 1993), whose result many C libraries have had for long: so runs
+    of earlier versions keep their bits. Seven of a hundred results are not the nearest float.
+    """
+    halvings, f = 0, -u
+    if u > _NEAR:
+        rest = _ONE - u
+        while rest < _ONE:
+            rest, halvings = rest * _TWO, halvings + 1
+        if rest >= _ROOT:
+            rest, halvings = rest * _HALF, halvings - 1
+        f = rest - _ONE
+    k, square = float32(-halvings), _HALF * f * f
+    if u > _NEAR and abs(f) < _TINY:
+        remainder = square * (_ONE - _TWO_THIRDS * f)
+        return k * _LN2_HIGH_F - ((remainder - k * _LN2_LOW_F) - f)
+    s = f / (_TWO + f)
+    z = s * s
+    r = z * (_L1 + z * (_L2 + z * (_L3 + z * (_L4 + z * (_L5 + z * (_L6 + z * _L7))))))
+    if halvings == 0:
+        return f - (square - s * (square + r))
+    return k * _LN2_HIGH_F - ((square - (s * (square + r) + k * _LN2_LOW_F)) - f)
 
 
 @inline

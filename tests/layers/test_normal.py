@@ -1,5 +1,6 @@
 """Standard normal numbers from words: numpy's, without the C library."""
 
+import hashlib
 import math
 from decimal import Decimal, localcontext
 
@@ -55,6 +56,25 @@ def test_the_logarithm_is_right_to_its_last_bits(x):
         context.prec = 40
         right = float(Decimal(x).ln())
     assert normal._log.py_func(x) == pytest.approx(right, rel=4e-16, abs=1e-17)  # two units of the last place
+
+
+@pytest.mark.parametrize(
+    "u", [0, 1, 2, 1 << 4, 1 << 23, 3 << 22, 4913933, 4913934, (1 << 23) + 3, (1 << 24) - 1]
+)
+def test_the_logarithm_of_the_tail_is_right_to_its_last_bit_but_one(u):
+    share = np.float32(u * 2.0**-24)
+    right = np.float32(math.log1p(-float(share)))
+    found = normal._log_without.py_func(share)
+    assert abs(float(found) - math.log1p(-float(share))) <= np.spacing(abs(right))
+
+
+def test_the_logarithm_of_the_tail_has_the_bits_that_it_always_had():
+    words = np.arange(0, 1 << 24, 4099) * np.float32(2.0**-24)
+    found = np.array([normal._log_without.py_func(np.float32(u)) for u in words], np.float32)
+    assert (
+        hashlib.sha256(found.astype("<f4").data).hexdigest()
+        == "d52926d2ad937bc5a359ad8e2a7fa16f0b333c7a6e74af7914496421f222751b"
+    ), "those of glibc 2.36"
 
 
 @pytest.mark.parametrize("x", [0.0, -1e-9, -0.3, -0.35, -1.0, -6.7, -40.0])
