@@ -15,7 +15,7 @@ from pathlib import Path
 from comm import failure, terminal
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
-from engine.config.files import open_file, reading, write_whole, writing
+from engine.config.files import check_replaceable, open_file, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 from engine.report import csv_file, page, text, timeline
@@ -132,11 +132,10 @@ def _checked(path: Path, what: str, is_ours: Callable[[bytes], bool]) -> Path:
     Raises
     ------
     UserError
-        It is there and was not written by this command.
+        It is there and was not written by this command, or is no file.
     """
+    check_replaceable(path, what)
     if path.exists():
-        if not path.is_file():
-            raise UserError(f"{what}: {path} is not a file")
         with reading(path, what), open_file(path) as file:
             begin = file.read(1 << 12)
         if begin and not is_ours(begin):
