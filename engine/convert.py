@@ -14,7 +14,7 @@ from pathlib import Path
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
-from engine.config.files import check_place, write_whole, writing
+from engine.config.files import write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.wording import counted
@@ -23,6 +23,7 @@ from engine.formats.safetensors_file import safetensors_bytes
 from engine.formats.state_dict import READERS, StateDict, asked_names, read_state_dict
 from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
+from engine.run.output_place import check_output
 from layers.layer import Array
 
 _FILE = "model.safetensors"
@@ -96,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _convert(options: argparse.Namespace) -> Iterator[str]:
     path, out = expand(options.file, "file"), _place(expand(options.out, "out"))
-    check_place(out, overwrite=options.overwrite)
+    named = (expand(text, "names") for text in (options.names, options.names_from) if text)
+    check_output(out, overwrite=options.overwrite, reads=(path, *named))
     arguments = dict(options.model_argument or ())
     ours = tensor_shapes(build_model(options.model, arguments))
     theirs = read_state_dict(path, options.source)

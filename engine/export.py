@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
-from engine.config.files import check_place
 from engine.config.paths import expand
 from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import shipped, tensor_shapes
@@ -20,6 +19,7 @@ from engine.formats.onnx_check import SAMPLES
 from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.state_dict import asked_names
 from engine.host.stop_signals import listening
+from engine.run.output_place import check_output
 from engine.trained.loading import load_model
 
 _EPILOG = """\
@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> list[str]:
     path = expand(options.file, "file")
     form = format_of(path, options.to)
-    check_place(path, overwrite=options.overwrite)
+    read = (expand(text, "names") for text in (options.names, options.names_from) if text)
+    check_output(path, overwrite=options.overwrite, reads=read)
     model = load_model(options.checkpoint, model=options.model, batch=SAMPLES)
     onnx = OnnxOptions(options.softmax, options.preprocess, options.opset)
     names = asked_names(options.names, options.names_from, tensor_shapes(model.network))

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_computing, add_overwrite
 from engine.config.errors import UserError
-from engine.config.files import check_place, write_whole, writing
+from engine.config.files import write_whole, writing
 from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.host.stop_signals import listening
+from engine.run.output_place import check_output
 
 if TYPE_CHECKING:
     from engine.trained.model import Model
@@ -98,7 +99,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise UserError(f"top: got {options.top}; must be at least 1")
     out = None if options.out is None else expand(options.out, "out")
     if out is not None:
-        check_place(out, "out", overwrite=options.overwrite)
+        check_output(out, "out", overwrite=options.overwrite)
     model = load_model(
         options.path, model=options.model, batch=options.batch or BATCH, threads=options.threads
     )
@@ -106,7 +107,7 @@ def _predict(options: argparse.Namespace) -> int:
         terminal.say(
             "note: the checkpoint names no classes, as it is of an earlier version: numbers stand for them"
         )
-    lines = _Lines(options, min(options.top, len(model.output_names)))
+    lines = _Lines(options, min(options.top, len(model.output_names)), out)
     if out is None:
         for line in lines.of(model):
             terminal.show(line)
@@ -122,8 +123,8 @@ def _predict(options: argparse.Namespace) -> int:
 class _Lines:
     """The lines of all files, and how many of those could not be read."""
 
-    def __init__(self, options: argparse.Namespace, top: int):
-        self._options, self._top = options, top
+    def __init__(self, options: argparse.Namespace, top: int, out: Path | None):
+        self._options, self._top, self._out = options, top, out
         self._value = "probability" if options.softmax == "on" else "logit"
         self.bad = 0
 
@@ -136,6 +137,9 @@ class _Lines:
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
+        if self._out is not None:  # a row of an array is called FILE[row]
+            names = {name for each in samples for name in (each.name, each.name.rpartition("[")[0])}
+            check_output(self._out, "out", overwrite=options.overwrite, reads=map(Path, names))
         # One image is no batch of 32; sizes that are no power of two would compile kernels of their own.
         model = replace(model, batch=min(model.batch, next_power_of_two(max(1, len(samples)))))
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")

@@ -28,6 +28,7 @@ from engine.graph import Graph
 from engine.run.agreement import agreed, check_equal
 from engine.run.checkpoint import State
 from engine.run.failures import Failures
+from engine.run.output_place import check_output
 from engine.trained.batches import Filled, filled
 from engine.trained.data import Data, Opened, check_choice, open_for
 from engine.trained.earlier import preprocessing_before
@@ -275,6 +276,7 @@ class Model:
             It cannot be written, or other programs do not get the same from it.
         """
         file = expand(str(path), "path")
+        check_output(file, overwrite=overwrite)
         onnx = OnnxOptions(softmax, preprocess, opset)
         named = read_names(names, tensor_shapes(self.network)) if names else None
         return hand_on(self.handed_on(), Export(file, format_of(file, to), named, onnx, overwrite))

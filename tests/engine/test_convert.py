@@ -164,6 +164,25 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
     assert_written(there)
 
 
+def test_neither_what_is_read_nor_a_checkpoint_is_written_over(tmp_path, capsys):
+    there, names = tmp_path / "there.safetensors", tmp_path / "names.toml"
+    save_file(WEIGHTS, there)
+    names.write_text(
+        "\n".join(f'{node} = "{node}"' for node in dict.fromkeys(n.split(".")[0] for n in SHAPES))
+    )
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/state.json").write_text("{}")
+    for out, said in (
+        (there, "is what is read here, and is not written over; give another name"),
+        (tmp_path / "checkpoint", "is a file of a run, which no other takes the place of; give another name"),
+    ):
+        given = [str(there), "--model", "digits", "--out", str(out), "--overwrite", "--names", str(names)]
+        assert main(given) == 2
+        assert capsys.readouterr().err.endswith(f"{said}\n")
+    assert_written(there)
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.json"]
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()

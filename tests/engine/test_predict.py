@@ -138,6 +138,22 @@ def test_the_output_is_written_whole_or_not_at_all(photos_run, photos, tmp_path,
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.png", "found.csv"]
 
 
+@pytest.mark.parametrize("name", ["photo", "rows.npy"])
+def test_what_is_read_is_not_written_over(photos_run, tmp_path, capsys, name):
+    path = tmp_path / name
+    if name == "photo":
+        write_image(tmp_path / "photo.png", random_bytes(8, 8, 3))
+        (tmp_path / "photo.png").rename(path)
+    else:
+        np.save(path, np.zeros((3, 3, 16, 16), np.uint8))
+    before = path.read_bytes()
+    code, _, said = predicted(capsys, photos_run.folder, path, "--out", path, "--overwrite")
+    assert (code, len(said)) == (2, 1)
+    assert said[0].endswith(f"out: {path}: is what is read here, and is not written over; give another name")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 BAD = {
     "no checkpoint": (["{tmp}", "x.png"], "checkpoint: {tmp} holds no checkpoint"),
     "no folder": (
