@@ -8,14 +8,18 @@ from comm import terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.arguments import as_path, check_text, check_whole
+from engine.config.errors import UserError
 from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.recipe import MOST_THREADS, Recipe
 from engine.config.user_code import code_digest
+from engine.config.wording import counted
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
 from engine.run.checkpoint import State, read_newest, read_state, read_weights_and_state, saved_recipe
+from engine.run.kept_checkpoints import STATE
 from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.trained.model import BATCH, Model
+from layers.layer import Shape
 
 MOST_BATCH = 1 << 16
 
@@ -72,7 +76,9 @@ def _read(folder: Path, *, model: str, batch: int, threads: int, say: Callable[[
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
-    return Model(folder, state, recipe, network, read_weights_and_state(folder, network), batch, threads)
+    tensors = read_weights_and_state(folder, network)
+    _check_input(folder, state, network.input_shape)
+    return Model(folder, state, recipe, network, tensors, batch, threads)
 
 
 def _changed(recipe: Recipe, state: State) -> str:
@@ -89,3 +95,14 @@ def _changed(recipe: Recipe, state: State) -> str:
         f"model: {recipe.model} has changed since the checkpoint was written (hash {known}, now "
         f"{now or 'none'}): what it computes may not be what was trained"
     )
+
+
+def _check_input(folder: Path, state: State, shape: Shape) -> None:
+    """Raise UserError where a checkpoint says that its data was of another shape than its network reads."""
+    told, channels = state.preprocessing, len((state.normalisation or {}).get("scale", ()))
+    if (told is not None and told.sample_shape != shape) or channels not in (0, 1, shape[0]):
+        said = "nothing" if told is None else list(told.sample_shape)
+        raise UserError(
+            f"{folder / STATE}: says that samples are {said}, normalised in {counted(channels, 'channel')}; "
+            f"the model reads {list(shape)}"
+        )

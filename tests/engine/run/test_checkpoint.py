@@ -86,6 +86,14 @@ def test_the_best_checkpoint_is_forgotten_with_the_steps_that_are_cut_back(tmp_p
         ) * 2
 
 
+@pytest.mark.parametrize("step", [10**300, -1, 1e308, "x", None, [1], True])
+def test_a_best_step_that_cannot_be_is_none(tmp_path, step):
+    save_checkpoint(tmp_path, State(2, "", "samples"), {}, {})
+    noted = {"metric": "test_loss", "value": 0.5, "step": step}
+    (tmp_path / "checkpoints/best.json").write_text(json.dumps(noted))
+    assert best_of(tmp_path) is None
+
+
 def test_the_first_checkpoint_of_a_run_is_found_after_a_power_cut(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(checkpoint, "sync_folder", synced.append)
