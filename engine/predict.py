@@ -97,6 +97,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     if options.top < 1:
         raise UserError(f"top: got {options.top}; must be at least 1")
+    _check_files(options.files)
     out = None if options.out is None else expand(options.out, "out")
     if out is not None:
         check_output(out, "out", overwrite=options.overwrite)
@@ -118,6 +119,13 @@ def _predict(options: argparse.Namespace) -> int:
         if lines.bad:
             terminal.say(f"{counted(lines.bad, 'file')} could not be read; {out} says which, and why")
     return lines.bad
+
+
+def _check_files(files: Sequence[str]) -> None:
+    if "" in files:
+        raise UserError('files: got ""; must be a file, a folder or -')
+    if _STDIN in files and sys.stdin is None:
+        raise UserError("-: standard input is closed; must name files")
 
 
 class _Lines:

@@ -89,6 +89,12 @@ def test_names_come_from_standard_input_whatever_bytes_they_have(photos_run, tmp
     assert second == "error: /no/such.png: cannot be decoded: No such file or directory"
 
 
+def test_standard_input_that_is_closed_is_one_line(photos_run, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+    said = predicted(capsys, photos_run.folder, "-")
+    assert said == (2, [], ["error: -: standard input is closed; must name files"])
+
+
 def test_arrays_and_images_of_any_size_are_taken_by_data_that_was_no_image_file(digits_run, tmp_path, capsys):
     np.save(tmp_path / "x.npy", random_bytes(3, 1, 8, 8, high=17))
     write_image(tmp_path / "large.png", np.full((50, 70), 128, np.uint8))
@@ -161,6 +167,9 @@ BAD = {
         "out: {tmp}/no/x: there is no folder {tmp}/no",
     ),
     "a folder": (["{run}", "x.png", "--out", "{tmp}"], "out: {tmp}: is a folder; give the name of a file"),
+    "a file without a name": (["{run}", "x.png", ""], 'files: got ""; must be a file, a folder or -'),
+    "an output without a name": (["{run}", "x.png", "--out", ""], 'out: got ""; must be a path'),
+    "no checkpoint's name": (["", "x.png"], "checkpoint: got ''; must be a path"),
     "nothing of each": (["{run}", "x.png", "--top", "0"], "top: got 0; must be at least 1"),
     "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 1"),
 }
