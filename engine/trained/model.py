@@ -275,10 +275,11 @@ class Model:
         UserError
             It cannot be written, or other programs do not get the same from it.
         """
-        file = expand(str(path), "path")
+        file = expand(str(as_path("path", path)), "path")
+        check_whole("opset", opset, 1)
         check_output(file, overwrite=overwrite)
         onnx = OnnxOptions(softmax, preprocess, opset)
-        named = read_names(names, tensor_shapes(self.network)) if names else None
+        named = read_names(str(as_path("names", names)), tensor_shapes(self.network)) if names else None
         return hand_on(self.handed_on(), Export(file, format_of(file, to), named, onnx, overwrite))
 
     def handed_on(self) -> Trained:
@@ -296,7 +297,8 @@ class Model:
 
     def _padded_logits(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         full = np.zeros((self.batch, *self.network.input_shape), np.float32)
-        full[: len(samples)] = samples
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite
+            full[: len(samples)] = samples
         return self._logits(full)[: len(samples)].copy()
 
     def _preprocessed(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
