@@ -23,6 +23,7 @@ from engine.formats.safetensors_file import safetensors_bytes
 from engine.formats.state_dict import READERS, StateDict, asked_names, read_state_dict
 from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
+from engine.run.finite import is_finite
 from engine.run.output_place import check_output
 from layers.layer import Array
 
@@ -50,6 +51,7 @@ file is written.
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.convert",
         description="Read weights that PyTorch or safetensors saved, and write them by a network's names.",
         epilog=_EPILOG,
@@ -129,6 +131,8 @@ def _taken(name: str, shape: tuple[int, ...], called: str, theirs: StateDict) ->
             f"{path}: holds {called} {list(got.shape)}; {name} of the network is {list(shape)}: another "
             "--model, or --model-argument such as classes=N"
         )
+    if not is_finite(got):
+        raise UserError(f"{path}: {called} is not finite, and no run can begin with it")
     return got
 
 

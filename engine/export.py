@@ -46,6 +46,7 @@ Exit codes: 0 done; 2 a mistake in what was given, and then no file is written. 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.export",
         description="Write a trained network as ONNX, as a state dict of PyTorch, or as safetensors.",
         epilog=_EPILOG,

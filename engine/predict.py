@@ -44,6 +44,7 @@ Exit codes: 0 done; 2 a mistake in what was given, or a file that cannot be read
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.predict",
         description="Say which classes a trained network finds in images, and how probable they are.",
         epilog=_EPILOG,

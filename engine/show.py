@@ -28,6 +28,7 @@ Exit codes: 0 done, 2 a mistake in what was given, or a checkpoint that is damag
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.show",
         description="Say what a checkpoint is: network, classes, preprocessing, tensors, hashes.",
         epilog=_EPILOG,

@@ -40,6 +40,7 @@ is shown as far as it is. Exit codes: 0 done, 2 a mistake in what was given.
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.report",
         description="Show runs: curves, where the time went, predicted beside measured, memory, recipes.",
         epilog=_EPILOG,

@@ -132,6 +132,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
     less.write_bytes(torch_bytes(dict(list(WEIGHTS.items())[:-2])))
     other = tmp_path / "other.pth"
     other.write_bytes(torch_bytes({**WEIGHTS, "fc5.weight": np.zeros((7, 128), np.float32)}))
+    endless = tmp_path / "endless.pth"
+    endless.write_bytes(torch_bytes({**WEIGHTS, "fc5.bias": np.full(10, np.inf, np.float32)}))
     before = sorted(tmp_path.iterdir())
     model, out = ("--model", "digits"), ("--out", tmp_path / "new.safetensors")
     for arguments, said in (
@@ -151,6 +153,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
             "less.pth: holds no 0.weight, which conv1.weight is to be",
         ),
         ((other, *model, *out), "holds fc5.weight [7, 128]; fc5.weight of the network is [10, 128]: another"),
+        ((endless, *model, *out), "endless.pth: fc5.bias is not finite, and no run can begin with it"),
         ((theirs, *model, "--out", tmp_path / "no" / "new.safetensors"), "there is no folder"),
         ((theirs, *model, "--out", tmp_path / "no"), "there is no folder"),
         ((theirs, *model, "--out", there), "there.safetensors: exists; give another name, or --overwrite"),
