@@ -295,6 +295,23 @@ def test_a_truncated_tensor_file_is_named(tmp_path, name, keep):
         read_tensors(path.parent, graph)
 
 
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2", "F16", "I32"])
+def test_tensors_of_another_type_are_refused(tmp_path, kind):
+    graph = residual()
+    path = checkpoint_of(tmp_path, graph) / "model.safetensors"
+    forget_sums(path.parent)
+    size = {"F16": 2, "BF16": 2, "I32": 4}.get(kind, 1)
+    head, begin = {}, 0
+    for name, tensor in load_file(path).items():
+        end = begin + tensor.size * size
+        head[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": (begin, end)}
+        begin = end
+    text = json.dumps(head).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(begin))
+    with pytest.raises(UserError, match=r"(values of another type|the model wants float32)"):
+        read_tensors(path.parent, graph)
+
+
 def test_of_a_damaged_recipe_the_whole_checkpoint_before_it_is_named(tmp_path):
     newest = checkpoint_of(tmp_path, residual(), checkpoint_steps=1)
     state = json.loads((newest / "state.json").read_text())
