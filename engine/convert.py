@@ -13,7 +13,7 @@ from pathlib import Path
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_overwrite
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, UserError, in_one_line
 from engine.config.files import write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in _convert(options):
             terminal.show(line)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     return 0
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_overwrite
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, in_one_line
 from engine.config.paths import expand
 from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import shipped, tensor_shapes
@@ -87,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in _export(options):
             terminal.show(line)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     return 0
 

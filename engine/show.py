@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from comm import failure, terminal
 from engine.config.command_line import Parser
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, in_one_line
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         found = describe(expand(options.path, "checkpoint"))
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     terminal.show(
         json.dumps(found.to_json(), indent=2, default=str) if options.json else "\n".join(found.lines())

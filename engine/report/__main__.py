@@ -14,7 +14,7 @@ from pathlib import Path
 
 from comm import failure, terminal
 from engine.config.command_line import Parser
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, UserError, in_one_line
 from engine.config.files import check_replaceable, open_file, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _report(options)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     return 0
 
@@ -115,8 +115,12 @@ def _write_csv(records: Sequence[RunRecord], given: str) -> None:
         return
     path = expand(given, "csv")
     if path.is_dir() or given.endswith(("/", os.sep)):
+        taken = dict[str, str]()
         for run in records:
             name = f"{run.name.replace(os.sep, '_')}.csv"
+            if taken.setdefault(name, run.name) != run.name:
+                raise UserError(f"csv: {taken[name]} and {run.name} would both be {name}; give other names")
+        for name, run in zip(taken, records, strict=True):
             _write(_checked(path / name, "csv", _is_table), csv_file.table([run]), "csv")
     else:
         _write(_checked(path, "csv", _is_table), csv_file.table(records), "csv")

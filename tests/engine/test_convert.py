@@ -186,6 +186,20 @@ def test_neither_what_is_read_nor_a_checkpoint_is_written_over(tmp_path, capsys)
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.json"]
 
 
+def test_weights_that_do_not_fit_into_memory_are_one_line(tmp_path, theirs, capsys, monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    def panics(*_):
+        raise PanicException("PyObject pointer is null")
+
+    monkeypatch.setattr("engine.formats.safetensors_file.save", panics)
+    out = tmp_path / "new.safetensors"
+    said = refused(capsys, theirs, "--model", "digits", "--out", out)
+    assert said == "memory: safetensors: PyObject pointer is null"
+    assert list(tmp_path.iterdir()) == [theirs]
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()

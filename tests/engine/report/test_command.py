@@ -150,6 +150,10 @@ MISTAKES = {
         ["{run}", "--out", "{tmp}/none/x.html"],
         "out: .*/none/x.html: cannot be written: No such",
     ),
+    "two runs for one table": (
+        ["a/b={run}", "a_b={run}", "--csv", "{tmp}/"],
+        "csv: a/b and a_b would both be a_b.csv; give other names",
+    ),
     "a pipe as page": (["{run}", "--out", "{tmp}/pipe"], "out: .*pipe: is a device, a pipe"),
     "a pipe as table": (["{run}", "--csv", "{tmp}/pipe"], "csv: .*pipe: is a device, a pipe"),
     "a folder as page": (["{run}", "--out", "{tmp}"], "out: .* is a folder; give the name of a file"),
@@ -204,6 +208,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, ca
     assert re.search(message, line), line
     assert left(tmp_path) == before
     assert (tmp_path / "mine").read_text() == "<html>my own page</html>"
+
+
+def test_a_page_that_does_not_fit_into_memory_is_one_line(run, monkeypatch, capsys, tmp_path):
+    def too_large(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("engine.report.page.page", too_large)
+    assert refused(capsys, str(run), "--out", str(tmp_path / "page")) == "error: memory: none is left"
 
 
 @pytest.mark.parametrize("option", ["--out", "--csv"])
