@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ class Model:
     batch: int
     """Samples that go through the network at once."""
     threads: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, also one in another process: threads and buffers are its own."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def step(self) -> int:

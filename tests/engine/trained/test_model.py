@@ -1,5 +1,7 @@
 """Trained networks from Python: evaluated, and asked."""
 
+import copy
+import pickle
 import shutil
 
 import lockstep
@@ -135,6 +137,17 @@ def test_arguments_of_another_type_are_one_line(digits_run, tmp_path, given, sai
     with pytest.raises(lockstep.UserError, match=f"^{said}$"):
         load(digits_run).export(**{"path": tmp_path / "model.pth", **given})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_a_model_in_use_can_be_copied_and_sent(digits_run, copied):
+    model, x = load(digits_run), np.ones((1, 1, 8, 8), np.float32)
+    logits = model(x)
+    other = copied(model)
+    np.testing.assert_array_equal(other(x), logits)
+    assert other._rank is not model._rank
 
 
 def test_numbers_beyond_float32_are_infinite_without_a_warning(digits_run):
