@@ -164,10 +164,8 @@ def _check_resumed(state: State, data: DataSource, recipe: Recipe, code: str) ->
 
 
 def _initial(recipe: Recipe, graph: Graph, data: DataSource) -> InitialWeights:
-    found, frozen = (
-        initial_weights(recipe.init, graph, data.class_names),
-        first_matching(graph, recipe.freeze),
-    )
+    found = initial_weights(recipe.init, graph, data.class_names)
+    frozen = first_matching(graph, recipe.freeze)
     drawn = dict.fromkeys(name.rpartition(".")[0] for name in found.drawn)
     return replace(found, random=tuple(name for name in drawn if name in frozen))
 
