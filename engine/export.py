@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> list[str]:
     path = expand(options.file, "file")
     form = format_of(path, options.to)
-    read = (expand(text, "names") for text in (options.names, options.names_from) if text)
+    given = (options.checkpoint, options.names, options.names_from)
+    read = (expand(text, "file") for text in given if text)
     check_output(path, overwrite=options.overwrite, reads=read)
     model = load_model(options.checkpoint, model=options.model, batch=SAMPLES)
     onnx = OnnxOptions(options.softmax, options.preprocess, options.opset)

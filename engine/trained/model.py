@@ -281,7 +281,7 @@ class Model:
         """
         file = expand(str(as_path("path", path)), "path")
         check_whole("opset", opset, 1)
-        check_output(file, overwrite=overwrite)
+        check_output(file, overwrite=overwrite, reads=(self.checkpoint,))
         onnx = OnnxOptions(softmax, preprocess, opset)
         named = read_names(str(as_path("names", names)), tensor_shapes(self.network)) if names else None
         return hand_on(self.handed_on(), Export(file, format_of(file, to), named, onnx, overwrite))
