@@ -13,8 +13,8 @@ from pathlib import Path
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_overwrite
-from engine.config.errors import UserError
-from engine.config.files import check_place, write_whole, writing
+from engine.config.errors import MISTAKES, UserError, in_one_line
+from engine.config.files import write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.wording import counted
@@ -23,6 +23,8 @@ from engine.formats.safetensors_file import safetensors_bytes
 from engine.formats.state_dict import READERS, StateDict, asked_names, read_state_dict
 from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
+from engine.run.finite import is_finite
+from engine.run.output_place import check_output
 from layers.layer import Array
 
 _FILE = "model.safetensors"
@@ -49,6 +51,7 @@ file is written.
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.convert",
         description="Read weights that PyTorch or safetensors saved, and write them by a network's names.",
         epilog=_EPILOG,
@@ -88,15 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in _convert(options):
             terminal.show(line)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     return 0
 
 
 def _convert(options: argparse.Namespace) -> Iterator[str]:
     path, out = expand(options.file, "file"), _place(expand(options.out, "out"))
-    check_place(out, overwrite=options.overwrite)
+    named = (expand(text, "names") for text in (options.names, options.names_from) if text)
+    check_output(out, overwrite=options.overwrite, reads=(path, *named))
     arguments = dict(options.model_argument or ())
     ours = tensor_shapes(build_model(options.model, arguments))
     theirs = read_state_dict(path, options.source)
@@ -127,6 +131,8 @@ def _taken(name: str, shape: tuple[int, ...], called: str, theirs: StateDict) ->
             f"{path}: holds {called} {list(got.shape)}; {name} of the network is {list(shape)}: another "
             "--model, or --model-argument such as classes=N"
         )
+    if not is_finite(got):
+        raise UserError(f"{path}: {called} is not finite, and no run can begin with it")
     return got
 
 

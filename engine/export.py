@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_best, add_overwrite
-from engine.config.errors import UserError
-from engine.config.files import check_place
+from engine.config.errors import MISTAKES, in_one_line
 from engine.config.paths import expand
 from engine.formats.hand_on import FORMATS, Export, format_of, hand_on
 from engine.formats.names import shipped, tensor_shapes
@@ -20,6 +19,7 @@ from engine.formats.onnx_check import SAMPLES
 from engine.formats.onnx_file import OPSET, OnnxOptions
 from engine.formats.state_dict import asked_names
 from engine.host.stop_signals import listening
+from engine.run.output_place import check_output
 from engine.trained.loading import load_model
 
 _EPILOG = """\
@@ -46,6 +46,7 @@ Exit codes: 0 done; 2 a mistake in what was given, and then no file is written. 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.export",
         description="Write a trained network as ONNX, as a state dict of PyTorch, or as safetensors.",
         epilog=_EPILOG,
@@ -89,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for line in _export(options):
             terminal.show(line)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     return 0
 
@@ -98,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> list[str]:
     path = expand(options.file, "file")
     form = format_of(path, options.to)
-    check_place(path, overwrite=options.overwrite)
+    given = (options.checkpoint, options.names, options.names_from)
+    read = (expand(text, "file") for text in given if text)
+    check_output(path, overwrite=options.overwrite, reads=read)
     model = load_model(options.checkpoint, best=options.best, model=options.model, batch=SAMPLES)
     onnx = OnnxOptions(options.softmax, options.preprocess, options.opset)
     names = asked_names(options.names, options.names_from, tensor_shapes(model.network))

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_best, add_computing, add_overwrite
 from engine.config.errors import UserError
-from engine.config.files import check_place, write_whole, writing
+from engine.config.files import write_whole, writing
 from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.host.stop_signals import listening
+from engine.run.output_place import check_output
 
 if TYPE_CHECKING:
     from engine.trained.model import Model
@@ -43,6 +44,7 @@ Exit codes: 0 done; 2 a mistake in what was given, or a file that cannot be read
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.predict",
         description="Say which classes a trained network finds in images, and how probable they are.",
         epilog=_EPILOG,
@@ -98,9 +100,10 @@ def _predict(options: argparse.Namespace) -> int:
 
     if options.top < 1:
         raise UserError(f"top: got {options.top}; must be at least 1")
+    _check_files(options.files)
     out = None if options.out is None else expand(options.out, "out")
     if out is not None:
-        check_place(out, "out", overwrite=options.overwrite)
+        check_output(out, "out", overwrite=options.overwrite)
     model = load_model(
         options.path,
         best=options.best,
@@ -110,7 +113,7 @@ def _predict(options: argparse.Namespace) -> int:
     )
     if not model.class_names:
         terminal.say("note: the checkpoint names no classes: numbers stand for them")
-    lines = _Lines(options, min(options.top, len(model.output_names)))
+    lines = _Lines(options, min(options.top, len(model.output_names)), out)
     if out is None:
         for line in lines.of(model):
             terminal.show(line)
@@ -123,11 +126,18 @@ def _predict(options: argparse.Namespace) -> int:
     return lines.bad
 
 
+def _check_files(files: Sequence[str]) -> None:
+    if "" in files:
+        raise UserError('files: got ""; must be a file, a folder or -')
+    if _STDIN in files and sys.stdin is None:
+        raise UserError("-: standard input is closed; must name files")
+
+
 class _Lines:
     """The lines of all files, and how many of those could not be read."""
 
-    def __init__(self, options: argparse.Namespace, top: int):
-        self._options, self._top = options, top
+    def __init__(self, options: argparse.Namespace, top: int, out: Path | None):
+        self._options, self._top, self._out = options, top, out
         self._value = "probability" if options.softmax == "on" else "logit"
         self.bad = 0
 
@@ -140,6 +150,9 @@ class _Lines:
 
         options = self._options
         samples = model.reading.samples_in(_named(options.files))
+        if self._out is not None:  # a row of an array is called FILE[row]
+            names = {name for each in samples for name in (each.name, each.name.rpartition("[")[0])}
+            check_output(self._out, "out", overwrite=options.overwrite, reads=map(Path, names))
         # One image is no batch; sizes that are no power of two would compile kernels of their own.
         model = replace(model, batch=min(model.batch, next_power_of_two(max(1, len(samples)))))
         found = model.predictions(samples, top=self._top, probabilities=options.softmax == "on")

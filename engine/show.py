@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_best
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, in_one_line
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 
@@ -28,6 +28,7 @@ Exit codes: 0 done, 2 a mistake in what was given, or a checkpoint that is damag
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.show",
         description="Say what a checkpoint is: network, classes, preprocessing, tensors, hashes.",
         epilog=_EPILOG,
@@ -48,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         found = describe(expand(options.path, "checkpoint"), best=options.best)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     terminal.show(
         json.dumps(found.to_json(), indent=2, default=str) if options.json else "\n".join(found.lines())

@@ -25,6 +25,6 @@ def check_text(name: str, got: object) -> None:
 
 def as_path(name: str, got: object) -> Path:
     """Return a path that was given as one or as a text; UserError for anything else."""
-    if not isinstance(got, str | os.PathLike):
+    if not isinstance(got, str | os.PathLike) or not os.fspath(got):
         raise UserError(f"{name}: got {got!r}; must be a path")
     return Path(got)

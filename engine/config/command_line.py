@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from comm import failure
-from comm.launcher import is_first_of_host, launched_rank
+from comm.launcher import RANKS, is_first_of_host, launched_rank, launched_ranks
 from engine.config.errors import UserError
 from engine.config.numba_settings import check_numba_settings
 from engine.config.wording import did_you_mean
@@ -28,9 +29,16 @@ class Parser(argparse.ArgumentParser):
 
     Unless told otherwise, help keeps its lines as they are written, and options may not be abbreviated. Its
     usage names the command as the user has called it.
+
+    Parameters
+    ----------
+    alone
+        The command is the work of one process: several ranks, which would each do all of it and write the
+        same file at once, are refused.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, alone: bool = False, **settings: Any) -> None:
+        self._alone = alone
         for name in ("prog", "usage"):
             if _is_lockstep(sys.argv[0]) and settings.get(name):
                 settings[name] = settings[name].replace(_AS_MODULE, "lockstep ")
@@ -38,9 +46,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{**usual, **settings})
 
     def parse_known_args(self, *arguments: Any, **settings: Any) -> Any:
-        """Parse, and refuse variables of the environment by which no kernel would run."""
+        """Parse, and refuse ranks that are too many and variables by which no kernel would run."""
         parsed = super().parse_known_args(*arguments, **settings)
         try:
+            if self._alone:
+                _check_alone(self.prog)
             check_numba_settings()
         except UserError as error:
             say_once(str(error))
@@ -56,6 +66,16 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(choice["got"], re.findall(r"[\w.-]+", choice["allowed"]))
         say_once(f"{message}; --help lists all options")
         sys.exit(2)
+
+
+def _check_alone(command: str) -> None:
+    ranks = launched_ranks()
+    if ranks > 1:
+        variable = next(name for name in RANKS if name in os.environ)
+        raise UserError(
+            f"{command}: {ranks} ranks were started, each of which would do all of it; start it without "
+            f"mpirun or srun (or unset {variable}, where each has files of its own)"
+        )
 
 
 def _is_lockstep(program: str) -> bool:

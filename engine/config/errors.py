@@ -16,3 +16,12 @@ class UserError(ValueError):
 
 class Impatience(KeyboardInterrupt):
     """A Ctrl-C of somebody who will not wait, which code of the user's has not raised itself."""
+
+
+MISTAKES = (UserError, MemoryError)
+"""What ends a command with a line and exit code 2."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what a command says of one of `MISTAKES`."""
+    return f"memory: {str(error) or 'none is left'}" if isinstance(error, MemoryError) else str(error)

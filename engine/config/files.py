@@ -111,18 +111,32 @@ def check_place(path: Path, what: str = "", *, overwrite: bool) -> None:
     what
         The option that named it: "out".
     overwrite
-        What is there may be replaced: the user has said so by --overwrite, or it is known to be ours.
+        What is there may be replaced: the user has said so by --overwrite, or it is known to be ours. Never
+        what `check_replaceable` refuses.
     """
     where = f"{what}: {path}" if what else str(path)
-    if path.is_dir():
-        raise UserError(f"{where}: is a folder; give the name of a file")
+    check_replaceable(path, what)
     if not path.parent.is_dir():
         raise UserError(f"{where}: there is no folder {path.parent}")
-    if (path.exists() or path.is_symlink()) and not overwrite:
+    if path.exists() and not overwrite:
         raise UserError(f"{where}: exists; give another name, or --overwrite")
     with writing(path, what):
         write_durably(unfinished(path), ())
         unfinished(path).unlink()
+
+
+def check_replaceable(path: Path, what: str = "") -> None:
+    """Raise UserError where a new file would take the place of what is none: a device, a pipe, a link.
+
+    /dev/null is there for all programs of a machine, and a link is perhaps /dev/stdout.
+    """
+    where = f"{what}: {path}" if what else str(path)
+    if path.is_dir():
+        raise UserError(f"{where}: is a folder; give the name of a file")
+    if path.is_symlink():
+        raise UserError(f"{where}: is a link to {path.readlink()}, and stays one; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{where}: is a device, a pipe or a socket, and stays one; give the name of a file")
 
 
 def unfinished(path: Path) -> Path:
@@ -133,8 +147,8 @@ def unfinished(path: Path) -> Path:
 def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
     """Write a file that appears under its name when all of it is on the disk, also if the machine fails.
 
-    What fails leaves what was there; a crash perhaps also an unfinished file beside it, which the next write
-    replaces.
+    What fails or is interrupted leaves what was there; a crash perhaps also an unfinished file beside it,
+    which the next write replaces.
 
     Parameters
     ----------
@@ -151,7 +165,7 @@ def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
     try:
         write_durably(unfinished(path), (content,) if isinstance(content, bytes) else content)
         unfinished(path).replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             unfinished(path).unlink()
         raise

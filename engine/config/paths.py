@@ -11,8 +11,11 @@ def expand(text: str, option: str) -> Path:
     Raises
     ------
     UserError
-        There is no such home folder, or no file can have this name.
+        There is no such home folder, or no file can have this name; an empty one is perhaps a variable of
+        the shell that is not set, and not the working folder.
     """
+    if not text:
+        raise UserError(f'{option}: got ""; must be a path')
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:

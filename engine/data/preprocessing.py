@@ -11,6 +11,8 @@ AS_STORED = "as stored"
 COVER = "cover"
 """Resized with bilinear weights until they just cover the shape; then cut around the centre."""
 
+_LEAST, _MOST = 1e-30, 1e30  # of a deviation, and of anything: beyond them float32 is not finite soon
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -46,15 +48,20 @@ class Preprocessing:
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> Preprocessing:
         """Return what `to_json` was called on; ValueError, TypeError or KeyError for anything else."""
-        return cls(
-            sample_shape=tuple(int(size) for size in written["sample_shape"]),
-            colours=str(written["colours"]),
-            size=str(written["size"]),
-            upright=str(written["upright"]),
-            mean=tuple(float(value) for value in written["mean"]),
-            deviation=tuple(float(value) for value in written["deviation"]),
-            white=int(written["white"]),
-        )
+        shape, white = written["sample_shape"], written["white"]
+        mean, deviation = written["mean"], written["deviation"]
+        if not shape or not all(_is_whole(size) for size in (*shape, white)):
+            raise ValueError(f"preprocessing: sample_shape is {shape!r}, and white {white!r}")
+        if not all(map(_is_number, (*mean, *deviation))) or not all(value > _LEAST for value in deviation):
+            raise ValueError(f"preprocessing: mean is {mean!r}, and deviation {deviation!r}")
+        if len(mean) != len(deviation) or len(mean) not in (0, shape[0]):
+            raise ValueError(
+                f"preprocessing: mean is {mean!r}, and deviation {deviation!r}, of {shape[0]} channels"
+            )
+        texts = {name: written[name] for name in ("colours", "size", "upright")}
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise ValueError(f"preprocessing: colours, size and upright are {list(texts.values())!r}")
+        return cls(tuple(shape), mean=tuple(mean), deviation=tuple(deviation), white=white, **texts)
 
     def words(self) -> str:
         """Return what is done, in one line."""
@@ -72,3 +79,11 @@ class Preprocessing:
             )
             said.append(f"mean {mean}, deviation {deviation}, white {self.white}")
         return "; ".join(said)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 < value < _MOST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < _MOST

@@ -110,9 +110,8 @@ def _open(
         raise UserError(
             f"data: {name} takes no arguments, got {', '.join(arguments)}; only FILE.py:function does"
         )
-    place = working_folder() / expand(
-        folder, "data"
-    )  # read from until the end, wherever this process is by then
+    # read from until the end, wherever this process is by then
+    place = working_folder() / expand(folder or ".", "data")
     request = Request(place, sample_shape, classes, seed, least_classes)
     try:
         return SOURCES[name].open(request)

@@ -1,12 +1,12 @@
 """Write a trained network for other programs: ONNX, a file of PyTorch, or safetensors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.config.errors import UserError
 from engine.config.files import check_place, write_whole, writing
-from engine.config.wording import counted, one_of
+from engine.config.wording import counted, one_of, printable
 from engine.formats.names import Names, own_names, tensor_shapes
 from engine.formats.onnx_check import can_check, check_onnx
 from engine.formats.onnx_file import OnnxOptions, onnx_bytes
@@ -60,6 +60,8 @@ def hand_on(trained: Trained, export: Export) -> list[str]:
         What cannot be: see `onnx_bytes` and `check_onnx`; or the file cannot be written.
     """
     check_place(export.path, overwrite=export.overwrite)
+    about = {name: printable(text) for name, text in trained.about.items()}  # it is to be UTF-8
+    trained = replace(trained, about=about)
     content, lines = _CONTENTS[export.format](trained, export)
     with writing(export.path):
         write_whole(export.path, content)

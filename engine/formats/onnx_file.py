@@ -92,13 +92,19 @@ class _Writer:
         self._onnx, self._trained, self._options = onnx, trained, options
         self._nodes: list[Any] = []
         self._tensors: list[Any] = []
+        network = trained.network
+        self._taken = {*_RESERVED, INPUT, network.output, *tensor_shapes(network)}
+        """Names of values; those of tensors are the checkpoint's and stay."""
+        self._values = {
+            node.name: LOGITS if node.name == network.output else self._free(node.name) for node in network
+        }
 
     def model(self) -> Any:
         """Return the whole model."""
         helper, network, about = self._onnx.helper, self._trained.network, dict(self._trained.about)
         values = {INPUT: self._read_pixels() if self._options.preprocess else INPUT}
         for node in network:
-            values |= dict.fromkeys(node.outputs, self._value(node))
+            values |= dict.fromkeys(node.outputs, self._values[node.name])
             self._add_layer(node, values)
         if self._options.softmax:
             self._add("Softmax", [LOGITS], PROBABILITIES, axis=1)
@@ -126,11 +132,12 @@ class _Writer:
         helper.set_model_props(model, about)
         return model
 
-    def _value(self, node: Node) -> str:
-        """Return the name of the value that a node makes."""
-        if node.name == self._trained.network.output:
-            return LOGITS
-        return f"{node.name}_value" if node.name in _RESERVED else node.name
+    def _free(self, name: str) -> str:
+        """Return a name that no other value has: this one, or one that begins so."""
+        while name in self._taken:
+            name = f"{name}_value"
+        self._taken.add(name)
+        return name
 
     def _add_layer(self, node: Node, values: dict[str, str]) -> None:
         """Add the operators of a node's layer, and its tensors."""
@@ -138,7 +145,7 @@ class _Writer:
         form = _form(node, shapes)
         held = (*node.layer.parameters(*shapes), *node.layer.state(*shapes))
         names = {f"x{index}": values[value] for index, value in enumerate(node.inputs)}
-        names[RESULT] = self._value(node)
+        names[RESULT] = self._values[node.name]
         if taken := names.keys() & set(held):
             raise UserError(f"{node.name}: a parameter cannot be called {min(taken)} in ONNX, as a value is")
         for name in held:
@@ -147,29 +154,34 @@ class _Writer:
         for each in form:
             for name, constant in each.constants.items():
                 if name not in names:  # several operators may share one
-                    names[name] = f"{node.name}.{name}"
+                    names[name] = self._free(f"{node.name}.{name}")
                     self._add_tensor(names[name], constant)
-            sides = (
-                [names.get(name, f"{node.name}.{name}") for name in side]
-                for side in (each.inputs, each.outputs)
-            )
-            label = node.name if RESULT in each.outputs else f"{node.name}.{each.outputs[0]}"
+            self._name_others(node, each, names)
+            sides = ([names[name] for name in side] for side in (each.inputs, each.outputs))
+            label = node.name if RESULT in each.outputs else names[each.outputs[0]]
             try:
                 made = self._onnx.helper.make_node(each.kind, *sides, name=label, **each.attributes)
             except (TypeError, ValueError) as error:
                 raise UserError(f"{node.name}: {each.kind}: {error}") from error
             self._nodes.append(made)
 
+    def _name_others(self, node: Node, operator: OnnxNode, names: dict[str, str]) -> None:
+        """Give names to the values that only the operators of one layer know."""
+        for name in (*operator.inputs, *operator.outputs):
+            if name not in names:
+                names[name] = self._free(f"{node.name}.{name}")
+
     def _read_pixels(self) -> str:
         """Add what normalises pixels, in the engine's own steps so that the bits are the same."""
         preprocessing = self._trained.preprocessing
         if preprocessing is None:
             raise UserError("preprocess: the data of this network has no preprocessing; export without it")
-        for name, values in vars(preprocessing).items():
-            self._add_tensor(f"{_PIXELS}.{name}", np.array(values, np.float32).reshape(-1, 1, 1))
+        scale, shift, scaled = (self._free(f"{_PIXELS}.{name}") for name in ("scale", "shift", "scaled"))
+        for name, values in ((scale, preprocessing.scale), (shift, preprocessing.shift)):
+            self._add_tensor(name, np.array(values, np.float32).reshape(-1, 1, 1))
         self._add("Cast", [INPUT], _PIXELS, to=self._onnx.TensorProto.FLOAT)
-        self._add("Mul", [_PIXELS, f"{_PIXELS}.scale"], f"{_PIXELS}.scaled")
-        self._add("Add", [f"{_PIXELS}.scaled", f"{_PIXELS}.shift"], _NORMALISED)
+        self._add("Mul", [_PIXELS, scale], scaled)
+        self._add("Add", [scaled, shift], _NORMALISED)
         return _NORMALISED
 
     def _add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:

@@ -1,6 +1,7 @@
 """Files of safetensors: tensors by name, whoever wrote them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, deserialize
@@ -26,7 +27,8 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     with reading(path):
         content = read_bytes(path)
     try:
-        entries = deserialize(content)  # type: ignore[no-untyped-call] # its stub has no types
+        with _memory_for_it():
+            entries = deserialize(content)  # type: ignore[no-untyped-call] # its stub has no types
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be read as safetensors: {shortened(error, 200)}") from error
     tensors = {}
@@ -41,4 +43,16 @@ def read_safetensors(path: Path) -> dict[str, Array]:
 
 def safetensors_bytes(tensors: Mapping[str, Array], about: Mapping[str, str]) -> bytes:
     """Return the content of a file with these tensors, and this metadata."""
-    return save(dict(tensors), {"format": "pt", **about})  # "pt": what PyTorch's programs ask for
+    with _memory_for_it():
+        return save(dict(tensors), {"format": "pt", **about})  # "pt": what PyTorch's programs ask for
+
+
+@contextmanager
+def _memory_for_it() -> Iterator[None]:
+    """Raise MemoryError where safetensors panics, which is no Exception: it could make no object."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise MemoryError(f"safetensors: {error}") from error
+        raise

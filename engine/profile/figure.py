@@ -1,5 +1,6 @@
 """Write pictures to files, whose endings are checked before anything is drawn."""
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def figure_class(path: Path, *, what: str = "out") -> Any:
 def save_figure(figure: Any, path: Path, *, what: str = "out") -> None:
     """Write a figure, whole or not at all; UserError where the file cannot be written."""
     drawn = BytesIO()
-    figure.savefig(drawn, dpi=150, format=path.suffix[1:])
+    with warnings.catch_warnings():  # of letters that its font has not, of names that take all the room
+        warnings.simplefilter("ignore", UserWarning)
+        figure.savefig(drawn, dpi=150, format=path.suffix[1:])
     with writing(path, what):
         write_whole(path, drawn.getvalue())

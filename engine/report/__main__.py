@@ -14,8 +14,8 @@ from pathlib import Path
 
 from comm import failure, terminal
 from engine.config.command_line import Parser
-from engine.config.errors import UserError
-from engine.config.files import open_file, reading, write_whole, writing
+from engine.config.errors import MISTAKES, UserError, in_one_line
+from engine.config.files import check_replaceable, open_file, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 from engine.report import csv_file, page, text, timeline
@@ -40,6 +40,7 @@ is shown as far as it is. Exit codes: 0 done, 2 a mistake in what was given.
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.report",
         description="Show runs: curves, where the time went, predicted beside measured, memory, recipes.",
         epilog=_EPILOG,
@@ -68,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _report(options)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     return 0
 
@@ -114,8 +115,12 @@ def _write_csv(records: Sequence[RunRecord], given: str) -> None:
         return
     path = expand(given, "csv")
     if path.is_dir() or given.endswith(("/", os.sep)):
+        taken = dict[str, str]()
         for run in records:
             name = f"{run.name.replace(os.sep, '_')}.csv"
+            if taken.setdefault(name, run.name) != run.name:
+                raise UserError(f"csv: {taken[name]} and {run.name} would both be {name}; give other names")
+        for name, run in zip(taken, records, strict=True):
             _write(_checked(path / name, "csv", _is_table), csv_file.table([run]), "csv")
     else:
         _write(_checked(path, "csv", _is_table), csv_file.table(records), "csv")
@@ -132,11 +137,10 @@ def _checked(path: Path, what: str, is_ours: Callable[[bytes], bool]) -> Path:
     Raises
     ------
     UserError
-        It is there and was not written by this command.
+        It is there and was not written by this command, or is no file.
     """
+    check_replaceable(path, what)
     if path.exists():
-        if not path.is_file():
-            raise UserError(f"{what}: {path} is not a file")
         with reading(path, what), open_file(path) as file:
             begin = file.read(1 << 12)
         if begin and not is_ours(begin):

@@ -1,6 +1,7 @@
 """Read what a run has left in its folder; it may still go on, or have been cut short."""
 
 import json
+import math
 import tomllib
 from array import array
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ class RunRecord:
     def steps_per_epoch(self) -> float | None:
         """Steps of an epoch; None where nothing says it."""
         steps, epochs = number(self.results, "steps"), number(self.results, "epochs")
-        if steps and epochs:
+        if steps and epochs and math.isfinite(steps / epochs):
             return steps / epochs
         if len(self.epochs) and self.epochs.epoch[-1] > 0:
             return float(self.epochs.step[-1] / self.epochs.epoch[-1])

@@ -139,7 +139,10 @@ def model_file(checkpoint: Path) -> Iterator[Path]:
 def read_file(path: Path) -> dict[str, Array]:
     """Read all tensors of a file; UserError where it cannot be read as safetensors."""
     with as_safetensors(path):
-        tensors: dict[str, Array] = load_file(path)
+        try:
+            tensors: dict[str, Array] = load_file(path)
+        except (TypeError, AttributeError) as error:  # of a type that numpy has not: "BF16", "F8_E4M3"
+            raise ValueError(f"it holds values of another type: {error}") from error
     return tensors
 
 

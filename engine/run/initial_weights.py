@@ -34,6 +34,8 @@ class InitialWeights:
     """Names that the source does not have, or has for a head of another size."""
     note: str = ""
     """That the source has a better checkpoint; empty if not."""
+    random: tuple[str, ...] = ()
+    """Nodes that are frozen, although some of their tensors are drawn."""
 
     @property
     def sha256(self) -> str:
@@ -50,6 +52,8 @@ class InitialWeights:
         told = [f"init: {counted(len(self.taken), 'tensor')} taken from {self.source}: {_short(self.taken)}"]
         if self.drawn:
             told.append(f"init: {counted(len(self.drawn), 'tensor')} drawn anew: {_short(self.drawn)}")
+        if self.random:
+            told.append(f"warning: frozen, but drawn anew, and never trained: {_short(self.random)}")
         if self.left:
             told.append(f"init: {counted(len(self.left), 'tensor')} left there: {_short(self.left)}")
         return [*told, self.note] if self.note else told

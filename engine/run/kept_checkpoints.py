@@ -105,9 +105,9 @@ def best_of(run: Path) -> Best | None:
         noted = json.loads(read_bytes(run / FOLDER / BEST))
         metric = str(noted.get("metric", _FORMER_METRIC))
         value, step = float(noted.get("value", noted.get(_FORMER_METRIC))), int(noted["step"])
+        is_there = (checkpoint_folder(run, step) / STATE).exists()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    is_there = (checkpoint_folder(run, step) / STATE).exists()
     return Best(metric, value, step, evaluated=step) if is_there else None
 
 

@@ -16,6 +16,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.freeze import check_frozen
+from engine.graph.passes.patterns import first_matching
 from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
@@ -91,7 +92,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
     if start.state is None or start.checkpoint is None:
-        initial = initial_weights(placed.init, graph, data.class_names) if placed.init else None
+        initial = _initial(placed, graph, data) if placed.init else None
         return Prepared(start, graph, data, tree, plan, code, model_code, {}, initial)
     _check_resumed(start.state, data, recipe, code)
     _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
@@ -178,6 +179,13 @@ def _with_test_set(state: State, data: DataSource) -> State:
     if not state.test_data:
         return state
     return changed(state, TEST_SET, state.test_data, data.test_identity)
+
+
+def _initial(recipe: Recipe, graph: Graph, data: DataSource) -> InitialWeights:
+    found = initial_weights(recipe.init, graph, data.class_names)
+    frozen = first_matching(graph, recipe.freeze)
+    drawn = dict.fromkeys(name.rpartition(".")[0] for name in found.drawn)
+    return replace(found, random=tuple(name for name in drawn if name in frozen))
 
 
 def _check_comparable(recipe: Recipe, data: DataSource) -> None:

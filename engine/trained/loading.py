@@ -8,18 +8,22 @@ from comm import terminal
 from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.arguments import as_path, check_text, check_whole
+from engine.config.errors import UserError
 from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.recipe import MOST_THREADS, Recipe
 from engine.config.user_code import code_digest
+from engine.config.wording import counted
 from engine.host.affinity import find_cores
 from engine.models import MODELS, build_model
 from engine.run.checkpoint import read_state, read_weights_and_state, saved_recipe
 from engine.run.finding import better_than_newest
+from engine.run.kept_checkpoints import STATE
 from engine.run.resumed_recipe import anchored_text, placed_text
 from engine.run.state import State
 from engine.trained.batch_size import filling_batch
 from engine.trained.model import BATCH, Model
 from engine.trained.weights_file import read_about, read_named, read_weights
+from layers.layer import Shape
 
 MOST_BATCH = 1 << 16
 
@@ -105,3 +109,15 @@ def _changed(recipe: Recipe, state: State) -> str:
         f"model: {recipe.model} has changed since the checkpoint was written (hash {known}, now "
         f"{now or 'none'}): what it computes may not be what was trained"
     )
+
+
+def _check_input(place: Path, state: State, shape: Shape) -> None:
+    """Raise UserError where a checkpoint says that its data was of another shape than its network reads."""
+    told, channels = state.preprocessing, len((state.normalisation or {}).get("scale", ()))
+    if (told is not None and told.sample_shape != shape) or channels not in (0, 1, shape[0]):
+        said = "nothing" if told is None else list(told.sample_shape)
+        file = place / STATE if place.is_dir() else place
+        raise UserError(
+            f"{file}: says that samples are {said}, normalised in {counted(channels, 'channel')}; "
+            f"the model reads {list(shape)}"
+        )

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from engine.graph import Graph
 from engine.run.agreement import agreed, check_equal
 from engine.run.decoders import check_decoders
 from engine.run.failures import Failures
+from engine.run.output_place import check_output
 from engine.run.state import State
 from engine.trained.batches import Filled, filled
 from engine.trained.data import Data, Opened, check_choice, open_for
@@ -72,6 +73,10 @@ class Model:
     batch: int
     """Samples that go through the network at once."""
     threads: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, also one in another process: threads and buffers are its own."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def step(self) -> int:
@@ -281,9 +286,11 @@ class Model:
         UserError
             It cannot be written, or other programs do not get the same from it.
         """
-        file = expand(str(path), "path")
+        file = expand(str(as_path("path", path)), "path")
+        check_whole("opset", opset, 1)
+        check_output(file, overwrite=overwrite, reads=(self.checkpoint,))
         onnx = OnnxOptions(softmax, preprocess, opset)
-        named = read_names(names, tensor_shapes(self.network)) if names else None
+        named = read_names(str(as_path("names", names)), tensor_shapes(self.network)) if names else None
         return hand_on(self.handed_on(), Export(file, format_of(file, to), named, onnx, overwrite))
 
     def handed_on(self) -> Trained:
@@ -301,7 +308,8 @@ class Model:
 
     def _padded_logits(self, samples: NDArray[Any]) -> NDArray[np.float32]:
         full = np.zeros((self.batch, *self.network.input_shape), np.float32)
-        full[: len(samples)] = samples
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite
+            full[: len(samples)] = samples
         return self._logits(full)[: len(samples)].copy()
 
     def _preprocessed(self, pixels: NDArray[Any]) -> NDArray[np.float32]:

@@ -139,7 +139,8 @@ class _Row:
         if self.normalisation is not None:
             self.normalisation.apply(row, x)
             return
-        x[...] = row
+        with np.errstate(over="ignore"):
+            x[...] = row
         if not np.isfinite(x).all():
             raise DataError.at(self.name, "has values that are not finite")
 

@@ -132,6 +132,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
     less.write_bytes(torch_bytes(dict(list(WEIGHTS.items())[:-2])))
     other = tmp_path / "other.pth"
     other.write_bytes(torch_bytes({**WEIGHTS, "fc5.weight": np.zeros((7, 128), np.float32)}))
+    endless = tmp_path / "endless.pth"
+    endless.write_bytes(torch_bytes({**WEIGHTS, "fc5.bias": np.full(10, np.inf, np.float32)}))
     before = sorted(tmp_path.iterdir())
     model, out = ("--model", "digits"), ("--out", tmp_path / "new.safetensors")
     for arguments, said in (
@@ -151,6 +153,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
             "less.pth: holds no 0.weight, which conv1.weight is to be",
         ),
         ((other, *model, *out), "holds fc5.weight [7, 128]; fc5.weight of the network is [10, 128]: another"),
+        ((endless, *model, *out), "endless.pth: fc5.bias is not finite, and no run can begin with it"),
         ((theirs, *model, "--out", tmp_path / "no" / "new.safetensors"), "there is no folder"),
         ((theirs, *model, "--out", tmp_path / "no"), "there is no folder"),
         ((theirs, *model, "--out", there), "there.safetensors: exists; give another name, or --overwrite"),
@@ -162,6 +165,39 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
     assert there.read_text() == "mine"
     assert main([*map(str, (theirs, *model, "--out", there, "--overwrite"))]) == 0
     assert_written(there)
+
+
+def test_neither_what_is_read_nor_a_checkpoint_is_written_over(tmp_path, capsys):
+    there, names = tmp_path / "there.safetensors", tmp_path / "names.toml"
+    save_file(WEIGHTS, there)
+    names.write_text(
+        "\n".join(f'{node} = "{node}"' for node in dict.fromkeys(n.split(".")[0] for n in SHAPES))
+    )
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/state.json").write_text("{}")
+    for out, said in (
+        (there, "is what is read here, and is not written over; give another name"),
+        (tmp_path / "checkpoint", "is a file of a run, which no other takes the place of; give another name"),
+    ):
+        given = [str(there), "--model", "digits", "--out", str(out), "--overwrite", "--names", str(names)]
+        assert main(given) == 2
+        assert capsys.readouterr().err.endswith(f"{said}\n")
+    assert_written(there)
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.json"]
+
+
+def test_weights_that_do_not_fit_into_memory_are_one_line(tmp_path, theirs, capsys, monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    def panics(*_):
+        raise PanicException("PyObject pointer is null")
+
+    monkeypatch.setattr("engine.formats.safetensors_file.save", panics)
+    out = tmp_path / "new.safetensors"
+    said = refused(capsys, theirs, "--model", "digits", "--out", out)
+    assert said == "memory: safetensors: PyObject pointer is null"
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys, monkeypatch):

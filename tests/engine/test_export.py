@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from comm.threads import single_rank
+from engine.config.errors import UserError
 from engine.export import main
 from engine.formats.onnx_check import run_onnx
 from engine.formats.safetensors_file import read_safetensors
@@ -18,6 +19,7 @@ from engine.lockstep_command import main as lockstep
 from engine.run.finding import find_checkpoint
 from engine.run.launch import run as train
 from engine.run.start import new_run
+from engine.trained.loading import load_model
 from tests.engine.trained.test_loading import with_another_best
 
 onnx = pytest.importorskip("onnx", reason="extra: export")
@@ -136,6 +138,25 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(done, tmp_path, capsys):
         assert said in refused(capsys, *arguments), arguments
         assert sorted(tmp_path.iterdir()) == before, arguments
     assert there.read_text() == "mine"
+
+
+def test_neither_what_is_read_nor_a_file_of_a_run_is_written_over(done, tmp_path, capsys):
+    folder, names = done[0], tmp_path / "names.toml"
+    names.write_text(
+        "\n".join(f'{node} = "its.{node}"' for node in ("conv1", "conv2", "conv3", "fc4", "fc5"))
+    )
+    checkpoint = find_checkpoint(folder)
+    kept = {path: path.read_bytes() for path in (*folder.rglob("*"), names) if path.is_file()}
+    to = ("--overwrite", "--to", "safetensors")
+    for path in (checkpoint / "model.safetensors", checkpoint / "state.json", folder / "run.json"):
+        assert "is a file of a run, which no other takes the place of" in refused(capsys, folder, path, *to)
+        with pytest.raises(UserError, match="is a file of a run"):
+            load_model(folder).export(path, to="safetensors", overwrite=True)
+    assert "is what is read here" in refused(capsys, folder, names, *to, "--names", names)
+    assert kept == {path: path.read_bytes() for path in kept}
+    for _ in range(2):
+        assert main([str(folder), str(folder / "mine.safetensors"), "--overwrite"]) == 0
+    (folder / "mine.safetensors").unlink()
 
 
 def test_a_damaged_checkpoint_is_one_line(done, tmp_path, capsys):

@@ -100,6 +100,12 @@ def test_a_standard_input_without_names_is_a_mistake(photos_run, capsys, monkeyp
     assert said == ["error: -: standard input names no file; must have a name on each line"]
 
 
+def test_standard_input_that_is_closed_is_one_line(photos_run, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+    said = predicted(capsys, photos_run.folder, "-")
+    assert said == (2, [], ["error: -: standard input is closed; must name files"])
+
+
 def test_arrays_and_images_of_any_size_are_taken_by_data_that_was_no_image_file(digits_run, tmp_path, capsys):
     np.save(tmp_path / "x.npy", random_bytes(3, 1, 8, 8, high=17))
     write_image(tmp_path / "large.png", np.full((50, 70), 128, np.uint8))
@@ -149,6 +155,22 @@ def test_the_output_is_written_whole_or_not_at_all(photos_run, photos, tmp_path,
     assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.png", "found.csv"]
 
 
+@pytest.mark.parametrize("name", ["photo", "rows.npy"])
+def test_what_is_read_is_not_written_over(photos_run, tmp_path, capsys, name):
+    path = tmp_path / name
+    if name == "photo":
+        write_image(tmp_path / "photo.png", random_bytes(8, 8, 3))
+        (tmp_path / "photo.png").rename(path)
+    else:
+        np.save(path, np.zeros((3, 3, 16, 16), np.uint8))
+    before = path.read_bytes()
+    code, _, said = predicted(capsys, photos_run.folder, path, "--out", path, "--overwrite")
+    assert (code, len(said)) == (2, 1)
+    assert said[0].endswith(f"out: {path}: is what is read here, and is not written over; give another name")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 BAD = {
     "no checkpoint": (["{tmp}", "x.png"], "checkpoint: {tmp} holds no checkpoint"),
     "no folder": (
@@ -156,6 +178,9 @@ BAD = {
         "out: {tmp}/no/x: there is no folder {tmp}/no",
     ),
     "a folder": (["{run}", "x.png", "--out", "{tmp}"], "out: {tmp}: is a folder; give the name of a file"),
+    "a file without a name": (["{run}", "x.png", ""], 'files: got ""; must be a file, a folder or -'),
+    "an output without a name": (["{run}", "x.png", "--out", ""], 'out: got ""; must be a path'),
+    "no checkpoint's name": (["", "x.png"], "checkpoint: got ''; must be a path"),
     "nothing of each": (["{run}", "x.png", "--top", "0"], "top: got 0; must be at least 1"),
     "too many threads": (["{run}", "x.png", "--batch", "-1"], "batch: got -1; must be from 0"),
 }

@@ -31,14 +31,15 @@ def test_a_file_holds_what_was_written_and_nothing_is_left_beside_it(tmp_path, c
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_fails_halfway_leaves_the_old_file(tmp_path):
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt(), MemoryError()])
+def test_what_ends_halfway_leaves_the_old_file(tmp_path, error):
     def broken():
         yield b"new"
-        raise OSError(28, "No space left on device")
+        raise error
 
     path = tmp_path / "file.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(type(error)):
         write_whole(path, broken())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -164,7 +165,20 @@ def test_a_place_is_checked_before_the_work(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "there"]
 
 
-def test_a_link_that_leads_nowhere_is_no_place(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(UserError, match="exists; give another name"):
-        check_place(tmp_path / "link", overwrite=False)
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_device_a_pipe_and_a_link_stay_what_they_are(tmp_path, overwrite):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("mine")
+    for name, leads in (("link", "file"), ("gone", "nowhere"), ("null", os.devnull)):
+        (tmp_path / name).symlink_to(leads)
+    before = sorted(tmp_path.iterdir())
+    for path, said in (
+        (Path(os.devnull), "is a device, a pipe or a socket, and stays one; give the name of a file"),
+        (tmp_path / "pipe", "is a device, a pipe or a socket, and stays one; give the name of a file"),
+        (tmp_path / "link", "is a link to file, and stays one; give the name of a file"),
+        (tmp_path / "gone", "is a link to nowhere, and stays one; give the name of a file"),
+        (tmp_path / "null", f"is a link to {os.devnull}, and stays one; give the name of a file"),
+    ):
+        with pytest.raises(UserError, match=f"^out: {path}: {said}$"):
+            check_place(path, "out", overwrite=overwrite)
+    assert sorted(tmp_path.iterdir()) == before

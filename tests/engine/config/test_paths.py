@@ -22,6 +22,7 @@ def test_what_is_not_there_yet_is_a_path_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("", r'^out: got ""; must be a path$'),
         ("~no-such-user-here/x", r'^out: got "~no-such-user-here/x"; there is no such home folder$'),
         ("x" * 300, r"^out: x{300}: File name too long$"),
         ("a\0b", r"^out: got 'a\\x00b', which is no name of a file: embedded null byte$"),

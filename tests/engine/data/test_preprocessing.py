@@ -1,6 +1,7 @@
 """What data sets say of what they do to their samples."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -65,6 +66,18 @@ def test_it_comes_back_from_json_and_anything_else_is_an_error():
         {"sample_shape": 3},
         whole.to_json() | {"mean": "x"},
         whole.to_json() | {"white": None},
+        whole.to_json() | {"white": math.inf},
+        whole.to_json() | {"white": 0},
+        whole.to_json() | {"sample_shape": []},
+        whole.to_json() | {"sample_shape": [3, math.inf, 8]},
+        whole.to_json() | {"sample_shape": [3, 8.5, 8]},
+        whole.to_json() | {"sample_shape": [1, 8, 8]},
+        whole.to_json() | {"mean": [0.1, 0.2, 10**400]},
+        whole.to_json() | {"mean": [0.1, 0.2, math.nan]},
+        whole.to_json() | {"mean": [0.1, 0.2, True]},
+        whole.to_json() | {"deviation": [1.0, 2.0, 0]},
+        whole.to_json() | {"deviation": [1.0, 2.0]},
+        whole.to_json() | {"size": {}},
     ):
         with pytest.raises((KeyError, TypeError, ValueError)):
             Preprocessing.from_json(damaged)

@@ -75,6 +75,13 @@ def test_velocities_stay_behind(tmp_path, trained):
     assert read_safetensors(tmp_path / "model").keys() == trained.tensors.keys()
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_said_of_a_network_may_be_any_text(tmp_path, trained, form):
+    odd = replace(trained, about={"model": "\ud800\n", "weights_sha256": "\udcff"})
+    hand_on(odd, Export(tmp_path / "model", form))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_safetensors_say_what_is_known(tmp_path, trained):
     hand_on(trained, Export(tmp_path / "model", "safetensors"))
     with safe_open(tmp_path / "model", "numpy") as file:

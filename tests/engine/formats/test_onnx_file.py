@@ -224,6 +224,32 @@ def test_a_form_that_is_none_is_refused_in_a_line(what, said):
         onnx_bytes(_with(Said(what)), PLAIN)
 
 
+@pytest.mark.parametrize("options", [PLAIN, OnnxOptions(softmax=True, preprocess=True)])
+def test_names_that_clash_keep_out_of_each_others_way(options):
+    net = GraphBuilder((3, 4, 4))
+    net.add("logits", ReLU())
+    net.add("pixels", Scale())
+    net.add("flatten", Flatten())
+    names = ("flatten.shape", "a.b", "a", "a.b.weight", "a.weight", "a.weight_value", "logits_value")
+    for name in (
+        *names,
+        "logits_value_value",
+        "pixels.scale",
+        "pixels.scaled",
+        "probabilities",
+        "normalised",
+    ):
+        net.add(name, Linear(5))
+    trained = drawn(
+        net.graph(), preprocessing=replace(PIXELS, scale=PIXELS.scale[:1], shift=PIXELS.shift[:1])
+    )
+    content = onnx_bytes(trained, options)
+    graph = onnx.load_model_from_string(content).graph
+    assert set(trained.tensors) <= {each.name for each in graph.initializer}
+    assert {node.name for node in trained.network} <= {node.name for node in graph.node}
+    check_onnx(content, trained, options)
+
+
 def test_a_parameter_that_is_called_as_a_value_is_refused():
     net = GraphBuilder((5, 4, 4))
     net.add("scale", Odd())

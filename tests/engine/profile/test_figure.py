@@ -17,6 +17,14 @@ def test_a_picture_is_written_in_the_kind_of_its_ending(tmp_path, kind, first):
     assert path.read_bytes().startswith(first)
 
 
+def test_names_in_any_letters_and_of_any_length_are_no_warning(tmp_path):
+    path = tmp_path / "step.png"
+    figure = figure_class(path)(figsize=(1, 1), layout="constrained")
+    figure.subplots().set_xticks([0], ["\N{CAT}" * 300], rotation=90)
+    save_figure(figure, path)
+    assert path.exists()
+
+
 @pytest.mark.parametrize("name", ["step.jpg", "step", "step.PNG"])
 def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"^out: got .*; must end in .png or .svg$"):

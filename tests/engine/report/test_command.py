@@ -150,7 +150,13 @@ MISTAKES = {
         ["{run}", "--out", "{tmp}/none/x.html"],
         "out: .*/none/x.html: cannot be written: No such",
     ),
-    "a folder as page": (["{run}", "--out", "{tmp}"], "out: .* is not a file"),
+    "two runs for one table": (
+        ["a/b={run}", "a_b={run}", "--csv", "{tmp}/"],
+        "csv: a/b and a_b would both be a_b.csv; give other names",
+    ),
+    "a pipe as page": (["{run}", "--out", "{tmp}/pipe"], "out: .*pipe: is a device, a pipe"),
+    "a pipe as table": (["{run}", "--csv", "{tmp}/pipe"], "csv: .*pipe: is a device, a pipe"),
+    "a folder as page": (["{run}", "--out", "{tmp}"], "out: .* is a folder; give the name of a file"),
     "somebody's file": (
         ["{run}", "--out", "{tmp}/mine"],
         "out: .*mine is there and no report, and is not written",
@@ -192,6 +198,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, ca
     (write_run(tmp_path / "cut") / "run.json").write_text('{"model": "digits", "ste')
     write_run(tmp_path / "recipe", recipe="model = \n")
     (tmp_path / "mine").write_text("<html>my own page</html>")
+    os.mkfifo(tmp_path / "pipe")
     traced, trace = traced_run(tmp_path / "traced")
     monkeypatch.chdir(run)
     arguments, message = MISTAKES[mistake]
@@ -201,6 +208,14 @@ def test_a_mistake_is_one_line_and_leaves_nothing(run, tmp_path, monkeypatch, ca
     assert re.search(message, line), line
     assert left(tmp_path) == before
     assert (tmp_path / "mine").read_text() == "<html>my own page</html>"
+
+
+def test_a_page_that_does_not_fit_into_memory_is_one_line(run, monkeypatch, capsys, tmp_path):
+    def too_large(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("engine.report.page.page", too_large)
+    assert refused(capsys, str(run), "--out", str(tmp_path / "page")) == "error: memory: none is left"
 
 
 @pytest.mark.parametrize("option", ["--out", "--csv"])

@@ -132,6 +132,10 @@ def test_what_holds_no_run_is_refused(tmp_path, given):
 def test_the_length_of_an_epoch_follows_from_whatever_says_it(tmp_path):
     (told,) = read_runs([str(write_run(tmp_path / "a", results={**RESULTS, "steps": 44, "epochs": 2.0}))])
     assert told.steps_per_epoch == 22
+    (beyond,) = read_runs(
+        [str(write_run(tmp_path / "e", results={**RESULTS, "steps": 44, "epochs": 5e-324}))]
+    )
+    assert beyond.steps_per_epoch == 10
     (evaluated,) = read_runs([str(write_run(tmp_path / "b", results=None))])
     assert evaluated.steps_per_epoch == 10
     (stepped,) = read_runs([str(write_run(tmp_path / "c", results=None, tested=False))])

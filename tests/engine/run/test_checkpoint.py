@@ -78,6 +78,14 @@ def test_the_best_checkpoint_is_forgotten_with_the_steps_that_are_cut_back(tmp_p
         ) * 2
 
 
+@pytest.mark.parametrize("step", [10**300, -1, 1e308, "x", None, [1], True])
+def test_a_best_step_that_cannot_be_is_none(tmp_path, step):
+    save_checkpoint(tmp_path, State(2, "", "samples"), {}, {})
+    noted = {"metric": "test_loss", "value": 0.5, "step": step}
+    (tmp_path / "checkpoints/best.json").write_text(json.dumps(noted))
+    assert best_of(tmp_path) is None
+
+
 def test_the_first_checkpoint_of_a_run_is_found_after_a_power_cut(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(checkpoint, "sync_folder", synced.append)
@@ -276,6 +284,23 @@ def test_a_truncated_tensor_file_is_named(tmp_path, name, keep):
     path = checkpoint_of(tmp_path, graph) / name
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=rf"{name}: cannot be read as safetensors"):
+        read_tensors(path.parent, graph)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3", "F8_E5M2", "F16", "I32"])
+def test_tensors_of_another_type_are_refused(tmp_path, kind):
+    graph = residual()
+    path = checkpoint_of(tmp_path, graph) / "model.safetensors"
+    forget_sums(path.parent)
+    size = {"F16": 2, "BF16": 2, "I32": 4}.get(kind, 1)
+    head, begin = {}, 0
+    for name, tensor in load_file(path).items():
+        end = begin + tensor.size * size
+        head[name] = {"dtype": kind, "shape": tensor.shape, "data_offsets": (begin, end)}
+        begin = end
+    text = json.dumps(head).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(begin))
+    with pytest.raises(UserError, match=r"(values of another type|the model wants float32)"):
         read_tensors(path.parent, graph)
 
 

@@ -159,6 +159,17 @@ def test_other_classes_get_a_head_of_their_own(tmp_path, capsys):
     assert (after["conv1_1.weight"] == before["conv1_1.weight"]).all()
 
 
+def test_a_layer_that_is_frozen_and_drawn_is_said(tmp_path, capsys):
+    whole = load_file(find_checkpoint(trained(tmp_path / "first")) / "model.safetensors")
+    less = {name: array for name, array in whole.items() if "conv2" not in name}
+    save_file(less, tmp_path / "less.safetensors")
+    for freeze, is_said in (("conv1", False), ("conv*", True)):
+        capsys.readouterr()
+        trained(tmp_path / str(is_said), init=str(tmp_path / "less.safetensors"), freeze=(freeze,))
+        said = capsys.readouterr().err.splitlines()
+        assert ("warning: frozen, but drawn anew, and never trained: conv2" in said) is is_said
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_bits_are_the_same_on_any_ranks(tmp_path, ranks):
     first = trained(tmp_path / "first", seed=4)

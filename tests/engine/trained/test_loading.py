@@ -87,6 +87,24 @@ def test_a_damaged_file_is_named_in_one_line_with_the_whole_checkpoint_before_it
         lockstep.load(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("preprocessing", {"sample_shape": [1, 9, 8]}, r"samples are \[1, 9, 8\], .* in 1 channel;"),
+        ("normalisation", {"scale": [1.0, 1.0], "shift": [0.0, 0.0]}, r"\[1, 8, 8\], .* in 2 channels;"),
+        ("preprocessing", {"white": float("inf")}, "cannot be read as a checkpoint's state: preprocessing:"),
+        ("preprocessing", {"sample_shape": []}, "cannot be read as a checkpoint's state: preprocessing:"),
+    ],
+)
+def test_samples_that_the_network_does_not_read_are_refused(digits_run, tmp_path, field, value, said):
+    checkpoint = copied(digits_run, tmp_path)
+    state = json.loads((checkpoint / "state.json").read_text())
+    state[field] |= value
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    with pytest.raises(lockstep.UserError, match=rf"state.json: .*{said}"):
+        lockstep.load(checkpoint)
+
+
 def test_another_model_is_refused_by_its_first_tensor(digits_run, tmp_path):
     checkpoint = copied(digits_run, tmp_path)
     state = json.loads((checkpoint / "state.json").read_text())

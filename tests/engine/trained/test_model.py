@@ -1,5 +1,7 @@
 """Trained networks from Python: evaluated, and asked."""
 
+import copy
+import pickle
 import shutil
 
 import lockstep
@@ -121,6 +123,36 @@ def test_what_is_asked_for_is_checked(digits_run):
     with pytest.raises(lockstep.UserError, match='on_bad_sample: got "go on"; must be one of stop, skip'):
         model.evaluate(on_bad_sample="go on")
     assert model.evaluate(split="train").samples == 1437
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"opset": "17"}, "opset: got '17'; must be a whole number"),
+        ({"names": 3}, "names: got 3; must be a path"),
+        ({"path": 3}, "path: got 3; must be a path"),
+        ({"path": ""}, "path: got ''; must be a path"),
+    ],
+)
+def test_arguments_of_another_type_are_one_line(digits_run, tmp_path, given, said):
+    with pytest.raises(lockstep.UserError, match=f"^{said}$"):
+        load(digits_run).export(**{"path": tmp_path / "model.pth", **given})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_a_model_in_use_can_be_copied_and_sent(digits_run, copied):
+    model, x = load(digits_run), np.ones((1, 1, 8, 8), np.float32)
+    logits = model(x)
+    other = copied(model)
+    np.testing.assert_array_equal(other(x), logits)
+    assert other._rank is not model._rank
+
+
+def test_numbers_beyond_float32_are_infinite_without_a_warning(digits_run):
+    assert not np.isfinite(load(digits_run)(np.full((1, 1, 8, 8), 1e300))).any()
 
 
 def test_images_are_recognised_from_files_folders_and_arrays(photos_run, photos, digits_run):

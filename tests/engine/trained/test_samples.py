@@ -57,6 +57,12 @@ def test_arrays_hold_pixels_or_what_the_network_reads(tmp_path):
         np.testing.assert_array_equal(read(other[index]), floats[index].astype(np.float32))
 
 
+def test_values_beyond_float32_are_a_bad_sample_without_a_warning():
+    (bad,) = READING.samples_of(np.full((1, 1, 4, 6), 1e300))
+    with pytest.raises(DataError, match=r"array\[0\]: has values that are not finite"):
+        read(bad)
+
+
 @pytest.mark.parametrize(
     "content",
     [
