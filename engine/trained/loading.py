@@ -87,6 +87,7 @@ def _read(place: Path, *, model: str, batch: int, threads: int, say: Callable[[s
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
     tensors = read_weights(place, network, state) if is_alone else read_weights_and_state(place, network)
+    _check_input(place, state, network.input_shape)
     return Model(place, state, recipe, network, tensors, batch or filling_batch(network), threads)
 
 
