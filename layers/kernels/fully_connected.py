@@ -186,6 +186,7 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
 WEIGHT_BLOCK = 1 << 18  # floats of x, 1 MB of L2, that stay while dy passes by
 SHORT_LEAF = 8  # samples; adding shorter leaves up costs as much as computing them
 SHORT_ROWS = 4
+MIDDLE_LEAF = 32  # samples; two such leaves of a tile of half the rows fit the registers
 SHORT_SUBTREE = 4 if TARGET.registers == 32 else 2  # leaves that fit the registers with tiles of so few rows
 STREAM_BYTES = 1 << 25  # larger gradients leave the caches before they are read
 ONE = np.ones(1, np.float32)
@@ -195,6 +196,8 @@ def _weight_tiles(features: int, leaves: int, per_leaf: int) -> tuple[int, int, 
     """Return the rows and tail of the tiles of backward_weights, and the leaves added in registers."""
     if per_leaf <= SHORT_LEAF:
         return SHORT_ROWS, 0, min(SHORT_SUBTREE, leaves)
+    if per_leaf <= MIDDLE_LEAF and not gemm.IS_NARROW:
+        return *split_rows(features, TILE_ROWS // 2), min(2, leaves)
     return *split_rows(features, TILE_ROWS), 1
 
 

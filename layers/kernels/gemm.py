@@ -6,6 +6,7 @@ from numba import float32, int64
 
 from layers.arithmetic import ceil_div
 from layers.kernels import packing
+from layers.kernels.caches import caches
 from layers.kernels.jit import kernel
 from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, StreamTile, stream_tiles
 from layers.kernels.simd import LANES, WIDTH
@@ -15,9 +16,7 @@ IS_NARROW = WIDTH < LANES
 """Half a panel of B is read at a time: short ones stay in the L1 cache, while wide ones stream through it."""
 
 DEPTH = 256 if IS_NARROW else 2048  # most terms of a tile before the next one: a change costs as much as ten
-BLOCK = (
-    1 << 16 if IS_NARROW else 3 << 16
-)  # floats of A, 0.25 or 0.75 MB of the L2 cache, that share a panel of B
+BLOCK = min(3 << 16, caches().l2 // 8)  # floats of A, half of the L2 cache, that share a panel of B
 
 
 def even_blocks(tiles: int, most: int) -> tuple[int, int]:
