@@ -228,9 +228,7 @@ def test_ranks_compare_all_that_their_bits_depend_on(tmp_path):
     data = f"images:{images(tmp_path, 8)}"
     changes = {**SHORT, "model": "cifar10", "data": data, "batch": 16}
     compared = facts_to_compare(prepare(new_run("digits", changes), 1))
-    assert {"numba", "llvmlite", "numpy", "kernel sources"} <= set(
-        compared
-    )
+    assert {"numba", "llvmlite", "numpy", "kernel sources"} <= set(compared)
 
 
 def test_a_run_says_what_has_decoded_its_images(tmp_path):
