@@ -198,7 +198,9 @@ class Conv2d(Layer):
         self._algorithm_at(at, BACKWARD_WEIGHTS).backward_weights(at, run.threads, dy, epilogue)
 
     def bias_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
-        """Write the gradient of bias from the gradient of the convolution's own result."""
+        """Write the gradient of bias from the convolution's own dy, unless `weight_gradient` has."""
+        if self._algorithm_at(at, BACKWARD_WEIGHTS).makes_bias_gradient:
+            return
         conv_direct_weights.bias_gradient(
             run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], at.leaves
         )

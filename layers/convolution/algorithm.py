@@ -25,6 +25,8 @@ class Algorithm(ABC):
     is_winograd: ClassVar[bool] = False
     reads_pooled_dy: ClassVar[bool] = False
     """backward_weights takes a gradient as it is before 2x2 maximum pooling was undone."""
+    makes_bias_gradient: ClassVar[bool] = False
+    """backward_weights writes the gradient of bias, too."""
 
     @property
     def c_blocks(self) -> int:

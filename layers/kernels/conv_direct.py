@@ -25,7 +25,7 @@ from layers.kernels.register_tile import (
     multiply_tiles,
 )
 from layers.kernels.rows import IMAGE, row_address
-from layers.kernels.simd import LANES
+from layers.kernels.simd import LANES, transpose
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
@@ -229,11 +229,14 @@ def _transpose():
             cg, cv = divmod(cb, per_group_t)
             for u in range(r):
                 for v in range(s):
-                    for k in range(LANES):
-                        for c in range(LANES):
-                            transposed[cg, kb, u, v, k, cv * LANES + c] = weight[
-                                kg, cb, u, v, c, kv * LANES + k
-                            ]
+                    target = transposed.ctypes.data + cg * transposed.strides[0] + kb * transposed.strides[1]
+                    source = weight.ctypes.data + kg * weight.strides[0] + cb * weight.strides[1]
+                    transpose(
+                        target + u * transposed.strides[2] + v * transposed.strides[3] + 4 * cv * LANES,
+                        transposed.shape[5],
+                        source + u * weight.strides[2] + v * weight.strides[3] + 4 * kv * LANES,
+                        weight.shape[5],
+                    )
 
     return conv_transpose_weights
 

@@ -157,7 +157,7 @@ def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
             a, b, near, ahead = at
             prefetch(builder, ahead, level=2)
             prefetch(builder, near, level=1)
-            _prefetch_vectors(builder, b, sums.vectors)
+            prefetch_vectors(builder, b, sums.vectors)
             sums.multiply_add(a, a_row, b, constant(LANES))
             return
         length, *steps = loops[depth]
@@ -173,7 +173,7 @@ def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
         store(builder, builder.load(slot), advance(builder, c_at, constant(row), c_row), constant(v * LANES))
 
 
-def _prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int) -> None:
+def prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int) -> None:
     """Ask for the vectors that follow NEAR steps behind those at `b`, where they lie side by side."""
     width = vectors * LANES
     for line in range(0, width, LINE):
@@ -262,7 +262,7 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                     b_i = advance(builder, b_from, i.index, row_step)
                     if near:
                         prefetch(builder, builder.gep(a_i, [builder.mul(a_step, constant(NEAR))]), level=1)
-                        _prefetch_vectors(builder, b_i, shape.vectors)
+                        prefetch_vectors(builder, b_i, shape.vectors)
                     sums.multiply_add(a_i, 1, b_i, constant(LANES))
                 return sums
 
