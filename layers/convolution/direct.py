@@ -56,4 +56,7 @@ class Direct(Algorithm):
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:
         """Write what one feature leaf adds to dx."""
-        conv_direct.backward_data(threads, dy, transposed, dx, self.loops.stride, self.loops.padding)
+        channels = min(self.leaf_channels, self.loops.ofm)
+        conv_direct.backward_data(
+            threads, dy, transposed, dx, channels, self.loops.stride, self.loops.padding
+        )

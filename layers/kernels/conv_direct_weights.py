@@ -13,12 +13,15 @@ from layers.arithmetic import ceil_div
 from layers.kernels.caches import band_rows
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
-from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.matrix_tiles import Finished, Rows
+from layers.kernels.pixel_tiles import Columns, Steps, leaf_tile
+from layers.kernels.register_tile import Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE
 from layers.kernels.simd import LANES, REGISTERS
 from layers.kernels.threads import Threads
 
 WEIGHT = float32[:, :, :, :, :, ::1]
+NONE = Finished(0, 0, 0)
 ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
 L2_BYTES = 512 * 1024  # most partial sums of one task; the tree keeps a few of these
 TASKS_PER_THREAD = 4  # at least: waiting for the last task to end costs a quarter of the time at most
@@ -94,10 +97,9 @@ def backward_weights(
     taps, blocks = stack.shape[2:4]
     work = 2 * dy.size * channels * kernel_shape[0] * kernel_shape[1]
     run = _backward_weights(rows, vectors, stride)
-    used = min(channels, LANES)
     tasks = k_blocks // vectors * ceil_div(c_blocks, blocks) * ceil_div(kernel_shape[0], taps)
     band = band_rows(dy.shape[3], vectors * LANES)
-    threads.run(run, tasks, work, x, dy, stack, gradient, used, padding[0], padding[1], leaves, band)
+    threads.run(run, tasks, work, x, dy, stack, gradient, channels, padding[0], padding[1], leaves, band)
 
 
 @inline
@@ -111,13 +113,15 @@ def _clip(u, pad_h, stride, height, rows):
 @lru_cache
 def _backward_weights(ROWS, VECTORS, STRIDE):
     WIDTH = VECTORS * LANES
-    TILE = Tile(ROWS, VECTORS, a_row=1, start=LOAD)
+    TILE = Tile(ROWS, VECTORS, a_row=1)
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT,
         int64, int64, int64, int64, int64,
     )  # fmt: skip
-    def conv_backward_weights(worker, first, last, x, dy, stack, gradient, used, pad_h, pad_w, leaves, band):
+    def conv_backward_weights(
+        worker, first, last, x, dy, stack, gradient, channels, pad_h, pad_w, leaves, band
+    ):
         samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
         c_blocks, height = x.shape[1], x.shape[2]
         r, s = gradient.shape[2], gradient.shape[3]
@@ -136,15 +140,15 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
                 stack[worker, top] = 0
                 for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
                     for i0 in range(0, rows, band):  # a band: rows of dy that stay in the L1 cache
+                        tile = 0  # the first tiles ask for the next band, one block of channels each
+                        next_dy = dy.ctypes.data + n * dy.strides[0] + (i0 + band) * dy.strides[2]
+                        next_x = x.ctypes.data + n * x.strides[0]
+                        next_x += ((i0 + band - 1) * STRIDE + r - pad_h) * x.strides[2]
                         for u in range(u0, u1):
                             low, high = _clip(u, pad_h, STRIDE, height, rows)
                             low, high = max(low, i0), min(high, i0 + band)
                             if low >= high:
                                 continue
-                            pixels = (
-                                Loop(high - low, STRIDE * x_row, dy_row),
-                                Loop(columns, STRIDE * LANES, LANES),
-                            )
                             b = (
                                 dy.ctypes.data + n * dy.strides[0] + kg * VECTORS * dy.strides[1]
                                 + low * dy.strides[2]
@@ -159,10 +163,24 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
                                     + (cb - cb0) * stack.strides[3]
                                 )  # fmt: skip
                                 for v in range(s):
-                                    for lane in range(0, used, ROWS):
+                                    for lane in range(0, min(LANES, channels - cb * LANES), ROWS):
                                         at = v * LANES + lane
-                                        sums = Sums(partial + 4 * at * WIDTH, row=WIDTH, vector=LANES)
-                                        multiply_tile(TILE, a + 4 * at, Vectors(b, dy_block), sums, pixels)
+                                        ahead, ahead_row, ahead_pixel = a, 0, 0
+                                        if tile < VECTORS:
+                                            ahead = next_dy + (kg * VECTORS + tile) * dy.strides[1]
+                                            ahead_row, ahead_pixel = dy_row, LANES
+                                        elif tile < VECTORS + cb1 - cb0:
+                                            ahead = next_x + (cb0 + tile - VECTORS) * x.strides[1]
+                                            ahead_row, ahead_pixel = STRIDE * x_row, STRIDE * LANES
+                                        tile += 1
+                                        sums = Rows(partial + 4 * at * WIDTH, WIDTH)
+                                        leaf_tile(
+                                            TILE, Columns(a + 4 * at, b, dy_block, ahead), sums, sums, NONE,
+                                            (
+                                                Steps(high - low, STRIDE * x_row, dy_row, ahead_row),
+                                                Steps(columns, STRIDE * LANES, LANES, ahead_pixel),
+                                            ),
+                                        )  # fmt: skip
                 top = tree_add(base, level, top, leaf, level // (4 * LANES))
             _write(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
 

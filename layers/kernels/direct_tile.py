@@ -1,0 +1,108 @@
+"""The register tile of direct convolutions: it fetches the next block of channels, and ends with the last."""
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from layers.kernels.compile_time import CompileTimeType
+from layers.kernels.register_tile import BIAS, BIAS_RELU, Accumulators, each_loop, integers
+from layers.kernels.simd import (
+    LANES,
+    advance,
+    constant,
+    load,
+    pointer_to,
+    prefetch,
+    rectify,
+    store,
+    vector_constant,
+)
+
+
+class Taps(NamedTuple):
+    """Addresses of A and B, the distance of B's vectors, and what the first-level cache needs soon."""
+
+    a: int
+    b: int
+    vector: int
+    near: int
+
+
+class TapLoop(NamedTuple):
+    """The length of a loop, below 1 if nothing is to be summed, and its steps in floats."""
+
+    length: int
+    a: int
+    b: int
+    near: int
+
+
+@intrinsic
+def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
+    """Compute one tile as `register_tile.multiply_tile` does, and ask for `near` in each step.
+
+    Parameters
+    ----------
+    tile : Tile
+        Starts at ZERO or BIAS, or BIAS_RELU.
+    taps : Taps
+    c : Sums
+    bias : int64
+    nest : tuple of TapLoop
+        Over blocks of channels, kernel rows and columns, and the lanes of a block.
+    last_lanes : int64
+        Lanes of one more block, behind the others; 0: there is none.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        (a, b, b_vector, near), (c_at, c_row, c_vector) = (
+            integers(context, builder, signature.args[place], arguments[place]) for place in (1, 2)
+        )
+        bias = pointer_to(builder, arguments[3])
+        loops = each_loop(context, builder, signature.args[4], arguments[4])
+        sums = Accumulators(builder, shape.rows, shape.vectors)
+
+        def begin(_row: int, v: int) -> ir.Value:
+            if shape.start in {BIAS, BIAS_RELU}:
+                return load(builder, bias, constant(v * LANES))
+            return vector_constant(0)
+
+        sums.begin(begin)
+
+        def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
+            if not loops:
+                a, b, near = at
+                prefetch(builder, near, level=1)
+                sums.multiply_add(a, shape.a_row, b, b_vector)
+                return
+            (length, *steps), *inner = loops
+            with cgutils.for_range(builder, length) as loop:
+                add(inner, _advanced(builder, at, loop.index, steps))
+
+        (blocks, *block_steps), *inside, (_, *lane_steps) = loops
+        at = [pointer_to(builder, address) for address in (a, b, near)]
+        add(loops, at)
+        partial = builder.icmp_signed(">", arguments[5], constant(0))
+        with builder.if_then(partial):
+            add([*inside, [arguments[5], *lane_steps]], _advanced(builder, at, blocks, block_steps))
+        target = pointer_to(builder, c_at)
+        for (row, v), slot in sums.slots.items():
+            total = builder.load(slot)
+            if shape.start == BIAS_RELU:
+                total = rectify(builder, total)
+            offset = builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
+            store(builder, total, target, offset)
+
+    return types.void(tile, taps, c, types.int64, nest, types.int64), codegen
+
+
+def _advanced(
+    builder: ir.IRBuilder, pointers: list[ir.Value], index: ir.Value, steps: list[ir.Value]
+) -> list[ir.Value]:
+    return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
