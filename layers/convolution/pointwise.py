@@ -73,8 +73,8 @@ class Pointwise(Algorithm):
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:
         """Write what one feature leaf adds to dx."""
-        scratch = _scratch(at, BACKWARD_DATA)
-        conv_pointwise.backward_data(threads, dy, transposed, dx, *scratch, self.loops.stride)
+        scratch, channels = _scratch(at, BACKWARD_DATA), min(self.leaf_channels, self.loops.ofm)
+        conv_pointwise.backward_data(threads, dy, transposed, dx, *scratch, channels, self.loops.stride)
 
 
 def _scratch(at: Buffers, direction: str) -> tuple[Array, Array]:

@@ -66,11 +66,10 @@ def forward(threads: Threads, x, weight, bias, y, gathered, places, channels, st
         NONE or RELU.
     """
     start = BIAS_RELU if epilogue.kind == RELU else BIAS
-    used = min(channels, LANES)
-    _multiply(threads, x, weight, bias, y, gathered, places, used, (stride, 1), start, y.shape[2:4])
+    _multiply(threads, x, weight, bias, y, gathered, places, channels, (stride, 1), start, y.shape[2:4])
 
 
-def backward_data(threads: Threads, dy, transposed, dx, gathered, places, stride: int) -> None:
+def backward_data(threads: Threads, dy, transposed, dx, gathered, places, channels: int, stride: int) -> None:
     """Write dx; the sum runs over (output block, lane), in that order. Pixels between those read become zero.
 
     Parameters
@@ -79,11 +78,15 @@ def backward_data(threads: Threads, dy, transposed, dx, gathered, places, stride
     transposed : float32 [C/(V*LANES), K/LANES, 1, 1, LANES, V*LANES]
         The weights as `conv_direct.transpose_weights` writes them.
     dx : float32 [N, C/LANES, H, W, LANES]
+    channels : int
+        Output channels that are not padding.
     """
-    _multiply(threads, dy, transposed, NO_BIAS, dx, gathered, places, LANES, (1, stride), ZERO, dy.shape[2:4])
+    _multiply(
+        threads, dy, transposed, NO_BIAS, dx, gathered, places, channels, (1, stride), ZERO, dy.shape[2:4]
+    )
 
 
-def _multiply(threads, x, weight, bias, y, gathered, places, used, strides, start, grid) -> None:
+def _multiply(threads, x, weight, bias, y, gathered, places, channels, strides, start, grid) -> None:
     samples, c_blocks = x.shape[:2]
     width = weight.shape[5]
     vectors = min(MOST_VECTORS, width // LANES)
@@ -101,8 +104,8 @@ def _multiply(threads, x, weight, bias, y, gathered, places, used, strides, star
     run = _product(rows, tail, vectors, width, start, int(gathers))
     work = 2 * samples * pixels * weight.size
     threads.run(
-        run, blocks * runs, work, x, weight, bias, y, gathered, places, used, *strides, *grid, block_tiles,
-        run_panels,
+        run, blocks * runs, work, x, weight, bias, y, gathered, places, channels, *strides, *grid,
+        block_tiles, run_panels,
     )  # fmt: skip
 
 
@@ -118,8 +121,8 @@ def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
         int64, int64, int64,
     )  # fmt: skip
     def conv_pointwise(
-        worker, first, last, x, weight, bias, y, gathered, places, used, x_stride, y_stride, rows, columns,
-        block_tiles, run_panels,
+        worker, first, last, x, weight, bias, y, gathered, places, channels, x_stride, y_stride, rows,
+        columns, block_tiles, run_panels,
     ):  # fmt: skip
         samples, c_blocks = x.shape[0], x.shape[1]
         panels = PARTS * weight.shape[0]
@@ -128,7 +131,7 @@ def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
         per_strip = ceil_div(length, ROWS)
         tiles = per_strip * (1 if GATHERS else samples)
         runs = ceil_div(panels, run_panels)
-        depth = c_blocks * used
+        whole, last_lanes = divmod(channels, LANES)
         x_at, y_at = x.ctypes.data, y.ctypes.data
         x_block, y_block = x.strides[1] // 4, y.strides[1] // 4
         x_step = x_stride * LANES
@@ -169,8 +172,8 @@ def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
                     a = x_at + strip * x.strides[0] + 4 * place * TILE_FLOATS
                     if GATHERS:
                         a = packed + 4 * index * c_blocks * TILE_FLOATS
-                    ahead = b + weight.strides[0] + 4 * index * step * depth  # a part of the next panel
-                    ahead_block, ahead_lane = used * step, step
+                    ahead = b + weight.strides[0] + 4 * index * step * channels  # a part of the next panel
+                    ahead_block, ahead_lane = LANES * step, step
                     if panel == run * run_panels:  # the pixels of the next block
                         strip, place = divmod(min(tiles - 1, tile + block_tiles), per_strip)
                         n, rest = divmod(strip * length + place * ROWS, pixels)
@@ -179,14 +182,14 @@ def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
                         ahead_block, ahead_lane = x_block, x_step
                     streams = Streams(a, b, near=a + 4 * a_block, ahead=ahead)
                     nest = (
-                        StreamLoop(c_blocks, a_block, LANES * WIDTH, near=a_block, ahead=ahead_block),
-                        StreamLoop(used, 1, WIDTH, near=LANES, ahead=ahead_lane),
+                        StreamLoop(whole, a_block, LANES * WIDTH, near=a_block, ahead=ahead_block),
+                        StreamLoop(LANES, 1, WIDTH, near=LANES, ahead=ahead_lane),
                     )
                     to = Places(c, targets + 8 * index * ROWS, y_block)
                     if TAIL > 0 and tile % per_strip == per_strip - 1:
-                        pixel_tile(LAST, streams, to, bias_at, nest)
+                        pixel_tile(LAST, streams, to, bias_at, nest, last_lanes)
                     else:
-                        pixel_tile(TILE, streams, to, bias_at, nest)
+                        pixel_tile(TILE, streams, to, bias_at, nest, last_lanes)
             if y_stride > 1:
                 for index in range(count):
                     strip, place = divmod(tile0 + index, per_strip)

@@ -8,10 +8,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTimeType
+from layers.kernels.matrix_tiles import advanced
 from layers.kernels.register_tile import BIAS, BIAS_RELU, Accumulators, each_loop, integers
 from layers.kernels.simd import (
     LANES,
-    advance,
     constant,
     load,
     pointer_to,
@@ -83,14 +83,14 @@ def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
                 return
             (length, *steps), *inner = loops
             with cgutils.for_range(builder, length) as loop:
-                add(inner, _advanced(builder, at, loop.index, steps))
+                add(inner, advanced(builder, at, loop.index, steps))
 
         (blocks, *block_steps), *inside, (_, *lane_steps) = loops
         at = [pointer_to(builder, address) for address in (a, b, near)]
         add(loops, at)
         partial = builder.icmp_signed(">", arguments[5], constant(0))
         with builder.if_then(partial):
-            add([*inside, [arguments[5], *lane_steps]], _advanced(builder, at, blocks, block_steps))
+            add([*inside, [arguments[5], *lane_steps]], advanced(builder, at, blocks, block_steps))
         target = pointer_to(builder, c_at)
         for (row, v), slot in sums.slots.items():
             total = builder.load(slot)
@@ -100,9 +100,3 @@ def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
             store(builder, total, target, offset)
 
     return types.void(tile, taps, c, types.int64, nest, types.int64), codegen
-
-
-def _advanced(
-    builder: ir.IRBuilder, pointers: list[ir.Value], index: ir.Value, steps: list[ir.Value]
-) -> list[ir.Value]:
-    return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]

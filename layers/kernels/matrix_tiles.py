@@ -117,7 +117,7 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
             first_bytes = builder.mul(builder.mul(first, c_row), constant(4))
             _stream_tile(
                 builder, Accumulators(builder, rows, shape.vectors), shape.a_row,
-                _advanced(builder, streams, index, tile_steps), loops,
+                advanced(builder, streams, index, tile_steps), loops,
                 (advance(builder, start_at, first, start_row), start_row),
                 (advance(builder, c_at, first, c_row), c_row),
                 (number, builder.add(sums, first_bytes), distance),
@@ -133,9 +133,10 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
     return types.void(tile, *counts, streams, next_tile, start, c, finished, nest), codegen
 
 
-def _advanced(
+def advanced(
     builder: ir.IRBuilder, pointers: Sequence[ir.Value], index: ir.Value, steps: Sequence[ir.Value]
 ) -> list[ir.Value]:
+    """Emit the pointers `index` of their steps further on."""
     return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
 
 
@@ -162,7 +163,7 @@ def _stream_tile(builder, sums, a_row, streams, loops, start, c, finished):
             return
         length, *steps = loops[depth]
         with cgutils.for_range(builder, length) as loop:
-            nest(depth + 1, _advanced(builder, at, loop.index, steps))
+            nest(depth + 1, advanced(builder, at, loop.index, steps))
 
     nest(0, streams)
     number, last, distance = finished

@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTimeType
-from layers.kernels.matrix_tiles import prefetch_vectors
+from layers.kernels.matrix_tiles import advanced, prefetch_vectors
 from layers.kernels.register_tile import BIAS, BIAS_RELU, Accumulators, each_loop, integers
 from layers.kernels.simd import (
     LANES,
@@ -47,7 +47,7 @@ class Places(NamedTuple):
 
 
 @intrinsic
-def pixel_tile(typing_context, tile, streams, c, bias, nest):
+def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
     """Compute one tile, fetching ahead as `matrix_tiles.stream_tiles` does.
 
     Parameters
@@ -60,7 +60,9 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest):
     bias : int64
         Address of as many vectors as the tile has, or NO_BIAS.
     nest : tuple of StreamLoop
-        Outermost first.
+        Over blocks of channels, and the lanes of a block.
+    last_lanes : int64
+        Lanes of one more block, behind the others; 0: there is none.
     """
     if not isinstance(tile, CompileTimeType):
         return None
@@ -89,23 +91,23 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest):
             for v in range(shape.vectors):
                 prefetch(builder, advance(builder, target, constant(v), c_vector), level=2)
 
-        def inner(depth: int, at: list[ir.Value]) -> None:
-            if depth == len(loops):
+        def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
+            if not loops:
                 a, b, near, ahead = at
                 prefetch(builder, ahead, level=2)
                 prefetch(builder, near, level=1)
                 prefetch_vectors(builder, b, shape.vectors)
                 sums.multiply_add(a, shape.a_row, b, constant(LANES))
                 return
-            length, *steps = loops[depth]
+            (length, *steps), *inner = loops
             with cgutils.for_range(builder, length) as loop:
-                moved = [
-                    advance(builder, pointer, loop.index, step)
-                    for pointer, step in zip(at, steps, strict=True)
-                ]
-                inner(depth + 1, moved)
+                add(inner, advanced(builder, at, loop.index, steps))
 
-        inner(0, [pointer_to(builder, address) for address in streams])
+        (blocks, *block_steps), (_, *lane_steps) = loops
+        at = [pointer_to(builder, address) for address in streams]
+        add(loops, at)
+        with builder.if_then(builder.icmp_signed(">", arguments[5], constant(0))):
+            add([[arguments[5], *lane_steps]], advanced(builder, at, blocks, block_steps))
         for row in range(shape.rows):
             place = builder.load(builder.gep(places, [constant(row)]))
             target = pointer_to(builder, builder.add(c_at, place))
@@ -115,7 +117,7 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest):
                     total = rectify(builder, total)
                 store(builder, total, target, builder.mul(c_vector, constant(v)))
 
-    return types.void(tile, streams, c, types.int64, nest), codegen
+    return types.void(tile, streams, c, types.int64, nest, types.int64), codegen
 
 
 @intrinsic
@@ -213,23 +215,17 @@ def leaf_tile(typing_context, tile, columns, start, c, finished, nest):
 
         sums.begin(lambda row, v: load(builder, at(start_at, row, start_row), constant(v * LANES)))
 
-        def inner(depth: int, pointers: list[ir.Value]) -> None:
-            if depth == len(loops):
-                a, b, ahead = pointers
+        def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
+            if not loops:
+                a, b, ahead = at
                 prefetch(builder, ahead, level=2)
                 sums.multiply_add(a, shape.a_row, b, b_vector)
                 return
-            length, *steps = loops[depth]
+            (length, *steps), *inner = loops
             with cgutils.for_range(builder, length) as loop:
-                inner(
-                    depth + 1,
-                    [
-                        advance(builder, pointer, loop.index, step)
-                        for pointer, step in zip(pointers, steps, strict=True)
-                    ],
-                )
+                add(inner, advanced(builder, at, loop.index, steps))
 
-        inner(0, [pointer_to(builder, address) for address in (a, b, ahead)])
+        add(loops, [pointer_to(builder, address) for address in (a, b, ahead)])
         number, last, distance = finished
         with cgutils.for_range(builder, number) as k:
             source = pointer_to(builder, builder.sub(last, builder.mul(k.index, distance)))
