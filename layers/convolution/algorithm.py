@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from layers.kernels.epilogue import Epilogue
+from layers.kernels.runs import runs_of_leaf
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Halo, Shape
 from layers.layout import blocks
@@ -42,6 +43,10 @@ class Algorithm(ABC):
     def kernel(self) -> tuple[int, int]:
         """Rows and columns of the kernel."""
         return self.loops.kh, self.loops.kw
+
+    def runs(self, samples: int, leaves: int) -> int:
+        """Return the runs of all leaves, over which the direct algorithms sum gradients in order."""
+        return leaves * runs_of_leaf(samples // leaves, self.loops.oh, self.loops.ow)
 
     @abstractmethod
     def halo(self) -> Halo:

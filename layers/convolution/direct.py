@@ -35,7 +35,14 @@ class Direct(Algorithm):
             columns = 2 * (self.loops.ow // 2)
             return {POOLING_ROWS: conv_direct.pooling_rows_shape(columns, group(self.loops.ofm), threads)}
         if direction == BACKWARD_WEIGHTS:
-            sizes = self.k_blocks, self.c_blocks, self.loops.ifm, self.kernel, leaves, threads
+            sizes = (
+                self.k_blocks,
+                self.c_blocks,
+                self.loops.ifm,
+                self.kernel,
+                self.runs(samples, leaves),
+                threads,
+            )
             return {_STACK: conv_direct_weights.stack_shape(*sizes)}
         return {}
 

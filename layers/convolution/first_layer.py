@@ -54,7 +54,13 @@ class FirstLayer(Algorithm):
         if direction != BACKWARD_WEIGHTS:
             return shapes
         partials, dense, chunk = conv_first.scratch_shapes(
-            self.k_blocks, self.loops.ifm, self.kernel, self.loops.stride, self.loops.ow, leaves, threads
+            self.k_blocks,
+            self.loops.ifm,
+            self.kernel,
+            self.loops.stride,
+            self.loops.ow,
+            self.runs(samples, leaves),
+            threads,
         )
         shapes = {_PARTIALS: partials, _DENSE_X: dense}
         return shapes | {_CHUNK: chunk} if pools else shapes
@@ -73,7 +79,7 @@ class FirstLayer(Algorithm):
         conv_first.backward_weights(
             threads, at.x[0], dy, at.scratch[_PARTIALS], at.scratch[_DENSE_X], at.gradients["weight"],
             at.gradients["bias"], self.loops.ifm, self.loops.stride, self.loops.padding,
-            epilogue=epilogue, chunk=at.scratch.get(_CHUNK, conv_first.NO_ROWS),
+            at.leaves, self.loops.oh, epilogue=epilogue, chunk=at.scratch.get(_CHUNK, conv_first.NO_ROWS),
         )  # fmt: skip
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:

@@ -12,7 +12,7 @@ from layers.layer import Array, Buffers, Halo, Shape
 from layers.layout import blocks
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Extents
 
-_WEIGHTS = "weight_stack", "gathered", "run_weights", "run_biases"
+_WEIGHTS = "weight_stack", "gathered", "group_weights", "group_biases"
 
 
 def applies(loops: Extents) -> bool:
@@ -44,7 +44,12 @@ class Pointwise(Algorithm):
         """Return room for gathered pixels and their places, or for partial sums."""
         if direction == BACKWARD_WEIGHTS:
             shapes = conv_pointwise_weights.scratch_shapes(
-                self.k_blocks, self.c_blocks, self.loops.stride, leaves, threads
+                self.k_blocks,
+                self.c_blocks,
+                self.loops.stride,
+                leaves,
+                threads,
+                self.runs(samples, leaves) // leaves,
             )
             return dict(zip(_WEIGHTS, shapes, strict=True))
         if direction == FORWARD and pools:
@@ -65,9 +70,9 @@ class Pointwise(Algorithm):
 
     def backward_weights(self, at: Buffers, threads: Threads, dy: Array, epilogue: Epilogue) -> None:
         """Write the gradients of weight and bias."""
-        stack, gathered, run_weights, run_biases = (at.scratch[name] for name in _WEIGHTS)
+        stack, gathered, group_weights, group_biases = (at.scratch[name] for name in _WEIGHTS)
         conv_pointwise_weights.backward_weights(
-            threads, at.x[0], dy, stack, gathered, run_weights, run_biases, at.gradients["weight"],
+            threads, at.x[0], dy, stack, gathered, group_weights, group_biases, at.gradients["weight"],
             at.gradients["bias"], self.loops.stride, at.leaves,
         )  # fmt: skip
 

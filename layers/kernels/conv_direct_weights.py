@@ -15,8 +15,9 @@ from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add
 from layers.kernels.matrix_tiles import Finished, Rows
 from layers.kernels.pixel_tiles import Columns, Steps, leaf_tile
-from layers.kernels.register_tile import Loop, Sums, Tile, Vectors, multiply_tile
-from layers.kernels.rows import IMAGE
+from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.rows import IMAGE, row_address
+from layers.kernels.runs import rows_of_run, runs_of_leaf
 from layers.kernels.simd import LANES, REGISTERS
 from layers.kernels.threads import Threads
 
@@ -62,12 +63,12 @@ def task_block(
 
 
 def stack_shape(
-    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], leaves: int, threads: int
+    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], runs: int, threads: int
 ) -> tuple[int, ...]:
-    """Return the shape of the partial sums of backward_weights, one stack a thread."""
+    """Return the shape of the partial sums of backward_weights, one stack a thread; `runs` of all leaves."""
     _, vectors = tile_shape(k_blocks, c_blocks, channels)
     rows, blocks = task_block(k_blocks, c_blocks, channels, kernel, threads)
-    return threads, stack_depth(leaves), rows, blocks, kernel[1], LANES, vectors * LANES
+    return threads, stack_depth(runs), rows, blocks, kernel[1], LANES, vectors * LANES
 
 
 def backward_weights(
@@ -81,7 +82,7 @@ def backward_weights(
     padding: tuple[int, int],
     leaves: int,
 ) -> None:
-    """Write the gradient: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+    """Write the gradient: inside a run over (sample, row, column), in that order; runs and leaves as a tree.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ def backward_weights(
     run = _backward_weights(rows, vectors, stride)
     tasks = k_blocks // vectors * ceil_div(c_blocks, blocks) * ceil_div(kernel_shape[0], taps)
     band = band_rows(dy.shape[3], vectors * LANES)
-    threads.run(run, tasks, work, x, dy, stack, gradient, channels, padding[0], padding[1], leaves, band)
+    cut = runs_of_leaf(len(dy) // leaves, *dy.shape[2:4])
+    threads.run(run, tasks, work, x, dy, stack, gradient, channels, padding[0], padding[1], leaves, cut, band)
 
 
 @inline
@@ -117,10 +119,10 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT,
-        int64, int64, int64, int64, int64,
+        int64, int64, int64, int64, int64, int64,
     )  # fmt: skip
     def conv_backward_weights(
-        worker, first, last, x, dy, stack, gradient, channels, pad_h, pad_w, leaves, band
+        worker, first, last, x, dy, stack, gradient, channels, pad_h, pad_w, leaves, cut, band
     ):
         samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
         c_blocks, height = x.shape[1], x.shape[2]
@@ -136,17 +138,20 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
             cb0, u0 = cg * blocks, ug * taps
             cb1, u1 = min(c_blocks, cb0 + blocks), min(r, u0 + taps)
             top = 0
-            for leaf in range(leaves):
+            for run in range(leaves * cut):
+                first_row, end_row = rows_of_run(run, cut, per_leaf, rows)
                 stack[worker, top] = 0
-                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                    for i0 in range(0, rows, band):  # a band: rows of dy that stay in the L1 cache
+                for n in range(first_row // rows, ceil_div(end_row, rows)):
+                    end = min(rows, end_row - n * rows)
+                    for i0 in range(max(0, first_row - n * rows), end, band):
+                        # A band: rows of dy that stay in the L1 cache.
                         tile = 0  # the first tiles ask for the next band, one block of channels each
                         next_dy = dy.ctypes.data + n * dy.strides[0] + (i0 + band) * dy.strides[2]
                         next_x = x.ctypes.data + n * x.strides[0]
                         next_x += ((i0 + band - 1) * STRIDE + r - pad_h) * x.strides[2]
                         for u in range(u0, u1):
                             low, high = _clip(u, pad_h, STRIDE, height, rows)
-                            low, high = max(low, i0), min(high, i0 + band)
+                            low, high = max(low, i0), min(high, i0 + band, end)
                             if low >= high:
                                 continue
                             b = (
@@ -181,7 +186,7 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
                                                 Steps(columns, STRIDE * LANES, LANES, ahead_pixel),
                                             ),
                                         )  # fmt: skip
-                top = tree_add(base, level, top, leaf, level // (4 * LANES))
+                top = tree_add(base, level, top, run, level // (4 * LANES))
             _write(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
 
     return conv_backward_weights
@@ -204,37 +209,41 @@ def _write(block, gradient, first_vector, vectors, u0, u1, cb0, cb1):
 
 
 def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
-    """Write the sum of dy over samples and pixels: leaves as a tree.
+    """Write the sum of dy over samples and pixels: runs and leaves as a tree.
 
     Parameters
     ----------
-    stack : float32 [threads, stack_depth(leaves), LANES]
+    stack : float32 [threads, stack_depth(runs of all leaves), LANES]
         Working memory.
     gradient : float32 [K rounded up to LANES]
     """
-    threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, ONE, stack, gradient, leaves)
+    cut = runs_of_leaf(len(dy) // leaves, *dy.shape[2:4])
+    threads.run(_bias_gradient(), dy.shape[1], dy.size, dy, ONE, stack, gradient, leaves, cut)
 
 
-ONE_VECTOR = Tile(rows=1, vectors=1, a_row=1)
+ONE_VECTOR = Tile(rows=1, vectors=1, a_row=1, start=LOAD)
 
 
 @lru_cache
 def _bias_gradient():
-    @kernel(int64, int64, int64, IMAGE, float32[::1], float32[:, :, ::1], float32[::1], int64)
-    def conv_bias_gradient(worker, first, last, dy, one, stack, gradient, leaves):
+    @kernel(int64, int64, int64, IMAGE, float32[::1], float32[:, :, ::1], float32[::1], int64, int64)
+    def conv_bias_gradient(worker, first, last, dy, one, stack, gradient, leaves, cut):
         per_leaf, rows, columns = dy.shape[0] // leaves, dy.shape[2], dy.shape[3]
-        sample, row = dy.strides[0] // 4, dy.strides[2] // 4
+        row = dy.strides[2] // 4
         base, level = stack.ctypes.data + worker * stack.strides[0], stack.strides[1]
-        dy_at, one_at = dy.ctypes.data, one.ctypes.data
         for block in range(first, last):
             top = 0
-            for leaf in range(leaves):
-                b = dy_at + leaf * per_leaf * dy.strides[0] + block * dy.strides[1]
-                multiply_tile(
-                    ONE_VECTOR, one_at, Vectors(b, LANES), Sums(base + top * level, row=LANES, vector=LANES),
-                    (Loop(per_leaf, 0, sample), Loop(rows, 0, row), Loop(columns, 0, LANES)),
-                )  # fmt: skip
-                top = tree_add(base, level, top, leaf, 1)
+            for run in range(leaves * cut):
+                first_row, end_row = rows_of_run(run, cut, per_leaf, rows)
+                stack[worker, top] = 0
+                for n in range(first_row // rows, ceil_div(end_row, rows)):
+                    i0, i1 = max(0, first_row - n * rows), min(rows, end_row - n * rows)
+                    multiply_tile(
+                        ONE_VECTOR, one.ctypes.data, Vectors(row_address(dy, n, block, i0), LANES),
+                        Sums(base + top * level, row=LANES, vector=LANES),
+                        (Loop(i1 - i0, 0, row), Loop(columns, 0, LANES)),
+                    )  # fmt: skip
+                top = tree_add(base, level, top, run, 1)
             for k in range(LANES):
                 gradient[block * LANES + k] = stack[worker, 0, k]
 

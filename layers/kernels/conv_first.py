@@ -1,8 +1,8 @@
 """The weight and bias gradients of a first layer: 1 to 4 input channels, few weights, many pixels.
 
-dy is by far the largest operand and is read once: a task is a leaf, which holds all kernel rows, columns and
-channels of some output channels. The rows of x are made dense (`first_rows`), and the rows of the register
-tile are columns of the kernel and channels.
+dy is by far the largest operand and is read once: a task is a run of a leaf, which holds all kernel rows,
+columns and channels of some output channels. The rows of x are made dense (`first_rows`), and the rows of the
+register tile are columns of the kernel and channels.
 """
 
 from functools import lru_cache
@@ -22,6 +22,7 @@ from layers.kernels.jit import kernel
 from layers.kernels.pixel_tiles import MOST_VECTORS
 from layers.kernels.register_tile import LOAD, TILE_ROWS, Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE, row_address
+from layers.kernels.runs import rows_of_run
 from layers.kernels.simd import LANES, add_vectors
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
@@ -49,10 +50,10 @@ def tile_shape(k_blocks: int, terms: int) -> tuple[int, int, int]:
 
 
 def scratch_shapes(
-    k_blocks: int, channels: int, kernel_shape: tuple[int, int], stride: int, columns: int, leaves: int,
+    k_blocks: int, channels: int, kernel_shape: tuple[int, int], stride: int, columns: int, runs: int,
     threads: int,
 ) -> tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int, int]]:  # fmt: skip
-    """Return the shapes of the working memory: gradients of single leaves, dense rows of x, a chunk of dy.
+    """Return the shapes of the working memory: gradients of all runs, dense rows of x, a chunk of dy.
 
     `columns` are those of the convolution's own result. The chunk serves an epilogue that pools.
     """
@@ -60,7 +61,7 @@ def scratch_shapes(
     _, _, vectors = tile_shape(k_blocks, terms)
     ring = (kernel_shape[0] + stride) * row_floats(columns, kernel_shape[1], stride, channels) + SLACK
     return (
-        (leaves, k_blocks // vectors, kernel_shape[0] * terms + 1, vectors * LANES),
+        (runs, k_blocks // vectors, kernel_shape[0] * terms + 1, vectors * LANES),
         (threads, ring),
         (threads, vectors, CHUNK_COLUMNS * LANES),
     )
@@ -68,9 +69,9 @@ def scratch_shapes(
 
 def backward_weights(
     threads: Threads, x, dy, partials, dense, gradient, bias_gradient, channels: int, stride: int,
-    padding: tuple[int, int], *, epilogue: Epilogue = PLAIN, chunk=NO_ROWS,
+    padding: tuple[int, int], leaves: int, rows: int, *, epilogue: Epilogue = PLAIN, chunk=NO_ROWS,
 ) -> None:  # fmt: skip
-    """Write the gradients: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+    """Write the gradients: inside a run over (sample, row, column), in that order; runs and leaves as a tree.
 
     Behind an epilogue that pools, dy is the pooled gradient: its rows are made whole while in cache. The bias
     gradient is then left to `epilogue.bias_gradient`.
@@ -81,23 +82,25 @@ def backward_weights(
         With the halo of `conv_direct.forward`.
     dy : float32 [N, K/LANES, OH, OW, LANES]
     partials, dense, chunk : float32, shapes from `scratch_shapes`
-        Working memory; the first axis of `partials` gives the number of leaves.
+        Working memory; the first axis of `partials` gives the runs of all leaves.
     gradient : float32 [K/(V*LANES), 1, R, S, LANES, V*LANES]
     bias_gradient : float32 [K rounded up to LANES]
+    leaves, rows : int
+        `rows` are those of the convolution's own result.
     epilogue : Epilogue
         NONE, or RELU_POOL with its taps.
     """
-    leaves, groups, _, width = partials.shape
+    runs, groups, _, width = partials.shape
     _, _, r, s, _, _ = gradient.shape
     window = epilogue.window
-    rows, tail, vectors = tile_shape(dy.shape[1], s * channels)
-    runs = min(groups, ceil_div(TASKS_PER_THREAD * threads.count, leaves))  # of groups, which share a leaf
-    run_groups = ceil_div(groups, runs)
+    tile_rows, tail, vectors = tile_shape(dy.shape[1], s * channels)
+    shares = min(groups, ceil_div(TASKS_PER_THREAD * threads.count, runs))  # of a run
+    share_groups = ceil_div(groups, shares)
     work = 2 * dy.size * window * window * channels * r * s
-    run = _leaf(rows, tail, vectors, s, stride, channels, window)
+    run = _run(tile_rows, tail, vectors, s, stride, channels, window)
     threads.run(
-        run, leaves * ceil_div(groups, run_groups), work, x, dy, epilogue.argmax, chunk, ONE, dense, partials,
-        r, *padding, run_groups,
+        run, runs * ceil_div(groups, share_groups), work, x, dy, epilogue.argmax, chunk, ONE, dense, partials,
+        r, *padding, leaves, rows, share_groups,
     )  # fmt: skip
     threads.run(_sum(), groups, partials.size, partials, channels, gradient)
     if window == 1:
@@ -105,7 +108,7 @@ def backward_weights(
 
 
 @lru_cache
-def _leaf(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
+def _run(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
     WIDTH = VECTORS * LANES
     TERMS = COLUMNS * CHANNELS
     STEP = STRIDE * CHANNELS
@@ -115,26 +118,30 @@ def _leaf(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, TAPS, float32[:, :, ::1], float32[::1], ROOM, PARTIALS, int64,
-        int64, int64, int64,
+        int64, int64, int64, int64, int64,
     )  # fmt: skip
     def conv_first_backward_weights(
-        worker, first, last, x, dy, argmax, chunk, one, dense, partials, r, pad_h, pad_w, run_groups
-    ):
-        leaves, groups, height = partials.shape[0], partials.shape[1], x.shape[2]
-        rows, columns = WINDOW * dy.shape[2], WINDOW * dy.shape[3]
-        per_leaf, runs = dy.shape[0] // leaves, ceil_div(groups, run_groups)
+        worker, first, last, x, dy, argmax, chunk, one, dense, partials, r, pad_h, pad_w, leaves, rows,
+        share_groups,
+    ):  # fmt: skip
+        groups, height = partials.shape[1], x.shape[2]
+        whole_rows, columns = WINDOW * dy.shape[2], WINDOW * dy.shape[3]  # no window covers the rest
+        cut, per_leaf = partials.shape[0] // leaves, dy.shape[0] // leaves
+        shares = ceil_div(groups, share_groups)
         dy_block = dy.strides[1] // 4
         pixels = (columns - 1) * STRIDE + COLUMNS
         pitch, ring = pixels * CHANNELS, r + STRIDE
         room = dense.ctypes.data + worker * dense.strides[0]
         room_chunk = chunk.ctypes.data + worker * chunk.strides[0]
-        for task in range(first, last):  # one leaf of some groups of output channels
-            leaf, run = divmod(task, runs)
-            group0, group1 = run * run_groups, min(groups, (run + 1) * run_groups)
-            partials[leaf, group0:group1] = 0
-            for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
+        for task in range(first, last):  # one run of some groups of output channels
+            run, share = divmod(task, shares)
+            group0, group1 = share * share_groups, min(groups, (share + 1) * share_groups)
+            first_row, end_row = rows_of_run(run, cut, per_leaf, rows)
+            partials[run, group0:group1] = 0
+            for n in range(first_row // rows, ceil_div(end_row, rows)):
                 made = 0
-                for i in range(rows):
+                i1 = min(whole_rows, end_row - n * rows)
+                for i in range(max(0, first_row - n * rows), i1):
                     top = i * STRIDE - pad_h
                     made = max(made, top)  # with a stride beyond the kernel some rows are not read
                     while made < min(height, top + r):
@@ -156,9 +163,7 @@ def _leaf(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
                                         count // 2, 2 * (i % 2), b + vector * chunk.strides[1],
                                     )  # fmt: skip
                             sums = (
-                                partials.ctypes.data
-                                + leaf * partials.strides[0]
-                                + group * partials.strides[1]
+                                partials.ctypes.data + run * partials.strides[0] + group * partials.strides[1]
                             )
                             for u in range(max(0, -top), min(r, height - top)):
                                 a = room + 4 * (((top + u) % ring) * pitch + j * STEP)
@@ -188,17 +193,17 @@ def _leaf(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
 @lru_cache
 def _sum():
     @kernel(int64, int64, int64, PARTIALS, int64, WEIGHT)
-    def conv_first_sum_leaves(worker, first, last, partials, channels, gradient):
-        leaves, _, _, width = partials.shape
+    def conv_first_sum_runs(worker, first, last, partials, channels, gradient):
+        runs, _, _, width = partials.shape
         r, s = gradient.shape[2], gradient.shape[3]
         vectors, per_group = width // LANES, gradient.shape[5] // LANES
         for group in range(first, last):
             at, level = partials.ctypes.data + group * partials.strides[1], partials.strides[0]
             distance = 1
-            while distance < leaves:  # in place, nearest first: the balanced tree
-                for leaf in range(0, leaves, 2 * distance):
+            while distance < runs:  # in place, nearest first: the balanced tree
+                for run in range(0, runs, 2 * distance):
                     add_vectors(
-                        at + leaf * level, at + (leaf + distance) * level, partials.strides[1] // (4 * LANES)
+                        at + run * level, at + (run + distance) * level, partials.strides[1] // (4 * LANES)
                     )
                 distance *= 2
             for j in range(vectors):
@@ -212,4 +217,4 @@ def _sum():
                                 value = partials[0, group, tap * channels + lane, j * LANES + k]
                             gradient[k_group, 0, u, v, lane, vector * LANES + k] = value
 
-    return conv_first_sum_leaves
+    return conv_first_sum_runs

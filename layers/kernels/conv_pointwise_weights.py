@@ -1,6 +1,6 @@
 """The weight and bias gradients of 1x1 convolutions: a product of channels and channels over pixels.
 
-A task makes a block of weights for a run of leaves. It walks over the pixels in chunks that stay in the
+A task makes a block of weights for a group of leaves. It walks over the pixels in chunks that stay in the
 second-level cache while all tiles of the block pass, and fetches the next chunk meanwhile. The tree over
 leaves is done in registers, with the last chunk of a leaf.
 """
@@ -26,6 +26,7 @@ from layers.kernels.pixel_tiles import (
 )
 from layers.kernels.register_tile import TILE_ROWS, Tile
 from layers.kernels.rows import IMAGE
+from layers.kernels.runs import rows_of_run, runs_of_leaf
 from layers.kernels.simd import LANES, add_vectors, copy_vectors
 from layers.kernels.threads import Threads
 
@@ -46,7 +47,7 @@ def panel_width(k_blocks: int) -> int:
 
 
 def cuts(k_blocks: int, c_blocks: int, stride: int, leaves: int, threads: int) -> tuple[int, int, int]:
-    """Return (panels, input blocks) of a task, and the number of runs of leaves.
+    """Return (panels, input blocks) of a task, and the number of groups of leaves.
 
     Behind a stride each task gathers its pixels of x, so it has more outputs and fewer inputs.
     """
@@ -59,16 +60,18 @@ def cuts(k_blocks: int, c_blocks: int, stride: int, leaves: int, threads: int) -
     def tasks() -> int:
         return ceil_div(k_blocks * LANES, outputs) * ceil_div(c_blocks, inputs)
 
-    runs = 1
-    if k_blocks * c_blocks <= 4 * most * most:  # small enough that all runs of leaves have sums of their own
-        while tasks() * runs < wanted and runs < leaves:
-            runs *= 2
-    while tasks() * runs < wanted and max(outputs // LANES, inputs) > most // 2:
+    groups = 1
+    if (
+        k_blocks * c_blocks <= 4 * most * most
+    ):  # small enough that all groups of leaves have sums of their own
+        while tasks() * groups < wanted and groups < leaves:
+            groups *= 2
+    while tasks() * groups < wanted and max(outputs // LANES, inputs) > most // 2:
         if outputs >= inputs * LANES:
             outputs = ceil_div(outputs // LANES, 2) * LANES
         else:
             inputs = ceil_div(inputs, 2)
-    return ceil_div(outputs, width), inputs, runs
+    return ceil_div(outputs, width), inputs, groups
 
 
 def chunk_pixels(outputs: int, inputs: int) -> int:
@@ -77,31 +80,44 @@ def chunk_pixels(outputs: int, inputs: int) -> int:
 
 
 def scratch_shapes(
-    k_blocks: int, c_blocks: int, stride: int, leaves: int, threads: int
+    k_blocks: int, c_blocks: int, stride: int, leaves: int, threads: int, cut: int
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Return the shapes of the working memory: partial sums, gathered pixels, gradients of runs of leaves."""
+    """Return the shapes of the working memory: partial sums, gathered pixels, gradients of groups of leaves.
+
+    `cut` are the runs of a leaf.
+    """
     width = panel_width(k_blocks)
-    outputs, inputs, runs = cuts(k_blocks, c_blocks, stride, leaves, threads)
+    outputs, inputs, groups = cuts(k_blocks, c_blocks, stride, leaves, threads)
     channels = outputs * width + inputs * LANES
-    of_runs = 0 if runs == 1 else runs
+    of_groups = 0 if groups == 1 else groups
     return (
-        (threads, stack_depth(leaves) * outputs * (inputs * LANES + 1) * width),
+        (threads, stack_depth(leaves * cut) * outputs * (inputs * LANES + 1) * width),
         (threads, channels * chunk_pixels(outputs * width, inputs * LANES)),
-        (of_runs, k_blocks * LANES * c_blocks * LANES),
-        (of_runs, k_blocks * LANES),
+        (of_groups, k_blocks * LANES * c_blocks * LANES),
+        (of_groups, k_blocks * LANES),
     )
 
 
 def backward_weights(
-    threads: Threads, x, dy, stack, gathered, run_weights, run_biases, gradient, bias_gradient, stride, leaves
+    threads: Threads,
+    x,
+    dy,
+    stack,
+    gathered,
+    group_weights,
+    group_biases,
+    gradient,
+    bias_gradient,
+    stride,
+    leaves,
 ) -> None:
-    """Write the gradients: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+    """Write the gradients: inside a run over (sample, row, column), in that order; runs and leaves as a tree.
 
     Parameters
     ----------
     x : float32 [N, C/LANES, H, W, LANES]
     dy : float32 [N, K/LANES, OH, OW, LANES]
-    stack, gathered, run_weights, run_biases : float32, shapes from `scratch_shapes`
+    stack, gathered, group_weights, group_biases : float32, shapes from `scratch_shapes`
         Working memory.
     gradient : float32 [K/(V*LANES), C/LANES, 1, 1, LANES, V*LANES]
     bias_gradient : float32 [K rounded up to LANES]
@@ -109,20 +125,21 @@ def backward_weights(
     """
     k_blocks, c_blocks, width = dy.shape[1], x.shape[1], panel_width(dy.shape[1])
     panels = k_blocks * LANES // width
-    outputs, inputs, runs = cuts(k_blocks, c_blocks, stride, leaves, threads.count)
-    weights, biases = run_weights, run_biases
-    if runs == 1:
+    outputs, inputs, groups = cuts(k_blocks, c_blocks, stride, leaves, threads.count)
+    weights, biases = group_weights, group_biases
+    if groups == 1:
         weights, biases = gradient.reshape(1, -1), bias_gradient.reshape(1, -1)
-    tasks = runs * ceil_div(panels, outputs) * ceil_div(c_blocks, inputs)
+    tasks = groups * ceil_div(panels, outputs) * ceil_div(c_blocks, inputs)
     run = _backward_weights(width // LANES, gradient.shape[5])
+    cut = runs_of_leaf(len(dy) // leaves, *dy.shape[2:4])
     gathers = int(stride > 1 or not in_place(x)), int(not in_place(dy))
     threads.run(
         run, tasks, 2 * dy.size * c_blocks * LANES, x, dy, CONSTANTS, stack, gathered, weights, biases,
-        panels, outputs, inputs, chunk_pixels(outputs * width, inputs * LANES), stride, *gathers, leaves,
+        panels, outputs, inputs, chunk_pixels(outputs * width, inputs * LANES), stride, *gathers, leaves, cut,
     )  # fmt: skip
-    if runs > 1:
+    if groups > 1:
         for sums, total in ((weights, gradient.reshape(-1)), (biases, bias_gradient)):
-            threads.run(_add_runs(), ceil_div(total.size, SLAB * LANES), 2 * sums.size, sums, total)
+            threads.run(_add_groups(), ceil_div(total.size, SLAB * LANES), 2 * sums.size, sums, total)
 
 
 class Chunk(NamedTuple):
@@ -164,15 +181,15 @@ def _backward_weights(VECTORS, GROUP):
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, float32[::1], SUMS, SUMS, SUMS, SUMS, int64, int64, int64, int64,
-        int64, int64, int64, int64,
+        int64, int64, int64, int64, int64,
     )  # fmt: skip
     def conv_pointwise_weights(
         worker, first, last, x, dy, constants, stack, gathered, weights, biases, panels, outputs, inputs,
-        most_pixels, stride, gather_x, gather_dy, leaves,
+        most_pixels, stride, gather_x, gather_dy, leaves, cut,
     ):  # fmt: skip
-        samples, columns = dy.shape[0], dy.shape[3]
-        c_blocks, pixels, runs = x.shape[1], dy.shape[2] * columns, weights.shape[0]
-        per_leaf, run_leaves = samples // leaves, leaves // runs
+        samples, rows, columns = dy.shape[0], dy.shape[2], dy.shape[3]
+        c_blocks, pixels = x.shape[1], rows * columns
+        per_leaf, share_runs = samples // leaves, leaves * cut // weights.shape[0]
         most_samples = max(1, min(per_leaf, most_pixels // pixels))
         blocks_c = ceil_div(c_blocks, inputs)
         blocks = ceil_div(panels, outputs) * blocks_c
@@ -181,45 +198,44 @@ def _backward_weights(VECTORS, GROUP):
         base = stack.ctypes.data + worker * stack.strides[0]
         x_room = gathered.ctypes.data + worker * gathered.strides[0]
         dy_room = x_room + 4 * inputs * LANES * most_pixels
-        for task in range(first, last):  # a block of weights for a run of leaves
-            run, block = divmod(task, blocks)
+        for task in range(first, last):  # a block of weights for a group of leaves
+            share, block = divmod(task, blocks)
             panel0, cb0 = block // blocks_c * outputs, block % blocks_c * inputs
             panel1, cb1 = min(panels, panel0 + outputs), min(c_blocks, cb0 + inputs)
             top = 0
-            for leaf in range(run_leaves):
-                n0 = (run * run_leaves + leaf) * per_leaf
-                ready = merges(leaf)
-                for n in range(n0, n0 + per_leaf, most_samples):
-                    number = min(most_samples, n0 + per_leaf - n)
-                    for pixel in range(0, pixels, most_pixels):
-                        count = min(most_pixels, pixels - pixel)
-                        next_n, next_pixel = n, pixel + count
-                        if next_pixel == pixels:
-                            next_n, next_pixel = min(n + number, samples - number), 0
-                        chunk = Chunk(n, number, pixel, count, next_n, next_pixel)
-                        ends = n + number == n0 + per_leaf and pixel + count == pixels
-                        _add_chunk(
-                            TILE, BIAS_TILE,
-                            _operand(x, cb0, cb1, chunk, columns, stride, gather_x, x_room),
-                            _operand(
-                                dy, panel0 * VECTORS, panel1 * VECTORS, chunk, columns, 1, gather_dy, dy_room
-                            ),
-                            chunk, cb1 - cb0, panel1 - panel0, cb0 == 0, height,
-                            Partial(
-                                base + top * level, level, n == n0 and pixel == 0, ready if ends else 0
-                            ),
-                            constants.ctypes.data,
-                        )  # fmt: skip
+            for run in range(share_runs):
+                first_row, end_row = rows_of_run(share * share_runs + run, cut, per_leaf, rows)
+                at, end = first_row * columns, end_row * columns  # pixels of all samples
+                ready = merges(run)
+                while at < end:
+                    n, pixel = divmod(at, pixels)
+                    number, count = 1, min(most_pixels, pixels - pixel, end - at)
+                    if count == pixels:
+                        number = min(most_samples, (end - at) // pixels)
+                    begins = at == first_row * columns
+                    at += number * count
+                    next_n, next_pixel = divmod(at, pixels)
+                    chunk = Chunk(n, number, pixel, count, min(next_n, samples - number), next_pixel)
+                    _add_chunk(
+                        TILE, BIAS_TILE,
+                        _operand(x, cb0, cb1, chunk, columns, stride, gather_x, x_room),
+                        _operand(
+                            dy, panel0 * VECTORS, panel1 * VECTORS, chunk, columns, 1, gather_dy, dy_room
+                        ),
+                        chunk, cb1 - cb0, panel1 - panel0, cb0 == 0, height,
+                        Partial(base + top * level, level, begins, ready if at == end else 0),
+                        constants.ctypes.data,
+                    )  # fmt: skip
                 top += 1 - ready
             for panel in range(panel0, panel1):
                 done = base + 4 * (panel - panel0) * height * WIDTH
                 group, part = divmod(panel, PARTS)
-                to = weights.ctypes.data + run * weights.strides[0]
+                to = weights.ctypes.data + share * weights.strides[0]
                 to += 4 * ((group * c_blocks + cb0) * LANES * GROUP + part * WIDTH)
                 for channel in range((cb1 - cb0) * LANES):
                     copy_vectors(to + 4 * channel * GROUP, done + 4 * channel * WIDTH, VECTORS)
                 if cb0 == 0:
-                    to = biases.ctypes.data + run * biases.strides[0] + 4 * panel * WIDTH
+                    to = biases.ctypes.data + share * biases.strides[0] + 4 * panel * WIDTH
                     copy_vectors(to, done + 4 * (height - 1) * WIDTH, VECTORS)
 
     return conv_pointwise_weights
@@ -296,18 +312,18 @@ def _operand(image, block0, block1, chunk, columns, stride, gather, room):
 
 
 @lru_cache(maxsize=1)
-def _add_runs():
+def _add_groups():
     @kernel(int64, int64, int64, SUMS, float32[::1])
-    def conv_pointwise_add_runs(worker, first, last, sums, total):
-        runs, distance = sums.shape[0], sums.strides[0]
+    def conv_pointwise_add_groups(worker, first, last, sums, total):
+        groups, distance = sums.shape[0], sums.strides[0]
         for task in range(first, last):
             vectors = min(SLAB, total.size // LANES - task * SLAB)
             at = sums.ctypes.data + 4 * task * SLAB * LANES
             apart = 1
-            while apart < runs:  # in place, nearest first: the upper levels of the tree
-                for run in range(0, runs, 2 * apart):
-                    add_vectors(at + run * distance, at + (run + apart) * distance, vectors)
+            while apart < groups:  # in place, nearest first: the upper levels of the tree
+                for group in range(0, groups, 2 * apart):
+                    add_vectors(at + group * distance, at + (group + apart) * distance, vectors)
                 apart *= 2
             copy_vectors(total.ctypes.data + 4 * task * SLAB * LANES, at, vectors)
 
-    return conv_pointwise_add_runs
+    return conv_pointwise_add_groups

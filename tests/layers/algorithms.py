@@ -58,7 +58,7 @@ def run_algorithm(
     algorithm.backward_data(at, pool, at.dy[0], transposed, at.dx[0])
     algorithm.backward_weights(at, pool, at.dy[0], PLAIN)
     if not algorithm.makes_bias_gradient:
-        stack = np.zeros((threads, stack_depth(LEAVES), LANES), np.float32)
+        stack = np.zeros((threads, stack_depth(algorithm.runs(SAMPLES, LEAVES)), LANES), np.float32)
         conv_direct_weights.bias_gradient(pool, at.dy[0], stack, at.gradients["bias"], LEAVES)
     return [at.y[0], at.dx[0], *at.gradients.values()]
 
