@@ -18,7 +18,7 @@ from layers.kernels.pixel_tiles import Columns, Steps, leaf_tile
 from layers.kernels.register_tile import LOAD, Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.runs import rows_of_run, runs_of_leaf
-from layers.kernels.simd import LANES, REGISTERS
+from layers.kernels.simd import LANES, REGISTERS, copy_vectors
 from layers.kernels.threads import Threads
 
 WEIGHT = float32[:, :, :, :, :, ::1]
@@ -38,6 +38,9 @@ def tile_shape(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
         return rows, 4
     if REGISTERS == 32 and LANES % 8 == 0 and channels >= LANES:
         rows = 8
+        for wide, vectors in ((4, 5), (8, 3)):  # odd numbers of vectors: fewer loads than with one alone
+            if k_blocks % 2 and k_blocks % vectors == 0:
+                return wide, vectors
     return rows, 2 if k_blocks % 2 == 0 else 1
 
 
@@ -97,7 +100,7 @@ def backward_weights(
     rows, vectors = tile_shape(k_blocks, c_blocks, channels)
     taps, blocks = stack.shape[2:4]
     work = 2 * dy.size * channels * kernel_shape[0] * kernel_shape[1]
-    run = _backward_weights(rows, vectors, stride)
+    run = _backward_weights(rows, channels % LANES % rows, vectors, stride)
     tasks = k_blocks // vectors * ceil_div(c_blocks, blocks) * ceil_div(kernel_shape[0], taps)
     band = band_rows(dy.shape[3], vectors * LANES)
     cut = runs_of_leaf(len(dy) // leaves, *dy.shape[2:4])
@@ -113,9 +116,9 @@ def _clip(u, pad_h, stride, height, rows):
 
 
 @lru_cache
-def _backward_weights(ROWS, VECTORS, STRIDE):
+def _backward_weights(ROWS, TAIL, VECTORS, STRIDE):
     WIDTH = VECTORS * LANES
-    TILE = Tile(ROWS, VECTORS, a_row=1)
+    TILE, LAST = Tile(ROWS, VECTORS, a_row=1), Tile(TAIL or ROWS, VECTORS, a_row=1)
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, float32[:, :, :, :, :, :, ::1], WEIGHT,
@@ -141,51 +144,54 @@ def _backward_weights(ROWS, VECTORS, STRIDE):
             for run in range(leaves * cut):
                 first_row, end_row = rows_of_run(run, cut, per_leaf, rows)
                 stack[worker, top] = 0
-                for n in range(first_row // rows, ceil_div(end_row, rows)):
-                    end = min(rows, end_row - n * rows)
-                    for i0 in range(max(0, first_row - n * rows), end, band):
-                        # A band: rows of dy that stay in the L1 cache.
-                        tile = 0  # the first tiles ask for the next band, one block of channels each
-                        next_dy = dy.ctypes.data + n * dy.strides[0] + (i0 + band) * dy.strides[2]
-                        next_x = x.ctypes.data + n * x.strides[0]
-                        next_x += ((i0 + band - 1) * STRIDE + r - pad_h) * x.strides[2]
-                        for u in range(u0, u1):
-                            low, high = _clip(u, pad_h, STRIDE, height, rows)
-                            low, high = max(low, i0), min(high, i0 + band, end)
-                            if low >= high:
-                                continue
-                            b = (
-                                dy.ctypes.data + n * dy.strides[0] + kg * VECTORS * dy.strides[1]
-                                + low * dy.strides[2]
+                row = first_row
+                while row < end_row:
+                    # A band: rows of dy that stay in the L1 cache, or several samples.
+                    n, i0 = divmod(row, rows)
+                    number, i1 = 1, min(rows, i0 + band, i0 + end_row - row)
+                    if i1 - i0 == rows:
+                        number = max(1, min(band // rows, (end_row - row) // rows))
+                    row += number * (i1 - i0)
+                    next_n, next_i = divmod(row, rows)
+                    next_dy = dy.ctypes.data + next_n * dy.strides[0] + next_i * dy.strides[2]
+                    next_x = x.ctypes.data + next_n * x.strides[0]
+                    next_x += ((next_i - 1) * STRIDE + r - pad_h) * x.strides[2]
+                    tile = 0  # the first tiles ask for the next band, one block of channels each
+                    for u in range(u0, u1):
+                        low, high = _clip(u, pad_h, STRIDE, height, rows)
+                        low, high = max(low, i0), min(high, i1)
+                        if low >= high:
+                            continue
+                        b = row_address(dy, n, kg * VECTORS, low)
+                        for cb in range(cb0, cb1):
+                            a = row_address(x, n, cb, low * STRIDE + u - pad_h) - 4 * pad_w * LANES
+                            partial = (
+                                base + top * level + (u - u0) * stack.strides[2]
+                                + (cb - cb0) * stack.strides[3]
                             )  # fmt: skip
-                            for cb in range(cb0, cb1):
-                                a = (
-                                    x.ctypes.data + n * x.strides[0] + cb * x.strides[1]
-                                    + (low * STRIDE + u - pad_h) * x.strides[2] - 4 * pad_w * LANES
-                                )  # fmt: skip
-                                partial = (
-                                    base + top * level + (u - u0) * stack.strides[2]
-                                    + (cb - cb0) * stack.strides[3]
-                                )  # fmt: skip
-                                for v in range(s):
-                                    for lane in range(0, min(LANES, channels - cb * LANES), ROWS):
-                                        at = v * LANES + lane
-                                        ahead, ahead_row, ahead_pixel = a, 0, 0
-                                        if tile < VECTORS:
-                                            ahead = next_dy + (kg * VECTORS + tile) * dy.strides[1]
-                                            ahead_row, ahead_pixel = dy_row, LANES
-                                        elif tile < VECTORS + cb1 - cb0:
-                                            ahead = next_x + (cb0 + tile - VECTORS) * x.strides[1]
-                                            ahead_row, ahead_pixel = STRIDE * x_row, STRIDE * LANES
-                                        tile += 1
-                                        sums = Rows(partial + 4 * at * WIDTH, WIDTH)
-                                        leaf_tile(
-                                            TILE, Columns(a + 4 * at, b, dy_block, ahead), sums, sums, NONE,
-                                            (
-                                                Steps(high - low, STRIDE * x_row, dy_row, ahead_row),
-                                                Steps(columns, STRIDE * LANES, LANES, ahead_pixel),
-                                            ),
-                                        )  # fmt: skip
+                            lanes = min(LANES, channels - cb * LANES)
+                            for v in range(s):
+                                for lane in range(0, lanes, ROWS):
+                                    at = v * LANES + lane
+                                    ahead, ahead_row, ahead_pixel = a, 0, 0
+                                    if tile < VECTORS:
+                                        ahead = next_dy + (kg * VECTORS + tile) * dy.strides[1]
+                                        ahead_row, ahead_pixel = dy_row, LANES
+                                    elif tile < VECTORS + cb1 - cb0:
+                                        ahead = next_x + (cb0 + tile - VECTORS) * x.strides[1]
+                                        ahead_row, ahead_pixel = STRIDE * x_row, STRIDE * LANES
+                                    tile += 1
+                                    sums = Rows(partial + 4 * at * WIDTH, WIDTH)
+                                    columns_at = Columns(a + 4 * at, b, dy_block, ahead)
+                                    nest = (
+                                        Steps(number, x.strides[0] // 4, dy.strides[0] // 4, 0),
+                                        Steps(high - low, STRIDE * x_row, dy_row, ahead_row),
+                                        Steps(columns, STRIDE * LANES, LANES, ahead_pixel),
+                                    )
+                                    if TAIL > 0 and lane + ROWS > lanes:
+                                        leaf_tile(LAST, columns_at, sums, sums, NONE, nest)
+                                    else:
+                                        leaf_tile(TILE, columns_at, sums, sums, NONE, nest)
                 top = tree_add(base, level, top, run, level // (4 * LANES))
             _write(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
 
@@ -202,10 +208,8 @@ def _write(block, gradient, first_vector, vectors, u0, u1, cb0, cb1):
                 group, vector = divmod(first_vector + j, per_group)
                 for v in range(gradient.shape[3]):
                     for lane in range(LANES):
-                        for k in range(LANES):
-                            gradient[group, cb, u, v, lane, vector * LANES + k] = block[
-                                u - u0, cb - cb0, v, lane, j * LANES + k
-                            ]
+                        target = gradient[group, cb, u, v, lane].ctypes.data + 4 * vector * LANES
+                        copy_vectors(target, block[u - u0, cb - cb0, v, lane].ctypes.data + 4 * j * LANES, 1)
 
 
 def bias_gradient(threads: Threads, dy, stack, gradient, leaves: int) -> None:
