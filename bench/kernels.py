@@ -3,11 +3,12 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from math import gcd
 from typing import Any
 
-from bench import check, machine
+from bench import against, check, machine
 from bench.peak import Gauge, Timing
 from bench.setup import Setup, prepare
 from bench.shapes import PASSES, Problem, select
@@ -24,6 +25,7 @@ examples:
   python -m bench.kernels overfeat --pass backward_weights --leaves 16
   python -m bench.kernels overfeat_fast:conv --conv direct   beside the same with Winograd
   python -m bench.kernels fc --minibatch 1        weights once through memory
+  python -m bench.kernels pointwise: --against torch         1x1, beside PyTorch's best memory format
   python -m bench.kernels --list                  the names, and nothing else
 
 columns:
@@ -36,10 +38,12 @@ columns:
               which of the two limits it. Arrays that stay in the last-level cache may pass 100.
   error       relative L2 error against the float64 reference: on elements drawn at random of products, on
               one sample of other layers; above 2e-5 nothing is timed, and the exit code is 1
+  torch, x    with --against torch: its milliseconds in its best memory format (c: contiguous,
+              l: channels_last, b: oneDNN's own blocks), in turns with ours; how many times faster ours is
 """
 
 _HEAD = (
-    f"{'problem':28} {'pass':17} {'ms':>9} {'executed':>9} {'effective':>9} {'peak':>6} {'GB/s':>6} "
+    f"{'problem':34} {'pass':17} {'ms':>9} {'executed':>9} {'effective':>9} {'peak':>6} {'GB/s':>6} "
     f"{'roof':>6} {'bound':7} {'error':>8}"
 )
 
@@ -68,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--conv", choices=ALGORITHMS, default="auto", help="direct: no Winograd; default auto, as in recipes"
     )
+    parser.add_argument("--against", choices=("torch",), help="beside PyTorch, in turns; convolutions only")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     parser.add_argument("--list", action="store_true", help="print the problems that would run")
     return parser
@@ -79,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = select(options.filters)
         _check_leaves(chosen, options.minibatch, options.leaves)
+        if options.against:
+            against.check(chosen)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -86,16 +93,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*chosen, sep="\n")
         return 0
     threads = Threads(options.threads)
-    gauge = Gauge(threads)
+    rows = _table(chosen, Gauge(threads), options)
+    threads.close()
+    return 0 if all(row["right"] for row in rows) else 1
+
+
+def _table(chosen: Sequence[Problem], gauge: Gauge, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure and print; return the rows."""
     if not options.json:
         print(machine.line(machine.describe(options.threads, gauge)), flush=True)
-        print(_HEAD, flush=True)
+        print(_HEAD + (f" {'torch':>9} {'x':>6}" if options.against else ""), flush=True)
     rows = []
-    for row in _measure(chosen, gauge, options):
-        rows.append(row)
-        if not options.json:
-            print(_line(row), flush=True)
-    threads.close()
+    with ExitStack() as stack:
+        peer = stack.enter_context(closing(against.Peer(gauge))) if options.against else None
+        for row in _measure(chosen, gauge, options, peer):
+            rows.append(row)
+            if not options.json:
+                print(_line(row), flush=True)
     if options.json:
         machine.print_json(
             "kernels",
@@ -103,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             leaves=options.leaves or DEFAULT_LEAVES,
             rows=rows,
         )
-    return 0 if all(row["right"] for row in rows) else 1
+    elif options.against:
+        print(*against.summary(rows), sep="\n")
+    return rows
 
 
 def _leaves(samples: int, wanted: int | None) -> int:
@@ -123,7 +139,7 @@ def _check_leaves(chosen: Sequence[Problem], minibatch: int | None, leaves: int 
 
 
 def _measure(
-    chosen: Sequence[Problem], gauge: Gauge, options: argparse.Namespace
+    chosen: Sequence[Problem], gauge: Gauge, options: argparse.Namespace, peer: against.Peer | None
 ) -> Iterator[dict[str, Any]]:
     for original in chosen:
         problem = original.at(options.minibatch or original.minibatch).with_convolution(options.conv)
@@ -133,11 +149,20 @@ def _measure(
             if options.passes and direction not in options.passes:
                 continue
             error = check.error(setup, direction)
-            if error <= check.TOLERANCE:
+            if error <= check.TOLERANCE and peer is not None:
+                ours = gauge.mean_of(partial(setup.run, direction), against.LEAST_S)
+                versus = peer.versus(problem, direction, ours, options.samples)
+                row = _row(setup, direction, error, gauge, versus.ours)
+                yield row | {"torch_ms": _in_ms(versus.torch), "layout": versus.layout, "ratio": versus.ratio}
+            elif error <= check.TOLERANCE:
                 timing = gauge.time(partial(setup.run, direction), samples=options.samples)
                 yield _row(setup, direction, error, gauge, timing)
             else:
                 yield {"problem": problem.name, "pass": direction, "error": error, "right": False}
+
+
+def _in_ms(seconds: dict[str, float]) -> dict[str, float]:
+    return {layout: 1e3 * value for layout, value in seconds.items()}
 
 
 def _row(setup: Setup, direction: str, error: float, gauge: Gauge, timing: Timing) -> dict[str, Any]:
@@ -168,7 +193,7 @@ def _row(setup: Setup, direction: str, error: float, gauge: Gauge, timing: Timin
 
 
 def _line(row: dict[str, Any]) -> str:
-    start = f"{row['problem']:28} {row['pass']:17}"
+    start = f"{row['problem']:34} {row['pass']:17}"
     if not row["right"]:
         return f"{start} WRONG: relative error {row['error']:.1e}, allowed {check.TOLERANCE:.0e}; not timed"
     arithmetic = f"{'':9} {'':9} {'':6}"
@@ -177,9 +202,13 @@ def _line(row: dict[str, Any]) -> str:
             f"{row['gflops_executed']:8.1f}{'w' if row['winograd'] else ' '} "
             f"{row['gflops_effective']:9.1f} {row['percent_of_peak']:5.1f}%"
         )
+    peer = ""
+    if "ratio" in row:
+        letter = {"contiguous": "c", "channels_last": "l", "blocked": "b"}[row["layout"]]
+        peer = f" {row['torch_ms'][row['layout']]:8.3f}{letter} {row['ratio']:6.2f}"
     return (
         f"{start} {row['ms']:9.3f} {arithmetic} {row['gbytes_per_s']:6.1f} "
-        f"{row['percent_of_roofline']:5.1f}% {row['bound']:7} {row['error']:8.1e}"
+        f"{row['percent_of_roofline']:5.1f}% {row['bound']:7} {row['error']:8.1e}{peer}"
     )
 
 

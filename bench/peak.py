@@ -181,14 +181,22 @@ class Gauge:
 
         A sample repeats short work until it takes `least_s`. The first two calls do not count.
         """
-        work()
-        calls = max(1, int(least_s / max(1e-7, _seconds(work))))
+        timed = self.mean_of(work, least_s)
         taken: list[Gated[float]] = []
         deadline = time.perf_counter() + seconds
         while len(taken) < samples and (not taken or time.perf_counter() < deadline):
-            taken.append(self.gated(lambda: _seconds(lambda: [work() for _ in range(calls)]) / calls))
+            taken.append(self.gated(timed))
         repeated = sum(sample.repeated for sample in taken)
         return Timing(tuple(s.result for s in taken), tuple(s.peak for s in taken), repeated)
+
+    def mean_of(self, work: Callable[[], object], least_s: float) -> Callable[[], float]:
+        """Return a function that gives the seconds of one call: the mean of as many as take `least_s`.
+
+        The first two calls do not count.
+        """
+        work()
+        calls = max(1, int(least_s / max(1e-7, _seconds(work))))
+        return lambda: _seconds(lambda: [work() for _ in range(calls)]) / calls
 
     def _memory(self, size: int) -> tuple[float, float]:
         rows = 64 * self.threads.count

@@ -73,6 +73,7 @@ class Problem:
 def problems() -> dict[str, Problem]:
     """Return all problems by name."""
     found = [*_networks(), *_alexnet(), *_googlenet(), *_resnet50(), *_gemms(), *_convolutions()]
+    found += [*_pointwise(), *_first_layers(), *_wide(), *_odd()]
     named = {problem.name: problem for problem in found}
     assert len(named) == len(found)
     return named
@@ -200,3 +201,86 @@ def _convolutions() -> Iterator[Problem]:
         name = f"conv:{'x'.join(map(str, shape))}-{out_channels}-{taps}{f'/{stride}' * (stride > 1)}"
         first = shape[0] <= 3
         yield _conv(name, shape, out_channels, kernel, stride, padding, minibatch=minibatch, first=first)
+
+
+def _named(kind: str, shape: Shape, out_channels: int, kernel: int | tuple[int, int], stride: int = 1,
+    padding: int | tuple[int, int] = 0, *, minibatch: int, first: bool = False,
+) -> Problem:  # fmt: skip
+    taps = f"{kernel}x{kernel}" if isinstance(kernel, int) else f"{kernel[0]}x{kernel[1]}"
+    ending = f"{f'/{stride}' * (stride > 1)}-n{minibatch}"
+    name = f"{kind}:{'x'.join(map(str, shape))}-{out_channels}-{taps}{ending}"
+    return _conv(name, shape, out_channels, kernel, stride, padding, minibatch=minibatch, first=first)
+
+
+def _pointwise() -> Iterator[Problem]:
+    """Kernels of 1x1 as residual networks have them: 64 to 2,048 channels, maps of 7 to 112, some strided."""
+    rows = (  # input channels, rows and columns of the image, output channels, stride
+        (64, 112, 64, 1), (64, 56, 256, 1), (256, 56, 64, 1), (128, 28, 512, 1), (512, 28, 128, 1),
+        (256, 14, 1024, 1), (1024, 14, 256, 1), (512, 7, 2048, 1), (2048, 7, 512, 1), (64, 112, 128, 2),
+        (256, 56, 128, 2), (256, 56, 512, 2), (512, 28, 256, 2), (512, 28, 1024, 2), (1024, 14, 512, 2),
+        (1024, 14, 2048, 2),
+    )  # fmt: skip
+    for minibatch in (8, 16):
+        for channels, size, out_channels, stride in rows:
+            shape = (channels, size, size)
+            yield _named("pointwise", shape, out_channels, 1, stride, minibatch=minibatch)
+
+
+def _first_layers() -> Iterator[Problem]:
+    """First layers of 1 to 4 channels: vision, digits, games and speech."""
+    rows = (  # input, output channels, kernel, stride, padding, minibatch
+        ((3, 224, 224), 64, 3, 1, 1, 8),
+        ((3, 224, 224), 64, 7, 2, 3, 8),
+        ((3, 224, 224), 32, 3, 2, 1, 16),
+        ((3, 231, 231), 96, 11, 4, 0, 8),
+        ((3, 108, 108), 64, 3, 2, 1, 8),
+        ((3, 32, 32), 32, 5, 1, 2, 64),
+        ((1, 28, 28), 32, 5, 1, 2, 64),
+        ((1, 256, 256), 32, 3, 1, 1, 4),
+        ((1, 48, 480), 16, 3, 1, 1, 16),
+        ((2, 64, 64), 48, 5, 2, 2, 16),
+        ((4, 84, 84), 32, 8, 4, 0, 32),
+        ((1, 80, 300), 64, (10, 5), 2, 0, 8),
+        ((1, 161, 700), 32, (20, 5), 2, 0, 4),
+    )
+    for shape, out_channels, kernel, stride, padding, minibatch in rows:
+        yield _named("first", shape, out_channels, kernel, stride, padding, minibatch=minibatch, first=True)
+
+
+def _wide() -> Iterator[Problem]:
+    """Strided 5x5 with many channels on small, wide maps, as behind the first layers of speech."""
+    rows = (  # input, output channels, minibatch
+        ((32, 80, 340), 32, 4), ((64, 24, 240), 128, 8), ((128, 12, 120), 128, 16), ((128, 12, 120), 256, 16),
+        ((256, 6, 60), 256, 16), ((512, 4, 40), 512, 16),
+    )  # fmt: skip
+    for shape, out_channels, minibatch in rows:
+        yield _named("wide", shape, out_channels, 5, 2, 2, minibatch=minibatch)
+
+
+def _odd() -> Iterator[Problem]:
+    """Convolutions of odd shapes: speech, text, tails of channels and columns, small maps."""
+    rows = (  # input, output channels, kernel, stride, padding, minibatch
+        ((40, 1, 900), 200, (1, 11), 2, (0, 5), 8),  # speech in time
+        ((200, 1, 450), 200, (1, 13), 1, (0, 6), 8),
+        ((32, 79, 341), 32, (10, 5), 2, 0, 4),
+        ((64, 20, 150), 96, (3, 3), 1, 1, 8),
+        ((300, 1, 60), 100, (1, 3), 1, 0, 64),  # text
+        ((300, 1, 60), 100, (1, 5), 1, 0, 64),
+        ((64, 1, 512), 64, (1, 9), 1, (0, 4), 16),
+        ((70, 1, 1014), 256, (1, 7), 1, 0, 8),
+        ((17, 31, 61), 31, (7, 3), 1, (3, 1), 16),  # tails
+        ((50, 19, 23), 70, 3, 1, 1, 16),
+        ((50, 19, 23), 70, 3, 2, 1, 16),
+        ((33, 45, 45), 65, 4, 2, 1, 16),
+        ((20, 12, 12), 50, 5, 1, 0, 64),
+        ((100, 13, 13), 36, 1, 1, 0, 32),
+        ((24, 56, 57), 40, 2, 2, 0, 16),
+        ((48, 27, 27), 128, 5, 1, 2, 16),
+        ((256, 4, 4), 256, 3, 1, 1, 32),  # small maps
+        ((512, 2, 2), 512, 2, 1, 0, 32),
+        ((96, 6, 6), 80, 3, 1, 0, 64),
+        ((512, 7, 7), 126, 3, 2, 1, 16),
+        ((128, 5, 5), 256, 3, 2, 0, 64),
+    )
+    for shape, out_channels, kernel, stride, padding, minibatch in rows:
+        yield _named("odd", shape, out_channels, kernel, stride, padding, minibatch=minibatch)

@@ -65,7 +65,11 @@ def _make(side: str, weights: str | None = None, layout: str = "", leaves: int =
 
             save_file(ours.rank.parameters.gather_weights(), weights)
         return ours
-    from bench.torch_side import TorchSide  # noqa: PLC0415 -- an extra; our side must not pay for it
+    if side == "torch_conv":
+        from bench.torch_conv import TorchConv  # noqa: PLC0415 -- an extra; our side must not pay for it
+
+        return TorchConv(**arguments)
+    from bench.torch_side import TorchSide  # noqa: PLC0415 -- as above
 
     return TorchSide(layout=layout, weights=Path(weights) if weights else None, **arguments)
 
@@ -84,6 +88,8 @@ def main() -> int:
             answer = peak_resident_bytes()
         elif do == "layers":
             answer = side.layers()
+        elif do == "seconds":
+            answer = side.seconds(**command)
         else:
             answer = asdict(getattr(side, do)(**command))
         print(json.dumps(answer), file=answers, flush=True)

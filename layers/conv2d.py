@@ -11,6 +11,7 @@ from layers.kernels import add, conv_direct, conv_direct_weights
 from layers.kernels.conv_algorithm import channels_per_leaf
 from layers.kernels.epilogue import PLAIN, Epilogue
 from layers.kernels.leaves import stack_depth
+from layers.kernels.runs import runs_of_leaf
 from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
@@ -119,9 +120,11 @@ class Conv2d(Layer):
         """Return the working memory of all passes; `pools`: of a layer that 2x2 maximum pooling follows."""
         ((channels, _, _),) = inputs
         partial_dxs = stack_depth(self.out_channels // self._leaf_channels) - 1  # beside dx itself
+        _, *image = self.output_shape(*inputs)
+        runs = runs_of_leaf(samples // leaves, *image)
         shapes: dict[str, Shape] = {
             "transposed": layout.conv_weight((channels, self._leaf_channels, *self.kernel_size), 0).blocked,
-            "bias_stack": (threads, stack_depth(leaves), LANES),
+            "bias_stack": (threads, stack_depth(leaves * runs), LANES),
             "data_stack": (partial_dxs, *layout.storage_shape(inputs[0], samples, NO_HALO)),
         }
         for direction in PASSES:
@@ -198,7 +201,9 @@ class Conv2d(Layer):
         self._algorithm_at(at, BACKWARD_WEIGHTS).backward_weights(at, run.threads, dy, epilogue)
 
     def bias_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
-        """Write the gradient of bias from the gradient of the convolution's own result."""
+        """Write the gradient of bias from the convolution's own dy, unless `weight_gradient` has."""
+        if self._algorithm_at(at, BACKWARD_WEIGHTS).makes_bias_gradient:
+            return
         conv_direct_weights.bias_gradient(
             run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], at.leaves
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from layers.kernels.epilogue import Epilogue
+from layers.kernels.runs import runs_of_leaf
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Halo, Shape
 from layers.layout import blocks
@@ -25,6 +26,8 @@ class Algorithm(ABC):
     is_winograd: ClassVar[bool] = False
     reads_pooled_dy: ClassVar[bool] = False
     """backward_weights takes a gradient as it is before 2x2 maximum pooling was undone."""
+    makes_bias_gradient: ClassVar[bool] = False
+    """backward_weights writes the gradient of bias, too."""
 
     @property
     def c_blocks(self) -> int:
@@ -40,6 +43,10 @@ class Algorithm(ABC):
     def kernel(self) -> tuple[int, int]:
         """Rows and columns of the kernel."""
         return self.loops.kh, self.loops.kw
+
+    def runs(self, samples: int, leaves: int) -> int:
+        """Return the runs of all leaves, over which the direct algorithms sum gradients in order."""
+        return leaves * runs_of_leaf(samples // leaves, self.loops.oh, self.loops.ow)
 
     @abstractmethod
     def halo(self) -> Halo:

@@ -1,9 +1,10 @@
 """Which algorithm computes a pass of a convolution."""
 
-from layers.convolution import first_layer, winograd
+from layers.convolution import first_layer, pointwise, winograd
 from layers.convolution.algorithm import Algorithm
 from layers.convolution.direct import Direct
 from layers.convolution.first_layer import FirstLayer
+from layers.convolution.pointwise import Pointwise
 from layers.convolution.winograd import Winograd
 from layers.layer import Halo, wider
 from layers.work import Extents
@@ -26,6 +27,8 @@ def chosen(
         algorithm = Winograd(loops, leaf_channels)
         if algorithm.gains(direction, whole_channels, samples_per_leaf):
             return algorithm
+    if pointwise.applies(loops):
+        return Pointwise(loops, leaf_channels)
     return (FirstLayer if first_layer.applies(loops) else Direct)(loops, leaf_channels)
 
 

@@ -10,7 +10,7 @@ from layers.layer import Array, Buffers, Halo, Shape
 from layers.layout import group
 from layers.work import BACKWARD_WEIGHTS, FORWARD
 
-_ROWS, _STACK = "pooling_rows", "weight_stack"
+POOLING_ROWS, _STACK = "pooling_rows", "weight_stack"
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,16 @@ class Direct(Algorithm):
         """Return room for rows that wait to be pooled, or for partial weight gradients."""
         if direction == FORWARD and pools:
             columns = 2 * (self.loops.ow // 2)
-            return {_ROWS: conv_direct.pooling_rows_shape(columns, group(self.loops.ofm), threads)}
+            return {POOLING_ROWS: conv_direct.pooling_rows_shape(columns, group(self.loops.ofm), threads)}
         if direction == BACKWARD_WEIGHTS:
-            sizes = self.k_blocks, self.c_blocks, self.loops.ifm, self.kernel, leaves, threads
+            sizes = (
+                self.k_blocks,
+                self.c_blocks,
+                self.loops.ifm,
+                self.kernel,
+                self.runs(samples, leaves),
+                threads,
+            )
             return {_STACK: conv_direct_weights.stack_shape(*sizes)}
         return {}
 
@@ -44,7 +51,7 @@ class Direct(Algorithm):
         conv_direct.forward(
             threads, at.x[0], at.weights["weight"], at.weights["bias"], at.y[0], self.loops.ifm,
             self.loops.stride, self.loops.padding,
-            epilogue=epilogue, pooling_rows=at.scratch.get(_ROWS, conv_direct.NO_ROWS),
+            epilogue=epilogue, pooling_rows=at.scratch.get(POOLING_ROWS, conv_direct.NO_ROWS),
         )  # fmt: skip
 
     def backward_weights(self, at: Buffers, threads: Threads, dy: Array, epilogue: Epilogue) -> None:
@@ -56,4 +63,7 @@ class Direct(Algorithm):
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:
         """Write what one feature leaf adds to dx."""
-        conv_direct.backward_data(threads, dy, transposed, dx, self.loops.stride, self.loops.padding)
+        channels = min(self.leaf_channels, self.loops.ofm)
+        conv_direct.backward_data(
+            threads, dy, transposed, dx, channels, self.loops.stride, self.loops.padding
+        )

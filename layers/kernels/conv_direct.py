@@ -10,6 +10,7 @@ import numpy as np
 from numba import float32, int64
 
 from layers.arithmetic import ceil_div
+from layers.kernels.direct_tile import TapLoop, Taps, direct_tile
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
 from layers.kernels.jit import kernel
 from layers.kernels.register_tile import (
@@ -17,12 +18,8 @@ from layers.kernels.register_tile import (
     BIAS_RELU,
     NO_BIAS,
     TILE_ROWS,
-    Loop,
-    Scalars,
     Sums,
     Tile,
-    Vectors,
-    multiply_tiles,
 )
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import LANES, WIDTH, transpose
@@ -73,9 +70,18 @@ def forward(
     window = epilogue.window
     work = 2 * y.size * window * window * min(channels, x.shape[1] * LANES) * r * s
     run = _forward(*split_rows(window * columns, TILE_ROWS), width // LANES, stride, epilogue.kind)
-    used = min(channels, LANES)
     threads.run(
-        run, groups * samples * rows, work, x, weight, bias, y, epilogue.argmax, pooling_rows, used, *padding
+        run,
+        groups * samples * rows,
+        work,
+        x,
+        weight,
+        bias,
+        y,
+        epilogue.argmax,
+        pooling_rows,
+        channels,
+        *padding,
     )
 
 
@@ -83,14 +89,15 @@ def forward(
 def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
     PIXEL = STRIDE * LANES  # from the x of one pixel of y to that of the next
     WINDOW = 2 if EPILOGUE == RELU_POOL else 1
-    TILE = Tile(ROWS, VECTORS, PIXEL, BIAS_RELU if EPILOGUE == RELU else BIAS, TAIL)
+    START = BIAS_RELU if EPILOGUE == RELU else BIAS
+    TILE, LAST = Tile(ROWS, VECTORS, PIXEL, START), Tile(TAIL or ROWS, VECTORS, PIXEL, START)
 
     @kernel(
         int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, TAPS, float32[:, ::1], int64, int64, int64
     )
-    def conv_forward(worker, first, last, x, weight, bias, y, argmax, pooling_rows, used, pad_h, pad_w):
+    def conv_forward(worker, first, last, x, weight, bias, y, argmax, pooling_rows, channels, pad_h, pad_w):
         samples, rows, columns = y.shape[0], y.shape[2], WINDOW * y.shape[3]
-        c_blocks, height = x.shape[1], x.shape[2]
+        height = x.shape[2]
         r, s = weight.shape[2], weight.shape[3]
         x_block, x_row = x.strides[1] // 4, x.strides[2] // 4
         w_block, w_row, w_tap, w_lane = (
@@ -110,17 +117,24 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
                 if WINDOW == 2:
                     c = pair + 4 * half * VECTORS * columns * LANES
                     c_vector = columns * LANES
-                multiply_tiles(
-                    TILE, columns // ROWS,
-                    Scalars(a, tile=ROWS * PIXEL), Vectors(b, LANES), Sums(c, row=LANES, vector=c_vector),
-                    bias.ctypes.data + 4 * group * VECTORS * LANES,
-                    (
-                        Loop(c_blocks, x_block, w_block),
-                        Loop(u1 - u0, x_row, w_row),  # kernel rows inside the image
-                        Loop(s, LANES, w_tap),  # kernel columns
-                        Loop(used, 1, w_lane),
-                    ),
-                )  # fmt: skip
+                bias_at = bias.ctypes.data + 4 * group * VECTORS * LANES
+                nest = (
+                    TapLoop(channels // LANES, x_block, w_block, x_block),
+                    TapLoop(u1 - u0, x_row, w_row, x_row),  # kernel rows inside the image
+                    TapLoop(s, LANES, w_tap, 0),  # kernel columns
+                    TapLoop(LANES, 1, w_lane, LANES),
+                )
+                for tile in range(columns // ROWS):
+                    at = a + 4 * tile * ROWS * PIXEL
+                    sums = Sums(c + 4 * tile * ROWS * LANES, row=LANES, vector=c_vector)
+                    taps = Taps(at, b, LANES, at + 4 * x_block)
+                    direct_tile(TILE, taps, sums, bias_at, nest, channels % LANES)
+                if TAIL > 0:
+                    done = columns // ROWS * ROWS
+                    at = a + 4 * done * PIXEL
+                    sums = Sums(c + 4 * done * LANES, row=LANES, vector=c_vector)
+                    taps = Taps(at, b, LANES, at + 4 * x_block)
+                    direct_tile(LAST, taps, sums, bias_at, nest, channels % LANES)
             if WINDOW == 2:
                 for vector in range(VECTORS):
                     upper = pair + 4 * vector * columns * LANES
@@ -142,7 +156,9 @@ def transpose_weights(threads: Threads, weight, transposed, first_block: int = 0
     threads.run(_transpose(), tasks, transposed.size, weight, transposed, first_block)
 
 
-def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tuple[int, int]) -> None:
+def backward_data(
+    threads: Threads, dy, transposed, dx, channels: int, stride: int, padding: tuple[int, int]
+) -> None:
     """Write dx; the sum runs over (output block, row and column of dy, lane), in that order.
 
     Rows and columns of dy ascend, so the kernel's fall: caches fetch ahead upwards.
@@ -157,6 +173,8 @@ def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tu
     transposed : float32 [C/(V*LANES), K/LANES, R, S, LANES, V*LANES]
         The weights as `transpose_weights` writes them.
     dx : float32 [N, C/LANES, H, W, LANES]
+    channels : int
+        Output channels that are not padding.
     """
     samples, _, rows, columns, _ = dx.shape
     groups, k_blocks, r, s, _, width = transposed.shape
@@ -165,17 +183,17 @@ def backward_data(threads: Threads, dy, transposed, dx, stride: int, padding: tu
         run = _backward_data(
             *split_rows(ceil_div(columns - phase, stride), TILE_ROWS), width // LANES, stride
         )
-        threads.run(run, groups * samples * rows, work, dy, transposed, dx, phase, padding[0], padding[1])
+        threads.run(run, groups * samples * rows, work, dy, transposed, dx, channels, phase, *padding)
 
 
 @lru_cache
 def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
-    TILE = Tile(ROWS, VECTORS, LANES, tail=TAIL)
+    TILE, LAST = Tile(ROWS, VECTORS, LANES), Tile(TAIL or ROWS, VECTORS, LANES)
 
-    @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64)
-    def conv_backward_data(worker, first, last, dy, weight, dx, phase, pad_h, pad_w):
+    @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64, int64)
+    def conv_backward_data(worker, first, last, dy, weight, dx, channels, phase, pad_h, pad_w):
         samples, rows, columns = dx.shape[0], dx.shape[2], dx.shape[3]
-        k_blocks, out_rows = dy.shape[1], dy.shape[2]
+        out_rows = dy.shape[2]
         r, s = weight.shape[2], weight.shape[3]
         dy_block, dy_row = dy.strides[1] // 4, dy.strides[2] // 4
         w_block, w_row, w_tap, w_lane = (
@@ -206,17 +224,23 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
                 dx.ctypes.data + n * dx.strides[0] + group * VECTORS * dx.strides[1] + i * dx.strides[2]
                 + 4 * phase * LANES
             )  # fmt: skip
-            multiply_tiles(
-                TILE, full,
-                Scalars(a, tile=ROWS * LANES), Vectors(b, LANES),
-                Sums(c, row=STRIDE * LANES, vector=dx_block), NO_BIAS,
-                (
-                    Loop(k_blocks, dy_block, w_block),
-                    Loop(t1 - t0, dy_row, -STRIDE * w_row),  # every STRIDE-th kernel row meets a row of dy,
-                    Loop(taps, LANES, -STRIDE * w_tap),  # and every STRIDE-th kernel column
-                    Loop(LANES, 1, w_lane),
-                ),
-            )  # fmt: skip
+            nest = (
+                TapLoop(channels // LANES, dy_block, w_block, dy_block),
+                # Every STRIDE-th kernel row meets a row of dy, and every STRIDE-th kernel column.
+                TapLoop(t1 - t0, dy_row, -STRIDE * w_row, dy_row),
+                TapLoop(taps, LANES, -STRIDE * w_tap, 0),
+                TapLoop(LANES, 1, w_lane, LANES),
+            )
+            for tile in range(full):
+                at = a + 4 * tile * ROWS * LANES
+                sums = Sums(c + 4 * tile * ROWS * STRIDE * LANES, row=STRIDE * LANES, vector=dx_block)
+                soon = Taps(at, b, LANES, at + 4 * dy_block)
+                direct_tile(TILE, soon, sums, NO_BIAS, nest, channels % LANES)
+            if TAIL > 0:
+                at = a + 4 * full * ROWS * LANES
+                sums = Sums(c + 4 * full * ROWS * STRIDE * LANES, row=STRIDE * LANES, vector=dx_block)
+                soon = Taps(at, b, LANES, at + 4 * dy_block)
+                direct_tile(LAST, soon, sums, NO_BIAS, nest, channels % LANES)
 
     return conv_backward_data
 

@@ -1,7 +1,8 @@
-"""The weight gradient of a first layer: 1 to 4 input channels, few weights, many pixels.
+"""The weight and bias gradients of a first layer: 1 to 4 input channels, few weights, many pixels.
 
-dy is by far the largest operand and is read once: a task is a leaf, which holds all kernel rows, columns and
-channels of some output channels, and the rows of the register tiles are the columns of the kernel.
+dy is by far the largest operand and is read once: a task is a run of a leaf, which holds all kernel rows,
+columns and channels of some output channels. The rows of x are made dense (`first_rows`), and the rows of the
+register tile are columns of the kernel and channels.
 """
 
 from functools import lru_cache
@@ -9,143 +10,181 @@ from functools import lru_cache
 import numpy as np
 from numba import float32, int64
 
+from layers.arithmetic import ceil_div
 from layers.kernels.epilogue import PLAIN, TAPS, Epilogue, unpool_row
-from layers.kernels.jit import kernel
-from layers.kernels.register_tile import (
-    LOAD,
-    NO_BIAS,
-    TILE_ROWS,
-    Loop,
-    Scalars,
-    Sums,
-    Tile,
-    Vectors,
-    at_once,
-    multiply_tiles,
+from layers.kernels.first_rows import (
+    MOST_CHANNELS,
+    SLACK,
+    make_dense,
+    row_floats,
 )
+from layers.kernels.jit import kernel
+from layers.kernels.pixel_tiles import MOST_VECTORS
+from layers.kernels.register_tile import LOAD, TILE_ROWS, Loop, Sums, Tile, Vectors, multiply_tile
 from layers.kernels.rows import IMAGE, row_address
+from layers.kernels.runs import rows_of_run
 from layers.kernels.simd import LANES, add_vectors
 from layers.kernels.threads import Threads
 from layers.kernels.tiling import split_rows
 
 WEIGHT = float32[:, :, :, :, :, ::1]
-PARTIALS = float32[:, :, :, :, :, ::1]
+PARTIALS = float32[:, :, :, ::1]
+ROOM = float32[:, ::1]
 NO_ROWS = np.zeros((1, 1, LANES), np.float32)  # stands for working memory where none is needed
-MOST_CHANNELS, MOST_COLUMNS = 4, 14
+ONE = np.ones(1, np.float32)  # a sum is a product with ones on the register tile
 CHUNK_COLUMNS = 64  # columns of dy in the L1 cache while kernel rows and channels pass; even, for pooling
+TASKS_PER_THREAD = 4
 
 
-def applies(channels: int, kernel_columns: int) -> bool:
+def applies(channels: int) -> bool:
     """Return whether the kernel serves a layer."""
-    return channels <= MOST_CHANNELS and kernel_columns <= MOST_COLUMNS
+    return channels <= MOST_CHANNELS
 
 
-def tile_vectors(k_blocks: int, kernel_columns: int) -> int:
-    """Return the vectors of output channels of the register tile."""
-    most = at_once(min(kernel_columns, TILE_ROWS), 4)
-    return next(v for v in (4, 2, 1) if k_blocks % v == 0 and v <= most)
+def tile_shape(k_blocks: int, terms: int) -> tuple[int, int, int]:
+    """Return (rows, tail, vectors) of the register tile for `terms` kernel columns and channels."""
+    wide = 2 * MOST_VECTORS
+    if TILE_ROWS > 2 * MOST_CHANNELS and terms <= TILE_ROWS // 2 - 1 and k_blocks % wide == 0:
+        return terms, 0, wide
+    return *split_rows(terms, TILE_ROWS), MOST_VECTORS if k_blocks % MOST_VECTORS == 0 else 1
 
 
-def partials_shape(
-    k_blocks: int, channels: int, kernel_shape: tuple[int, int], leaves: int
-) -> tuple[int, ...]:
-    """Return the shape of the gradients of single leaves."""
-    vectors = tile_vectors(k_blocks, kernel_shape[1])
-    return leaves, k_blocks // vectors, kernel_shape[0], channels, kernel_shape[1], vectors * LANES
+def scratch_shapes(
+    k_blocks: int, channels: int, kernel_shape: tuple[int, int], stride: int, columns: int, runs: int,
+    threads: int,
+) -> tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int, int]]:  # fmt: skip
+    """Return the shapes of the working memory: gradients of all runs, dense rows of x, a chunk of dy.
 
-
-def chunk_shape(k_blocks: int, kernel_columns: int, threads: int) -> tuple[int, int, int]:
-    """Return the shape of the working memory for a chunk of dy before pooling, one a thread."""
-    return threads, tile_vectors(k_blocks, kernel_columns), CHUNK_COLUMNS * LANES
+    `columns` are those of the convolution's own result. The chunk serves an epilogue that pools.
+    """
+    terms = kernel_shape[1] * channels
+    _, _, vectors = tile_shape(k_blocks, terms)
+    ring = (kernel_shape[0] + stride) * row_floats(columns, kernel_shape[1], stride, channels) + SLACK
+    return (
+        (runs, k_blocks // vectors, kernel_shape[0] * terms + 1, vectors * LANES),
+        (threads, ring),
+        (threads, vectors, CHUNK_COLUMNS * LANES),
+    )
 
 
 def backward_weights(
-    threads: Threads,
-    x,
-    dy,
-    partials,
-    gradient,
-    stride: int,
-    padding: tuple[int, int],
-    *,
-    epilogue: Epilogue = PLAIN,
-    chunk=NO_ROWS,
-) -> None:
-    """Write the gradient: inside a leaf over (sample, row, column), in that order; leaves as a tree.
+    threads: Threads, x, dy, partials, dense, gradient, bias_gradient, channels: int, stride: int,
+    padding: tuple[int, int], leaves: int, rows: int, *, epilogue: Epilogue = PLAIN, chunk=NO_ROWS,
+) -> None:  # fmt: skip
+    """Write the gradients: inside a run over (sample, row, column), in that order; runs and leaves as a tree.
 
-    Behind an epilogue that pools, dy is the pooled gradient: its rows are made whole while in cache.
+    Behind an epilogue that pools, dy is the pooled gradient: its rows are made whole while in cache. The bias
+    gradient is then left to `epilogue.bias_gradient`.
 
     Parameters
     ----------
     x : float32 [N, 1, H, W, LANES]
         With the halo of `conv_direct.forward`.
     dy : float32 [N, K/LANES, OH, OW, LANES]
-    partials : float32, shape from `partials_shape`
-        Working memory; its first axis gives the number of leaves.
+    partials, dense, chunk : float32, shapes from `scratch_shapes`
+        Working memory; the first axis of `partials` gives the runs of all leaves.
     gradient : float32 [K/(V*LANES), 1, R, S, LANES, V*LANES]
+    bias_gradient : float32 [K rounded up to LANES]
+    leaves, rows : int
+        `rows` are those of the convolution's own result.
     epilogue : Epilogue
         NONE, or RELU_POOL with its taps.
-    chunk : float32, shape from `chunk_shape`
-        Working memory, where the epilogue pools.
     """
-    leaves, groups, _, channels, taps, width = partials.shape
+    runs, groups, _, width = partials.shape
+    _, _, r, s, _, _ = gradient.shape
     window = epilogue.window
-    work = 2 * dy.size * window * window * channels * gradient.shape[2] * taps
-    run = _leaf(taps, width // LANES, stride, window)
-    threads.run(run, leaves * groups, work, x, dy, epilogue.argmax, chunk, partials, *padding)
-    threads.run(_sum(), groups, partials.size, partials, gradient)
+    tile_rows, tail, vectors = tile_shape(dy.shape[1], s * channels)
+    shares = min(groups, ceil_div(TASKS_PER_THREAD * threads.count, runs))  # of a run
+    share_groups = ceil_div(groups, shares)
+    work = 2 * dy.size * window * window * channels * r * s
+    run = _run(tile_rows, tail, vectors, s, stride, channels, window)
+    threads.run(
+        run, runs * ceil_div(groups, share_groups), work, x, dy, epilogue.argmax, chunk, ONE, dense, partials,
+        r, *padding, leaves, rows, share_groups,
+    )  # fmt: skip
+    threads.run(_sum(), groups, partials.size, partials, channels, gradient)
+    if window == 1:
+        bias_gradient.reshape(groups, width)[...] = partials[0, :, -1]
 
 
 @lru_cache
-def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
+def _run(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
     WIDTH = VECTORS * LANES
-    ROWS, TAIL = split_rows(COLUMNS, TILE_ROWS)
-    TILE = Tile(ROWS, VECTORS, LANES, LOAD, TAIL)
+    TERMS = COLUMNS * CHANNELS
+    STEP = STRIDE * CHANNELS
+    TILE = Tile(ROWS, VECTORS, 1, LOAD)
+    LAST = Tile(TAIL if TAIL > 0 else ROWS, VECTORS, 1, LOAD)
+    BIAS_TILE = Tile(1, VECTORS, 1, LOAD)
 
-    @kernel(int64, int64, int64, IMAGE, IMAGE, TAPS, float32[:, :, ::1], PARTIALS, int64, int64)
-    def conv_first_backward_weights(worker, first, last, x, dy, argmax, chunk, partials, pad_h, pad_w):
-        leaves, groups, r, channels = partials.shape[:4]
-        height, rows, columns = x.shape[2], WINDOW * dy.shape[2], WINDOW * dy.shape[3]
-        per_leaf = dy.shape[0] // leaves
-        x_at, dy_at, dy_block = x.ctypes.data, dy.ctypes.data, dy.strides[1] // 4
-        chunk_at = chunk.ctypes.data + worker * chunk.strides[0]
-        for task in range(first, last):  # one leaf of one group of output channels
-            leaf, group = divmod(task, groups)
-            partials[leaf, group] = 0
-            c = partials.ctypes.data + leaf * partials.strides[0] + group * partials.strides[1]
-            for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                for i in range(rows):
+    @kernel(
+        int64, int64, int64, IMAGE, IMAGE, TAPS, float32[:, :, ::1], float32[::1], ROOM, PARTIALS, int64,
+        int64, int64, int64, int64, int64,
+    )  # fmt: skip
+    def conv_first_backward_weights(
+        worker, first, last, x, dy, argmax, chunk, one, dense, partials, r, pad_h, pad_w, leaves, rows,
+        share_groups,
+    ):  # fmt: skip
+        groups, height = partials.shape[1], x.shape[2]
+        whole_rows, columns = WINDOW * dy.shape[2], WINDOW * dy.shape[3]  # no window covers the rest
+        cut, per_leaf = partials.shape[0] // leaves, dy.shape[0] // leaves
+        shares = ceil_div(groups, share_groups)
+        dy_block = dy.strides[1] // 4
+        pixels = (columns - 1) * STRIDE + COLUMNS
+        pitch, ring = pixels * CHANNELS, r + STRIDE
+        room = dense.ctypes.data + worker * dense.strides[0]
+        room_chunk = chunk.ctypes.data + worker * chunk.strides[0]
+        for task in range(first, last):  # one run of some groups of output channels
+            run, share = divmod(task, shares)
+            group0, group1 = share * share_groups, min(groups, (share + 1) * share_groups)
+            first_row, end_row = rows_of_run(run, cut, per_leaf, rows)
+            partials[run, group0:group1] = 0
+            for n in range(first_row // rows, ceil_div(end_row, rows)):
+                made = 0
+                i1 = min(whole_rows, end_row - n * rows)
+                for i in range(max(0, first_row - n * rows), i1):
                     top = i * STRIDE - pad_h
+                    made = max(made, top)  # with a stride beyond the kernel some rows are not read
+                    while made < min(height, top + r):
+                        at = room + 4 * (made % ring) * pitch
+                        made = make_dense(x, n, made, made + 1, pad_w, pixels, CHANNELS, at)
                     for j in range(0, columns, CHUNK_COLUMNS):
                         count = min(CHUNK_COLUMNS, columns - j)
-                        b, b_vector = chunk_at, CHUNK_COLUMNS * LANES
-                        if WINDOW == 1:
-                            b = (
-                                dy_at + n * dy.strides[0] + group * VECTORS * dy.strides[1]
-                                + i * dy.strides[2] + 4 * j * LANES
-                            )  # fmt: skip
-                            b_vector = dy_block
-                        else:
-                            for vector in range(VECTORS):
-                                block = group * VECTORS + vector
-                                unpool_row(
-                                    row_address(dy, n, block, i // 2) + 4 * (j // 2) * LANES,
-                                    row_address(argmax, n, block, i // 2) + (j // 2) * LANES,
-                                    count // 2, 2 * (i % 2), b + vector * chunk.strides[1],
-                                )  # fmt: skip
-                        for u in range(max(0, -top), min(r, height - top)):
-                            a = (
-                                x_at
-                                + n * x.strides[0]
-                                + (top + u) * x.strides[2]
-                                + 4 * (j * STRIDE - pad_w) * LANES
+                        for group in range(group0, group1):
+                            b, b_vector = room_chunk, CHUNK_COLUMNS * LANES
+                            if WINDOW == 1:
+                                b = row_address(dy, n, group * VECTORS, i) + 4 * j * LANES
+                                b_vector = dy_block
+                            else:
+                                for vector in range(VECTORS):
+                                    block = group * VECTORS + vector
+                                    unpool_row(
+                                        row_address(dy, n, block, i // 2) + 4 * (j // 2) * LANES,
+                                        row_address(argmax, n, block, i // 2) + (j // 2) * LANES,
+                                        count // 2, 2 * (i % 2), b + vector * chunk.strides[1],
+                                    )  # fmt: skip
+                            sums = (
+                                partials.ctypes.data + run * partials.strides[0] + group * partials.strides[1]
                             )
-                            for channel in range(channels):
-                                sums = c + u * partials.strides[2] + channel * partials.strides[3]
-                                multiply_tiles(
-                                    TILE, COLUMNS // ROWS, Scalars(a + 4 * channel, tile=ROWS * LANES),
-                                    Vectors(b, b_vector), Sums(sums, row=WIDTH, vector=LANES), NO_BIAS,
-                                    (Loop(count, STRIDE * LANES, LANES),),
+                            for u in range(max(0, -top), min(r, height - top)):
+                                a = room + 4 * (((top + u) % ring) * pitch + j * STEP)
+                                c = sums + 4 * u * TERMS * WIDTH
+                                nest = (Loop(count, STEP, LANES),)
+                                for term in range(0, TERMS - TAIL, ROWS):
+                                    multiply_tile(
+                                        TILE, a + 4 * term, Vectors(b, b_vector),
+                                        Sums(c + 4 * term * WIDTH, row=WIDTH, vector=LANES), nest,
+                                    )  # fmt: skip
+                                if TAIL > 0:
+                                    term = TERMS - TAIL
+                                    multiply_tile(
+                                        LAST, a + 4 * term, Vectors(b, b_vector),
+                                        Sums(c + 4 * term * WIDTH, row=WIDTH, vector=LANES), nest,
+                                    )  # fmt: skip
+                            if WINDOW == 1:
+                                multiply_tile(
+                                    BIAS_TILE, one.ctypes.data, Vectors(b, b_vector),
+                                    Sums(sums + 4 * r * TERMS * WIDTH, row=WIDTH, vector=LANES),
+                                    (Loop(count, 0, LANES),),
                                 )  # fmt: skip
 
     return conv_first_backward_weights
@@ -153,30 +192,29 @@ def _leaf(COLUMNS, VECTORS, STRIDE, WINDOW):
 
 @lru_cache
 def _sum():
-    @kernel(int64, int64, int64, PARTIALS, WEIGHT)
-    def conv_first_sum_leaves(worker, first, last, partials, gradient):
-        leaves, _, r, channels, s, width = partials.shape
+    @kernel(int64, int64, int64, PARTIALS, int64, WEIGHT)
+    def conv_first_sum_runs(worker, first, last, partials, channels, gradient):
+        runs, _, _, width = partials.shape
+        r, s = gradient.shape[2], gradient.shape[3]
         vectors, per_group = width // LANES, gradient.shape[5] // LANES
         for group in range(first, last):
             at, level = partials.ctypes.data + group * partials.strides[1], partials.strides[0]
             distance = 1
-            while distance < leaves:  # in place, nearest first: the balanced tree
-                for leaf in range(0, leaves, 2 * distance):
+            while distance < runs:  # in place, nearest first: the balanced tree
+                for run in range(0, runs, 2 * distance):
                     add_vectors(
-                        at + leaf * level, at + (leaf + distance) * level, partials.strides[1] // (4 * LANES)
+                        at + run * level, at + (run + distance) * level, partials.strides[1] // (4 * LANES)
                     )
                 distance *= 2
             for j in range(vectors):
                 k_group, vector = divmod(group * vectors + j, per_group)
-                for u in range(r):
-                    for v in range(s):
-                        for lane in range(LANES):
-                            for k in range(LANES):
-                                value = (
-                                    partials[0, group, u, lane, v, j * LANES + k]
-                                    if lane < channels
-                                    else float32(0)
-                                )
-                                gradient[k_group, 0, u, v, lane, vector * LANES + k] = value
+                for tap in range(r * s):
+                    u, v = divmod(tap, s)
+                    for lane in range(LANES):
+                        for k in range(LANES):
+                            value = float32(0)
+                            if lane < channels:
+                                value = partials[0, group, tap * channels + lane, j * LANES + k]
+                            gradient[k_group, 0, u, v, lane, vector * LANES + k] = value
 
-    return conv_first_sum_leaves
+    return conv_first_sum_runs

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from layers.kernels.jit import kernel
 from layers.kernels.leaves import tree_add
 from layers.kernels.rows import IMAGE, row_address
+from layers.kernels.runs import rows_of_run, runs_of_leaf
 from layers.kernels.simd import LANES, VECTOR, constant, load_vector, splat, store_vector, vector_constant
 from layers.kernels.threads import Threads
 
@@ -209,8 +210,8 @@ def _unpool():
     return epilogue_unpool
 
 
-def bias_gradient(threads: Threads, dy, argmax, stack, gradient, leaves: int) -> None:
-    """Write the sum of the gradient before pooling over samples and pixels, row by row: leaves as a tree.
+def bias_gradient(threads: Threads, dy, argmax, stack, gradient, leaves: int, image: tuple[int, int]) -> None:
+    """Write the sum of the gradient before pooling over samples and pixels: runs and leaves as a tree.
 
     The bits are those of `conv_direct_weights.bias_gradient` of what `unpool` writes, from a quarter of the
     memory.
@@ -219,30 +220,39 @@ def bias_gradient(threads: Threads, dy, argmax, stack, gradient, leaves: int) ->
     ----------
     dy, argmax
         As for `unpool`.
-    stack : float32 [threads, stack_depth(leaves), LANES]
+    stack : float32 [threads, stack_depth(runs of all leaves), LANES]
         Working memory.
     gradient : float32 [K rounded up to LANES]
+    image : (rows, columns)
+        Of the gradient before pooling.
     """
-    threads.run(_bias_gradient(), dy.shape[1], 2 * dy.size, dy, argmax, stack, gradient, leaves)
+    cut = runs_of_leaf(len(dy) // leaves, *image)
+    threads.run(
+        _bias_gradient(), dy.shape[1], 2 * dy.size, dy, argmax, stack, gradient, leaves, cut, image[0]
+    )
 
 
 @lru_cache
 def _bias_gradient():
-    @kernel(int64, int64, int64, IMAGE, TAPS, float32[:, :, ::1], float32[::1], int64)
-    def epilogue_bias_gradient(worker, first, last, dy, argmax, stack, gradient, leaves):
-        per_leaf, rows, columns = dy.shape[0] // leaves, dy.shape[2], dy.shape[3]
+    @kernel(int64, int64, int64, IMAGE, TAPS, float32[:, :, ::1], float32[::1], int64, int64, int64)
+    def epilogue_bias_gradient(worker, first, last, dy, argmax, stack, gradient, leaves, cut, rows):
+        per_leaf, columns = dy.shape[0] // leaves, dy.shape[3]
         base, level = stack.ctypes.data + worker * stack.strides[0], stack.strides[1]
         for block in range(first, last):
             top = 0
-            for leaf in range(leaves):
+            for run in range(leaves * cut):
+                first_row, end_row = rows_of_run(run, cut, per_leaf, rows)
                 for lane in range(LANES):
                     stack[worker, top, lane] = float32(0)
-                for n in range(leaf * per_leaf, (leaf + 1) * per_leaf):
-                    for i in range(rows):
-                        source, taps = row_address(dy, n, block, i), row_address(argmax, n, block, i)
-                        for half in range(2):
-                            _add_unpooled_row(source, taps, columns, half, base + top * level)
-                top = tree_add(base, level, top, leaf, 1)
+                for row in range(first_row, end_row):
+                    n, i = divmod(row, rows)
+                    window, half = divmod(i, 2)
+                    if window < dy.shape[2]:  # else no window covers the row
+                        _add_unpooled_row(
+                            row_address(dy, n, block, window), row_address(argmax, n, block, window), columns,
+                            half, base + top * level,
+                        )  # fmt: skip
+                top = tree_add(base, level, top, run, 1)
             for lane in range(LANES):
                 gradient[block * LANES + lane] = stack[worker, 0, lane]
 

@@ -138,7 +138,7 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
         def one(rows, index, column):
             first = builder.mul(index, constant(shape.rows))
             to = builder.add(builder.mul(first, c_row), column)
-            a, b, near, ahead = _advanced(builder, streams, index, tile_steps)
+            a, b, near, ahead = advanced(builder, streams, index, tile_steps)
             _stream_tile(
                 builder, Accumulators(builder, rows, width), shape,
                 [a, builder.gep(b, [column]), near, ahead], loops,
@@ -159,9 +159,10 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
     return types.void(tile, *counts, streams, next_tile, start, c, finished, nest), codegen
 
 
-def _advanced(
+def advanced(
     builder: ir.IRBuilder, pointers: Sequence[ir.Value], index: ir.Value, steps: Sequence[ir.Value]
 ) -> list[ir.Value]:
+    """Emit the pointers `index` of their steps further on."""
     return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
 
 
@@ -182,19 +183,19 @@ def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
         length, *steps = loops[depth]
 
         def step(index: ir.Value, place: int) -> None:
-            a, b, near, ahead = _advanced(builder, at, index, steps)
+            a, b, near, ahead = advanced(builder, at, index, steps)
             if place % LINE_STEPS == 0:
                 prefetch(builder, ahead, level=2)
                 prefetch(builder, near, level=1)
             if shape.fetch_b:
-                _prefetch_vectors(builder, b, sums.vectors, shape.vectors * LANES)
+                prefetch_vectors(builder, b, sums.vectors, shape.vectors * LANES)
             sums.multiply_add(a, shape.a_row, b, constant(LANES))
 
         if depth == len(loops) - 1:
             _in_turns(builder, length, step)
             return
         with cgutils.for_range(builder, length) as loop:
-            nest(depth + 1, _advanced(builder, at, loop.index, steps))
+            nest(depth + 1, advanced(builder, at, loop.index, steps))
 
     nest(0, streams)
     number, last, distance = finished
@@ -217,7 +218,7 @@ def _in_turns(builder: ir.IRBuilder, length: ir.Value, step: Callable[[ir.Value,
         step(builder.add(done, loop.index), 0)
 
 
-def _prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int, step: int) -> None:
+def prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int, step: int) -> None:
     """Ask for the vectors that follow NEAR steps behind those at `b`, where they lie side by side."""
     for line in range(0, vectors * LANES, LINE):
         prefetch(builder, builder.gep(b, [constant(NEAR * step + line)]), level=1)
@@ -310,7 +311,7 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                         if place % LINE_STEPS == 0:
                             soon = builder.gep(a_i, [builder.mul(a_step, constant(NEAR))])
                             prefetch(builder, soon, level=1)
-                        _prefetch_vectors(builder, b_i, vectors, width)
+                        prefetch_vectors(builder, b_i, vectors, width)
                     sums.multiply_add(a_i, 1, b_i, constant(LANES))
 
                 _in_turns(builder, per_leaf, step)

@@ -21,6 +21,7 @@ from bench import (
     peak,
     predict,
     scaling,
+    shapes,
     startup,
 )  # fmt: skip
 
@@ -221,3 +222,15 @@ def test_gauge_repeats_what_ran_beside_a_slow_peak(monkeypatch: pytest.MonkeyPat
     results = iter(["slow", "good"])
     sample = gauge.gated(lambda: next(results))
     assert (sample.result, sample.peak, sample.repeated) == ("good", 100.0, 1)
+
+
+def test_kernels_are_compared_with_pytorch_on_convolutions_only(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    assert kernels.main(["gemm:64x", "--against", "torch"]) == 2
+    said = "error: --against torch: gemm:64x4096x64 is no convolution; only those are compared\n"
+    assert capsys.readouterr().err == said
+    one = ["odd:100x13x13-36", "--minibatch", "2", "--samples", "1", "--threads", "1"]
+    assert kernels.main([*one, "--against", "torch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["odd:100x13x13-36-1x1-n32"] * 3 + list(shapes.PASSES)
+    assert all("(geometric mean of 1)" in line for line in lines[5:])

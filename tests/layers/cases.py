@@ -42,6 +42,9 @@ CASES = [
     Case(Conv2d(3, (1, 5), padding=(0, 2)), ((17, 7, 61),), samples=1),
     Case(Conv2d(64, 3, stride=2, padding=1), ((31, 8, 8),), samples=16),
     Case(Conv2d(64, 1, stride=2), ((32, 8, 9),)),
+    Case(Conv2d(40, 1), ((70, 5, 5),), samples=5),  # tiles across the ends of images
+    Case(Conv2d(7, 1, stride=3, feature_leaves=2), ((33, 7, 5),)),
+    Case(Conv2d(64, 1, feature_leaves=2), ((16, 3, 7),)),
     Case(Conv2d(128, 3, padding=1), ((64, 3, 3),)),  # the widest tile of backward_weights
     Case(Conv2d(17, 2, stride=3), ((3, 6, 7),)),  # some inputs are not read at all
     Case(Conv2d(1, (4, 7), stride=3, padding=5), ((1, 10, 10),)),  # padding beyond the kernel
@@ -55,6 +58,8 @@ CASES = [
     Case(Conv2dReLUPool(Conv2d(32, 3, padding=1)), ((3, 10, 135),)),  # a first layer, chunks of a row
     Case(Conv2dReLUPool(Conv2d(5, 5, stride=2)), ((1, 23, 22),)),
     Case(Conv2dReLUPool(Conv2d(31, 3, padding=1)), ((17, 7, 9),)),
+    Case(Conv2dReLU(Conv2d(33, 1)), ((17, 7, 9),)),
+    Case(Conv2dReLUPool(Conv2d(33, 1, stride=2)), ((17, 7, 9),)),
     Case(Conv2dReLUPool(Conv2d(64, 3, padding=1)), ((64, 10, 13),)),  # Winograd, tiles cut by the edge
     Case(Conv2dReLUPool(Conv2d(64, 3, padding=1)), ((64, 9, 8),)),
     Case(Conv2dReLUPool(Conv2d(64, 5, padding=2)), ((96, 9, 11),)),  # F(2x2, 5x5)

@@ -1,0 +1,117 @@
+"""The register tile of direct convolutions: it fetches the next block of channels, and ends with the last."""
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from layers.kernels.compile_time import CompileTimeType
+from layers.kernels.matrix_tiles import advanced
+from layers.kernels.register_tile import (
+    BIAS,
+    BIAS_RELU,
+    Accumulators,
+    at_once,
+    each_loop,
+    each_part,
+    integers,
+)
+from layers.kernels.simd import (
+    LANES,
+    advance,
+    constant,
+    counted,
+    load,
+    pointer_to,
+    prefetch,
+    rectify,
+    store,
+    vector_constant,
+)
+
+
+class Taps(NamedTuple):
+    """Addresses of A and B, the distance of B's vectors, and what the first-level cache needs soon."""
+
+    a: int
+    b: int
+    vector: int
+    near: int
+
+
+class TapLoop(NamedTuple):
+    """The length of a loop, below 1 if nothing is to be summed, and its steps in floats."""
+
+    length: int
+    a: int
+    b: int
+    near: int
+
+
+@intrinsic
+def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
+    """Compute one tile as `register_tile.multiply_tile` does, and ask for `near` in each step.
+
+    Parameters
+    ----------
+    tile : Tile
+        Starts at ZERO or BIAS, or BIAS_RELU.
+    taps : Taps
+    c : Sums
+    bias : int64
+    nest : tuple of TapLoop
+        Over blocks of channels, kernel rows and columns, and the lanes of a block.
+    last_lanes : int64
+        Lanes of one more block, behind the others; 0: there is none.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        (a, b, b_vector, near), (c_at, c_row, c_vector) = (
+            integers(context, builder, signature.args[place], arguments[place]) for place in (1, 2)
+        )
+        bias = pointer_to(builder, arguments[3])
+        loops = each_loop(context, builder, signature.args[4], arguments[4])
+        (blocks, *block_steps), *inside, (_, *lane_steps) = loops
+        width = at_once(shape.rows, shape.vectors)
+
+        def one(first: ir.Value) -> None:
+            sums = Accumulators(builder, shape.rows, width)
+            bias_at = builder.gep(bias, [builder.mul(first, constant(LANES))])
+
+            def begin(_row: int, v: int) -> ir.Value:
+                if shape.start in {BIAS, BIAS_RELU}:
+                    return load(builder, bias_at, constant(v * LANES))
+                return vector_constant(0)
+
+            def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
+                if not loops:
+                    a, b, near = at
+                    prefetch(builder, near, level=1)
+                    sums.multiply_add(a, shape.a_row, b, b_vector)
+                    return
+                (length, *steps), *inner = loops
+                with counted(builder, length) as index:
+                    add(inner, advanced(builder, at, index, steps))
+
+            sums.begin(begin)
+            at = [pointer_to(builder, address) for address in (a, b, near)]
+            at[1] = advance(builder, at[1], first, b_vector)
+            add(loops, at)
+            with builder.if_then(builder.icmp_signed(">", arguments[5], constant(0))):
+                add([*inside, [arguments[5], *lane_steps]], advanced(builder, at, blocks, block_steps))
+            target = advance(builder, pointer_to(builder, c_at), first, c_vector)
+            for (row, v), slot in sums.slots.items():
+                total = builder.load(slot)
+                if shape.start == BIAS_RELU:
+                    total = rectify(builder, total)
+                offset = builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
+                store(builder, total, target, offset)
+
+        with each_part(builder, shape.vectors // width) as part:
+            one(builder.mul(part, constant(width)))
+
+    return types.void(tile, taps, c, types.int64, nest, types.int64), codegen
