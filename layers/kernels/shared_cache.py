@@ -27,6 +27,8 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
 )
 
+from layers.kernels.loading import rebuild
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -94,7 +96,7 @@ class SharedCache(FunctionCache):
 
     def _load(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            return self._load_overload(sig, target_context)
         except DamagedError as error:
             warn_once("damaged", f"{self._folder}: {error}; what is damaged is compiled again")
         except OSError as error:
@@ -138,6 +140,9 @@ class _Results(CompileResultCacheImpl):
         self._filename_base = self.get_filename_base(
             f"{Path(source).stem}.{function.__qualname__}", getattr(sys, "abiflags", "")
         )
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        return rebuild(target_context, *payload)
 
 
 class _CheckedFiles(IndexDataCacheFile):
