@@ -4,8 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 from comm.backoff import Backoff
@@ -55,25 +54,24 @@ class CommandQueue(ABC):
 
         This is the exposed time. It includes the computation inside jobs, such as the update of the weights.
         """
+        self.blocked_seconds = 0.0
+        """Sum of `blocked_by_name`, read far more often than it changes."""
         self.awaited: str | None = None
         """Name of the job that the submitting thread is blocked by."""
 
-    @property
-    def blocked_seconds(self) -> float:
-        """Sum of `blocked_by_name`."""
-        return sum(self.blocked_by_name.values())
-
-    @contextmanager
-    def blocked(self, name: str) -> Iterator[None]:
+    def blocked(self, name: str) -> "_Blocked":
         """Count the time inside the `with` as blocked by the named job."""
-        start = time.perf_counter()
+        return _Blocked(self, name)
+
+    def begin_wait(self, name: str) -> None:
+        """Note that the submitting thread is blocked by a job."""
         self.awaited = name
-        try:
-            yield
-        finally:
-            self.awaited = None
-            passed = time.perf_counter() - start
-            self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + passed
+
+    def end_wait(self, name: str, seconds: float) -> None:
+        """Note that it is not blocked any more, and how long it was."""
+        self.awaited = None
+        self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + seconds
+        self.blocked_seconds = sum(self.blocked_by_name.values())
 
     @abstractmethod
     def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
@@ -85,6 +83,20 @@ class CommandQueue(ABC):
     @abstractmethod
     def close(self) -> None:
         """Block until all submitted jobs have ended; nothing may be submitted afterwards."""
+
+
+class _Blocked:
+    """A `with` in which a job blocks the submitting thread; a generator would take as long as the rest."""
+
+    def __init__(self, queue: CommandQueue, name: str) -> None:
+        self._queue, self._name, self._start = queue, name, 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+        self._queue.begin_wait(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.end_wait(self._name, time.perf_counter() - self._start)
 
 
 class CommThread(CommandQueue):
@@ -139,16 +151,16 @@ class CommThread(CommandQueue):
         self._hand_over(None)
         self._thread.join()
 
-    @contextmanager
-    def blocked(self, name: str) -> Iterator[None]:
-        """Count the time, and let the thread poll with short naps meanwhile."""
+    def begin_wait(self, name: str) -> None:
+        """Let the thread poll with short naps meanwhile."""
+        super().begin_wait(name)
         self._awaited = True
         self._wake()
-        try:
-            with super().blocked(name):
-                yield
-        finally:
-            self._awaited = False
+
+    def end_wait(self, name: str, seconds: float) -> None:
+        """Let it nap again."""
+        self._awaited = False
+        super().end_wait(name, seconds)
 
     def _hand_over(self, entry: Callable[[], None] | None) -> None:
         self._submitted.append(entry)
