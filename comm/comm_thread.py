@@ -143,12 +143,15 @@ class CommThread(CommandQueue):
         add = partial(
             self._scheduler.add, job, request.end, name=name, priority=priority, may_start=may_start
         )
-        self._hand_over(add)
+        self._submitted.append(add)
+        if after is None or after.has_ended():
+            self._wake()  # else the thread is at that job, and looks here when it has ended
         return request
 
     def close(self) -> None:
         """Block until all submitted jobs, and the thread, have ended."""
-        self._hand_over(None)
+        self._submitted.append(None)
+        self._wake()
         self._thread.join()
 
     def begin_wait(self, name: str) -> None:
@@ -161,10 +164,6 @@ class CommThread(CommandQueue):
         """Let it nap again."""
         self._awaited = False
         super().end_wait(name, seconds)
-
-    def _hand_over(self, entry: Callable[[], None] | None) -> None:
-        self._submitted.append(entry)
-        self._wake()
 
     def _wake(self) -> None:
         """End the thread's nap. Only one thread submits and waits, so no other can release the lock first."""
