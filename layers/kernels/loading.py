@@ -1,7 +1,7 @@
 """Load cached machine code without what only compiling needs: numba's libraries, and the bitcode.
 
-numba itself first imports all that it can compile, as long as some kernels take to run, and then parses each
-function's bitcode, for a caller that might be compiled against it. Both come later here, if ever.
+numba itself first imports all that it can compile, and then parses each function's bitcode, for a caller that
+might be compiled against it: most of a warm start. Both come later here, if ever.
 """
 
 from typing import Any

@@ -80,6 +80,7 @@ class SharedCache(FunctionCache):
         name = f"{function.__module__}.{function.__qualname__}-{function.__code__.co_firstlineno}"
         self._lock_path = Path(self.cache_path) / (re.sub(r"[^.\w-]", "", name) + ".lock")
         self._lock: BaseFileLock | None = None
+        self._is_ours = Path(function.__code__.co_filename).parent == Path(__file__).parent
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what is cached; None if this process is to compile and `save_overload` it."""
@@ -96,6 +97,8 @@ class SharedCache(FunctionCache):
 
     def _load(self, sig: Any, target_context: Any) -> Any:
         try:
+            if not self._is_ours:  # it may call whatever numba's libraries offer
+                target_context.refresh()
             return self._load_overload(sig, target_context)
         except DamagedError as error:
             warn_once("damaged", f"{self._folder}: {error}; what is damaged is compiled again")
