@@ -52,7 +52,7 @@ class MpiCollectives(Collectives):
         """Share nothing: MPI moves bytes as it sees fit."""
         return None
 
-    def part_reduce(self, buffer: Array, peers: Peers | None = None) -> Job:
+    def part_reduce(self, buffer: Array, peers: Peers | None = None, *, until_read: bool = True) -> Job:
         """Sum a buffer; see `Collectives`."""
         assert not peers
         return self._part_reduce_by(self._next(), buffer)
@@ -69,7 +69,12 @@ class MpiCollectives(Collectives):
             yield self._round(start, buffer, partial(np.copyto, own, part))
 
     def part_broadcast(
-        self, buffer: Array, peers: Peers | None = None, prepare: Prepare | None = None
+        self,
+        buffer: Array,
+        peers: Peers | None = None,
+        prepare: Prepare | None = None,
+        *,
+        until_read: bool = True,
     ) -> Job:
         """Spread each rank's strip; see `Collectives`."""
         assert not peers

@@ -21,6 +21,8 @@ CHUNKS_IN_FLIGHT = 8
 Peers = Mapping[int, npt.NDArray[np.float32]]
 """Buffers of other ranks that this rank can read in shared memory, by rank."""
 
+Chunk = tuple[int, int, int, slice, slice]
+
 Prepare = Callable[[slice], Job]
 """Job that computes a region of a buffer, without messages."""
 
@@ -29,6 +31,7 @@ _P = ParamSpec("_P")
 _NOBODY: Peers = {}
 _SHARED_CHUNKS = 8  # so many make one where a rank reads shared memory: no transfer overlaps with its adds
 _READY = np.empty(0, np.float32)  # content of a message that only announces that a chunk can be read
+_MOST_KEPT = 1 << 10  # cuts of buffers into chunks
 _TAGS = 1 << 15  # MPI guarantees tags up to 32767
 
 
@@ -83,6 +86,7 @@ class Collectives:
         self._chunk_floats, self._chunks_in_flight = chunk_floats, chunks_in_flight
         self._shared_memory = shared_memory
         self._calls = 0
+        self._chunks_of: dict[tuple[int, int, tuple[int, ...], bool], list[Chunk]] = {}
         self._free_chunks: list[npt.NDArray[np.float32]] = []  # receive buffers that no round uses
 
     def with_others(self, communicator: Communicator, tree: Tree) -> "Collectives":
@@ -100,7 +104,14 @@ class Collectives:
         return self.communicator.share(floats) if self._shared_memory else None
 
     @_with_tag
-    def part_reduce(self, tag: int, buffer: npt.NDArray[np.float32], peers: Peers = _NOBODY) -> Job:
+    def part_reduce(
+        self,
+        tag: int,
+        buffer: npt.NDArray[np.float32],
+        peers: Peers = _NOBODY,
+        *,
+        until_read: bool = True,
+    ) -> Job:
         """Sum a buffer over all ranks; each rank keeps the sums of its own strips (a reduce-scatter).
 
         Recursive halving, nearest blocks first, so that the pairing is the tree. A rank that owns two blocks
@@ -114,12 +125,15 @@ class Collectives:
             over all leaves in `tree.strips_of(rank)`, garbage elsewhere.
         peers
             The same buffer of other ranks, see `share`; they keep its content until this rank has read it.
+        until_read
+            The job ends when these ranks have read this rank's buffer, too. False saves a round of messages,
+            where the buffer is not written before they have said something later: see `Bucket`.
         """
         self._check(buffer)
         written: deque[slice] = deque(maxlen=self._chunks_in_flight - 1)  # by the last rounds, newest first
         for level in range(self.tree.levels):
-            for block, partner, kept, given in self._chunks(level, buffer.size, peers, own_first=False):
-                peer, mine = self.tree.owner(partner), buffer[kept]
+            for block, partner, peer, kept, given in self._chunks(level, buffer.size, peers, own_first=False):
+                mine = buffer[kept]
                 add: Callable[[], object]
                 if peer in peers:
                     sent, received = _READY, _READY
@@ -136,7 +150,8 @@ class Collectives:
                     bytes_read=mine.nbytes if peer in peers else 0,
                 )
                 written.appendleft(kept)
-        yield from self._wait_for_readers(tag, peers)
+        if until_read:
+            yield from self._wait_for_readers(tag, peers)
 
     @_with_tag
     def part_broadcast(
@@ -145,6 +160,8 @@ class Collectives:
         buffer: npt.NDArray[np.float32],
         peers: Peers = _NOBODY,
         prepare: Prepare | None = None,
+        *,
+        until_read: bool = True,
     ) -> Job:
         """Copy each rank's strips to all ranks (an all-gather).
 
@@ -155,7 +172,7 @@ class Collectives:
         ----------
         buffer
             float32 [tree.padded(n)]. At entry only the rank's own strips matter; all are filled at return.
-        peers
+        peers, until_read
             As for `part_reduce`.
         prepare
             Computes the rank's own strips, chunk by chunk, each just before it is sent.
@@ -165,10 +182,10 @@ class Collectives:
         if self.tree.levels == 0 and prepare is not None:
             yield from prepare(slice(0, buffer.size))
         for level in reversed(range(self.tree.levels)):
-            for block, partner, mine, theirs in self._chunks(level, buffer.size, peers, own_first=True):
+            for block, partner, peer, mine, theirs in self._chunks(level, buffer.size, peers, own_first=True):
                 if level == self.tree.levels - 1 and prepare is not None:  # all own strips are sent here
                     yield from prepare(mine)
-                peer, copy = self.tree.owner(partner), None
+                copy = None
                 sent, received = buffer[mine], buffer[theirs]
                 if peer in peers:
                     copy = partial(np.copyto, received, peers[peer][theirs])
@@ -182,7 +199,8 @@ class Collectives:
                     bytes_read=buffer[theirs].nbytes if peer in peers else 0,
                 )
                 written.appendleft(theirs)
-        yield from self._wait_for_readers(tag, peers)
+        if until_read:
+            yield from self._wait_for_readers(tag, peers)
 
     @_with_tag
     def all_gather_leaves(self, tag: int, values: npt.NDArray[Any]) -> Job:
@@ -235,10 +253,20 @@ class Collectives:
             )
         recv[rank] = send[rank]
 
-    def _chunks(
-        self, level: int, floats: int, peers: Peers, *, own_first: bool
-    ) -> Iterator[tuple[int, int, slice, slice]]:
-        """Yield (block, partner, block's chunk, partner's chunk) of a level, alternating between own blocks.
+    def _chunks(self, level: int, floats: int, peers: Peers, *, own_first: bool) -> list[Chunk]:
+        """Return the chunks of a level in their order; they are the same in every step."""
+        key = level, floats, tuple(peers), own_first
+        found = self._chunks_of.get(key)
+        if found is None:
+            if len(self._chunks_of) >= _MOST_KEPT:
+                self._chunks_of.clear()
+            found = self._chunks_of[key] = list(self._cut(level, floats, peers, own_first=own_first))
+        return found
+
+    def _cut(self, level: int, floats: int, peers: Peers, *, own_first: bool) -> Iterator[Chunk]:
+        """Yield (block, partner, owner of the partner, block's chunk, partner's chunk) of a level.
+
+        Own blocks alternate.
 
         A block's region at the next level is one half of its region here; that half comes first or last. All
         ranks follow the same order (level, chunk, block), so no two wait for each other: the first chunk in
@@ -259,7 +287,8 @@ class Collectives:
                     start = starts[index if keeps_upper != own_first else -1 - index]
                     stop = min(start + starts.step, length)
                     own, other = (self.tree.region(b, level + 1, floats).start for b in (block, partner))
-                    yield block, partner, slice(own + start, own + stop), slice(other + start, other + stop)
+                    mine, theirs = slice(own + start, own + stop), slice(other + start, other + stop)
+                    yield block, partner, self.tree.owner(partner), mine, theirs
 
     def _wait_for_readers(self, tag: int, peers: Peers) -> Job:
         """Wait until the ranks that read this rank's buffer in shared memory have done so."""

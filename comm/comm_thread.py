@@ -4,8 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 from comm.backoff import Backoff
@@ -20,16 +19,14 @@ class Request:
 
     def __init__(self, queue: "CommandQueue", name: str) -> None:
         self._queue, self.name = queue, name
-        self._running = threading.Lock()  # held until the job ends; cheaper than an Event, and waits are many
-        self._running.acquire()
         self._error: BaseException | None = None
         self._ended = False
 
     def wait(self) -> None:
         """Block until the job has ended; raise the error that ended it, its own or of an earlier job."""
         if not self._ended:
-            with self._queue.blocked(self.name), self._running:
-                pass
+            with self._queue.blocked(self.name):
+                self._queue.drive(self)
         if self._error is not None:
             raise self._error
 
@@ -38,9 +35,8 @@ class Request:
         return self._ended
 
     def end(self, error: BaseException | None) -> None:
-        """Mark the job as ended and release its waiters; called once, by the queue."""
+        """Mark the job as ended; called once, by the queue."""
         self._error, self._ended = error, True
-        self._running.release()
 
 
 class CommandQueue(ABC):
@@ -55,25 +51,24 @@ class CommandQueue(ABC):
 
         This is the exposed time. It includes the computation inside jobs, such as the update of the weights.
         """
+        self.blocked_seconds = 0.0
+        """Sum of `blocked_by_name`, read far more often than it changes."""
         self.awaited: str | None = None
         """Name of the job that the submitting thread is blocked by."""
 
-    @property
-    def blocked_seconds(self) -> float:
-        """Sum of `blocked_by_name`."""
-        return sum(self.blocked_by_name.values())
-
-    @contextmanager
-    def blocked(self, name: str) -> Iterator[None]:
+    def blocked(self, name: str) -> "_Blocked":
         """Count the time inside the `with` as blocked by the named job."""
-        start = time.perf_counter()
+        return _Blocked(self, name)
+
+    def begin_wait(self, name: str) -> None:
+        """Note that the submitting thread is blocked by a job."""
         self.awaited = name
-        try:
-            yield
-        finally:
-            self.awaited = None
-            passed = time.perf_counter() - start
-            self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + passed
+
+    def end_wait(self, name: str, seconds: float) -> None:
+        """Note that it is not blocked any more, and how long it was."""
+        self.awaited = None
+        self.blocked_by_name[name] = self.blocked_by_name.get(name, 0.0) + seconds
+        self.blocked_seconds = sum(self.blocked_by_name.values())
 
     @abstractmethod
     def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:
@@ -82,13 +77,37 @@ class CommandQueue(ABC):
         Lower priority numbers go first; of equal ones, the job submitted first.
         """
 
+    def drive(self, request: Request) -> None:
+        """Advance jobs on the calling thread, which has submitted them, until that of `request` has ended.
+
+        Where `submit` runs a job to its end, there is nothing to do.
+        """
+        assert request.has_ended()
+
     @abstractmethod
     def close(self) -> None:
         """Block until all submitted jobs have ended; nothing may be submitted afterwards."""
 
 
+class _Blocked:
+    """A `with` in which a job blocks the submitting thread; a generator would take as long as the rest."""
+
+    def __init__(self, queue: CommandQueue, name: str) -> None:
+        self._queue, self._name, self._start = queue, name, 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+        self._queue.begin_wait(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.end_wait(self._name, time.perf_counter() - self._start)
+
+
 class CommThread(CommandQueue):
-    """Runs jobs on a dedicated thread.
+    """Runs jobs on a dedicated thread, and on the submitting thread while that waits for one.
+
+    The thread that waits has a core, the interpreter's lock and nothing else to do: handing jobs over to the
+    other one and back would take longer than a small job. So one of the two advances jobs, never both.
 
     Parameters
     ----------
@@ -97,11 +116,11 @@ class CommThread(CommandQueue):
     bytes_in_flight
         Limit on messages in flight, see `Scheduler`; any value gives the same bits.
     on_failure
-        Called on the communication thread with the error of the first job that fails, before any waiter sees
-        it: the main thread may compute for long, while the other ranks wait. It may end the process, not
+        Called on the thread that advances jobs with the error of the first job that fails, before any waiter
+        sees it: the main thread may compute for long, while the other ranks wait. It may end the process, not
         raise.
     on_span
-        Called on the communication thread when a job or one of its rounds has ended; see `SpanHook`.
+        Called on the same thread when a job or one of its rounds has ended; see `SpanHook`.
     """
 
     def __init__(
@@ -114,8 +133,10 @@ class CommThread(CommandQueue):
     ):
         super().__init__()
         self._scheduler = Scheduler(bytes_in_flight=bytes_in_flight, on_failure=on_failure, on_span=on_span)
-        self._backoff = Backoff(spare_core=spare_core)
-        self._awaited = False  # whether the submitting thread is blocked
+        self._backoff, self._waiters = Backoff(spare_core=spare_core), Backoff(spare_core=spare_core)
+        self._turn = threading.Lock()  # held by the thread that advances jobs, for one turn
+        self._driven = False  # whether the submitting thread does
+        self._open = True
         self._submitted: deque[Callable[[], None] | None] = deque()  # calls that add a job; None: close
         # Released to end the thread's nap. A queue.SimpleQueue would be queue and signal in one, but its
         # get() with a short timeout sometimes never returned (CPython 3.11).
@@ -131,28 +152,30 @@ class CommThread(CommandQueue):
         add = partial(
             self._scheduler.add, job, request.end, name=name, priority=priority, may_start=may_start
         )
-        self._hand_over(add)
+        self._submitted.append(add)
+        if after is None or after.has_ended():
+            self._wake()  # else the thread is at that job, and looks here when it has ended
         return request
 
     def close(self) -> None:
         """Block until all submitted jobs, and the thread, have ended."""
-        self._hand_over(None)
+        self._submitted.append(None)
+        self._wake()
         self._thread.join()
 
-    @contextmanager
-    def blocked(self, name: str) -> Iterator[None]:
-        """Count the time, and let the thread poll with short naps meanwhile."""
-        self._awaited = True
-        self._wake()
+    def drive(self, request: Request) -> None:
+        """Advance jobs in the thread's place, which sleeps meanwhile, until that of `request` has ended."""
+        self._driven = True
         try:
-            with super().blocked(name):
-                yield
+            while not request.has_ended():
+                with self._turn:  # the thread may still be in one, and end the job in it
+                    progressed = request.has_ended() or self._advance()
+                nap = self._waiters.nap_s(progressed=progressed, awaited=True)
+                if nap:
+                    time.sleep(nap)
         finally:
-            self._awaited = False
-
-    def _hand_over(self, entry: Callable[[], None] | None) -> None:
-        self._submitted.append(entry)
-        self._wake()
+            self._driven = False
+            self._wake()  # there may be other jobs
 
     def _wake(self) -> None:
         """End the thread's nap. Only one thread submits and waits, so no other can release the lock first."""
@@ -160,20 +183,28 @@ class CommThread(CommandQueue):
             self._bell.release()
 
     def _serve(self) -> None:
-        scheduler, is_open = self._scheduler, True
-        while is_open or scheduler.busy:
-            while self._submitted:
-                add = self._submitted.popleft()
-                if add is None:
-                    is_open = False
-                else:
-                    add()
-            if scheduler.busy:
-                nap = self._backoff.nap_s(progressed=scheduler.turn(), awaited=self._awaited)
-            else:
-                nap = _NO_TIMEOUT if is_open else 0.0
+        scheduler = self._scheduler
+        while self._open or scheduler.busy:
+            nap = _NO_TIMEOUT
+            if not self._driven:
+                with self._turn:
+                    progressed = self._advance()
+                if scheduler.busy:
+                    nap = self._backoff.nap_s(progressed=progressed, awaited=False)
+                elif not self._open:
+                    nap = 0.0
             if nap:
                 self._bell.acquire(timeout=nap)
+
+    def _advance(self) -> bool:
+        """Add what has been submitted, and advance a job; return whether one could be. Under `_turn`."""
+        while self._submitted:
+            add = self._submitted.popleft()
+            if add is None:
+                self._open = False
+            else:
+                add()
+        return self._scheduler.busy and self._scheduler.turn()
 
 
 class InlineCommThread(CommandQueue):

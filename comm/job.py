@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from comm.communicator import Communicator, Message
 
@@ -25,10 +24,15 @@ class Round:
     bytes_read: int = 0
     """Bytes that `then` reads in another rank's memory."""
 
-    @cached_property
+    @property
     def wire_bytes(self) -> int:
         """Bytes sent or bytes received as messages, whichever is more."""
-        return max(sum(m.array.nbytes for m in side) for side in (self.sends, self.receives))
+        sent = received = 0
+        for message in self.sends:
+            sent += message.array.nbytes
+        for message in self.receives:
+            received += message.array.nbytes
+        return max(sent, received)
 
     @property
     def bytes(self) -> int:

@@ -18,6 +18,7 @@ from comm.threads import single_rank
 _POLL_S = 100e-6  # a wait polls without naps at first: a small message takes less
 _NAP_S = 100e-6  # between later polls: a wait that only polls takes a core from the kernels
 _TESTS = 8  # MPI tests a poll: Open MPI reads its sockets in every eighth only
+_NOTHING = [np.empty(0, np.uint8)]
 _PIECE_BYTES = 1 << 30  # of a long array a message: MPI counts are signed and 32 bits wide
 
 EAGER_BYTES = 1 << 21
@@ -187,9 +188,11 @@ class _MpiTransfer(Transfer):
 
 def _pieces(array: npt.NDArray[Any]) -> list[npt.NDArray[np.uint8]]:
     """Return an array's bytes, in pieces whose lengths MPI can count."""
+    if array.size == 0:  # a message, too: that a chunk can be read
+        return _NOTHING
     assert array.flags.c_contiguous
     content = array.reshape(-1).view(np.uint8)
-    if 0 < content.size <= _PIECE_BYTES:
+    if content.size <= _PIECE_BYTES:
         return [content]
-    starts = range(0, max(content.size, 1), _PIECE_BYTES)  # an empty array is a message, too
+    starts = range(0, content.size, _PIECE_BYTES)
     return [content[start : start + _PIECE_BYTES] for start in starts]

@@ -128,18 +128,18 @@ class Scheduler:
         if in_flight and in_flight + size > self._bytes_in_flight:  # of any size, if it is the only one
             return False
         transfer = upcoming.communicator.post(upcoming.sends, upcoming.receives)
-        job.in_flight.append((upcoming, transfer, self._clock()))
+        job.in_flight.append((upcoming, transfer, self._clock(), size))
         job.upcoming = None
         job.bytes_in_flight += size
-        job.bytes += upcoming.bytes
+        job.bytes += size + upcoming.bytes_read
         return True
 
     def _complete(self, job: "_ActiveJob") -> bool:
         """Finish a job's oldest round if its messages have completed; return whether they had."""
         if not job.in_flight or not job.in_flight[0][1].test():
             return False
-        oldest, _, posted = job.in_flight.popleft()
-        job.bytes_in_flight -= oldest.wire_bytes
+        oldest, _, posted, size = job.in_flight.popleft()
+        job.bytes_in_flight -= size
         if self._on_span is not None:
             attributes = {
                 "kind": "exchange",
@@ -185,8 +185,8 @@ class _ActiveJob:
     """The next round, until it is posted."""
     exhausted: bool = False
     """Whether the generator has ended; the job ends when its rounds in flight have completed."""
-    in_flight: deque[tuple[Round, Transfer, float]] = field(default_factory=deque)
-    """Posted rounds, and when they were posted."""
+    in_flight: deque[tuple[Round, Transfer, float, int]] = field(default_factory=deque)
+    """Posted rounds, when they were posted, and their bytes as messages."""
     bytes_in_flight: int = 0
     bytes: int = 0
     """Bytes of all rounds posted."""

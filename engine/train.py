@@ -19,6 +19,7 @@ from engine.config.options import add_options, given_options, read_number
 from engine.config.recipe import DATA, FILES, HEADINGS, SCHEDULE, Recipe, shipped
 from engine.data.registry import described
 from engine.host.stop_signals import end_others_by, listening
+from engine.host.uncollected import uncollected
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
@@ -92,7 +93,8 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
     Benchmarks put other collectives in place of the engine's.
     """
     options = _parser().parse_args(arguments)
-    world = start_ranks()
+    with uncollected():
+        world = start_ranks()
     if world is None:
         return 2
     if world.size > 1:
@@ -101,7 +103,8 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
 
 
 def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:
-    from engine.run import launch  # noqa: PLC0415 -- imports numba: only where it is needed
+    with uncollected():
+        from engine.run import launch  # noqa: PLC0415 -- imports numba: only where it is needed
 
     try:
         results = launch.run(world, lambda: _resolve(options), collectives=collectives)

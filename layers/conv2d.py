@@ -1,6 +1,7 @@
 """Two-dimensional convolution."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Self
 
 from layers import layout
@@ -18,6 +19,8 @@ from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES, Extents
 
 ALGORITHMS = ("auto", "direct")
+
+_KEPT = 1 << 10  # layers whose choices are kept from one step to the next: a small layer takes no longer
 
 
 @dataclass(frozen=True)
@@ -134,14 +137,7 @@ class Conv2d(Layer):
 
     def algorithm_of(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> Algorithm:
         """Return the algorithm that computes a pass."""
-        return choice.chosen(
-            direction,
-            self.extents(*inputs),
-            self._leaf_channels,
-            whole_channels=self.parts * self.out_channels,
-            samples_per_leaf=samples_per_leaf,
-            winograd_allowed=self.algorithm == "auto",
-        )
+        return _algorithm(self, direction, samples_per_leaf, inputs)
 
     def halo(self, *inputs: Shape) -> Halo:
         """Return the columns that the kernel, or a Winograd window, reaches beyond a row of x."""
@@ -149,7 +145,7 @@ class Conv2d(Layer):
 
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the columns that backward_data, or a Winograd window, reaches beyond a row of dy."""
-        return choice.gradient_halo(self.extents(*inputs))
+        return _gradient_halo(self, inputs)
 
     def extents(self, *inputs: Shape) -> Extents:
         """Return the extents of the loops over maps, kernel and pixels."""
@@ -222,6 +218,23 @@ class Conv2d(Layer):
 
     def _algorithm_at(self, at: Buffers, direction: str) -> Algorithm:
         return self.algorithm_of(direction, len(at.x[0]) // at.leaves, *at.shapes)
+
+
+@lru_cache(maxsize=_KEPT)
+def _algorithm(conv: Conv2d, direction: str, samples_per_leaf: int, inputs: tuple[Shape, ...]) -> Algorithm:
+    return choice.chosen(
+        direction,
+        conv.extents(*inputs),
+        conv._leaf_channels,
+        whole_channels=conv.parts * conv.out_channels,
+        samples_per_leaf=samples_per_leaf,
+        winograd_allowed=conv.algorithm == "auto",
+    )
+
+
+@lru_cache(maxsize=_KEPT)
+def _gradient_halo(conv: Conv2d, inputs: tuple[Shape, ...]) -> Halo:
+    return choice.gradient_halo(conv.extents(*inputs))
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

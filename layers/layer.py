@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self
 
@@ -44,6 +44,22 @@ class Parameter:
     """Of the initial normal distribution; 0 starts at zero."""
     rate_factor: float = 1.0
     """What the learning rate is multiplied by; 0: it is not trained, and has no gradient."""
+    block_rows: int = 0
+    """Standard rows in each index of `blocked`, of which `pack` takes any run too; 0: only all at once."""
+
+    def pieces(self, blocked: Array, floats: int) -> Iterator[tuple[Shape, Array]]:
+        """Yield the standard shape and the place of each part that `pack` can write by itself, in order.
+
+        Parts hold `floats` or, where a block of rows is longer, that.
+        """
+        if self.block_rows == 0:
+            yield self.shape, blocked
+            return
+        rows, *rest = self.shape
+        step = max(1, floats // (self.block_rows * math.prod(rest)))
+        for first in range(0, len(blocked), step):
+            count = min(step * self.block_rows, rows - first * self.block_rows)
+            yield (count, *rest), blocked[first : first + step]
 
 
 @dataclass(frozen=True)

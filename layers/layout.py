@@ -64,15 +64,15 @@ def conv_weight(shape: Shape, gain: float) -> Parameter:
     blocked = (blocks(k) * LANES // width, blocks(c), r, s, LANES, width)
 
     def pack(standard: Array, out: Array) -> None:
-        padded = np.zeros((blocked[0] * width, blocked[1] * LANES, r, s), np.float32)
-        padded[:k, :c] = standard
-        out[...] = padded.reshape(blocked[0], width, blocked[1], LANES, r, s).transpose(0, 2, 4, 5, 3, 1)
+        padded = np.zeros((len(out) * width, blocked[1] * LANES, r, s), np.float32)
+        padded[: len(standard), :c] = standard
+        out[...] = padded.reshape(len(out), width, blocked[1], LANES, r, s).transpose(0, 2, 4, 5, 3, 1)
 
     def unpack(stored: Array) -> Array:
         padded = stored.transpose(0, 5, 1, 4, 2, 3).reshape(blocked[0] * width, blocked[1] * LANES, r, s)
         return np.ascontiguousarray(padded[:k, :c])
 
-    return Parameter(shape, blocked, pack, unpack, gain / (c * r * s))
+    return Parameter(shape, blocked, pack, unpack, gain / (c * r * s), block_rows=width)
 
 
 def linear_weight(shape: Shape, gain: float) -> Parameter:
@@ -82,8 +82,9 @@ def linear_weight(shape: Shape, gain: float) -> Parameter:
     blocked = (blocks(k) * LANES // width, blocks(c) * LANES, width)
 
     def pack(standard: Array, out: Array) -> None:
-        out[...] = 0
-        for index in range(blocked[0]):
+        out[:, c:] = 0
+        out[-1] = 0
+        for index in range(len(out)):
             rows = standard[index * width : (index + 1) * width]
             out[index, :c, : len(rows)] = rows.T
 
@@ -93,7 +94,7 @@ def linear_weight(shape: Shape, gain: float) -> Parameter:
             standard[index * width : (index + 1) * width] = stored[index, :c].T
         return np.ascontiguousarray(standard[:k])
 
-    return Parameter(shape, blocked, pack, unpack, gain / c)
+    return Parameter(shape, blocked, pack, unpack, gain / c, block_rows=width)
 
 
 def bias(features: int) -> Parameter:

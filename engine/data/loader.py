@@ -106,6 +106,7 @@ class Loader:
         self._shares = shares
         self._augment = augment or Augment()
         self._augment.check(dataset.sample_shape)
+        self._augments = self._augment != Augment()
         self._seed = seed
         self._buffers = depth + 1
         self._scratch = np.empty(dataset.sample_shape, np.float32)
@@ -243,5 +244,6 @@ class Loader:
             if buffer.labels[place] == ABSENT:
                 x.fill(0.0)
                 continue
-            self._augment.apply(x, self._scratch, seed=self._seed, epoch=share.epoch, sample=sample)
+            if self._augments:
+                self._augment.apply(x, self._scratch, seed=self._seed, epoch=share.epoch, sample=sample)
         return True

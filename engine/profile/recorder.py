@@ -79,10 +79,8 @@ class Waits(Protocol):
     """The counters of a `comm.comm_thread.CommandQueue`: how long it held the main thread up."""
 
     blocked_by_name: dict[str, float]
-
-    @property
-    def blocked_seconds(self) -> float:
-        """Seconds, the sum of `blocked_by_name`."""
+    blocked_seconds: float
+    """The sum of `blocked_by_name`."""
 
 
 class Recorder:

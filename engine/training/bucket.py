@@ -25,6 +25,11 @@ class Bucket:
     gradients are written, or once no member still reads its weights. So a small node costs no message of its
     own. The buffers are padded so that all strips are equal.
 
+    Neither job waits until the other ranks have read this rank's memory, as the other job tells it: both
+    exchange messages with the same ranks, and one begins where the other has ended. So who hears of a rank's
+    update knows that it has read the gradients, and may write new ones after its own; and who hears of a
+    rank's next gradients knows that it has read the weights of the last update.
+
     Parameters
     ----------
     priority
@@ -65,7 +70,8 @@ class Bucket:
         self._reduced = (self._reduced + 1) % self._members
         if self._reduced == 0:
             self._pending = self._submit(
-                "reduce", self._collectives.part_reduce(self.gradients, self._gradients_of)
+                "reduce",
+                self._collectives.part_reduce(self.gradients, self._gradients_of, until_read=False),
             )
 
     def submit_update(self, update: Update) -> None:
@@ -73,7 +79,7 @@ class Bucket:
         self._updated = (self._updated + 1) % self._members
         if self._updated == 0:
             job = self._collectives.part_broadcast(
-                self.weights, self._weights_of, partial(self._update, update)
+                self.weights, self._weights_of, partial(self._update, update), until_read=False
             )
             self._pending = self._submit("update", job, after=self._pending)
 

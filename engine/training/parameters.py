@@ -19,6 +19,7 @@ from layers.layer import Array, Parameter
 MOMENTUM = "momentum."
 """Prefix of the names of velocities in a checkpoint."""
 
+_PACKED_FLOATS = 1 << 18  # of the initial weights at a time, 1 MB
 _DRAWN_FLOATS = 1 << 16  # of the initial weights at a time: there may be room for this rank's part only
 
 
@@ -118,19 +119,27 @@ class Parameters:
         """Take the initial weights that are given; draw the others, as a function of seed and names only."""
         for name, parameter in self.described.items():
             whole = given.get(f"{self.node}.{name}")
-            standard = self._drawn(seed, name) if whole is None else whole[self._rows(name)]
-            parameter.pack(standard, self.weights[name])
+            if whole is not None:
+                parameter.pack(whole[self._rows(name)], self.weights[name])
+            elif parameter.variance > 0:
+                self._draw(seed, name)
+            else:
+                parameter.pack(np.zeros(parameter.shape, np.float32), self.weights[name])
 
-    def _drawn(self, seed: int, name: str) -> Array:
+    def _draw(self, seed: int, name: str) -> None:
+        """Draw a parameter and pack it, in pieces that stay in cache: new memory is slow at first."""
         parameter = self.described[name]
-        standard = np.zeros(parameter.shape, np.float32)
-        if parameter.variance > 0:
-            key = [seed, crc32(f"{self.node}.{name}".encode())]
-            numbers = NormalNumbers(key)
-            _skip(numbers, self._rows(name).start * standard[0].size)
+        key = [seed, crc32(f"{self.node}.{name}".encode())]
+        numbers = NormalNumbers(key)
+        _skip(numbers, self._rows(name).start * math.prod(parameter.shape[1:]))
+        drawn = np.empty(0, np.float32)
+        for shape, part in parameter.pieces(self.weights[name], _PACKED_FLOATS):
+            if drawn.size == 0:  # the first piece is the longest
+                drawn = np.empty(shape, np.float32)
+            standard = drawn[: shape[0]]
             numbers.fill(standard)
             standard *= np.float32(math.sqrt(parameter.variance))
-        return standard
+            parameter.pack(standard, part)
 
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of the weights in standard layout, named ``node.parameter`` (collective).

@@ -27,6 +27,8 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
 )
 
+from layers.kernels.loading import rebuild
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -78,6 +80,7 @@ class SharedCache(FunctionCache):
         name = f"{function.__module__}.{function.__qualname__}-{function.__code__.co_firstlineno}"
         self._lock_path = Path(self.cache_path) / (re.sub(r"[^.\w-]", "", name) + ".lock")
         self._lock: BaseFileLock | None = None
+        self._is_ours = Path(function.__code__.co_filename).parent == Path(__file__).parent
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what is cached; None if this process is to compile and `save_overload` it."""
@@ -94,7 +97,9 @@ class SharedCache(FunctionCache):
 
     def _load(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            if not self._is_ours:  # it may call whatever numba's libraries offer
+                target_context.refresh()
+            return self._load_overload(sig, target_context)
         except DamagedError as error:
             warn_once("damaged", f"{self._folder}: {error}; what is damaged is compiled again")
         except OSError as error:
@@ -138,6 +143,9 @@ class _Results(CompileResultCacheImpl):
         self._filename_base = self.get_filename_base(
             f"{Path(source).stem}.{function.__qualname__}", getattr(sys, "abiflags", "")
         )
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        return rebuild(target_context, *payload)
 
 
 class _CheckedFiles(IndexDataCacheFile):

@@ -1,6 +1,9 @@
 """The cut of a row of outputs into register tiles."""
 
+from functools import lru_cache
 
+
+@lru_cache(maxsize=1 << 12)  # a small layer's kernel takes no longer
 def split_rows(count: int, most: int) -> tuple[int, int]:
     """Return (rows, tail): `count` rows as count // rows tiles of `rows` and one of `tail` (0: none).
 

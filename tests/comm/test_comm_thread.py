@@ -1,6 +1,7 @@
 """Jobs run beside the caller or inline, in the order of their priorities, and none after one that failed."""
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -81,19 +82,64 @@ def test_on_failure_is_called_once_and_before_any_waiter_goes_on(make: Make) -> 
 
 
 def test_the_thread_works_beside_the_caller() -> None:
-    go, names = threading.Event(), []
+    go, done, names = threading.Event(), threading.Event(), []
 
     def work() -> None:
         go.wait(10)
         names.append(threading.current_thread().name)
+        done.set()
 
     jobs = CommThread()
-    request = jobs.submit(job(work))
+    jobs.submit(job(work))
     assert not names
     go.set()
-    request.wait()
+    assert done.wait(10)
     jobs.close()
     assert names == ["comm"]
+
+
+def until(seen: Callable[[], bool], names: list[str]) -> Job:
+    """Return a job that notes the thread of each turn, until something is seen, or 10 s have passed."""
+    deadline = time.monotonic() + 10
+    while not seen() and time.monotonic() < deadline:
+        names.append(threading.current_thread().name)
+        yield None
+
+
+def test_a_caller_that_waits_advances_the_jobs_and_the_thread_goes_on_after_it() -> None:
+    caller, waited = threading.current_thread().name, threading.Event()
+    here, after, ended = list[str](), list[str](), threading.Event()
+
+    def last() -> Job:
+        yield from until(lambda: waited.is_set() and "comm" in after, after)
+        ended.set()
+
+    jobs = CommThread()
+    jobs.submit(last(), priority=1)
+    jobs.submit(until(lambda: caller in here, here)).wait()
+    assert here[-1] == caller
+    after.clear()
+    waited.set()
+    assert ended.wait(10) and set(after) == {"comm"}
+    jobs.close()
+
+
+def test_threads_take_turns_and_no_job_is_advanced_by_two() -> None:
+    busy, clashes, turns = threading.Lock(), [], 20
+
+    def work() -> Job:
+        for _ in range(turns):
+            clashes.append(not busy.acquire(blocking=False))
+            time.sleep(1e-5)
+            busy.release()
+            yield None
+
+    jobs = CommThread()
+    for _ in range(50):
+        last = jobs.submit(work())
+        jobs.submit(work(), after=last).wait()
+    jobs.close()
+    assert len(clashes) == 50 * 2 * turns and not any(clashes)
 
 
 def test_inline_jobs_have_run_when_submit_returns() -> None:

@@ -1,6 +1,7 @@
 """Shared memory and a rank that reads late, at every moment: nobody writes too early."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -114,3 +115,64 @@ def test_a_rank_that_reads_late_copies_what_the_others_had(size: int, late: int)
         for rank in run_with_one_late(size, late, in_time, start):
             assert rank.kept is not None, "the ranks wait for each other"
             assert (rank.kept == whole).all(), f"late after {in_time} messages"
+
+
+class Trainer(Rank):
+    """Sums and spreads in turn, as a bucket does step by step; no job waits for its readers."""
+
+    def __init__(self, communicator: Communicator, gradients: Window, weights: Window):
+        super().__init__(communicator, gradients)
+        self.weights, self.seen = weights, list[bytes]()
+
+    def begin_step(self) -> None:
+        """Overwrite the gradients, and sum them."""
+        held = self.collectives.tree.leaves_of(self.collectives.communicator.rank)
+        self.window.own[:] = np.nan
+        self.window.own[:FLOATS] = tree_sum(gradients_of(len(self.seen))[held.start : held.stop])
+        own, peers = self.window.own, self.window.peers
+        self._scheduler.add(self.collectives.part_reduce(own, peers, until_read=False), self._summed)
+
+    def _summed(self, _: BaseException | None) -> None:
+        own, peers = self.weights.own, self.weights.peers
+        update = self.collectives.part_broadcast(own, peers, self._update, until_read=False)
+        self._scheduler.add(update, self._spread)
+
+    def _update(self, part: slice) -> Job:
+        self.weights.own[part] = self.window.own[part]
+        yield None
+
+    def _spread(self, error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+        self.seen.append(self.weights.own[:FLOATS].tobytes())
+        if len(self.seen) < STEPS:
+            self.begin_step()
+
+
+STEPS = 3
+
+
+def gradients_of(step: int) -> npt.NDArray[np.float32]:
+    return leaf_gradients(LEAVES, FLOATS) * np.float32(step + 1)
+
+
+@every_late_rank
+def test_a_rank_that_reads_late_holds_up_the_next_step_and_not_the_job(size: int, late: int) -> None:
+    floats = Tree.of(size, LEAVES).padded(FLOATS)
+    sums = [naive_tree(gradients_of(step)).tobytes() for step in range(STEPS)]
+
+    def make(inner: Communicator, reader: Reader) -> Trainer:
+        gradients, weights = inner.share(floats), inner.share(floats)
+        assert gradients is not None and weights is not None
+        return Trainer(Late(inner, reader.arrives) if inner.rank == late else inner, gradients, weights)
+
+    for in_time in range(STEPS * MOMENTS):
+        reader = Reader(in_time)
+        ranks = run_ranks(size, partial(make, reader=reader), ranks_per_host=size)
+        for rank in ranks:
+            rank.begin_step()
+        for reader.is_late in (True, False):
+            while any(rank.go_on() for rank in ranks):
+                pass
+        for rank in ranks:
+            assert rank.seen == sums, f"late after {in_time} messages"

@@ -17,6 +17,7 @@ from engine.graph.parallel.plan import Plan
 from engine.training import parameters as module
 from engine.training.parameters import MOMENTUM, Parameters, padded_floats
 from engine.training.rank_parameters import RankParameters
+from layers.conv2d import Conv2d
 from layers.linear import Linear
 from layers.relu import ReLU
 
@@ -68,6 +69,32 @@ def test_the_initial_weights_of_a_seed_never_change():
     drawn = generator.standard_normal((256, 12), dtype=np.float32) * np.float32((2 / 12) ** 0.5)
     (whole,) = split(1, "data", lambda _, made: made.gather_weights())
     np.testing.assert_array_equal(whole["fc1.weight"], drawn)
+
+
+@pytest.mark.parametrize(
+    "layer, image", [(Linear(200), (30,)), (Linear(100), (7,)), (Conv2d(100, 3), (5, 6, 6))]
+)
+@pytest.mark.parametrize("floats", [1, 5000, 1 << 30])
+def test_a_parameter_that_is_packed_in_pieces_is_the_whole(layer, image, floats):
+    for parameter in layer.parameters(image).values():
+        standard = np.random.default_rng(1).standard_normal(parameter.shape).astype(np.float32)
+        whole, pieces = (np.full(parameter.blocked, 7, np.float32) for _ in range(2))
+        parameter.pack(standard, whole)
+        first = 0
+        for shape, part in parameter.pieces(pieces, floats):
+            parameter.pack(standard[first : first + shape[0]], part)
+            first += shape[0]
+        assert first == len(standard) and pieces.tobytes() == whole.tobytes()
+        assert parameter.unpack(pieces).tobytes() == standard.tobytes()
+
+
+def test_initial_weights_are_one_run_of_numbers_however_they_are_packed(monkeypatch):
+    monkeypatch.setattr(module, "_PACKED_FLOATS", 1)
+    (drawn,) = split(1, "data", lambda _, made: made.gather_weights())
+    generator = np.random.Generator(np.random.Philox(key=[7, crc32(b"fc1.weight")]))
+    weights = generator.standard_normal((256, 12), np.float32)
+    variance = Linear(256).parameters((12,))["weight"].variance
+    assert drawn["fc1.weight"].tobytes() == (weights * np.float32(variance**0.5)).tobytes()
 
 
 def test_a_layer_of_one_output_is_drawn_too():
