@@ -1,5 +1,6 @@
 """The register tile of direct convolutions: it fetches the next block of channels, and ends with the last."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -7,27 +8,59 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from layers.kernels.compile_time import CompileTimeType
+from layers.kernels.compile_time import CompileTime, CompileTimeType
 from layers.kernels.matrix_tiles import advanced
-from layers.kernels.register_tile import BIAS, BIAS_RELU, Accumulators, each_loop, integers
+from layers.kernels.pixel_tiles import MOST_VECTORS
+from layers.kernels.register_tile import BIAS, BIAS_RELU, TILE_ROWS, ZERO, Accumulators, each_loop, integers
 from layers.kernels.simd import (
     LANES,
+    advance,
     constant,
     load,
+    multiply_add,
     pointer_to,
     prefetch,
     rectify,
+    splat,
     store,
     vector_constant,
 )
 
 
+@dataclass(frozen=True)
+class DirectTile(CompileTime):
+    """The shape of a tile: some groups of weights, with `per_group` vectors side by side in each."""
+
+    rows: int
+    per_group: int
+    groups: int
+    a_row: int
+    start: int = ZERO
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a row."""
+        return self.per_group * self.groups
+
+
+def groups_together(rows: int, per_group: int, groups: int) -> int:
+    """Return the groups of a tile: several where a row of pixels is too short to fill the registers."""
+    if rows > MOST_SHORT:
+        return 1
+    room = (TILE_ROWS + 1) * MOST_VECTORS
+    fitting = (n for n in (5, 4, 3, 2) if groups % n == 0 and (rows + 1) * per_group * n <= room)
+    return next(fitting, 1)
+
+
+MOST_SHORT = 6  # rows; from 7 on a tile of two vectors hides the latency of the multiply-add
+
+
 class Taps(NamedTuple):
-    """Addresses of A and B, the distance of B's vectors, and what the first-level cache needs soon."""
+    """Addresses of A and B, the distance of B's groups, and what the first-level cache needs soon."""
 
     a: int
     b: int
-    vector: int
+    group: int
     near: int
 
 
@@ -46,7 +79,7 @@ def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
 
     Parameters
     ----------
-    tile : Tile
+    tile : DirectTile
         Starts at ZERO or BIAS, or BIAS_RELU.
     taps : Taps
     c : Sums
@@ -61,7 +94,7 @@ def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
     shape = tile.value
 
     def codegen(context, builder, signature, arguments):
-        (a, b, b_vector, near), (c_at, c_row, c_vector) = (
+        (a, b, b_group, near), (c_at, c_row, c_vector) = (
             integers(context, builder, signature.args[place], arguments[place]) for place in (1, 2)
         )
         bias = pointer_to(builder, arguments[3])
@@ -75,11 +108,23 @@ def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
 
         sums.begin(begin)
 
+        def multiply(a: ir.Value, b: ir.Value) -> None:
+            vectors = []
+            for v in range(shape.vectors):
+                group, place = divmod(v, shape.per_group)
+                group_at = advance(builder, b, constant(group), b_group)
+                vectors.append(load(builder, group_at, constant(place * LANES)))
+            for row in range(shape.rows):
+                scalar = splat(builder, builder.load(builder.gep(a, [constant(row * shape.a_row)])))
+                for v, vector in enumerate(vectors):
+                    slot = sums.slots[row, v]
+                    builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
+
         def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
             if not loops:
                 a, b, near = at
                 prefetch(builder, near, level=1)
-                sums.multiply_add(a, shape.a_row, b, b_vector)
+                multiply(a, b)
                 return
             (length, *steps), *inner = loops
             with cgutils.for_range(builder, length) as loop:
