@@ -10,7 +10,7 @@ import numpy as np
 from numba import float32, int64
 
 from layers.arithmetic import ceil_div
-from layers.kernels.direct_tile import TapLoop, Taps, direct_tile
+from layers.kernels.direct_tile import DirectTile, TapLoop, Taps, direct_tile, groups_together
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
 from layers.kernels.jit import kernel
 from layers.kernels.register_tile import (
@@ -19,7 +19,6 @@ from layers.kernels.register_tile import (
     NO_BIAS,
     TILE_ROWS,
     Sums,
-    Tile,
 )
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import LANES, WIDTH, transpose
@@ -69,10 +68,13 @@ def forward(
     groups, _, r, s, _, width = weight.shape
     window = epilogue.window
     work = 2 * y.size * window * window * min(channels, x.shape[1] * LANES) * r * s
-    run = _forward(*split_rows(window * columns, TILE_ROWS), width // LANES, stride, epilogue.kind)
+    tile_rows, tail = split_rows(window * columns, TILE_ROWS)
+    together = groups_together(tile_rows, width // LANES, groups) if window == 1 else 1
+    run = _forward(tile_rows, tail, width // LANES, together, stride, epilogue.kind)
+    tasks = groups // together * samples * rows
     threads.run(
         run,
-        groups * samples * rows,
+        tasks,
         work,
         x,
         weight,
@@ -86,11 +88,13 @@ def forward(
 
 
 @lru_cache
-def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
+def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE):
+    VECTORS = PER_GROUP * TOGETHER
     PIXEL = STRIDE * LANES  # from the x of one pixel of y to that of the next
     WINDOW = 2 if EPILOGUE == RELU_POOL else 1
     START = BIAS_RELU if EPILOGUE == RELU else BIAS
-    TILE, LAST = Tile(ROWS, VECTORS, PIXEL, START), Tile(TAIL or ROWS, VECTORS, PIXEL, START)
+    TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, PIXEL, START)
+    LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, PIXEL, START)
 
     @kernel(
         int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, TAPS, float32[:, ::1], int64, int64, int64
@@ -100,7 +104,8 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
         height = x.shape[2]
         r, s = weight.shape[2], weight.shape[3]
         x_block, x_row = x.strides[1] // 4, x.strides[2] // 4
-        w_block, w_row, w_tap, w_lane = (
+        w_group, w_block, w_row, w_tap, w_lane = (
+            weight.strides[0] // 4,
             weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
         )  # fmt: skip
         pair = pooling_rows.ctypes.data + worker * pooling_rows.strides[0]
@@ -111,7 +116,7 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
                 top = (WINDOW * i + half) * STRIDE - pad_h
                 u0, u1 = max(0, -top), min(r, height - top)
                 a = x.ctypes.data + n * x.strides[0] + (top + u0) * x.strides[2] - 4 * pad_w * LANES
-                b = weight.ctypes.data + group * weight.strides[0] + u0 * weight.strides[2]
+                b = weight.ctypes.data + group * TOGETHER * weight.strides[0] + u0 * weight.strides[2]
                 c = y.ctypes.data + n * y.strides[0] + group * VECTORS * y.strides[1] + i * y.strides[2]
                 c_vector = y.strides[1] // 4
                 if WINDOW == 2:
@@ -127,13 +132,13 @@ def _forward(ROWS, TAIL, VECTORS, STRIDE, EPILOGUE):
                 for tile in range(columns // ROWS):
                     at = a + 4 * tile * ROWS * PIXEL
                     sums = Sums(c + 4 * tile * ROWS * LANES, row=LANES, vector=c_vector)
-                    taps = Taps(at, b, LANES, at + 4 * x_block)
+                    taps = Taps(at, b, w_group, at + 4 * x_block)
                     direct_tile(TILE, taps, sums, bias_at, nest, channels % LANES)
                 if TAIL > 0:
                     done = columns // ROWS * ROWS
                     at = a + 4 * done * PIXEL
                     sums = Sums(c + 4 * done * LANES, row=LANES, vector=c_vector)
-                    taps = Taps(at, b, LANES, at + 4 * x_block)
+                    taps = Taps(at, b, w_group, at + 4 * x_block)
                     direct_tile(LAST, taps, sums, bias_at, nest, channels % LANES)
             if WINDOW == 2:
                 for vector in range(VECTORS):
@@ -180,15 +185,18 @@ def backward_data(
     groups, k_blocks, r, s, _, width = transposed.shape
     work = 2 * dx.size * k_blocks * LANES * r * s // (stride * stride)
     for phase in range(min(stride, columns)):
-        run = _backward_data(
-            *split_rows(ceil_div(columns - phase, stride), TILE_ROWS), width // LANES, stride
-        )
-        threads.run(run, groups * samples * rows, work, dy, transposed, dx, channels, phase, *padding)
+        tile_rows, tail = split_rows(ceil_div(columns - phase, stride), TILE_ROWS)
+        together = groups_together(tile_rows, width // LANES, groups)
+        run = _backward_data(tile_rows, tail, width // LANES, together, stride)
+        tasks = groups // together * samples * rows
+        threads.run(run, tasks, work, dy, transposed, dx, channels, phase, *padding)
 
 
 @lru_cache
-def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
-    TILE, LAST = Tile(ROWS, VECTORS, LANES), Tile(TAIL or ROWS, VECTORS, LANES)
+def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE):
+    VECTORS = PER_GROUP * TOGETHER
+    TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, LANES)
+    LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, LANES)
 
     @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64, int64)
     def conv_backward_data(worker, first, last, dy, weight, dx, channels, phase, pad_h, pad_w):
@@ -196,7 +204,8 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
         out_rows = dy.shape[2]
         r, s = weight.shape[2], weight.shape[3]
         dy_block, dy_row = dy.strides[1] // 4, dy.strides[2] // 4
-        w_block, w_row, w_tap, w_lane = (
+        w_group, w_block, w_row, w_tap, w_lane = (
+            weight.strides[0] // 4,
             weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
         )  # fmt: skip
         dx_block = dx.strides[1] // 4
@@ -216,7 +225,7 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
                 + 4 * (right - taps + 1) * LANES
             )  # fmt: skip
             b = (
-                weight.ctypes.data + group * weight.strides[0]
+                weight.ctypes.data + group * TOGETHER * weight.strides[0]
                 + (u0 + (t1 - 1) * STRIDE) * weight.strides[2]
                 + (v0 + (taps - 1) * STRIDE) * weight.strides[3]
             )  # fmt: skip
@@ -234,12 +243,12 @@ def _backward_data(ROWS, TAIL, VECTORS, STRIDE):
             for tile in range(full):
                 at = a + 4 * tile * ROWS * LANES
                 sums = Sums(c + 4 * tile * ROWS * STRIDE * LANES, row=STRIDE * LANES, vector=dx_block)
-                soon = Taps(at, b, LANES, at + 4 * dy_block)
+                soon = Taps(at, b, w_group, at + 4 * dy_block)
                 direct_tile(TILE, soon, sums, NO_BIAS, nest, channels % LANES)
             if TAIL > 0:
                 at = a + 4 * full * ROWS * LANES
                 sums = Sums(c + 4 * full * ROWS * STRIDE * LANES, row=STRIDE * LANES, vector=dx_block)
-                soon = Taps(at, b, LANES, at + 4 * dy_block)
+                soon = Taps(at, b, w_group, at + 4 * dy_block)
                 direct_tile(LAST, soon, sums, NO_BIAS, nest, channels % LANES)
 
     return conv_backward_data

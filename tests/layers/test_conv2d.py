@@ -7,7 +7,11 @@ import pytest
 
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.kernels import conv_direct
 from layers.kernels.conv_algorithm import channels_per_leaf
+from layers.kernels.direct_tile import MOST_SHORT, groups_together
+from layers.kernels.pixel_tiles import MOST_VECTORS
+from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES
 from layers.layer import Layer, Shape
 from tests.layers import harness
@@ -105,3 +109,30 @@ def test_shards_have_the_bits_of_the_whole_layer(
 def test_a_layer_refuses_more_parts_than_it_has_feature_leaves(kind, feature_leaves, parts, message) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         kind(Conv2d(4 * LANES, 3, feature_leaves=feature_leaves)).shard(parts)
+
+
+@pytest.mark.parametrize(
+    ("rows", "per_group", "groups"), [(1, 2, 4), (4, 2, 3), (2, 1, 5), (6, 2, 2), (14, 2, 8)]
+)
+def test_short_rows_take_several_groups_of_weights_that_fit_the_registers(
+    rows: int, per_group: int, groups: int
+) -> None:
+    together = groups_together(rows, per_group, groups)
+    assert groups % together == 0
+    assert (rows + 1) * per_group * together <= (TILE_ROWS + 1) * MOST_VECTORS
+    assert together == 1 or rows <= MOST_SHORT
+    assert groups_together(rows, per_group, 1) == 1
+
+
+def test_several_groups_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for conv, shape in (
+        (Conv2d(12 * LANES, 3, padding=1, algorithm="direct"), (8 * LANES, 4, 4)),
+        (Conv2d(5 * LANES, 3, stride=2, padding=1), (3 * LANES, 5, 3)),
+    ):
+        given = harness.problem(conv, (shape,), 3)
+        several = harness.run(conv, given, threads=2)
+        monkeypatch.setattr(conv_direct, "groups_together", lambda *_: 1)
+        one = harness.run(conv, given)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(several.y[0].plain(), one.y[0].plain())
+        np.testing.assert_array_equal(several.dx[0].plain(), one.dx[0].plain())
