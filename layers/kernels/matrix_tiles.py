@@ -95,7 +95,7 @@ class StreamTile(CompileTime):
 def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c, finished, nest):
     """Compute `full` whole tiles, then `tails` with the rows of the tail (0 or 1), one below the other in C.
 
-    As `multiply_tiles`, with vectors of B and C side by side, and prefetches::
+    As `register_tile.multiply_tile`, with vectors of B and C side by side, and prefetches::
 
         C[row, v] = S[row, v] + sum over the loops of A[i1*a1 + ... + row*a_row] * B[i1*b1 + ... + v*LANES]
 

@@ -2,23 +2,20 @@
 
 A tile is rows x vectors of sums. Each innermost step broadcasts a scalar of A for every row and multiplies it
 with the vectors of B. Where the registers do not hold all vectors at once, the tile is computed in parts
-side by side. A kernel says where A, B and C lie and over which loops
-to sum, outermost first, so that its call reads as its nest::
+side by side. A kernel says where A, B and C lie and over which loops to sum, outermost first, so that its
+call reads as its nest::
 
-    multiply_tiles(
-        TILE, columns // ROWS,
-        Scalars(x, tile=ROWS * LANES), Vectors(weight, LANES), Sums(y, row=LANES, vector=y_block), bias,
+    multiply_tile(
+        TILE, v, Vectors(u, LANES), Sums(m, row=LANES, vector=block),
         (
-            Loop(channel_blocks, a=x_block, b=weight_block),
-            Loop(kernel_rows, a=x_row, b=weight_row),
-            Loop(kernel_columns, a=LANES, b=weight_column),
-            Loop(LANES, a=1, b=weight_lane),
+            Loop(channel_blocks, a=v_block, b=u_block),
+            Loop(LANES, a=1, b=u_lane),
         ),
     )
 
-computes, for each tile and every row and vector v of it::
+computes, for every row and vector v of the tile::
 
-    C[row, v] = bias[v] + sum over the loops of A[i1*a1 + i2*a2 + ... + row*a_row] * B[i1*b1 + ... + v]
+    C[row, v] = sum over the loops of A[i1*a1 + i2*a2 + ... + row*a_row] * B[i1*b1 + ... + v]
 
 Each element of C is one chain of fused multiply-adds in the order of the loops, so its bits depend neither on
 the size of the tile nor on where a longer sum is cut: start=LOAD goes on with it.
@@ -38,7 +35,6 @@ from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTime, CompileTimeType
 from layers.kernels.simd import (
-    LANES,
     REGISTERS_EACH,
     VECTOR,
     advance,
@@ -47,7 +43,6 @@ from layers.kernels.simd import (
     load,
     multiply_add,
     pointer_to,
-    rectify,
     splat,
     store,
     vector_constant,
@@ -86,15 +81,6 @@ class Tile(CompileTime):
     a_row: int
     """Distance of the scalars of one row and the next in A."""
     start: int = ZERO
-    tail: int = 0
-    """Rows of one more tile below the others; 0: there is none."""
-
-
-class Scalars(NamedTuple):
-    """Where A begins, and the distance of one tile's scalars and the next one's."""
-
-    address: int
-    tile: int
 
 
 class Vectors(NamedTuple):
@@ -127,6 +113,7 @@ def multiply_tile(typing_context, tile, a, b, c, nest):
     Parameters
     ----------
     tile : Tile
+        Starts at ZERO or LOAD, or is added to C.
     a : int64
         Address of the scalars.
     b : Vectors
@@ -141,52 +128,18 @@ def multiply_tile(typing_context, tile, a, b, c, nest):
     def codegen(context, builder, signature, arguments):
         kinds = signature.args
         a = pointer_to(builder, arguments[1])
-        b, c = (integers(context, builder, kinds[i], arguments[i]) for i in (2, 3))
+        (b, b_vector), (c, c_row, c_vector) = (
+            integers(context, builder, kinds[i], arguments[i]) for i in (2, 3)
+        )
         loops = each_loop(context, builder, kinds[4], arguments[4])
-        _tile(builder, shape, shape.rows, a, b, (pointer_to(builder, c[0]), *c[1:]), None, loops)
+        b, c = pointer_to(builder, b), pointer_to(builder, c)
+        width = at_once(shape.rows, shape.vectors)
+        with each_part(builder, shape.vectors // width) as part:
+            first = builder.mul(part, constant(width))
+            b_at, c_at = advance(builder, b, first, b_vector), advance(builder, c, first, c_vector)
+            _part(builder, shape, width, a, (b_at, b_vector), (c_at, c_row, c_vector), loops)
 
     return types.void(tile, types.int64, b, c, nest), codegen
-
-
-@intrinsic
-def multiply_tiles(typing_context, tile, count, a, b, c, bias, nest):
-    """Compute `count` whole tiles, one below the other in C, and then the tail.
-
-    Parameters
-    ----------
-    tile : Tile
-    count : int64
-    a : Scalars
-    b : Vectors
-    c : Sums
-    bias : int64
-        Address of as many vectors as the tile has, or NO_BIAS.
-    nest : tuple of Loop
-        Outermost first.
-    """
-    if not isinstance(tile, CompileTimeType):
-        return None
-    shape = tile.value
-
-    def codegen(context, builder, signature, arguments):
-        kinds = signature.args
-        a, b, c = (integers(context, builder, kinds[i], arguments[i]) for i in (2, 3, 4))
-        loops = each_loop(context, builder, kinds[6], arguments[6])
-        count, bias = arguments[1], pointer_to(builder, arguments[5])
-        a_at, a_tile = pointer_to(builder, a[0]), a[1]
-        c_at, (c_row, c_vector) = pointer_to(builder, c[0]), c[1:]
-        c_tile = builder.mul(c_row, constant(shape.rows))
-
-        def one(rows, index):
-            target = advance(builder, c_at, index, c_tile), c_row, c_vector
-            _tile(builder, shape, rows, advance(builder, a_at, index, a_tile), b, target, bias, loops)
-
-        with cgutils.for_range(builder, count) as loop:
-            one(shape.rows, loop.index)
-        if shape.tail > 0:
-            one(shape.tail, count)
-
-    return types.void(tile, types.int64, a, b, c, types.int64, nest), codegen
 
 
 def integers(context: Any, builder: ir.IRBuilder, kind: Any, value: ir.Value) -> list[ir.Value]:
@@ -230,30 +183,6 @@ class Accumulators:
                 builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
 
 
-def _tile(
-    builder: ir.IRBuilder,
-    shape: Tile,
-    rows: int,
-    a: ir.Value,
-    b: list[ir.Value],
-    c: tuple[ir.Value, ir.Value, ir.Value],
-    bias: ir.Value | None,
-    loops: Sequence[list[ir.Value]],
-) -> None:
-    """Emit one tile of `rows` rows, part by part; `a` and `bias` are pointers, and `c` begins with one."""
-    c_at, c_row, c_vector = c
-    b_at, b_vector = pointer_to(builder, b[0]), b[1]
-    width = at_once(rows, shape.vectors)
-    with each_part(builder, shape.vectors // width) as part:
-        first = builder.mul(part, constant(width))
-        _part(
-            builder, shape, rows, width, a,
-            (advance(builder, b_at, first, b_vector), b_vector),
-            (advance(builder, c_at, first, c_vector), c_row, c_vector),
-            advance(builder, bias, first, constant(LANES)) if bias is not None else None, loops,
-        )  # fmt: skip
-
-
 @contextmanager
 def each_part(builder: ir.IRBuilder, parts: int) -> Iterator[ir.Value]:
     """Emit a loop over the parts of a tile, and give their number; no loop where there is one."""
@@ -267,15 +196,13 @@ def each_part(builder: ir.IRBuilder, parts: int) -> Iterator[ir.Value]:
 def _part(
     builder: ir.IRBuilder,
     shape: Tile,
-    rows: int,
     vectors: int,
     a: ir.Value,
     b: tuple[ir.Value, ir.Value],
     c: tuple[ir.Value, ir.Value, ir.Value],
-    bias: ir.Value | None,
     loops: Sequence[list[ir.Value]],
 ) -> None:
-    """Emit some vectors of a tile; `b`, `c` and `bias` begin with the pointers of the first."""
+    """Emit some vectors of a tile; `b` and `c` begin with the pointers of the first."""
     b_at, b_vector = b
     c_at, c_row, c_vector = c
 
@@ -283,14 +210,9 @@ def _part(
         return builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
 
     def start(row: int, v: int) -> ir.Value:
-        if shape.start == LOAD:
-            return load(builder, c_at, offset(row, v))
-        if shape.start in {BIAS, BIAS_RELU}:
-            assert bias is not None
-            return load(builder, bias, constant(v * LANES))
-        return vector_constant(0)
+        return load(builder, c_at, offset(row, v)) if shape.start == LOAD else vector_constant(0)
 
-    sums = Accumulators(builder, rows, vectors)
+    sums = Accumulators(builder, shape.rows, vectors)
     sums.begin(start)
 
     def nest(depth: int, a_at: ir.Value, b_at: ir.Value) -> None:
@@ -310,6 +232,4 @@ def _part(
         total = builder.load(slot)
         if shape.start == ADD:
             total = builder.fadd(total, load(builder, c_at, offset(row, v)))
-        if shape.start == BIAS_RELU:
-            total = rectify(builder, total)
         store(builder, total, c_at, offset(row, v))

@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 from layers.kernels.jit import kernel
 from layers.kernels.register_tile import (
     ADD,
-    BIAS,
     LOAD,
-    NO_BIAS,
     TILE_ROWS,
     ZERO,
     Loop,
-    Scalars,
     Sums,
     Tile,
     Vectors,
     multiply_tile,
-    multiply_tiles,
 )
 from layers.kernels.simd import LANES, add_vectors
 
@@ -35,10 +31,10 @@ Steps = tuple[int, int, int]
 def _tile(rows: int, vectors: int, a_row: int, start: int) -> Callable[..., None]:
     tile = Tile(rows, vectors, a_row, start)
 
-    @kernel(*[int64] * 19)
-    def call(a, b, c, bias, n1, a1, b1, n2, a2, b2, n3, a3, b3, n4, a4, b4, b_vector, c_row, c_vector):
-        multiply_tiles(
-            tile, 1, Scalars(a, 0), Vectors(b, b_vector), Sums(c, c_row, c_vector), bias,
+    @kernel(*[int64] * 18)
+    def call(a, b, c, n1, a1, b1, n2, a2, b2, n3, a3, b3, n4, a4, b4, b_vector, c_row, c_vector):
+        multiply_tile(
+            tile, a, Vectors(b, b_vector), Sums(c, c_row, c_vector),
             (Loop(n1, a1, b1), Loop(n2, a2, b2), Loop(n3, a3, b3), Loop(n4, a4, b4)),
         )  # fmt: skip
 
@@ -46,15 +42,13 @@ def _tile(rows: int, vectors: int, a_row: int, start: int) -> Callable[..., None
 
 
 def _expected(
-    shape: tuple[int, int, int], start: int, loops: list[Steps], a: Array, b: Array, c: Array, bias: Array
+    shape: tuple[int, int, int], start: int, loops: list[Steps], a: Array, b: Array, c: Array
 ) -> Array:
     """Compute the tile in float64; `a` and `b` begin at the first element read, as flat functions."""
     rows, vectors, a_row = shape
     total = np.zeros((rows, vectors, LANES))
     if start == LOAD:
         total += c
-    elif start == BIAS:
-        total += bias.reshape(vectors, LANES)
     for index in np.ndindex(*(count for count, _, _ in loops)):
         a_at = sum(i * a_step for i, (_, a_step, _) in zip(index, loops, strict=True))
         b_at = sum(i * b_step for i, (_, _, b_step) in zip(index, loops, strict=True))
@@ -73,18 +67,17 @@ EMPTY = [(2, 70, 300), (0, 20, 90), (2, 5, 35), (4, 1, 2)]
 
 
 @pytest.mark.parametrize("loops", [UP, DOWN, EMPTY], ids=["up", "down", "empty"])
-@pytest.mark.parametrize("start", [ZERO, LOAD, BIAS])
+@pytest.mark.parametrize("start", [ZERO, LOAD])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (TILE_ROWS, 2, LANES), (4, 4, 3), (3, 2, 2 * LANES)])
 def test_tile_equals_numpy(shape: tuple[int, int, int], start: int, loops: list[Steps]) -> None:
     rows, vectors, a_row = shape
     generator = np.random.default_rng(0)
     a, b = (generator.standard_normal(2 * MIDDLE, dtype=np.float32) for _ in range(2))
-    bias = generator.standard_normal(vectors * LANES, dtype=np.float32)
     c = generator.standard_normal((rows, vectors + 1, LANES), dtype=np.float32)
     before = c.copy()
-    expected = _expected(shape, start, loops, a, b, c[:, :vectors], bias)
+    expected = _expected(shape, start, loops, a, b, c[:, :vectors])
     flat = [value for loop in loops for value in loop]
-    addresses = (a.ctypes.data + 4 * MIDDLE, b.ctypes.data + 4 * MIDDLE, c.ctypes.data, bias.ctypes.data)
+    addresses = (a.ctypes.data + 4 * MIDDLE, b.ctypes.data + 4 * MIDDLE, c.ctypes.data)
     _tile(rows, vectors, a_row, start)(*addresses, *flat, LANES, (vectors + 1) * LANES, LANES)
     # At most 48 terms of a few units each, rounded to 6e-8.
     np.testing.assert_allclose(c[:, :vectors], expected, rtol=0, atol=1e-5)
@@ -99,7 +92,7 @@ def test_negative_distances_in_c_and_between_vectors_of_b() -> None:
     last = c.ctypes.data + 4 * (rows * vectors - 1) * LANES
     one = (1, 0, 0)
     _tile(rows, vectors, 1, ZERO)(
-        a.ctypes.data, b.ctypes.data + 4 * LANES, last, 0, *one, *one, *one, *one,
+        a.ctypes.data, b.ctypes.data + 4 * LANES, last, *one, *one, *one, *one,
         -LANES, -vectors * LANES, -LANES,
     )  # fmt: skip
     expected = np.multiply.outer(a[:rows], b[: 2 * LANES].reshape(2, LANES)[::-1])[::-1, ::-1]
@@ -115,41 +108,12 @@ def test_a_sum_cut_in_two_has_the_same_bits() -> None:
 
     def add(start: int, first: int, last: int, c: Array) -> None:
         a_at, b_at = a.ctypes.data + 4 * first, b.ctypes.data + 4 * first * LANES
-        _tile(rows, vectors, 3, start)(
-            a_at, b_at, c.ctypes.data, 0, *once, last - first, 1, LANES, *distances
-        )
+        _tile(rows, vectors, 3, start)(a_at, b_at, c.ctypes.data, *once, last - first, 1, LANES, *distances)
 
     add(ZERO, 0, 37, whole)
     add(ZERO, 0, 20, cut)
     add(LOAD, 20, 37, cut)
     np.testing.assert_array_equal(whole, cut)
-
-
-@lru_cache
-def _column(tile: Tile) -> Callable[..., None]:
-    @kernel(*[int64] * 5)
-    def call(a, b, c, full, depth):
-        multiply_tiles(
-            tile, full, Scalars(a, tile=10), Vectors(b, LANES), Sums(c, 2 * LANES, LANES), NO_BIAS,
-            (Loop(depth, 70, 2 * LANES),),
-        )  # fmt: skip
-
-    return call
-
-
-def test_tiles_lie_one_below_the_other_and_the_tail_last() -> None:
-    rows, full, depth = 3, 4, 5
-    generator = np.random.default_rng(0)
-    a = generator.standard_normal((depth, 70), dtype=np.float32)
-    b = generator.standard_normal((depth, 2 * LANES), dtype=np.float32)
-    for tail in (0, 2):
-        c = np.full((full * rows + 2, 2 * LANES), np.nan, np.float32)
-        _column(Tile(rows, 2, a_row=1, tail=tail))(a.ctypes.data, b.ctypes.data, c.ctypes.data, full, depth)
-        starts = [10 * t + row for t in range(full) for row in range(rows)] + [10 * full, 10 * full + 1]
-        expected = a[:, starts].T.astype(np.float64) @ b
-        written = full * rows + tail
-        np.testing.assert_allclose(c[:written], expected[:written], rtol=0, atol=1e-5)
-        assert np.isnan(c[written:]).all()
 
 
 def test_one_tile_adds_its_whole_sum_to_what_is_there() -> None:
