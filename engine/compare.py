@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_best
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, in_one_line
 from engine.host.stop_signals import listening
 
 _EPILOG = """\
@@ -22,7 +22,8 @@ examples:
   python -m engine.compare runs/a exported.safetensors && echo the same network
 
 Weights and state of layers are compared, tensor by tensor; of recipes the fields that differ are listed, and
-of runs the results stand side by side. A .safetensors must say which network it is of.
+of two runs the results that do. A .safetensors must say which network it is of; of its recipe nothing else is
+compared.
 
 Exit codes: 0 all tensors are the same to the bit; 1 they are not; 2 a mistake in what was given.
 """
@@ -30,6 +31,7 @@ Exit codes: 0 all tensors are the same to the bit; 1 they are not; 2 a mistake i
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
+        alone=True,
         prog="python -m engine.compare",
         description="Say whether two trained networks are the same to the bit, and what differs.",
         epilog=_EPILOG,
@@ -53,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         found = compare(options.a, options.b, best=options.best)
-    except UserError as error:
-        failure.say_error(str(error))
+    except MISTAKES as error:
+        failure.say_error(in_one_line(error))
         return 2
     terminal.show(json.dumps(found.to_json(), indent=2, default=str) if options.json else str(found))
     return 0 if found.same_weights else 1

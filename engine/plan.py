@@ -18,7 +18,7 @@ from comm.communicator import Communicator
 from comm.threads import single_rank
 from engine.config.command_line import Parser, add_overwrite, start_ranks
 from engine.config.errors import UserError
-from engine.config.files import check_place, write_whole, writing
+from engine.config.files import write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
 from engine.config.recipe import read_recipe, shipped
@@ -38,6 +38,7 @@ from engine.planner.search import Point, check_minibatch, default_leaves, search
 from engine.planner.sweep import Sweep, read_nodes
 from engine.profile.figure import figure_class
 from engine.profile.trace_file import check_writable, write_spans
+from engine.run.output_place import check_output
 
 _PEAK = (
     "flops_per_s is the rate of the fastest kind of kernels, in the multiply-adds of a direct convolution: "
@@ -193,7 +194,8 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
 def _place(options: argparse.Namespace) -> Path:
     """Return the file to be written, which can be."""
     path = expand(options.out, "out")
-    check_place(path, "out", overwrite=options.overwrite)
+    read = [] if options.cluster is None else [expand(options.cluster, "cluster")]
+    check_output(path, "out", overwrite=options.overwrite, reads=read)
     return path
 
 

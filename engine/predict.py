@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_best, add_computing, add_overwrite
-from engine.config.errors import UserError
+from engine.config.errors import MISTAKES, UserError, in_one_line
 from engine.config.files import write_whole, writing
 from engine.config.paths import expand
 from engine.config.wording import counted
@@ -87,10 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return 2 if _predict(options) else 0
-    except (UserError, MemoryError) as error:
-        from engine.run.failures import in_words  # noqa: PLC0415 -- after --help
-
-        failure.say_error(in_words(error) or str(error))
+    except MISTAKES as error:
+        advice = "; lower --batch" if isinstance(error, MemoryError) else ""
+        failure.say_error(f"{in_one_line(error)}{advice}")
         return 2
 
 

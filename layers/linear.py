@@ -81,7 +81,7 @@ class Linear(Layer):
         """Return working memory for x and dy packed in the order of the tiles, and for partial sums."""
         ((features,),) = inputs
         c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
-        packed_x = max(packing.tiles_floats(samples, c), packing.tiles_floats(c, samples))
+        packed_x = max(packing.tiles_floats(samples, c), fully_connected.slices_floats(c, leaves, samples))
         width = layout.group(self.out_features) * LANES
         return {
             "packed_x": Scratch((packed_x,)),

@@ -132,7 +132,7 @@ def _call(spec: str, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 def _check_spec(spec: str, *, name: str, colon: bool, folder: str) -> None:
     if name not in SOURCES:
         if spec and (meant := spec_of(spec)) != spec:
-            raise UserError(f'data: got "{spec}", a folder, without what is in it; write {meant}')
+            raise UserError(f'data: got "{spec}", a folder, without the kind of its data; write {meant}')
         raise UserError(f'data: got "{spec}"{did_you_mean(name, SOURCES)}; {allowed()}')
     if colon and not SOURCES[name].takes_folder:
         raise UserError(f'data: got "{spec}"; {name} takes no folder')

@@ -64,7 +64,7 @@ def environments(records: Sequence[RunRecord]) -> list[Row]:
     """Return what the runs ran on."""
     labels = {
         "machines": "machines", "hosts": "hosts", "cores": "cores for ranks of a machine", "simd": "SIMD",
-        "fused_multiply_add": "fused multiply-add", "system": "system", "lockstep": "Lockstep",
+        "system": "system", "lockstep": "Lockstep",
         "python": "Python", "numpy": "numpy", "numba": "numba", "llvmlite": "llvmlite", "mpi4py": "mpi4py",
         "mpi": "MPI", "kernel_sources": "kernel sources",
     }  # fmt: skip

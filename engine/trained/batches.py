@@ -42,12 +42,9 @@ def filled(
     buffers = [np.zeros((batch, *shape), np.float32) for _ in range(AHEAD + 1)]
     pieces_of = ceil_div(batch, _PIECE)
     starts = range(0, len(samples), batch)
-    pieces = (
-        (samples[start : start + batch], buffers[number % len(buffers)], first)
-        for number, start in enumerate(starts)
-        for first in range(0, min(batch, len(samples) - start), _PIECE)
-    )
-    with closing(on_threads(_read, pieces, threads, ahead=AHEAD * pieces_of)) as read:
+    with closing(
+        on_threads(_read, _pieces(samples, buffers, batch), threads, ahead=AHEAD * pieces_of)
+    ) as read:
         for number, start in enumerate(starts):
             own = samples[start : start + batch]
             errors: Errors = {}
@@ -56,16 +53,26 @@ def filled(
             yield Filled(own, buffers[number % len(buffers)], errors)
 
 
+def _pieces(
+    samples: Sequence[Sample], buffers: Sequence[Array], batch: int
+) -> Iterator[tuple[Sequence[Sample], Array, int]]:
+    """Yield some samples, the buffer of their batch, and the place of the first in it."""
+    for number, start in enumerate(range(0, len(samples), batch)):
+        own = samples[start : start + batch]
+        for first in range(0, len(own), _PIECE):
+            yield own[first : first + _PIECE], buffers[number % len(buffers)], first
+
+
 def _read(piece: tuple[Sequence[Sample], Array, int]) -> Errors:
     samples, x, first = piece
     errors: Errors = {}
-    for place in range(first, min(first + _PIECE, len(samples))):
+    for place, sample in enumerate(samples, start=first):
         try:
-            samples[place].read(x[place])
+            sample.read(x[place])
         except DataError as error:
             errors[place] = str(error)
         except Exception as error:  # a damaged file makes decoders raise nearly anything
-            errors[place] = f"{printable(samples[place].name)}: {type(error).__name__}: {error}"
+            errors[place] = f"{printable(sample.name)}: {type(error).__name__}: {error}"
         if place in errors:
             x[place] = 0
     return errors

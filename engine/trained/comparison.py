@@ -30,6 +30,8 @@ class Comparison:
     """Largest absolute difference of each tensor; None where one lacks it or has another shape."""
     figures: dict[str, tuple[Any, Any]]
     """Of both runs' `run.json`; empty where neither checkpoint lies in a run."""
+    has_recipes: bool = True
+    """False where one is a file of weights, of whose recipe the network alone is compared."""
 
     @property
     def same_weights(self) -> bool:
@@ -52,6 +54,8 @@ class Comparison:
     def lines(self) -> list[str]:
         """Return for a reader what differs."""
         differing = {name: pair for name, pair in self.figures.items() if pair[0] != pair[1]}
+        if any(set(side) == {None} for side in zip(*self.figures.values(), strict=True)):
+            differing = {}  # one of them lies in no run, or in one that is not over
         rows = [("", *map(str, self.checkpoints))]
         rows += [(name, *map(_shown, pair)) for name, pair in {**self.recipe, **differing}.items()]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -60,7 +64,7 @@ class Comparison:
             for row in rows
         ]
         if not self.recipe:
-            lines.append("recipe: the same")
+            lines.append(f"{'recipe' if self.has_recipes else 'network'}: the same")
         if self.same_weights:
             return [*lines, "weights: the same, to the bit"]
         others = {name: each for name, each in self.differences.items() if each != 0.0}
@@ -92,7 +96,8 @@ def compare(a: Any, b: Any, *, best: bool = False) -> Comparison:
     """
     one, other = (_read(each, best=best) for each in (a, b))
     recipe = _beside(one.recipe, other.recipe)
-    if not (one.is_whole and other.is_whole):  # a file of weights says little of its recipe
+    has_recipes = one.is_whole and other.is_whole
+    if not has_recipes:
         recipe = {name: pair for name, pair in recipe.items() if None not in pair}
     figures = _beside(one.figures, other.figures)
     return Comparison(
@@ -100,6 +105,7 @@ def compare(a: Any, b: Any, *, best: bool = False) -> Comparison:
         {name: pair for name, pair in recipe.items() if pair[0] != pair[1]},
         _differences(one.tensors, other.tensors),
         {name: pair for name, pair in figures.items() if not any(map(_is_collection, pair))},
+        has_recipes,
     )
 
 

@@ -201,6 +201,18 @@ def _weight_tiles(features: int, leaves: int, per_leaf: int) -> tuple[int, int, 
     return *split_rows(features, TILE_ROWS), 1
 
 
+def _slice(rows: int) -> tuple[int, int]:
+    """Return the features of a slice of x, as many whole tiles as its pitch holds, and the pitch."""
+    pitch = packing.pitch(rows)
+    return pitch // rows * rows, pitch
+
+
+def slices_floats(features: int, leaves: int, samples: int) -> int:
+    """Return the size of x as backward_weights packs it."""
+    rows, _, _ = _weight_tiles(features, leaves, samples // leaves)
+    return packing.slices_floats(features, samples, *_slice(rows))
+
+
 def weight_stack_shape(leaves: int, width: int, threads: int) -> tuple[int, int]:
     """Return the shape of the partial sums of backward_weights, one stack a thread."""
     return threads, stack_depth(leaves) * TILE_ROWS * width
@@ -215,7 +227,7 @@ def backward_weights(
     ----------
     x : float32 [N, C]
     dy : float32 [N, K]
-    packed_x, packed_dy : float32, at least packing.tiles_floats(C, N), N * K
+    packed_x, packed_dy : float32, at least slices_floats(C, leaves, N), N * K
         Working memory: x and dy in slices of features, which a tile reads in order.
     stack : float32, shape from `weight_stack_shape`
         Working memory: partial sums.
@@ -225,11 +237,11 @@ def backward_weights(
     samples = len(x)
     groups, features, width = gradient.shape
     rows, tail, subtree = _weight_tiles(features, leaves, samples // leaves)
-    pitch = packing.pitch(rows)
-    packing.pack_slices(threads, x, packed_x, pitch // rows * rows, pitch)
+    slice_width, pitch = _slice(rows)
+    packing.pack_slices(threads, x, packed_x, slice_width, pitch)
     packing.pack_slices(threads, dy, packed_dy, width, width)
     stream = int(gradient.nbytes > STREAM_BYTES and gradient.ctypes.data % (4 * LANES) == 0)
-    slices = ceil_div(features, pitch // rows * rows)
+    slices = ceil_div(features, slice_width)
     blocks, block_slices = gemm.even_blocks(slices, max(4, WEIGHT_BLOCK // (samples * pitch)))
     run = _backward_weights(rows, tail, width // LANES, subtree, stream)
     threads.run(

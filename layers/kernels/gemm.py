@@ -50,7 +50,7 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
 
 @lru_cache
 def _multiply(ROWS, TAIL, VECTORS):
-    WIDTH = VECTORS * LANES
+    COLUMNS = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
     TILE = StreamTile(ROWS, VECTORS, a_row=1, tail=TAIL, fetch_b=not IS_NARROW)
 
@@ -67,26 +67,26 @@ def _multiply(ROWS, TAIL, VECTORS):
             tile0 = block * block_tiles
             full = min(block_tiles, height // ROWS - tile0)
             tails = int64(full < block_tiles and TAIL > 0)
-            step = max(1, WIDTH // (full + tails))  # all tiles together fetch the next panel
+            step = max(1, COLUMNS // (full + tails))  # all tiles together fetch the next panel
             for start in range(0, depth, terms):
                 chunk = min(terms, depth - start)
                 a = tiles.ctypes.data + 4 * (tile0 * depth + start) * PITCH
                 for group in range(group0, group1):
                     b = panels.ctypes.data + group * panels.strides[0] + start * panels.strides[1]
-                    to = c.ctypes.data + 4 * (tile0 * ROWS * width + group * WIDTH)
+                    to = c.ctypes.data + 4 * (tile0 * ROWS * width + group * COLUMNS)
                     ahead = b + panels.strides[0]
                     if group + 1 == group1:
                         ahead = panels.ctypes.data + group0 * panels.strides[0]
                         ahead += (start + chunk) * panels.strides[1]
                     begin, begin_row = to, width
                     if start == 0:
-                        begin, begin_row = bias.ctypes.data + 4 * group * WIDTH, 0
+                        begin, begin_row = bias.ctypes.data + 4 * group * COLUMNS, 0
                     stream_tiles(
                         TILE, full, tails,
                         Streams(a, b, near=a + 4 * NEAR * PITCH, ahead=ahead),
                         Streams(depth * PITCH, 0, near=depth * PITCH, ahead=chunk * step),
                         Rows(begin, begin_row), Rows(to, width), Finished(0, 0, 0),
-                        (StreamLoop(chunk, PITCH, WIDTH, near=PITCH, ahead=step),),
+                        (StreamLoop(chunk, PITCH, COLUMNS, near=PITCH, ahead=step),),
                     )  # fmt: skip
 
     return multiply_panels

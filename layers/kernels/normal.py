@@ -55,7 +55,7 @@ def _tables():
     limits[0], widths[0], heights[0] = round(x / base * _MOST), base / _MOST, 1
     widths[-1], heights[-1] = x / _MOST, height
     for layer in range(LAYERS - 2, 0, -1):
-        above = math.sqrt(-2 * _log.py_func(_AREA / x + height))
+        above = math.sqrt(-2 * _log(_AREA / x + height))
         limits[layer + 1] = round(above / x * _MOST)
         x, height = above, _exp.py_func(-0.5 * above * above)
         widths[layer], heights[layer] = x / _MOST, height
@@ -137,9 +137,11 @@ def _log_without(u):
     return k * _LN2_HIGH_F - ((square - (s * (square + r) + k * _LN2_LOW_F)) - f)
 
 
-@inline
 def _log(x):
-    """Return the logarithm of 0 < x <= 1, float64, within 2 units of the last place of 1."""
+    """Return the logarithm of 0 < x <= 1, within 2 units of the last place of 1.
+
+    `logarithm.log` is for kernels, and this for tables that are made without one.
+    """
     halvings = 0
     while x < 0.7071067811865476:
         x, halvings = 2 * x, halvings + 1

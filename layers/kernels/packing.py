@@ -31,6 +31,11 @@ def tiles_floats(count: int, depth: int) -> int:
     return ceil_div(count, rows) * depth * pitch(rows)
 
 
+def slices_floats(count: int, depth: int, width: int, pitch: int) -> int:
+    """Return the size of `count` columns packed as slices of `width`."""
+    return ceil_div(count, width) * depth * pitch
+
+
 def panels_floats(count: int, depth: int) -> int:
     """Return the size of `count` rows packed as panels of one or two vectors."""
     return round_up(count, 2 * LANES) * depth
@@ -41,6 +46,7 @@ def pack_columns(threads: Threads, x, packed, width: int) -> None:
 
     What lies between width and pitch means nothing.
     """
+    assert packed.size >= ceil_div(len(x), width) * x.shape[1] * pitch(width)
     blocks = ceil_div(x.shape[1], WIDTH)
     threads.run(_pack_columns(), ceil_div(len(x), width) * blocks, x.size, x, packed, width, pitch(width))
 
@@ -107,6 +113,7 @@ def pack_slices(threads: Threads, x, packed, width: int, pitch: int) -> None:
 
     `pitch` is `width` rounded up to registers; what lies between them means nothing.
     """
+    assert packed.size >= slices_floats(x.shape[1], len(x), width, pitch)
     threads.run(_pack_slices(), ceil_div(len(x), SLAB), x.size, x, packed, width, pitch)
 
 

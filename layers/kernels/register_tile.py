@@ -50,7 +50,7 @@ from layers.kernels.simd import (
 from layers.kernels.target import AVX2, AVX512, NEON, SSE2, TARGET
 
 TILE_ROWS = {AVX512: 14, AVX2: 6, NEON: 6, SSE2: 3}[TARGET.simd]
-"""Rows of the largest tile; `at_once` of its vectors fit the registers."""
+"""Rows of the largest tile; `at_once` of its vectors fit the registers (of SSE2 all but one)."""
 
 
 def at_once(rows: int, vectors: int) -> int:

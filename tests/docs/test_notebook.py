@@ -1,5 +1,6 @@
 """docs/digits.ipynb runs from top to bottom in an empty folder."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ def _executed(folder):
     from nbclient import NotebookClient  # noqa: PLC0415 -- an extra
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    shown = [_printed(cell) for cell in notebook.cells if cell.cell_type == "code"]
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in notebook.cells if cell.cell_type == "code"], shown
 
 
 def _printed(cell):
@@ -28,7 +30,9 @@ def _printed(cell):
 
 
 def test_it_trains_draws_evaluates_and_predicts(tmp_path):
-    cells = _executed(tmp_path)
+    cells, shown = _executed(tmp_path)
+    (sha256,) = re.findall(r"\b[0-9a-f]{64}\b", shown[0])
+    assert sha256 in _printed(cells[0]), "the page shows another hash than its reader will see: run it anew"
     drawn = [cell for cell in cells if any("image/png" in each.get("data", {}) for each in cell.outputs)]
     assert len(drawn) == 2
     (evaluated,) = (cell for cell in cells if "model.evaluate()" in cell.source)

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from engine.compare import main
+from engine.trained import comparison
 from tests.engine.trained.test_loading import with_another_best
 from tests.engine.trained.test_weights_file import other_bits, rewritten
 
@@ -25,10 +26,15 @@ def alone(digits_run, tmp_path):
 
 
 def test_the_same_network_has_code_0_wherever_it_lies(digits_run, alone, capsys):
-    for other in (digits_run.folder, digits_run.checkpoint, alone):
+    for other, what in ((digits_run.folder, "recipe"), (digits_run.checkpoint, "recipe"), (alone, "network")):
         code, out, said = compared(capsys, digits_run.folder, other)
         assert (code, said) == (0, [])
-        assert out.splitlines()[-2:] == ["recipe: the same", "weights: the same, to the bit"]
+        head, *lines = out.splitlines()
+        assert head.split() == [
+            str(digits_run.checkpoint),
+            str(alone if other == alone else digits_run.checkpoint),
+        ]
+        assert lines == [f"{what}: the same", "weights: the same, to the bit"]
 
 
 def test_one_bit_is_code_1_and_its_tensor_is_named(digits_run, alone, capsys):
@@ -59,6 +65,14 @@ def test_the_best_checkpoints_are_compared_by_saying_so(digits_run, tmp_path, ca
     assert compared(capsys, run, best)[0] == 1
     assert compared(capsys, run, run, "--best")[0] == 0
     assert compared(capsys, run, best, "--best")[0] == 2
+
+
+def test_too_little_memory_is_one_line(digits_run, capsys, monkeypatch):
+    def read(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(comparison, "compare", read)
+    assert compared(capsys, digits_run.folder, digits_run.folder) == (2, "", ["error: memory: none is left"])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from layers.work import PASSES
 from tests.engine.json_schema import errors
 from tests.engine.profile.test_trace_file import SCHEMA, crossings
 
-BUCKET = "fc4..fc5"  # of so many KiB, whatever the SIMD width that pads the layers
+BUCKET = "fc4..fc5"  # of so many KiB
 SHORT = {"epochs": 0, "steps": 8, "threads": 1, "checkpoint_steps": 4, "evaluate_every": 1, "bucket_kib": 192}
 
 

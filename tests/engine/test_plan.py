@@ -210,6 +210,23 @@ def test_a_file_that_is_there_is_not_written_over_unless_asked(capsys, tmp_path,
     assert path.read_text() != "mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("recipe.toml", "is a file of a run, which no other takes the place of"),
+        ("mine.toml", "is what is read here, and is not written over"),
+    ],
+)
+def test_neither_a_runs_recipe_nor_the_cluster_that_is_read_is_written_over(
+    capsys, tmp_path, monkeypatch, name, said
+):
+    monkeypatch.setattr(plan, "start_ranks", single_rank)
+    (path := tmp_path / name).write_text("mine")
+    given = ("--model", "digits", "--measure", "--cluster", str(path), "--out", str(path), "--overwrite")
+    assert refused(capsys, *given) == f"error: out: {path}: {said}; give another name"
+    assert path.read_text() == "mine"
+
+
 def test_a_picture_of_another_kind_or_without_matplotlib_is_refused(capsys, tmp_path, monkeypatch):
     given = ("--model", "digits", "--sweep", "nodes=1", "--out")
     assert main([*given, str(tmp_path / "curve.gif")]) == 2

@@ -14,6 +14,7 @@ import pytest
 
 from engine.predict import _parser, main
 from engine.run.compiling import LINE
+from engine.trained import loading
 from engine.trained.model import Model
 from tests.engine.broken_disk import BrokenDisk
 from tests.engine.data.files import random_bytes, write_image
@@ -194,6 +195,15 @@ def test_a_mistake_is_one_line_and_code_2(photos_run, tmp_path, capsys, case):
     assert (code, lines, len(said)) == (2, [], 1)
     assert words.format(tmp=tmp_path) in said[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_is_one_line_with_advice_for_one_process(photos_run, photos, monkeypatch, capsys):
+    def read(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "load_model", read)
+    said = ["error: memory: none is left; lower --batch"]
+    assert predicted(capsys, photos_run.folder, photos / "test") == (2, [], said)
 
 
 def test_the_best_checkpoint_is_asked_by_saying_so(digits_run, tmp_path, capsys):

@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--cpu", metavar="NAME", help="whose instructions the kernels use; default this one's"
     )
     options = parser.parse_args(given)
-    if options.cpu and os.environ.get("NUMBA_CPU_NAME") != options.cpu:  # read when numba is imported
-        os.environ.update(NUMBA_CPU_NAME=options.cpu, NUMBA_CPU_FEATURES="")
+    wanted = {"NUMBA_CPU_NAME": options.cpu, "NUMBA_CPU_FEATURES": ""}
+    if options.cpu and not wanted.items() <= os.environ.items():  # they are read when numba is imported
+        os.environ.update(wanted)
         os.execv(sys.executable, [sys.executable, "-m", "tests.golden", *given])
     return _compare(options.runs, rewrite=options.rewrite)
 

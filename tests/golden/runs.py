@@ -212,6 +212,7 @@ RUNS = {
     ),
     "many_channels": Run(networks.many_channels, _recipe(steps=2, batch=8, leaves=2), threads=2),
     "large_products": Run(networks.large, _recipe(batch=64, leaves=1), threads=2),
+    "middle_leaves": Run(networks.large, _recipe(batch=64, leaves=4), ranks=2),
     "pointwise": Run(networks.pointwise, _recipe(steps=2, batch=16, leaves=2), ranks=2),
 }  # fmt: skip
 """By name, as in `golden.toml`."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ SEED, STEP, KEY = 11, 5, 1234
 GUARD: Halo = (1, 2)
 """Columns beside the rows of values that nobody may read or write there."""
 GUARD_VALUE = 7.0
+GUARD_BYTES, FILL = 1 << 16, 0xAB
+"""Behind working memory and gradients."""
 
 
 @dataclass
@@ -81,7 +84,10 @@ def run(
     training: bool = True,
     first: int = 0,
 ) -> Result:
-    """Run forward, backward_weights and backward_data once; unwritten results are NaN."""
+    """Run forward, backward_weights and backward_data once; unwritten results are NaN.
+
+    What is written behind working memory or gradients, where a rank has other arrays, is an error.
+    """
     shapes = tuple(x.shape[1:] for x in given.inputs)
     shape, samples = layer.output_shape(*shapes), len(given.samples)
     x = tuple(_given(plain, layer.halo(*shapes)) for plain in given.inputs)
@@ -93,22 +99,23 @@ def run(
         given.key, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
         leaves=leaves, samples=given.samples, first=first,
     )  # fmt: skip
-    parameters = layer.parameters(*shapes)
+    parameters, behind = layer.parameters(*shapes), dict[str, NDArray[np.uint8]]()
     for name, parameter in parameters.items():
         at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)
         parameter.pack(given.parameters[name].astype(np.float32), at.weights[name])
-        at.gradients[name] = np.full(parameter.blocked, np.nan, np.float32)
+        at.gradients[name], behind[f"gradient of {name}"] = _guarded(parameter.blocked, np.dtype(np.float32))
     for name, state in layer.state(*shapes).items():
         at.state[name] = np.full(state.shape, state.initial, np.float32)
     for name, values in layer.leaf_values(*shapes).items():
         at.leaf_values[name] = np.full((leaves, *values), np.nan)
     for name, wanted in layer.scratch(samples, leaves, threads, *shapes).items():
-        empty = np.nan if np.issubdtype(wanted.dtype, np.floating) else 171
-        at.scratch[name] = np.full(wanted.shape, empty, wanted.dtype)
+        at.scratch[name], behind[name] = _guarded(wanted.shape, np.dtype(wanted.dtype))
     context = Context(workers(threads), training, given.seed, given.step)
     layer.forward(at, context)
     layer.backward_weights(at, context)
     layer.backward_data(at, context)
+    for name, guard in behind.items():
+        assert (guard == FILL).all(), f"{layer} has written behind its {name}"
     gradients = {name: parameter.unpack(at.gradients[name]) for name, parameter in parameters.items()}
     return Result(x, y, dx, dy, gradients, at.leaf_values)
 
@@ -121,6 +128,16 @@ def workers(count: int) -> Threads:
 
 def _views(values: tuple[Value, ...]) -> tuple[Array, ...]:
     return tuple(value.view for value in values)
+
+
+def _guarded(shape: Shape, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return an array of NaN, or of what means nothing, and the bytes behind it."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    storage = np.full(size + GUARD_BYTES, FILL, np.uint8)
+    array = storage[:size].view(dtype).reshape(shape)
+    if np.issubdtype(dtype, np.floating):
+        array[...] = np.nan
+    return array, storage[size:]
 
 
 def _given(plain: NDArray[np.float64], halo: Halo) -> Value:

@@ -140,7 +140,35 @@ def test_a_layer_refuses_more_parts_than_it_has_feature_leaves() -> None:
         Linear(1000).shard(3)
 
 
-@pytest.mark.parametrize("per_leaf", [1, fully_connected.SHORT_LEAF, fully_connected.SHORT_LEAF + 1])
+@pytest.mark.parametrize("per_leaf", [9, 32, 33])
+@pytest.mark.parametrize("features", [64, 96, 1024, 4096])
+def test_what_is_packed_fits_its_memory(
+    features: int, per_leaf: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, sizes = Linear(40), []
+    pack = packing.pack_slices
+
+    def watched(workers: threads.Threads, x: Array, packed: Array, width: int, pitch: int) -> None:
+        sizes.append((packed.size, -(-x.shape[1] // width) * len(x) * pitch))
+        pack(workers, x, packed, width, pitch)
+
+    monkeypatch.setattr(packing, "pack_slices", watched)
+    harness.run(layer, harness.problem(layer, ((features,),), 2 * per_leaf), leaves=2)
+    assert len(sizes) == 2  # x and dy
+    assert all(size >= needed for size, needed in sizes)
+
+
+@pytest.mark.parametrize(
+    "per_leaf",
+    [
+        1,
+        *(
+            length + more
+            for length in (fully_connected.SHORT_LEAF, fully_connected.MIDDLE_LEAF)
+            for more in (0, 1)
+        ),
+    ],
+)
 @pytest.mark.parametrize("leaves", [1, 2, 4, 16])
 def test_leaves_of_all_sizes_are_added_as_a_tree(leaves: int, per_leaf: int) -> None:
     layer = Linear(40)

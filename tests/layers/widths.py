@@ -24,7 +24,9 @@ SUMMED = [
     Case(Conv2d(32, 7, stride=2, padding=3), ((3, 29, 33),), samples=8),  # first layers
     Case(Conv2d(96, 11, stride=4), ((3, 39, 39),), samples=8),
     Case(Linear(160), ((600,),), samples=64),
-    Case(Linear(96), ((96,),), samples=8),  # short leaves
+    Case(Linear(96), ((96,),), samples=8),  # leaves of one sample,
+    Case(Linear(160), ((600,),), samples=128),  # of middle length,
+    Case(Linear(160), ((600,),), samples=320),  # and longer ones
 ]
 """Cases that are added up in leaves."""
 

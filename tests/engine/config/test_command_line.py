@@ -58,7 +58,7 @@ def test_the_work_of_one_process_is_not_done_by_several(monkeypatch, capsys, var
     )
 
 
-@pytest.mark.parametrize("command", ["show", "predict", "export", "convert", "report"])
+@pytest.mark.parametrize("command", ["show", "compare", "predict", "export", "convert", "report"])
 def test_commands_that_are_the_work_of_one_process_say_so_before_they_read(command, monkeypatch, capsys):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")

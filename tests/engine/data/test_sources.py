@@ -42,7 +42,7 @@ def test_a_folder_without_its_kind_is_told_how_to_be_written(tmp_path: Path) -> 
             open_data(str(tmp_path / folder), (3, 32, 32), 10, 0)
         place = tmp_path / folder
         assert str(refused.value) == (
-            f'data: got "{place}", a folder, without what is in it; write {kind}:{place}'
+            f'data: got "{place}", a folder, without the kind of its data; write {kind}:{place}'
         )
     with pytest.raises(UserError, match=r'data: got ".*/no"; must be digits, '):
         open_data(str(tmp_path / "no"), (3, 32, 32), 10, 0)

@@ -42,7 +42,7 @@ def test_environments_and_hashes(tmp_path):
     assert rows["numpy"].values == ("2.1.0", "2.2.0")
     assert rows["numpy"].differs
     assert not rows["Python"].differs
-    assert rows["fused multiply-add"].values[0] == "yes"
+    assert rows["SIMD"].values[0] == "avx2"
     assert rows["memory of a rank, measured"].values[0] == "100 to 110 GB/s"
     assert [row.name for row in comparison.hashes(found)] == ["weights (sha256)"]
 

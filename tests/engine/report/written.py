@@ -39,8 +39,8 @@ RESULTS: dict[str, Any] = {
     },
     "trace": None,
     "environment": {
-        "machines": 1, "hosts": 1, "processors": ["A Processor"], "cores": 2, "simd": "AVX2, 8 lanes",
-        "fused_multiply_add": True, "system": "Linux x86_64", "lockstep": "0.1.0", "python": "3.12.1",
+        "machines": 1, "hosts": 1, "processors": ["A Processor"], "cores": 2, "simd": "avx2",
+        "system": "Linux x86_64", "lockstep": "0.1.0", "python": "3.12.1",
         "numpy": "2.1.0", "numba": "0.63.0", "llvmlite": "0.46.0", "mpi4py": "4.1.0",
         "mpi": "Open MPI v5.0.7", "kernel_sources": "0123456789abcdef",
     },

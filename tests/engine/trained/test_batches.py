@@ -52,6 +52,14 @@ def test_what_cannot_be_read_is_noted_and_leaves_finite_values():
     assert np.isfinite(second["x"]).all()
 
 
+def test_an_error_is_noted_at_its_place_in_a_batch_of_several_pieces():
+    samples = [Number(number, error=KeyError("x") if number == 21 else None) for number in range(30)]
+    (batch,) = filled(samples, (2,), batch=32, threads=2)
+    assert batch.errors == {21: "21: KeyError: 'x'"}
+    assert batch.x[21].tolist() == [0, 0]
+    assert batch.x[:30, 0].tolist() == [0 if number == 21 else number for number in range(30)]
+
+
 def test_no_more_is_read_ahead_than_has_room_and_no_thread_stays():
     before = threading.active_count()
     samples = [Number(number) for number in range(100)]
