@@ -118,7 +118,7 @@ def _clip(u, pad_h, stride, height, rows):
 
 @lru_cache
 def _backward_weights(ROWS, TAIL, VECTORS, STRIDE):
-    WIDTH = VECTORS * LANES
+    PANEL = VECTORS * LANES
     TILE, LAST = Tile(ROWS, VECTORS, a_row=1), Tile(TAIL or ROWS, VECTORS, a_row=1)
 
     @kernel(
@@ -182,7 +182,7 @@ def _backward_weights(ROWS, TAIL, VECTORS, STRIDE):
                                         ahead = next_x + (cb0 + tile - VECTORS) * x.strides[1]
                                         ahead_row, ahead_pixel = STRIDE * x_row, STRIDE * LANES
                                     tile += 1
-                                    sums = Rows(partial + 4 * at * WIDTH, WIDTH)
+                                    sums = Rows(partial + 4 * at * PANEL, PANEL)
                                     columns_at = Columns(a + 4 * at, b, dy_block, ahead)
                                     nest = (
                                         Steps(number, x.strides[0] // 4, dy.strides[0] // 4, 0),

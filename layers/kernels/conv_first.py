@@ -109,7 +109,7 @@ def backward_weights(
 
 @lru_cache
 def _run(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
-    WIDTH = VECTORS * LANES
+    PANEL = VECTORS * LANES
     TERMS = COLUMNS * CHANNELS
     STEP = STRIDE * CHANNELS
     TILE = Tile(ROWS, VECTORS, 1, LOAD)
@@ -167,23 +167,23 @@ def _run(ROWS, TAIL, VECTORS, COLUMNS, STRIDE, CHANNELS, WINDOW):
                             )
                             for u in range(max(0, -top), min(r, height - top)):
                                 a = room + 4 * (((top + u) % ring) * pitch + j * STEP)
-                                c = sums + 4 * u * TERMS * WIDTH
+                                c = sums + 4 * u * TERMS * PANEL
                                 nest = (Loop(count, STEP, LANES),)
                                 for term in range(0, TERMS - TAIL, ROWS):
                                     multiply_tile(
                                         TILE, a + 4 * term, Vectors(b, b_vector),
-                                        Sums(c + 4 * term * WIDTH, row=WIDTH, vector=LANES), nest,
+                                        Sums(c + 4 * term * PANEL, row=PANEL, vector=LANES), nest,
                                     )  # fmt: skip
                                 if TAIL > 0:
                                     term = TERMS - TAIL
                                     multiply_tile(
                                         LAST, a + 4 * term, Vectors(b, b_vector),
-                                        Sums(c + 4 * term * WIDTH, row=WIDTH, vector=LANES), nest,
+                                        Sums(c + 4 * term * PANEL, row=PANEL, vector=LANES), nest,
                                     )  # fmt: skip
                             if WINDOW == 1:
                                 multiply_tile(
                                     BIAS_TILE, one.ctypes.data, Vectors(b, b_vector),
-                                    Sums(sums + 4 * r * TERMS * WIDTH, row=WIDTH, vector=LANES),
+                                    Sums(sums + 4 * r * TERMS * PANEL, row=PANEL, vector=LANES),
                                     (Loop(count, 0, LANES),),
                                 )  # fmt: skip
 

@@ -106,10 +106,10 @@ def _pack():
 
 
 @lru_cache
-def _forward(ROWS, TAIL, VECTORS, WIDTH, STRIDE, CHANNELS, EPILOGUE):
+def _forward(ROWS, TAIL, VECTORS, GROUP, STRIDE, CHANNELS, EPILOGUE):
     STEP = STRIDE * CHANNELS  # from the scalars of one pixel of y to those of the next
     WINDOW = 2 if EPILOGUE == RELU_POOL else 1
-    PARTS = WIDTH // (VECTORS * LANES)
+    PARTS = GROUP // (VECTORS * LANES)
     START = BIAS_RELU if EPILOGUE == RELU else BIAS
     TILE = Tile(ROWS, VECTORS, STEP, START)
     LAST = Tile(TAIL if TAIL > 0 else ROWS, VECTORS, STEP, START)
@@ -144,12 +144,12 @@ def _forward(ROWS, TAIL, VECTORS, WIDTH, STRIDE, CHANNELS, EPILOGUE):
                 )
                 for panel in range(panels):
                     group, part = divmod(panel, PARTS)
-                    panel_at = weight.ctypes.data + 4 * (group * r * terms * WIDTH + part * VECTORS * LANES)
+                    panel_at = weight.ctypes.data + 4 * (group * r * terms * GROUP + part * VECTORS * LANES)
                     for half in range(WINDOW):
                         top = (WINDOW * i + half) * STRIDE - pad_h
                         u0, u1 = max(0, -top), min(r, height - top)
                         a = room + 4 * (top + u0 - first_row) * pitch
-                        b = panel_at + 4 * u0 * terms * WIDTH
+                        b = panel_at + 4 * u0 * terms * GROUP
                         c = (
                             y.ctypes.data
                             + n * y.strides[0]
@@ -160,7 +160,7 @@ def _forward(ROWS, TAIL, VECTORS, WIDTH, STRIDE, CHANNELS, EPILOGUE):
                         if WINDOW == 2:
                             c, c_vector = pair + 4 * half * VECTORS * columns * LANES, columns * LANES
                         bias_at = bias.ctypes.data + 4 * panel * VECTORS * LANES
-                        nest = (Loop(u1 - u0, pitch, terms * WIDTH), Loop(terms, 1, WIDTH))
+                        nest = (Loop(u1 - u0, pitch, terms * GROUP), Loop(terms, 1, GROUP))
                         ahead = x.ctypes.data + n * x.strides[0]
                         ahead += (top + r + (distance - 1) * STRIDE) * x.strides[2]
                         for tile in range(columns // ROWS):

@@ -110,8 +110,8 @@ def _multiply(threads, x, weight, bias, y, gathered, places, channels, strides, 
 
 
 @lru_cache
-def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
-    PARTS = WIDTH // (VECTORS * LANES)  # panels of the tile's vectors that lie side by side in the weights
+def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS):
+    PARTS = GROUP // (VECTORS * LANES)  # panels of the tile's vectors that lie side by side in the weights
     TILE = Tile(ROWS, VECTORS, LANES, START)
     LAST = Tile(TAIL if TAIL > 0 else ROWS, VECTORS, LANES, START)
     TILE_FLOATS = ROWS * LANES
@@ -160,7 +160,7 @@ def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
                             packed + 4 * (index * c_blocks + cb) * TILE_FLOATS, x_at + 4 * cb * x_block,
                             sources + 8 * index * ROWS, min(ROWS, height - index * ROWS),
                         )  # fmt: skip
-            step = max(1, WIDTH // count)
+            step = max(1, GROUP // count)
             for panel in range(run * run_panels, min(panels, (run + 1) * run_panels)):
                 group, part = divmod(panel, PARTS)
                 b = weight.ctypes.data + group * weight.strides[0] + 4 * part * VECTORS * LANES
@@ -182,8 +182,8 @@ def _product(ROWS, TAIL, VECTORS, WIDTH, START, GATHERS):
                         ahead_block, ahead_lane = x_block, x_step
                     streams = Streams(a, b, near=a + 4 * a_block, ahead=ahead)
                     nest = (
-                        StreamLoop(whole, a_block, LANES * WIDTH, near=a_block, ahead=ahead_block),
-                        StreamLoop(LANES, 1, WIDTH, near=LANES, ahead=ahead_lane),
+                        StreamLoop(whole, a_block, LANES * GROUP, near=a_block, ahead=ahead_block),
+                        StreamLoop(LANES, 1, GROUP, near=LANES, ahead=ahead_lane),
                     )
                     to = Places(c, targets + 8 * index * ROWS, y_block)
                     if TAIL > 0 and tile % per_strip == per_strip - 1:

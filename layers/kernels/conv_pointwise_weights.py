@@ -175,8 +175,8 @@ class Partial(NamedTuple):
 
 @lru_cache
 def _backward_weights(VECTORS, GROUP):
-    WIDTH = VECTORS * LANES
-    PARTS = GROUP // WIDTH  # panels that lie side by side in the weights
+    PANEL = VECTORS * LANES
+    PARTS = GROUP // PANEL  # panels that lie side by side in the weights
     TILE, BIAS_TILE = Tile(ROWS, VECTORS, a_row=1), Tile(1, VECTORS, a_row=1)
 
     @kernel(
@@ -194,7 +194,7 @@ def _backward_weights(VECTORS, GROUP):
         blocks_c = ceil_div(c_blocks, inputs)
         blocks = ceil_div(panels, outputs) * blocks_c
         height = inputs * LANES + 1  # the sums of dy come behind those of the inputs
-        level = 4 * outputs * height * WIDTH
+        level = 4 * outputs * height * PANEL
         base = stack.ctypes.data + worker * stack.strides[0]
         x_room = gathered.ctypes.data + worker * gathered.strides[0]
         dy_room = x_room + 4 * inputs * LANES * most_pixels
@@ -228,15 +228,15 @@ def _backward_weights(VECTORS, GROUP):
                     )  # fmt: skip
                 top += 1 - ready
             for panel in range(panel0, panel1):
-                done = base + 4 * (panel - panel0) * height * WIDTH
+                done = base + 4 * (panel - panel0) * height * PANEL
                 group, part = divmod(panel, PARTS)
                 to = weights.ctypes.data + share * weights.strides[0]
-                to += 4 * ((group * c_blocks + cb0) * LANES * GROUP + part * WIDTH)
+                to += 4 * ((group * c_blocks + cb0) * LANES * GROUP + part * PANEL)
                 for channel in range((cb1 - cb0) * LANES):
-                    copy_vectors(to + 4 * channel * GROUP, done + 4 * channel * WIDTH, VECTORS)
+                    copy_vectors(to + 4 * channel * GROUP, done + 4 * channel * PANEL, VECTORS)
                 if cb0 == 0:
-                    to = biases.ctypes.data + share * biases.strides[0] + 4 * panel * WIDTH
-                    copy_vectors(to, done + 4 * (height - 1) * WIDTH, VECTORS)
+                    to = biases.ctypes.data + share * biases.strides[0] + 4 * panel * PANEL
+                    copy_vectors(to, done + 4 * (height - 1) * PANEL, VECTORS)
 
     return conv_pointwise_weights
 

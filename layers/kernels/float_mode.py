@@ -16,6 +16,7 @@ from layers.kernels.jit import native
 
 _MXCSR = 0x1F80  # round to nearest, no exception interrupts, no flush to zero, subnormal inputs as they are
 _FPCR = 0  # the same on Arm
+# The machine that runs this, not the target of kernels: Arm's tiles are tried on x86 too.
 _IS_ARM = platform.machine().lower() in ("aarch64", "arm64")
 
 

@@ -128,9 +128,9 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) ->
 
 
 @lru_cache
-def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
+def _backward_data(ROWS, TAIL, VECTORS, GROUP):
     COLUMNS = VECTORS * LANES
-    TILE = StreamTile(ROWS, VECTORS, a_row=WIDTH, tail=TAIL, fetch_b=not gemm.IS_NARROW)
+    TILE = StreamTile(ROWS, VECTORS, a_row=GROUP, tail=TAIL, fetch_b=not gemm.IS_NARROW)
 
     @kernel(int64, int64, int64, PACKED, WEIGHT, PACKED, STACK, VALUES, int64, int64, int64)
     def linear_backward_data(
@@ -138,10 +138,10 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
     ):
         samples = dx.shape[0]
         groups, features = weight.shape[0], weight.shape[1]
-        outputs, a_group = groups * WIDTH, features * WIDTH
+        outputs, a_group = groups * GROUP, features * GROUP
         feature_blocks = ceil_div(features, block_tiles * ROWS)
         part = stack[worker]
-        chunk = OUTPUTS // WIDTH
+        chunk = OUTPUTS // GROUP
         for task in range(first, last):  # some panels of samples by some tiles of input features
             sample_block, feature_block = divmod(task, feature_blocks)
             panel0 = sample_block * block_panels
@@ -154,9 +154,9 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
                 ready = merges(leaf)
                 for group in range(begin, end, chunk):
                     n_groups = min(chunk, end - group)
-                    a = weight.ctypes.data + group * weight.strides[0] + 4 * c0 * WIDTH
+                    a = weight.ctypes.data + group * weight.strides[0] + 4 * c0 * GROUP
                     for panel in range(panels):
-                        b = dy.ctypes.data + 4 * ((panel0 + panel) * outputs + group * WIDTH) * COLUMNS
+                        b = dy.ctypes.data + 4 * ((panel0 + panel) * outputs + group * GROUP) * COLUMNS
                         slot = part.ctypes.data + 4 * (top * block + panel * height * COLUMNS)
                         c, sums = slot, 0
                         start, start_row = slot, COLUMNS
@@ -166,13 +166,13 @@ def _backward_data(ROWS, TAIL, VECTORS, WIDTH):
                             start, start_row = zeros.ctypes.data, 0
                         stream_tiles(  # and fetch the next group's weights, and those of the tile after next
                             TILE, height // ROWS, height % ROWS > 0,
-                            Streams(a, b, near=a + weight.strides[0], ahead=a + 8 * ROWS * WIDTH),
-                            Streams(ROWS * WIDTH, 0, near=ROWS * WIDTH, ahead=ROWS * WIDTH),
+                            Streams(a, b, near=a + weight.strides[0], ahead=a + 8 * ROWS * GROUP),
+                            Streams(ROWS * GROUP, 0, near=ROWS * GROUP, ahead=ROWS * GROUP),
                             Rows(start, start_row), Rows(c, COLUMNS),
                             Finished(sums, slot - 4 * block, 4 * block),
                             (
-                                StreamLoop(n_groups, a_group, WIDTH * COLUMNS, near=a_group, ahead=a_group),
-                                StreamLoop(WIDTH, 1, COLUMNS, near=ROWS, ahead=ROWS),
+                                StreamLoop(n_groups, a_group, GROUP * COLUMNS, near=a_group, ahead=a_group),
+                                StreamLoop(GROUP, 1, COLUMNS, near=ROWS, ahead=ROWS),
                             ),
                         )  # fmt: skip
                 top += 1 - ready
@@ -252,7 +252,7 @@ def backward_weights(
 
 @lru_cache
 def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
-    WIDTH = VECTORS * LANES
+    PANEL = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
     TILES = PITCH // ROWS  # in a slice of x
     TILE = LeafTile(ROWS, VECTORS, SUBTREE, TAIL, bool(STREAM))
@@ -269,11 +269,11 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
         part = stack[worker].ctypes.data
         for task in range(first, last):  # some slices of input features by V vectors of outputs
             block, group = divmod(task, groups)
-            b = dy.ctypes.data + 4 * group * samples * WIDTH
+            b = dy.ctypes.data + 4 * group * samples * PANEL
             if block == 0:
                 leaf_tiles(
                     BIAS_TILE, 1, 0, Samples(one.ctypes.data, tile=0, sample=0), b, part,
-                    bias_gradient.ctypes.data + 4 * group * WIDTH, leaves, samples // leaves,
+                    bias_gradient.ctypes.data + 4 * group * PANEL, leaves, samples // leaves,
                 )  # fmt: skip
             for i in range(block * block_slices, min(slices, (block + 1) * block_slices)):
                 left = min(TILES * ROWS, features - i * TILES * ROWS)
@@ -281,7 +281,7 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
                 leaf_tiles(
                     TILE, left // ROWS, left % ROWS > 0,
                     Samples(x_slice, tile=ROWS, sample=PITCH), b, part,
-                    gradient.ctypes.data + group * gradient.strides[0] + 4 * i * TILES * ROWS * WIDTH,
+                    gradient.ctypes.data + group * gradient.strides[0] + 4 * i * TILES * ROWS * PANEL,
                     leaves, samples // leaves,
                 )  # fmt: skip
         if STREAM:

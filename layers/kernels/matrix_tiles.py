@@ -147,13 +147,7 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
                 (number, builder.add(sums, builder.mul(to, constant(4))), distance),
             )  # fmt: skip
 
-        with each_part(builder, shape.vectors // width) as part:  # its B stays in cache while all rows pass
-            column = builder.mul(part, constant(width * LANES))
-            with cgutils.for_range(builder, full) as loop:
-                one(shape.rows, loop.index, column)
-            if shape.tail > 0:
-                with cgutils.for_range(builder, tails):
-                    one(shape.tail, full, column)
+        _each_tile(builder, shape, width, full, tails, one)
 
     counts = types.int64, types.int64
     return types.void(tile, *counts, streams, next_tile, start, c, finished, nest), codegen
@@ -204,6 +198,27 @@ def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
         _add_rows(builder, sums, pointer_to(builder, source), c_row)
     for (row, v), slot in sums.slots.items():
         store(builder, builder.load(slot), advance(builder, c_at, constant(row), c_row), constant(v * LANES))
+
+
+def _each_tile(
+    builder: ir.IRBuilder,
+    shape: "StreamTile | LeafTile",
+    width: int,
+    full: ir.Value,
+    tails: ir.Value,
+    one: Callable[[int, ir.Value, ir.Value], None],
+) -> None:
+    """Emit ``one(rows, index of the tile, first column)`` for all tiles of each part of `width` vectors.
+
+    So the B of a part stays in cache while all rows pass.
+    """
+    with each_part(builder, shape.vectors // width) as part:
+        column = builder.mul(part, constant(width * LANES))
+        with cgutils.for_range(builder, full) as loop:
+            one(shape.rows, loop.index, column)
+        if shape.tail > 0:
+            with cgutils.for_range(builder, tails):
+                one(shape.tail, full, column)
 
 
 def _in_turns(builder: ir.IRBuilder, length: ir.Value, step: Callable[[ir.Value, int], None]) -> None:
@@ -349,12 +364,6 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                         slot = builder.sub(top, merges)
                         put(sums, advance(builder, stack_at, slot, slot_floats), store)
 
-        with each_part(builder, shape.vectors // vectors) as part:  # its B stays in cache while all rows pass
-            column = builder.mul(part, constant(vectors * LANES))
-            with cgutils.for_range(builder, full) as loop:
-                one(shape.rows, loop.index, column)
-            if shape.tail > 0:
-                with cgutils.for_range(builder, tails):
-                    one(shape.tail, full, column)
+        _each_tile(builder, shape, vectors, full, tails, one)
 
     return types.void(tile, *[types.int64] * 2, a, *[types.int64] * 5), codegen
