@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from comm import failure, terminal
 from engine.config.command_line import Parser, add_best, add_computing, add_overwrite, start_ranks
 from engine.config.errors import UserError
-from engine.config.files import check_place
 from engine.config.paths import expand
 from engine.data.registry import described
 from engine.host.stop_signals import end_others_by, listening
@@ -109,10 +108,14 @@ def _picture(options: argparse.Namespace) -> Path | None:
     if options.picture is None:
         return None
     from engine.profile.figure import figure_class  # noqa: PLC0415 -- after --help
+    from engine.run.output_place import check_output  # noqa: PLC0415
 
     path = expand(options.picture, "picture")
     figure_class(path, what="picture")
-    check_place(path, "picture", overwrite=options.overwrite)
+    # a folder of images holds no picture of a matrix
+    folder = (options.data or "").removeprefix("images:")
+    inside = bool(folder) and path.resolve().is_relative_to(Path(folder).expanduser().resolve())
+    check_output(path, "picture", overwrite=options.overwrite, reads=[path] if inside else [])
     return path
 
 

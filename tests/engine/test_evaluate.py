@@ -115,6 +115,19 @@ def test_a_mistake_is_one_line_and_code_2_before_anything_is_computed(digits_run
     assert sorted(each.name for each in tmp_path.iterdir() if each.name != "__pycache__") == ["d.png", "d.py"]
 
 
+def test_a_picture_takes_the_place_of_no_image_that_is_evaluated(photos_run, photos, tmp_path, capsys):
+    shutil.copytree(photos / "test", tmp_path / "data")
+    image = next((tmp_path / "data").rglob("*.png"))
+    before = image.read_bytes()
+    options = ("--data", f"images:{tmp_path / 'data'}", "--picture", image, "--overwrite")
+    code, _, said = evaluated(capsys, photos_run.folder, *options)
+    assert code == 2
+    assert said == [
+        f"error: picture: {image}: is what is read here, and is not written over; give another name"
+    ]
+    assert image.read_bytes() == before
+
+
 def test_a_picture_that_is_there_is_not_written_over_unless_asked(digits_run, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the extra plot is not installed")
     (path := tmp_path / "c.png").write_text("mine")
