@@ -9,6 +9,7 @@ from comm import failure
 from engine.config.errors import UserError
 from engine.config.user_code import no_exit
 from engine.training.rank import Rank
+from layers.kernels.float_mode import set_float_mode
 from layers.layer import Array
 
 
@@ -35,6 +36,7 @@ class RunView:
 
     def weights(self) -> dict[str, Array]:
         """Return copies of all weights in standard layout by name (collective: call it on all ranks)."""
+        set_float_mode()
         self._rank.parameters.wait()
         return self._rank.parameters.gather_weights()
 
@@ -105,3 +107,5 @@ class Callbacks:
             if self._world.size > 1:
                 failure.abort_all(self._world, error)
             raise
+        finally:
+            set_float_mode()  # the user's code may have loaded a library that changes it

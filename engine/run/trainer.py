@@ -27,7 +27,6 @@ from engine.training.optimizer import SGD
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule
 from engine.training.step import train_step
-from layers.kernels.float_mode import set_float_mode
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
 
@@ -198,7 +197,6 @@ class Trainer:
         progress, context = self.progress, self.context
         rate = self._schedule.at(progress.step)
         context.step = progress.step
-        set_float_mode()  # a callback may have loaded a library that changes it
 
         def update(weights: Array, gradients: Array, velocity: Array, rate_factor: float) -> None:
             with self.recorder.updating():

@@ -48,7 +48,7 @@ def main() -> None:
     kernels = {
         "multiply": gemm._multiply(TILE_ROWS, 0, 2),
         "backward_weights": fully_connected._backward_weights(TILE_ROWS, 0, 2, 1, 0),
-        "convolution": conv_direct._forward(TILE_ROWS, 0, 2, 1, 0),
+        "convolution": conv_direct._forward(TILE_ROWS, 0, 2, 1, 1, 0),
     }
     found = {}
     for name, compiled in kernels.items():

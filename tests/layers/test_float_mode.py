@@ -75,7 +75,9 @@ def net(classes=10, image=(1, 8, 8)):
 class Flushing(lockstep.Callback):
     """Loads, so to speak, a library that changes the mode."""
 
-    def on_step(self, run: object, record: object) -> None:
+    def on_step(self, run: lockstep.RunView, record: object) -> None:
+        flush_to_zero()
+        assert all(weight.any() for weight in run.weights().values())  # which waits for the update
         flush_to_zero()
 
 
