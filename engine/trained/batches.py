@@ -1,5 +1,6 @@
 """Samples read on threads into batches, ahead of the network that they are for."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from layers.layer import Array
 
 AHEAD = 2
 """Batches that are being read while one is computed."""
-_PIECE = 8  # samples that a thread reads at once: a batch is several pieces
+_LEAST, _MOST = 8, 32  # samples that a thread reads at once: a batch is several pieces
+_FLOATS = (
+    1 << 17
+)  # of a piece of more than the least, as handing it over takes as long as reading small samples
 
 Errors = dict[int, str]
 """By place in the batch."""
@@ -40,27 +44,28 @@ def filled(
     Decoders of images and numpy let other threads run, so reading goes on beside the kernels.
     """
     buffers = [np.zeros((batch, *shape), np.float32) for _ in range(AHEAD + 1)]
-    pieces_of = ceil_div(batch, _PIECE)
+    piece = min(_MOST, max(_LEAST, _FLOATS // math.prod(shape)))
+    pieces_of = ceil_div(batch, piece)
     starts = range(0, len(samples), batch)
     with closing(
-        on_threads(_read, _pieces(samples, buffers, batch), threads, ahead=AHEAD * pieces_of)
+        on_threads(_read, _pieces(samples, buffers, batch, piece), threads, ahead=AHEAD * pieces_of)
     ) as read:
         for number, start in enumerate(starts):
             own = samples[start : start + batch]
             errors: Errors = {}
-            for found in islice(read, ceil_div(len(own), _PIECE)):
+            for found in islice(read, ceil_div(len(own), piece)):
                 errors |= found
             yield Filled(own, buffers[number % len(buffers)], errors)
 
 
 def _pieces(
-    samples: Sequence[Sample], buffers: Sequence[Array], batch: int
+    samples: Sequence[Sample], buffers: Sequence[Array], batch: int, piece: int
 ) -> Iterator[tuple[Sequence[Sample], Array, int]]:
     """Yield some samples, the buffer of their batch, and the place of the first in it."""
     for number, start in enumerate(range(0, len(samples), batch)):
         own = samples[start : start + batch]
-        for first in range(0, len(own), _PIECE):
-            yield own[first : first + _PIECE], buffers[number % len(buffers)], first
+        for first in range(0, len(own), piece):
+            yield own[first : first + piece], buffers[number % len(buffers)], first
 
 
 def _read(piece: tuple[Sequence[Sample], Array, int]) -> Errors:
