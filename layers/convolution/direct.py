@@ -67,3 +67,20 @@ class Direct(Algorithm):
         conv_direct.backward_data(
             threads, dy, transposed, dx, channels, self.loops.stride, self.loops.padding
         )
+
+
+class LikeDirect(Algorithm):
+    """An algorithm that reads the columns which the direct one reads, and leaves some passes to it."""
+
+    @property
+    def direct(self) -> Direct:
+        """The direct algorithm of the same layer."""
+        return Direct(self.loops, self.leaf_channels)
+
+    def halo(self) -> Halo:
+        """Return the halo of the direct algorithm."""
+        return self.direct.halo()
+
+    def gradient_halo(self) -> Halo:
+        """Return the halo of the direct algorithm."""
+        return self.direct.gradient_halo()

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from layers.convolution.algorithm import Algorithm
-from layers.convolution.direct import POOLING_ROWS, Direct
+from layers.convolution.direct import POOLING_ROWS, LikeDirect
 from layers.kernels import conv_direct, conv_first, conv_first_forward
 from layers.kernels.epilogue import Epilogue
 from layers.kernels.threads import Threads
-from layers.layer import Array, Buffers, Halo, Shape
+from layers.layer import Array, Buffers, Shape
 from layers.work import BACKWARD_WEIGHTS, FORWARD, Extents
 
 _DENSE, _PACKED = "dense_rows", "packed_weights"
@@ -20,24 +19,12 @@ def applies(loops: Extents) -> bool:
 
 
 @dataclass(frozen=True)
-class FirstLayer(Algorithm):
+class FirstLayer(LikeDirect):
     """The sums of the direct algorithm from a dense x; backward_weights reads dy once, pooled or not."""
 
     reads_pooled_dy = True
     makes_bias_gradient = True
     """Unless dy is pooled: then `epilogue.bias_gradient` does, from a quarter of the memory."""
-
-    @property
-    def _direct(self) -> Direct:
-        return Direct(self.loops, self.leaf_channels)
-
-    def halo(self) -> Halo:
-        """Return the halo of the direct algorithm."""
-        return self._direct.halo()
-
-    def gradient_halo(self) -> Halo:
-        """Return the halo of the direct algorithm."""
-        return self._direct.gradient_halo()
 
     def scratch(
         self, direction: str, samples: int, leaves: int, threads: int, *, pools: bool
@@ -45,7 +32,7 @@ class FirstLayer(Algorithm):
         """Return room for dense rows and weights, gradients of leaves, and a chunk of dy before pooling."""
         shapes: dict[str, Shape] = {}
         if direction != BACKWARD_WEIGHTS:
-            shapes |= self._direct.scratch(direction, samples, leaves, threads, pools=pools)
+            shapes |= self.direct.scratch(direction, samples, leaves, threads, pools=pools)
         if direction == FORWARD:
             loops = self.loops
             shapes[_DENSE], shapes[_PACKED] = conv_first_forward.scratch_shapes(
@@ -84,4 +71,4 @@ class FirstLayer(Algorithm):
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:
         """Write what one feature leaf adds to dx."""
-        self._direct.backward_data(at, threads, dy, transposed, dx)
+        self.direct.backward_data(at, threads, dy, transposed, dx)

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from layers.convolution.algorithm import Algorithm
-from layers.convolution.direct import Direct
+from layers.convolution.direct import LikeDirect
 from layers.kernels import conv_pointwise, conv_pointwise_weights
 from layers.kernels.epilogue import RELU_POOL, Epilogue
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
-from layers.layer import Array, Buffers, Halo, Shape
+from layers.layer import Array, Buffers, Shape
 from layers.layout import blocks
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Extents
 
@@ -21,22 +20,10 @@ def applies(loops: Extents) -> bool:
 
 
 @dataclass(frozen=True)
-class Pointwise(Algorithm):
+class Pointwise(LikeDirect):
     """The sums of the direct algorithm in its order: the same bits."""
 
     makes_bias_gradient = True
-
-    @property
-    def _direct(self) -> Direct:
-        return Direct(self.loops, self.leaf_channels)
-
-    def halo(self) -> Halo:
-        """Return the halo of the direct algorithm."""
-        return self._direct.halo()
-
-    def gradient_halo(self) -> Halo:
-        """Return the halo of the direct algorithm."""
-        return self._direct.gradient_halo()
 
     def scratch(
         self, direction: str, samples: int, leaves: int, threads: int, *, pools: bool
@@ -53,7 +40,7 @@ class Pointwise(Algorithm):
             )
             return dict(zip(_WEIGHTS, shapes, strict=True))
         if direction == FORWARD and pools:
-            return self._direct.scratch(direction, samples, leaves, threads, pools=pools)
+            return self.direct.scratch(direction, samples, leaves, threads, pools=pools)
         read = self.c_blocks if direction == FORWARD else blocks(self.leaf_channels)
         gathered, places = conv_pointwise.scratch_shapes(read * LANES, threads)
         return {f"{direction} gathered": gathered, f"{direction} places": places}
@@ -61,7 +48,7 @@ class Pointwise(Algorithm):
     def forward(self, at: Buffers, threads: Threads, epilogue: Epilogue) -> None:
         """Write y as an epilogue leaves it."""
         if epilogue.kind == RELU_POOL:
-            self._direct.forward(at, threads, epilogue)
+            self.direct.forward(at, threads, epilogue)
             return
         conv_pointwise.forward(
             threads, at.x[0], at.weights["weight"], at.weights["bias"], at.y[0], *_scratch(at, FORWARD),
