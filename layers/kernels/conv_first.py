@@ -19,8 +19,16 @@ from layers.kernels.first_rows import (
     row_floats,
 )
 from layers.kernels.jit import kernel
-from layers.kernels.pixel_tiles import MOST_VECTORS
-from layers.kernels.register_tile import LOAD, TILE_ROWS, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.register_tile import (
+    LOAD,
+    MOST_VECTORS,
+    TILE_ROWS,
+    Loop,
+    Sums,
+    Tile,
+    Vectors,
+    multiply_tile,
+)
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.runs import rows_of_run
 from layers.kernels.simd import LANES, add_vectors

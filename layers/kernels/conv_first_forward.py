@@ -21,8 +21,7 @@ from layers.kernels.first_rows import (
     row_tile,
 )
 from layers.kernels.jit import kernel
-from layers.kernels.pixel_tiles import MOST_VECTORS
-from layers.kernels.register_tile import BIAS, BIAS_RELU, TILE_ROWS, Loop, Sums, Tile
+from layers.kernels.register_tile import BIAS, BIAS_RELU, MOST_VECTORS, TILE_ROWS, Loop, Sums, Tile
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import LANES, copy_vectors, finish_streaming
 from layers.kernels.threads import Threads

@@ -16,8 +16,8 @@ from layers.kernels.epilogue import RELU, Epilogue
 from layers.kernels.gemm import even_blocks
 from layers.kernels.jit import inline, kernel
 from layers.kernels.matrix_tiles import StreamLoop, Streams
-from layers.kernels.pixel_tiles import MOST_VECTORS, Places, copy_pixels, in_place, pixel_tile, words
-from layers.kernels.register_tile import BIAS, BIAS_RELU, TILE_ROWS, ZERO, Tile
+from layers.kernels.pixel_tiles import Places, copy_pixels, in_place, pixel_tile, words
+from layers.kernels.register_tile import BIAS, BIAS_RELU, MOST_VECTORS, TILE_ROWS, ZERO, Tile
 from layers.kernels.rows import IMAGE, floats
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads

@@ -17,14 +17,13 @@ from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import merges, stack_depth
 from layers.kernels.matrix_tiles import Finished, Rows
 from layers.kernels.pixel_tiles import (
-    MOST_VECTORS,
     Columns,
     Steps,
     copy_strided,
     in_place,
     leaf_tile,
 )
-from layers.kernels.register_tile import TILE_ROWS, Tile
+from layers.kernels.register_tile import MOST_VECTORS, TILE_ROWS, Tile
 from layers.kernels.rows import IMAGE
 from layers.kernels.runs import rows_of_run, runs_of_leaf
 from layers.kernels.simd import LANES, add_vectors, copy_vectors

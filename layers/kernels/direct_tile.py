@@ -8,32 +8,25 @@ from numba import types
 from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTime, CompileTimeType
-from layers.kernels.matrix_tiles import advanced
-from layers.kernels.pixel_tiles import MOST_VECTORS
 from layers.kernels.register_tile import (
-    BIAS,
-    BIAS_RELU,
+    MOST_VECTORS,
     TILE_ROWS,
     ZERO,
     Accumulators,
+    advanced,
     at_once,
     each_loop,
     each_part,
+    each_step,
     integers,
 )
 from layers.kernels.simd import (
     LANES,
     advance,
     constant,
-    counted,
-    load,
-    multiply_add,
     pointer_to,
     prefetch,
-    rectify,
-    splat,
     store,
-    vector_constant,
 )
 
 
@@ -117,39 +110,18 @@ def direct_tile(typing_context, tile, taps, c, bias, nest, last_lanes):
             bias_at = builder.gep(bias, [builder.mul(first, constant(LANES))])
             places = [_place(builder, builder.add(first, constant(v)), shape, b_group) for v in range(width)]
 
-            def begin(_row: int, v: int) -> ir.Value:
-                if shape.start in {BIAS, BIAS_RELU}:
-                    return load(builder, bias_at, constant(v * LANES))
-                return vector_constant(0)
+            def step(a: ir.Value, b: ir.Value, near: ir.Value) -> None:
+                prefetch(builder, near, level=1)
+                sums.multiply_add_at(a, shape.a_row, b, places)
 
-            def multiply(a: ir.Value, b: ir.Value) -> None:
-                vectors = [load(builder, b, place) for place in places]
-                for row in range(shape.rows):
-                    scalar = splat(builder, builder.load(builder.gep(a, [constant(row * shape.a_row)])))
-                    for v, vector in enumerate(vectors):
-                        slot = sums.slots[row, v]
-                        builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
-
-            def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
-                if not loops:
-                    a, b, near = at
-                    prefetch(builder, near, level=1)
-                    multiply(a, b)
-                    return
-                (length, *steps), *inner = loops
-                with counted(builder, length) as index:
-                    add(inner, advanced(builder, at, index, steps))
-
-            sums.begin(begin)
+            sums.begin_at(shape.start, bias_at)
             at = [pointer_to(builder, address) for address in (a, b, near)]
-            add(loops, at)
+            each_step(builder, loops, at, step)
             with builder.if_then(builder.icmp_signed(">", arguments[5], constant(0))):
-                add([*inside, [arguments[5], *lane_steps]], advanced(builder, at, blocks, block_steps))
+                last = advanced(builder, at, blocks, block_steps)
+                each_step(builder, [*inside, [arguments[5], *lane_steps]], last, step)
             target = advance(builder, pointer_to(builder, c_at), first, c_vector)
-            for (row, v), slot in sums.slots.items():
-                total = builder.load(slot)
-                if shape.start == BIAS_RELU:
-                    total = rectify(builder, total)
+            for row, v, total in sums.totals(shape.start):
                 offset = builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
                 store(builder, total, target, offset)
 

@@ -12,29 +12,24 @@ from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTimeType
 from layers.kernels.jit import inline
-from layers.kernels.register_tile import BIAS, BIAS_RELU, Accumulators, each_loop, integers
+from layers.kernels.matrix_tiles import LINE
+from layers.kernels.register_tile import Accumulators, each_loop, each_step, integers
 from layers.kernels.simd import (
     LANES,
     advance,
     constant,
-    load,
     pointer_to,
     prefetch,
-    rectify,
     store,
-    vector_at,
-    vector_constant,
+    store_past,
 )
 
 MOST_CHANNELS = 4
-LINE = 16  # floats of a cache line
 SLACK = 16  # floats behind the last row: copies of pixels write up to four at once
 
 
 DENSE_BYTES = 128 * 1024  # of the dense rows of a task, which pass through the second-level cache
-AHEAD_BYTES = (
-    96 * 1024
-)  # of the rows of x that are fetched ahead; more would leave that cache before they are read
+AHEAD_BYTES = 96 * 1024  # of the rows of x that are fetched ahead; more would leave that cache unread
 
 
 def row_floats(columns: int, kernel_columns: int, stride: int, channels: int) -> int:
@@ -141,44 +136,21 @@ def row_tile(typing_context, tile, stream, a, b, c, bias, nest):
         loops = each_loop(context, builder, signature.args[6], arguments[6])
         sums = Accumulators(builder, shape.rows, shape.vectors)
 
-        def begin(_row: int, v: int) -> ir.Value:
-            if shape.start in {BIAS, BIAS_RELU}:
-                return load(builder, bias, constant(v * LANES))
-            return vector_constant(0)
+        def step(a: ir.Value, b: ir.Value) -> None:
+            sums.multiply_add(a, shape.a_row, b, constant(LANES))
 
-        sums.begin(begin)
-
-        def inner(depth: int, a: ir.Value, b: ir.Value) -> None:
-            if depth == len(loops):
-                sums.multiply_add(a, shape.a_row, b, constant(LANES))
-                return
-            length, a_step, b_step = loops[depth]
-            with cgutils.for_range(builder, length) as loop:
-                inner(
-                    depth + 1,
-                    advance(builder, a, loop.index, a_step),
-                    advance(builder, b, loop.index, b_step),
-                )
-
-        inner(0, pointer_to(builder, a), pointer_to(builder, b))
+        sums.begin_at(shape.start, bias)
+        each_step(builder, loops, [pointer_to(builder, a), pointer_to(builder, b)], step)
         target = pointer_to(builder, c_at)
-        totals = {}
-        for place, slot in sums.slots.items():
-            total = builder.load(slot)
-            totals[place] = rectify(builder, total) if shape.start == BIAS_RELU else total
+        totals = list(sums.totals(shape.start))
 
         def offset(row: int, v: int) -> ir.Value:
             return builder.add(builder.mul(c_row, constant(row)), builder.mul(c_vector, constant(v)))
 
         with builder.if_else(stream) as (past, into):
-            with past:
-                for place, total in totals.items():
-                    stored = builder.store(total, vector_at(builder, target, offset(*place)), align=4 * LANES)
-                    stored.set_metadata(
-                        "nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-                    )
-            with into:
-                for place, total in totals.items():
-                    store(builder, total, target, offset(*place))
+            for branch, put in ((past, store_past), (into, store)):
+                with branch:
+                    for row, v, total in totals:
+                        put(builder, total, target, offset(row, v))
 
     return types.void(tile, types.boolean, types.int64, types.int64, c, types.int64, nest), codegen

@@ -3,7 +3,7 @@
 They follow `register_tile` where they can: each element of C is one chain of fused multiply-adds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,15 @@ from numba.extending import intrinsic
 
 from layers.arithmetic import round_up
 from layers.kernels.compile_time import CompileTime, CompileTimeType
-from layers.kernels.register_tile import TILE_ROWS, Accumulators, at_once, each_loop, each_part, integers
+from layers.kernels.register_tile import (
+    TILE_ROWS,
+    Accumulators,
+    advanced,
+    at_once,
+    each_loop,
+    each_part,
+    integers,
+)
 from layers.kernels.simd import (
     LANES,
     WIDTH,
@@ -24,7 +32,7 @@ from layers.kernels.simd import (
     pointer_to,
     prefetch,
     store,
-    vector_at,
+    store_past,
     vector_constant,
 )
 
@@ -153,13 +161,6 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
     return types.void(tile, *counts, streams, next_tile, start, c, finished, nest), codegen
 
 
-def advanced(
-    builder: ir.IRBuilder, pointers: Sequence[ir.Value], index: ir.Value, steps: Sequence[ir.Value]
-) -> list[ir.Value]:
-    """Emit the pointers `index` of their steps further on."""
-    return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
-
-
 def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
     start_at, start_row = start
     c_at, c_row = c
@@ -244,12 +245,6 @@ def _add_rows(builder: ir.IRBuilder, sums: Accumulators, pointer: ir.Value, row_
     for (row, v), slot in sums.slots.items():
         partial = load(builder, advance(builder, pointer, constant(row), row_step), constant(v * LANES))
         builder.store(builder.fadd(partial, builder.load(slot)), slot)
-
-
-def _stream(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, offset: ir.Value) -> None:
-    """Store past the caches; the address must be a multiple of the vector's size."""
-    stored = builder.store(value, vector_at(builder, pointer, offset), align=4 * LANES)
-    stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
 
 @dataclass(frozen=True)
@@ -359,7 +354,7 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                 finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
                 with builder.if_else(finished) as (last, other):
                     with last:
-                        put(sums, c_at, _stream if shape.stream else store)
+                        put(sums, c_at, store_past if shape.stream else store)
                     with other:
                         slot = builder.sub(top, merges)
                         put(sums, advance(builder, stack_at, slot, slot_floats), store)

@@ -12,15 +12,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTimeType
-from layers.kernels.matrix_tiles import advanced, prefetch_vectors
+from layers.kernels.matrix_tiles import prefetch_vectors
 from layers.kernels.register_tile import (
-    BIAS,
-    BIAS_RELU,
-    TILE_ROWS,
     Accumulators,
+    advanced,
     at_once,
     each_loop,
     each_part,
+    each_step,
     integers,
 )
 from layers.kernels.simd import (
@@ -30,13 +29,8 @@ from layers.kernels.simd import (
     load,
     pointer_to,
     prefetch,
-    rectify,
     store,
-    vector_constant,
 )
-
-MOST_VECTORS = at_once(TILE_ROWS, 2)
-"""Vectors of output channels of a tile, at most: with the most rows, they fit the registers."""
 
 _WORD = ir.IntType(64)
 
@@ -85,46 +79,31 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
         bias = pointer_to(builder, arguments[3])
         sums = Accumulators(builder, shape.rows, shape.vectors)
 
-        def begin(_row: int, v: int) -> ir.Value:
-            if shape.start in {BIAS, BIAS_RELU}:
-                return load(builder, bias, constant(v * LANES))
-            return vector_constant(0)
-
-        sums.begin(begin)
+        sums.begin_at(shape.start, bias)
         places = builder.inttoptr(table, _WORD.as_pointer())
-        targets = []
-        for row in range(shape.rows):
-            place = builder.load(builder.gep(places, [constant(row)]))
-            targets.append(pointer_to(builder, builder.add(c_at, place)))
-        for target in targets:
-            for v in range(shape.vectors):
-                prefetch(builder, advance(builder, target, constant(v), c_vector), level=2)
 
-        def add(loops: list[list[ir.Value]], at: list[ir.Value]) -> None:
-            if not loops:
-                a, b, near, ahead = at
-                prefetch(builder, ahead, level=2)
-                prefetch(builder, near, level=1)
-                prefetch_vectors(builder, b, shape.vectors, shape.vectors * LANES)
-                sums.multiply_add(a, shape.a_row, b, constant(LANES))
-                return
-            (length, *steps), *inner = loops
-            with cgutils.for_range(builder, length) as loop:
-                add(inner, advanced(builder, at, loop.index, steps))
+        def target(row: int) -> ir.Value:  # read twice, as rows of addresses would take registers meanwhile
+            place = builder.load(builder.gep(places, [constant(row)]))
+            return pointer_to(builder, builder.add(c_at, place))
+
+        for row in range(shape.rows):
+            for v in range(shape.vectors):
+                prefetch(builder, advance(builder, target(row), constant(v), c_vector), level=2)
+
+        def step(a: ir.Value, b: ir.Value, near: ir.Value, ahead: ir.Value) -> None:
+            prefetch(builder, ahead, level=2)
+            prefetch(builder, near, level=1)
+            prefetch_vectors(builder, b, shape.vectors, shape.vectors * LANES)
+            sums.multiply_add(a, shape.a_row, b, constant(LANES))
 
         (blocks, *block_steps), (_, *lane_steps) = loops
         at = [pointer_to(builder, address) for address in streams]
-        add(loops, at)
+        each_step(builder, loops, at, step)
         with builder.if_then(builder.icmp_signed(">", arguments[5], constant(0))):
-            add([[arguments[5], *lane_steps]], advanced(builder, at, blocks, block_steps))
-        for row in range(shape.rows):
-            place = builder.load(builder.gep(places, [constant(row)]))
-            target = pointer_to(builder, builder.add(c_at, place))
-            for v in range(shape.vectors):
-                total = builder.load(sums.slots[row, v])
-                if shape.start == BIAS_RELU:
-                    total = rectify(builder, total)
-                store(builder, total, target, builder.mul(c_vector, constant(v)))
+            last = advanced(builder, at, blocks, block_steps)
+            each_step(builder, [[arguments[5], *lane_steps]], last, step)
+        for row, v, total in sums.totals(shape.start):
+            store(builder, total, target(row), builder.mul(c_vector, constant(v)))
 
     return types.void(tile, streams, c, types.int64, nest, types.int64), codegen
 
@@ -227,18 +206,12 @@ def leaf_tile(typing_context, tile, columns, start, c, finished, nest):
             def at(pointer: ir.Value, row: int, step: ir.Value) -> ir.Value:
                 return builder.gep(advance(builder, pointer, constant(row), step), [column])
 
-            def add(loops: list[list[ir.Value]], streams: list[ir.Value]) -> None:
-                if not loops:
-                    a, b, ahead = streams
-                    prefetch(builder, ahead, level=2)
-                    sums.multiply_add(a, shape.a_row, b, b_vector)
-                    return
-                (length, *steps), *inner = loops
-                with cgutils.for_range(builder, length) as loop:
-                    add(inner, advanced(builder, streams, loop.index, steps))
+            def step(a: ir.Value, b: ir.Value, ahead: ir.Value) -> None:
+                prefetch(builder, ahead, level=2)
+                sums.multiply_add(a, shape.a_row, b, b_vector)
 
             sums.begin(lambda row, v: load(builder, at(start_at, row, start_row), constant(v * LANES)))
-            add(loops, [a, advance(builder, b, first, b_vector), ahead])
+            each_step(builder, loops, [a, advance(builder, b, first, b_vector), ahead], step)
             with cgutils.for_range(builder, number) as k:
                 source = pointer_to(builder, builder.sub(last, builder.mul(k.index, distance)))
                 for (row, v), slot in sums.slots.items():

@@ -35,6 +35,7 @@ from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTime, CompileTimeType
 from layers.kernels.simd import (
+    LANES,
     REGISTERS_EACH,
     VECTOR,
     advance,
@@ -43,6 +44,7 @@ from layers.kernels.simd import (
     load,
     multiply_add,
     pointer_to,
+    rectify,
     splat,
     store,
     vector_constant,
@@ -61,6 +63,9 @@ def at_once(rows: int, vectors: int) -> int:
             return part
     return 1
 
+
+MOST_VECTORS = at_once(TILE_ROWS, 2)
+"""Vectors of a tile of so many rows, at most."""
 
 ZERO, LOAD, BIAS, ADD, BIAS_RELU = range(5)
 """Where the sums begin: at zero, at what C holds, or at the bias.
@@ -172,15 +177,55 @@ class Accumulators:
         for (row, v), slot in self.slots.items():
             self.builder.store(start(row, v), slot)
 
+    def begin_at(self, start: int, bias: ir.Value) -> None:
+        """Emit zeros or, where `start` says so, the vectors at the pointer `bias`."""
+        if start in {BIAS, BIAS_RELU}:
+            self.begin(lambda _row, v: load(self.builder, bias, constant(v * LANES)))
+        else:
+            self.begin(lambda _row, _v: vector_constant(0))
+
+    def totals(self, start: int) -> Iterator[tuple[int, int, ir.Value]]:
+        """Emit the sums, rectified where `start` says so, and give them by row and vector."""
+        for (row, v), slot in self.slots.items():
+            total = self.builder.load(slot)
+            yield row, v, rectify(self.builder, total) if start == BIAS_RELU else total
+
     def multiply_add(self, a: ir.Value, a_row: int, b: ir.Value, b_vector: ir.Value) -> None:
         """Add the products of a scalar for each row, `a_row` floats apart, and vectors, `b_vector` apart."""
+        places = [self.builder.mul(b_vector, constant(v)) for v in range(self.vectors)]
+        self.multiply_add_at(a, a_row, b, places)
+
+    def multiply_add_at(self, a: ir.Value, a_row: int, b: ir.Value, places: Sequence[ir.Value]) -> None:
+        """Add the products of a scalar for each row and the vectors at these distances from `b`."""
         builder = self.builder
-        vectors = [load(builder, b, builder.mul(b_vector, constant(v))) for v in range(self.vectors)]
+        vectors = [load(builder, b, place) for place in places]
         for row in range(self.rows):
             scalar = splat(builder, builder.load(builder.gep(a, [constant(row * a_row)])))
             for v, vector in enumerate(vectors):
                 slot = self.slots[row, v]
                 builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
+
+
+def advanced(
+    builder: ir.IRBuilder, pointers: Sequence[ir.Value], index: ir.Value, steps: Sequence[ir.Value]
+) -> list[ir.Value]:
+    """Emit the pointers `index` of their steps further on."""
+    return [advance(builder, pointer, index, step) for pointer, step in zip(pointers, steps, strict=True)]
+
+
+def each_step(
+    builder: ir.IRBuilder,
+    loops: Sequence[Sequence[ir.Value]],
+    at: Sequence[ir.Value],
+    step: Callable[..., None],
+) -> None:
+    """Emit a nest of loops around ``step(*pointers)``: each has a length, and a step for each pointer."""
+    if not loops:
+        step(*at)
+        return
+    (length, *steps), *inner = loops
+    with counted(builder, length) as index:
+        each_step(builder, inner, advanced(builder, at, index, steps), step)
 
 
 @contextmanager
@@ -215,19 +260,7 @@ def _part(
     sums = Accumulators(builder, shape.rows, vectors)
     sums.begin(start)
 
-    def nest(depth: int, a_at: ir.Value, b_at: ir.Value) -> None:
-        if depth == len(loops):
-            sums.multiply_add(a_at, shape.a_row, b_at, b_vector)
-            return
-        length, a_step, b_step = loops[depth]
-        with counted(builder, length) as index:
-            nest(
-                depth + 1,
-                advance(builder, a_at, index, a_step),
-                advance(builder, b_at, index, b_step),
-            )
-
-    nest(0, a, b_at)
+    each_step(builder, loops, [a, b_at], lambda a, b: sums.multiply_add(a, shape.a_row, b, b_vector))
     for (row, v), slot in sums.slots.items():
         total = builder.load(slot)
         if shape.start == ADD:

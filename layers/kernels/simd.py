@@ -71,6 +71,12 @@ def store(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, offset: ir
     builder.store(vector, vector_at(builder, pointer, offset), align=4)
 
 
+def store_past(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, offset: ir.Value) -> None:
+    """Emit a store past the caches; the address must be a multiple of the vector's size."""
+    stored = builder.store(vector, vector_at(builder, pointer, offset), align=4 * LANES)
+    stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+
+
 def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     """Emit a * b + c of vectors, rounded once; a processor without the instruction calls libm for it."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)

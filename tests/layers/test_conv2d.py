@@ -10,8 +10,7 @@ from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.kernels import conv_direct
 from layers.kernels.conv_algorithm import channels_per_leaf
 from layers.kernels.direct_tile import MOST_SHORT, groups_together
-from layers.kernels.pixel_tiles import MOST_VECTORS
-from layers.kernels.register_tile import TILE_ROWS
+from layers.kernels.register_tile import MOST_VECTORS, TILE_ROWS
 from layers.kernels.simd import LANES
 from layers.layer import Layer, Shape
 from tests.layers import harness
