@@ -5,24 +5,13 @@ from pathlib import Path
 
 from tests.layers import test_shared_cache
 
-PROGRAM = """
+PROGRAM = f"""
 import sys
 import numpy as np
 from numba.core import event
 from layers.kernels import relu
 from layers.kernels.threads import INLINE_WORK, Threads
-
-class Counter(event.Listener):
-    names = []
-    def on_start(self, event):
-        self.names.append(event.data["dispatcher"].__name__)
-    def on_end(self, event):
-        pass
-
-event.register("numba:compile", Counter())
-print("ready", flush=True)
-sys.stdin.readline()
-if {foreign}:
+{test_shared_cache.COUNTER}if {{foreign}}:
     from tests.layers.variants import fill
     Threads(1).run(fill(7), 1, 1, np.zeros(1, np.int64))
 threads, x, y = Threads(2), np.ones((4, INLINE_WORK), np.float32), np.zeros((4, INLINE_WORK), np.float32)

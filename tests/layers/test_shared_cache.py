@@ -11,13 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PROGRAM = """
-import sys, time
-import numpy as np
-from numba.core import event
-from layers.kernels import relu, sigmoid
-from layers.kernels.threads import Threads
-
+COUNTER = """
 class Counter(event.Listener):
     names = []
     def on_start(self, event):
@@ -28,8 +22,16 @@ class Counter(event.Listener):
 event.register("numba:compile", Counter())
 print("ready", flush=True)
 sys.stdin.readline()
-x = np.ones((4, 64), np.float32)
-for module in {order}:
+"""
+
+PROGRAM = f"""
+import sys, time
+import numpy as np
+from numba.core import event
+from layers.kernels import relu, sigmoid
+from layers.kernels.threads import Threads
+{COUNTER}x = np.ones((4, 64), np.float32)
+for module in {{order}}:
     module.forward(Threads(1), x, np.zeros_like(x))
 print(*Counter.names)
 """

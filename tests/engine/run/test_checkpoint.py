@@ -435,15 +435,3 @@ def test_the_state_is_plain_json(tmp_path):
     assert state["step"] == 4
     assert state["class_names"] == [str(label) for label in range(len(state["class_names"]))]
     assert "[schedule]" in state["recipe"]
-
-
-def test_a_run_without_a_checkpoint_so_far_is_no_other_folder(tmp_path):
-    for name, said in (
-        ("none", ": there is no such folder"),
-        ("", "; give a run's folder or one of its checkpoints"),
-    ):
-        with pytest.raises(UserError, match=rf"holds no checkpoint{said}$"):
-            find_checkpoint(tmp_path / name)
-    (tmp_path / "recipe.toml").touch()
-    with pytest.raises(UserError, match=r"holds no checkpoint: the run there has saved none so far$"):
-        find_checkpoint(tmp_path)
