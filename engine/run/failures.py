@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from comm.communicator import Communicator
-from engine.config.errors import UserError
+from engine.config.errors import UserError, in_one_line
 
 
 class RunEndedError(UserError):
@@ -63,7 +63,7 @@ def in_words(error: BaseException) -> str | None:
         case UserError():
             return str(error)
         case MemoryError():
-            return f"memory: {str(error) or 'none is left'}; lower --batch, or use more ranks"
+            return f"{in_one_line(error)}; lower --batch, or use more ranks"
         case OSError():
             return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return None
