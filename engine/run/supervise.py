@@ -65,7 +65,7 @@ def supervise(command: list[str]) -> int:
             _end(process)
         output.close()
         if not stop.made:
-            return _explained(process.returncode, is_said=output.said_why)
+            return _explained(process.returncode, output)
         code = _exit_code(process.returncode)
         if code < 128:
             return code
@@ -78,10 +78,12 @@ def _exit_code(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _explained(status: int, *, is_said: bool) -> int:
+def _explained(status: int, output: "_Output") -> int:
     """Return a run's exit code, mpirun's own being 1; see to it that there is a word about why."""
     code = _exit_code(status)
-    if code and not is_said:
+    if status == INTERRUPTED and not output.said_interrupted:  # a Ctrl-C met a rank before it was listening
+        say_interrupted()
+    elif code and not output.said_why:
         say_error(_ended_in_silence(status))
     elif code not in _CODES:
         say_error(f"run: mpirun ended with its exit code {code}; what it says above is why")

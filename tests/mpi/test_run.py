@@ -249,6 +249,14 @@ def test_random_signals_at_random_moments_lose_nothing():
     assert counts.total() - counts["resumed"] == 3
 
 
+def test_an_mpirun_whose_rank_a_ctrl_c_met_before_it_was_listening_was_interrupted(monkeypatch, capsys):
+    note = f"{'-' * 50}\\nprterun noticed that process rank 0 exited on\\nsignal 2 (Interrupt).\\n{'-' * 50}"
+    code = f"import sys; print('{note}', file=sys.stderr); sys.exit(130)"
+    monkeypatch.setattr("engine.run.__main__.mpirun_command", lambda *_, **__: [sys.executable, "-c", code])
+    assert main(["-n", "2"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+
+
 def test_an_mpirun_that_cannot_be_started_is_one_line(monkeypatch, tmp_path, capsys):
     broken = tmp_path / "mpirun"
     broken.write_bytes(b"\x7fELF")
