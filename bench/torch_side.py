@@ -1,7 +1,6 @@
 """PyTorch on the same network, minibatch and weights, as its users would write it for a CPU."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +12,14 @@ from torch import nn
 from bench.ours import MOMENTUM, RATE, Steps, minibatch
 from engine.graph import INPUT, Graph
 from engine.models import MODELS
+from layers.add import Add
 from layers.avg_pool import AvgPool
+from layers.batch_norm import BatchNorm
+from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
@@ -114,31 +117,86 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def network(graph: Graph) -> nn.Sequential:
-    """Translate a chain of layers; parameters have the names and layouts of our checkpoints."""
-    modules: OrderedDict[str, nn.Module] = OrderedDict()
-    last = INPUT
-    for node in graph:
-        if node.inputs != (last,):
-            raise ValueError(f"{node.name}: reads {node.inputs}; only chains of layers are compared")
-        modules[node.name] = _module(node.layer, graph.input_shapes(node)[0])
-        last = node.name
-    return nn.Sequential(modules)
+def network(graph: Graph) -> nn.Module:
+    """Translate a network; parameters and states have the names and layouts of our checkpoints."""
+    return _Network(graph)
 
 
-def _module(layer: Layer, shape: Shape, *, in_place: bool = True) -> nn.Module:
+class _Network(nn.Module):
+    """The layers in order, each a module of the node's name; a value is kept until its last reader."""
+
+    def __init__(self, graph: Graph):
+        super().__init__()
+        self._calls: list[tuple[str, tuple[str, ...], list[str]]] = []
+        for node in graph:
+            in_place = len(graph.readers(node.inputs[0])) == 1
+            self.add_module(node.name, _module(node.layer, *graph.input_shapes(node), in_place=in_place))
+            dead = [value for value in dict.fromkeys(node.inputs) if graph.readers(value)[-1] is node]
+            self._calls.append((node.name, node.inputs, dead))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = {INPUT: x}
+        del x
+        for name, read, dead in self._calls:
+            values[name] = self.get_submodule(name)(*(values[each] for each in read))
+            for value in dead:
+                del values[value]
+        return values.popitem()[1]
+
+
+class _Sum(nn.Module):
+    def forward(self, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        for other in others:
+            first = first + other
+        return first
+
+
+class _Join(nn.Module):
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        return torch.cat(parts, dim=1)
+
+
+class _GlobalMean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
+
+
+def _module(layer: Layer, *shapes: Shape, in_place: bool = True) -> nn.Module:
     if type(layer) not in _COUNTERPARTS:
         raise ValueError(f"{layer}: has no counterpart here")
-    return nn.ReLU(inplace=in_place) if isinstance(layer, ReLU) else _COUNTERPARTS[type(layer)](layer, shape)
+    if isinstance(layer, ReLU):
+        return nn.ReLU(inplace=in_place)
+    return _COUNTERPARTS[type(layer)](layer, shapes[0])
+
+
+def _convolution(it: Conv2d, x: Shape) -> nn.Module:
+    top, left, bottom, right = it.pads
+    found = nn.Conv2d(x[0], it.out_channels, it.kernel, it.stride, (top, left), bias=it.bias)
+    if (top, left) == (bottom, right):
+        return found
+    found.padding = (0, 0)
+    found.register_forward_pre_hook(
+        lambda _, given: (nn.functional.pad(given[0], (left, right, top, bottom)), *given[1:])
+    )
+    return found
+
+
+def _normalisation(it: BatchNorm, x: Shape) -> nn.Module:
+    kind = nn.BatchNorm2d if len(x) > 1 else nn.BatchNorm1d
+    return kind(x[0], it.epsilon, it.momentum)
 
 
 _COUNTERPARTS: dict[type[Layer], Callable[..., nn.Module]] = {
-    Conv2d: lambda it, x: nn.Conv2d(x[0], it.out_channels, it.kernel, it.stride, it.padding),
-    Linear: lambda it, x: nn.Linear(x[0], it.out_features),
-    MaxPool: lambda it, _: nn.MaxPool2d(it.window, it.stride, it.padding),
+    Add: lambda _, __: _Sum(),
     AvgPool: lambda it, x: nn.AvgPool2d(it.window or x[1:], it.stride),
-    ReLU: lambda _, __: nn.ReLU(),
-    Sigmoid: lambda _, __: nn.Sigmoid(),
+    BatchNorm: _normalisation,
+    Concat: lambda _, __: _Join(),
+    Conv2d: _convolution,
     Dropout: lambda it, _: nn.Dropout(it.probability),
     Flatten: lambda _, __: nn.Flatten(),
+    GlobalAvgPool: lambda _, __: _GlobalMean(),
+    Linear: lambda it, x: nn.Linear(x[0], it.out_features, bias=it.bias),
+    MaxPool: lambda it, _: nn.MaxPool2d(it.window, it.stride, it.padding, ceil_mode=it.ceil_mode),
+    ReLU: lambda _, __: nn.ReLU(),
+    Sigmoid: lambda _, __: nn.Sigmoid(),
 }
