@@ -41,9 +41,11 @@ class Parameter:
     unpack: Callable[[Array], Array]
     """``unpack(blocked)`` returns the standard array."""
     variance: float
-    """Of the initial normal distribution; 0 starts at zero."""
+    """Of the initial normal distribution; 0 starts at `initial` everywhere."""
     rate_factor: float = 1.0
     """What the learning rate is multiplied by; 0: it is not trained, and has no gradient."""
+    initial: float = 0.0
+    """What all values start at where the variance is 0."""
     block_rows: int = 0
     """Standard rows in each index of `blocked`, of which `pack` takes any run too; 0: only all at once."""
 
@@ -256,7 +258,7 @@ class Layer(ABC):
         """Write dx."""
 
 
-_NO_COST = ("gain", "name", "node")
+_NO_COST = ("gain", "initial_scale", "name", "node")
 """Fields that change no pass: the scale of the first weights, and names."""
 
 

@@ -124,7 +124,8 @@ class Parameters:
             elif parameter.variance > 0:
                 self._draw(seed, name)
             else:
-                parameter.pack(np.zeros(parameter.shape, np.float32), self.weights[name])
+                start = np.full(parameter.shape, parameter.initial, np.float32)
+                parameter.pack(start, self.weights[name])
 
     def _draw(self, seed: int, name: str) -> None:
         """Draw a parameter and pack it, in pieces that stay in cache: new memory is slow at first."""

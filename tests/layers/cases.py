@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from layers.add import Add
 from layers.avg_pool import AvgPool
+from layers.batch_norm import BatchNorm
 from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
@@ -102,6 +103,12 @@ CASES = [
     Case(Dropout(0.5), ((17, 5, 7),)),
     Case(Dropout(0.25), ((300,),)),
     Case(Dropout(0.0), ((20,),)),
+    Case(BatchNorm(), ((17, 5, 7),)),
+    Case(BatchNorm(epsilon=1e-3), ((32, 3, 3),), samples=40),  # chunks of several samples, one cut short
+    Case(BatchNorm(scaled=False), ((5, 21, 17),)),  # chunks of some rows, one cut short
+    Case(BatchNorm(), ((3, 2, 300),)),  # rows longer than a chunk
+    Case(BatchNorm(), ((100,),), samples=5),
+    Case(BatchNorm(scaled=False), ((7,),), samples=300),
     Case(Flatten(), ((17, 5, 7),)),
     Case(Flatten(), ((3, 1, 1),)),
     Case(Flatten(), ((64, 2, 3),)),

@@ -1,5 +1,6 @@
 """Runs any layer on plain arrays: makes its buffers, surrounds them with guards, packs and unpacks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -83,8 +84,13 @@ def run(
     in_place: bool = False,
     training: bool = True,
     first: int = 0,
+    data_first: bool = False,
+    state: Mapping[str, Array] | None = None,
 ) -> Result:
     """Run forward, backward_weights and backward_data once; unwritten results are NaN.
+
+    `data_first` swaps the last two; `state` is taken instead of the initial one. Outside training there is no
+    backward pass.
 
     What is written behind working memory or gradients, where a rank has other arrays, is an error.
     """
@@ -92,28 +98,30 @@ def run(
     shape, samples = layer.output_shape(*shapes), len(given.samples)
     x = tuple(_given(plain, layer.halo(*shapes)) for plain in given.inputs)
     dy = tuple(_given(plain, layer.gradient_halo(*shapes)) for plain in given.dys)
-    aliases = in_place or layer.outputs > 1  # several outputs are the input itself
+    aliases = (in_place and not layer.reads_x) or layer.outputs > 1  # several outputs are the input itself
     y = x * layer.outputs if aliases else (_result(shape, samples),)
     dx = dy if in_place else tuple(_result(each, samples) for each in shapes)
     at = Buffers(
         given.key, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
-        leaves=leaves, samples=given.samples, first=first,
+        leaves=leaves, samples=given.samples, first=first, data_first=data_first,
     )  # fmt: skip
     parameters, behind = layer.parameters(*shapes), dict[str, NDArray[np.uint8]]()
     for name, parameter in parameters.items():
         at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)
         parameter.pack(given.parameters[name].astype(np.float32), at.weights[name])
         at.gradients[name], behind[f"gradient of {name}"] = _guarded(parameter.blocked, np.dtype(np.float32))
-    for name, state in layer.state(*shapes).items():
-        at.state[name] = np.full(state.shape, state.initial, np.float32)
+    for name, described in layer.state(*shapes).items():
+        at.state[name] = np.full(described.shape, described.initial, np.float32)
+    at.state.update(state or {})
     for name, values in layer.leaf_values(*shapes).items():
         at.leaf_values[name] = np.full((leaves, *values), np.nan)
     for name, wanted in layer.scratch(samples, leaves, threads, *shapes).items():
         at.scratch[name], behind[name] = _guarded(wanted.shape, np.dtype(wanted.dtype))
     context = Context(workers(threads), training, given.seed, given.step)
     layer.forward(at, context)
-    layer.backward_weights(at, context)
-    layer.backward_data(at, context)
+    backward = [layer.backward_weights, layer.backward_data] if training else []
+    for run_pass in reversed(backward) if data_first else backward:
+        run_pass(at, context)
     for name, guard in behind.items():
         assert (guard == FILL).all(), f"{layer} has written behind its {name}"
     gradients = {name: parameter.unpack(at.gradients[name]) for name, parameter in parameters.items()}

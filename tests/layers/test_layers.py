@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from layers.add import Add
 from layers.avg_pool import AvgPool
+from layers.batch_norm import BatchNorm
 from layers.dropout import Dropout
 from layers.fork import Fork
 from layers.kernels import threads
@@ -34,6 +35,9 @@ def _workers_get_even_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
 every_layer = pytest.mark.parametrize("case", CASES, ids=str)
 with_parameters = pytest.mark.parametrize(
     "case", [case for case in CASES if case.layer.parameters(*case.shapes)], ids=str
+)
+of_samples_alone = pytest.mark.parametrize(
+    "case", [case for case in CASES if not isinstance(case.layer, BatchNorm)], ids=str
 )
 in_place = pytest.mark.parametrize("case", [case for case in CASES if case.layer.in_place], ids=str)
 
@@ -164,7 +168,7 @@ def test_threads_change_no_bit(case: Case, count: int) -> None:
         np.testing.assert_array_equal(gradient.view(np.uint32), many.gradients[name].view(np.uint32))
 
 
-@every_layer
+@of_samples_alone
 def test_a_sample_alone_has_the_bits_it_has_in_a_minibatch(case: Case) -> None:
     given = _problem(case, samples=max(2, case.samples))
     together = harness.run(case.layer, given)

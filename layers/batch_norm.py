@@ -1,0 +1,211 @@
+"""Batch normalisation over groups of leaves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from layers import layout
+from layers.arithmetic import is_power_of_two
+from layers.kernels import batch_norm
+from layers.kernels.simd import LANES
+from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape, State
+from layers.moments import Rows, add_rows, merge_moments
+from layers.onnx_form import OnnxForm, OnnxNode
+from layers.work import BACKWARD_WEIGHTS, FORWARD
+
+Gather = Callable[[Rows], Rows]
+"""Returns the rows of a whole group, given those of its leaves that are held here."""
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """y = weight * (x - mean) / sqrt(variance + epsilon) + bias, channel by channel (Ioffe and Szegedy 2015).
+
+    In training mean and variance (biased) are those of a group of samples; outside they are the running
+    ones. The minibatch is cut into equal groups, aligned runs of leaves, whose moments are merged in the
+    order of the tree over leaves: the bits do not depend on who holds which leaf. The running mean and
+    variance (unbiased) follow the mean over the groups of a step, by the share `momentum`.
+
+    Parameters
+    ----------
+    groups : int or None
+        Groups of the minibatch, a power of two up to its leaves; None: the recipe's.
+    momentum, epsilon : float
+    scaled : bool
+        Whether there is a weight; else it is 1.
+    initial_scale : float
+        Of all weights: 0 where a residual block shall begin as its shortcut.
+    group_leaves : int
+        Leaves of a group, which the engine sets (`engine.graph.passes.norm_groups`): a layer does not know
+        how many the minibatch has.
+    """
+
+    groups: int | None = None
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    scaled: bool = True
+    initial_scale: float = 1.0
+    group_leaves: int = 1
+
+    reads_x = True
+    in_place = True
+
+    def __post_init__(self) -> None:
+        for groups in (1 if self.groups is None else self.groups, self.group_leaves):
+            if not is_power_of_two(groups):
+                raise ValueError(f"{self}: groups and group_leaves must be powers of two")
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"{self}: momentum must be at least 0 and at most 1")
+        if not self.epsilon > 0:
+            raise ValueError(f"{self}: epsilon must be more than 0")
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the input."""
+        (shape,) = inputs
+        if len(shape) not in (1, 3):
+            raise ValueError(f"batch normalisation wants images or vectors, got samples of shape {shape}")
+        return shape
+
+    def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
+        """Return weight and bias of each channel; no weight where the layer is not scaled."""
+        by_channel = layout.bias(inputs[0][0])
+        weight = {"weight": replace(by_channel, initial=self.initial_scale)} if self.scaled else {}
+        return {**weight, "bias": by_channel}
+
+    def state(self, *inputs: Shape) -> dict[str, State]:
+        """Return the running mean and variance of each channel."""
+        channels = inputs[0][:1]
+        return {"running_mean": State(channels), "running_var": State(channels, initial=1.0)}
+
+    def leaf_values(self, *inputs: Shape) -> dict[str, Shape]:
+        """Return mean and unbiased variance of the group that a leaf belongs to."""
+        channels = inputs[0][:1]
+        return {"mean": channels, "variance": channels}
+
+    def update_state(
+        self, state: dict[str, Array], leaf_values: Mapping[str, NDArray[np.float64]], step: int
+    ) -> None:
+        """Move the running statistics towards the mean over the groups: leaves of one have equal rows."""
+        for name, noted in (("running_mean", "mean"), ("running_var", "variance")):
+            rows = leaf_values[noted]
+            mean = add_rows(rows, len(rows))[0] / len(rows)
+            state[name][...] = (1 - self.momentum) * state[name].astype(np.float64) + self.momentum * mean
+
+    def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
+        """Return memory for the statistics of the groups, and for sums of the leaves."""
+        channels = layout.blocks(inputs[0][0]) * LANES
+        groups = max(1, leaves // self.group_leaves)
+        by_leaf = Scratch((leaves, 2, channels), dtype=np.float64)
+        return {
+            "statistics": Scratch((groups, 2, channels), kept=True),
+            "moments": by_leaf,
+            "slopes": by_leaf,
+        }
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return BatchNormalization with the running statistics."""
+        names = ("x0", "weight", "bias", "running_mean", "running_var")
+        constants = {} if self.scaled else {"weight": np.ones(inputs[0][0], np.float32)}
+        attributes = {"epsilon": self.epsilon}
+        return (OnnxNode("BatchNormalization", names, attributes=attributes, constants=constants),)
+
+    def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
+        """Return the floats moved: x is read twice forward, x and dy are read twice backward."""
+        floats = float(np.prod(inputs[0]))
+        return {FORWARD: 3, BACKWARD_WEIGHTS: 2}.get(direction, 3) * floats
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y, and in training what `update_state` wants to know."""
+        self.forward_in_group(at, run, self.group_leaves, None)
+
+    def backward_weights(self, at: Buffers, run: Context) -> None:
+        """Write the gradients of weight and bias."""
+        if not at.data_first:
+            self._sum_slopes(at, run)
+        sums: Rows = at.scratch["slopes"]  # type: ignore[assignment]
+        inverse = at.scratch["statistics"][:, 1].astype(np.float64)
+        by_leaf = sums[:, 1] * np.repeat(inverse, at.leaves // len(inverse), axis=0)
+        at.gradients["bias"][...] = add_rows(sums[:, 0].astype(np.float32), at.leaves)[0]
+        if self.scaled:
+            at.gradients["weight"][...] = add_rows(by_leaf.astype(np.float32), at.leaves)[0]
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        self.backward_data_in_group(at, run, self.group_leaves, None)
+
+    def forward_in_group(self, at: Buffers, run: Context, leaves: int, gather: Gather | None) -> None:
+        """Write y, where other ranks may hold some leaves of the group.
+
+        Parameters
+        ----------
+        leaves
+            Leaves of a row that is gathered: a part of those of the group.
+        gather
+            Returns the rows of all its leaves; None: they are all here.
+        """
+        (x,), (y,) = at.x, at.y
+        if not run.training:
+            mean, variance = (_padded(at.state[name], at.shape) for name in ("running_mean", "running_var"))
+            statistics = self._statistics(mean[None], variance[None])
+        else:
+            moments: Rows = at.scratch["moments"]  # type: ignore[assignment]
+            batch_norm.moments(run.threads, x, at.leaves, moments)
+            count = _values(at)
+            rows = merge_moments(moments, count, leaves)
+            if gather is not None:
+                rows = merge_moments(gather(rows), count * leaves, self.group_leaves // leaves)
+            mean, squares = rows[:, 0], rows[:, 1]
+            count *= self.group_leaves
+            statistics = self._statistics(mean, squares / count)
+            for name, noted in (("mean", mean), ("variance", squares / max(1, count - 1))):
+                each = at.leaves // len(noted)
+                at.leaf_values[name][...] = np.repeat(noted[:, : at.shape[0]], each, axis=0)
+            at.scratch["statistics"][...] = statistics
+        batch_norm.normalise(run.threads, x, statistics, self._weight(at), at.weights["bias"], y)
+
+    def backward_data_in_group(self, at: Buffers, run: Context, leaves: int, gather: Gather | None) -> None:
+        """Write dx; see `forward_in_group`."""
+        (x,), (dy,), (dx,) = at.x, at.dy, at.dx
+        if at.data_first or not at.gradients:
+            self._sum_slopes(at, run)
+        slopes: Rows = at.scratch["slopes"]  # type: ignore[assignment]
+        rows = add_rows(slopes, leaves)
+        if gather is not None:
+            rows = add_rows(gather(rows), self.group_leaves // leaves)
+        statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
+        means = rows / (_values(at) * self.group_leaves)
+        inverse = statistics[:, 1].astype(np.float64)
+        means[:, 1] *= inverse * inverse
+        batch_norm.backward_data(
+            run.threads, x, dy, statistics, means.astype(np.float32), self._weight(at), dx
+        )
+
+    def _sum_slopes(self, at: Buffers, run: Context) -> None:
+        statistics, slopes = at.scratch["statistics"], at.scratch["slopes"]
+        batch_norm.slopes(run.threads, at.x[0], at.dy[0], at.leaves, statistics, slopes)
+
+    def _statistics(self, mean: Rows, variance: Rows) -> Array:
+        """Return float32 [groups, 2, C]: means, and what deviations from them are multiplied by."""
+        return np.stack([mean, 1 / np.sqrt(variance + self.epsilon)], axis=1).astype(np.float32)
+
+    def _weight(self, at: Buffers) -> Array:
+        return at.weights["weight"] if self.scaled else _ones(at.weights["bias"].size)
+
+
+def _values(at: Buffers) -> int:
+    """Return the values of a channel in a leaf."""
+    return len(at.samples) // at.leaves * int(np.prod(at.shape[1:]))
+
+
+def _padded(values: Array, shape: Shape) -> Rows:
+    padded = np.zeros(layout.blocks(shape[0]) * LANES)
+    padded[: shape[0]] = values
+    return padded
+
+
+@lru_cache
+def _ones(count: int) -> Array:
+    return np.ones(count, np.float32)
