@@ -77,6 +77,10 @@ CASES = [
     Case(MaxPool(3, 1, 1), ((16, 7, 9),)),
     Case(MaxPool((3, 2), 2, 1), ((31, 8, 5),)),
     Case(MaxPool(2, 3), ((1, 5, 5),)),
+    Case(MaxPool(3, 2, 1), ((33, 12, 13),)),  # of residual networks
+    Case(MaxPool(3, 2, ceil_mode=True), ((17, 8, 9),)),
+    Case(MaxPool((2, 3), 3, 1, ceil_mode=True), ((16, 6, 4),)),
+    Case(MaxPool(2, 3, ceil_mode=True), ((3, 6, 6),)),  # no window begins behind the image
     Case(MaxPool(16, 1), ((33, 16, 16),)),
     Case(AvgPool(2, 2), ((17, 6, 8),)),
     Case(AvgPool((3, 2), 2), ((3, 7, 7),)),
