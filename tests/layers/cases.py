@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.add import Add
 from layers.avg_pool import AvgPool
 from layers.concat import Concat
@@ -10,10 +11,12 @@ from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.fork import Fork
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
+from layers.scale import Scale
 from layers.sigmoid import Sigmoid
 
 
@@ -87,6 +90,14 @@ CASES = [
     Case(AvgPool(3, 1), ((16, 5, 5),)),
     Case(AvgPool(2, 3), ((1, 5, 5),)),
     Case(AvgPool(), ((33, 61, 7),)),
+    Case(AdaptiveAvgPool(), ((17, 7, 5),)),
+    Case(AdaptiveAvgPool((2, 4)), ((16, 6, 8),)),
+    Case(AdaptiveAvgPool((5, 3)), ((33, 7, 8),)),  # windows overlap
+    Case(AdaptiveAvgPool((4, 7)), ((3, 3, 7),)),  # more rows than there are
+    Case(GlobalAvgPool(), ((33, 61, 7),)),
+    Case(GlobalAvgPool(), ((1, 1, 1),), samples=1),
+    Case(Scale(), ((17, 5, 7), (17,))),
+    Case(Scale(), ((32, 9, 1), (32, 1, 1))),
     Case(ReLU(), ((17, 5, 7),)),
     Case(ReLU(), ((100,),)),
     Case(Sigmoid(), ((17, 5, 7),)),

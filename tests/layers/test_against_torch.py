@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layers.adaptive_avg_pool import AdaptiveAvgPool
+from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.max_pool import MaxPool
+from layers.scale import Scale
 from tests.layers import harness
 
 torch = pytest.importorskip("torch")
@@ -31,6 +34,13 @@ SIDES: dict[str, tuple[Layer, tuple[Shape, ...], Computed]] = {
         ((3, 6, 7),),
         lambda x: F.max_pool2d(x, (2, 3), 3, 1, ceil_mode=True),
     ),
+    "adaptive average pool": (
+        AdaptiveAvgPool((5, 3)),
+        ((17, 7, 8),),
+        lambda x: F.adaptive_avg_pool2d(x, (5, 3)),
+    ),
+    "global average pool": (GlobalAvgPool(), ((33, 9, 7),), lambda x: x.mean((2, 3))),
+    "scale": (Scale(), ((17, 5, 7), (17, 1, 1)), lambda x, factors: x * factors),
 }
 
 
