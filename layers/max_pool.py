@@ -21,11 +21,14 @@ class MaxPool(Layer):
         At most 256 elements.
     stride, padding : int
         Padding never wins; it must be less than the window.
+    ceil_mode : bool
+        A last window may end outside the padded image, as in the field's older networks.
     """
 
     window: int | tuple[int, int]
     stride: int
     padding: int = 0
+    ceil_mode: bool = False
 
     featurewise = True
 
@@ -39,12 +42,12 @@ class MaxPool(Layer):
     @property
     def is_2x2(self) -> bool:
         """Whether the windows are 2x2 and lie side by side, without padding."""
-        return self.window in {2, (2, 2)} and self.stride == 2 and self.padding == 0
+        return self.window in {2, (2, 2)} and self.stride == 2 and self.padding == 0 and not self.ceil_mode
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (C, OH, OW)."""
         (shape,) = inputs
-        return pooled_shape(shape, self.window, self.stride, self.padding)
+        return pooled_shape(shape, self.window, self.stride, self.padding, ceil_mode=self.ceil_mode)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return memory for the place of each maximum, kept for backward_data."""
@@ -52,11 +55,17 @@ class MaxPool(Layer):
         return {"argmax": Scratch(shape, np.uint8, kept=True)}
 
     def onnx(self, *inputs: Shape) -> OnnxForm:
-        """Return MaxPool, whose padding never wins either; it leaves out windows that would end outside."""
+        """Return MaxPool, whose padding never wins either; it pads as far as the last windows reach."""
+        (shape,) = inputs
+        window, (_, *counts) = window_size(self.window, shape), self.output_shape(shape)
+        behind = [
+            max(self.padding, (count - 1) * self.stride + taps - self.padding - size)
+            for count, taps, size in zip(counts, window, shape[1:], strict=True)
+        ]
         attributes = {
-            "kernel_shape": window_size(self.window, inputs[0]),
+            "kernel_shape": window,
             "strides": (self.stride, self.stride),
-            "pads": (self.padding,) * 4,
+            "pads": (self.padding, self.padding, *behind),
         }
         return (OnnxNode("MaxPool", attributes=attributes),)
 

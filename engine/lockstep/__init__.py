@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from engine.trained.evaluation import Evaluation as Evaluation
     from engine.trained.model import Model as Model
     from engine.trained.prediction import Prediction as Prediction
+    from layers.adaptive_avg_pool import AdaptiveAvgPool as AdaptiveAvgPool
     from layers.add import Add as Add
     from layers.avg_pool import AvgPool as AvgPool
     from layers.concat import Concat as Concat
     from layers.conv2d import Conv2d as Conv2d
     from layers.dropout import Dropout as Dropout
     from layers.flatten import Flatten as Flatten
+    from layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
     from layers.layer import Buffers as Buffers
     from layers.layer import Context as Context
     from layers.layer import Layer as Layer
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from layers.max_pool import MaxPool as MaxPool
     from layers.onnx_form import OnnxNode as OnnxNode
     from layers.relu import ReLU as ReLU
+    from layers.scale import Scale as Scale
     from layers.sigmoid import Sigmoid as Sigmoid
     from layers.work import Extents as Extents
 
@@ -67,17 +70,20 @@ _PLACES = {
     "engine.trained.evaluation": ("Evaluation",),
     "engine.trained.model": ("Model",),
     "engine.trained.prediction": ("Prediction",),
+    "layers.adaptive_avg_pool": ("AdaptiveAvgPool",),
     "layers.add": ("Add",),
     "layers.avg_pool": ("AvgPool",),
     "layers.concat": ("Concat",),
     "layers.conv2d": ("Conv2d",),
     "layers.dropout": ("Dropout",),
     "layers.flatten": ("Flatten",),
+    "layers.global_avg_pool": ("GlobalAvgPool",),
     "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),
     "layers.linear": ("Linear",),
     "layers.max_pool": ("MaxPool",),
     "layers.onnx_form": ("OnnxNode",),
     "layers.relu": ("ReLU",),
+    "layers.scale": ("Scale",),
     "layers.sigmoid": ("Sigmoid",),
     "layers.work": ("Extents",),
 }

@@ -13,8 +13,7 @@ Pair = tuple[int, int]
 def forward(layer: MaxPool, problem: Problem) -> list[Array]:
     """Return y [N, C, OH, OW]; a NaN in a window makes a NaN."""
     (x,), window = problem.inputs, window_size(layer.window, problem.inputs[0].shape[1:])
-    padded = _pad(x, layer.padding)
-    rows, columns = _counts(padded, window, layer.stride)
+    padded, (_, rows, columns) = _pad(x, layer), layer.output_shape(x.shape[1:])
     y = np.empty((*x.shape[:2], rows, columns))
     for i in range(rows):
         for j in range(columns):
@@ -26,9 +25,8 @@ def backward_data(layer: MaxPool, problem: Problem) -> list[Array]:
     """Return dx [N, C, H, W]: each dy goes to the first maximum of its window."""
     (x,), (dy,), stride, padding = problem.inputs, problem.dys, layer.stride, layer.padding
     window = window_size(layer.window, x.shape[1:])
-    padded = _pad(x, padding)
+    padded, (_, rows, columns) = _pad(x, layer), layer.output_shape(x.shape[1:])
     dpadded = np.zeros_like(padded)
-    rows, columns = _counts(padded, window, stride)
     for i in range(rows):
         for j in range(columns):
             values = _window(padded, i, j, window, stride)
@@ -39,13 +37,11 @@ def backward_data(layer: MaxPool, problem: Problem) -> list[Array]:
     return [dpadded[:, :, padding : padding + x.shape[2], padding : padding + x.shape[3]]]
 
 
-def _pad(x: Array, padding: int) -> Array:
-    edges = (padding, padding)
+def _pad(x: Array, layer: MaxPool) -> Array:
+    """Return x with padding on all sides, and so much behind that no last window ends outside."""
+    behind = layer.padding + layer.stride
+    edges = (layer.padding, behind)
     return np.pad(x, ((0, 0), (0, 0), edges, edges), constant_values=-np.inf)
-
-
-def _counts(padded: Array, window: Pair, stride: int) -> Pair:
-    return (padded.shape[2] - window[0]) // stride + 1, (padded.shape[3] - window[1]) // stride + 1
 
 
 def _window(padded: Array, i: int, j: int, window: Pair, stride: int) -> Array:

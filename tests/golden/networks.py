@@ -1,23 +1,26 @@
 """Networks for shapes that the small ones of `tests.engine.graphs` lack."""
 
 from engine.graph import Graph, GraphBuilder
+from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.avg_pool import AvgPool
 from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.global_avg_pool import GlobalAvgPool
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
+from layers.scale import Scale
 from layers.sigmoid import Sigmoid
-from tests.toy_layer import Scale
+from tests.toy_layer import Scale as ToyScale
 
 
 def with_state() -> Graph:
     """Keep a running mean in a layer, and pool with windows that overlap."""
     net = GraphBuilder((2, 9, 7))
     net.add("conv1", Conv2d(17, 3, padding=1))
-    net.add("scale1", Scale())
+    net.add("scale1", ToyScale())
     net.add("relu1", ReLU())
     net.add("pool1", MaxPool(3, 2, 1))
     net.add("conv2", Conv2d(20, 1))
@@ -110,4 +113,24 @@ def many_channels() -> Graph:
     net.add("pool2", AvgPool())
     net.add("flatten", Flatten())
     net.add("fc3", Linear(3, gain=1.0))
+    return net.graph()
+
+
+def squeezed() -> Graph:
+    """Squeeze and excitation, by vectors and by images of one pixel, and pooling to a size."""
+    net = GraphBuilder((3, 17, 15))
+    net.add("conv1", Conv2d(20, 3, padding=1))
+    net.add("pool1", MaxPool(3, 2, ceil_mode=True))
+    net.add("mean2", GlobalAvgPool())
+    net.add("fc2", Linear(8))
+    net.add("relu2", ReLU())
+    net.add("fc3", Linear(20))
+    net.add("sigmoid3", Sigmoid())
+    net.add("scale3", Scale(), "pool1", "sigmoid3")
+    net.add("mean4", AdaptiveAvgPool())
+    net.add("conv4", Conv2d(20, 1))
+    net.add("scale4", Scale(), "scale3", "conv4")
+    net.add("pool5", AdaptiveAvgPool((3, 2)))
+    net.add("flatten", Flatten())
+    net.add("fc6", Linear(4, gain=1.0))
     return net.graph()

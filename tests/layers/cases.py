@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.add import Add
 from layers.avg_pool import AvgPool
 from layers.batch_norm import BatchNorm
@@ -11,10 +12,12 @@ from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.fork import Fork
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
+from layers.scale import Scale
 from layers.sigmoid import Sigmoid
 
 
@@ -89,12 +92,24 @@ CASES = [
     Case(MaxPool(3, 1, 1), ((16, 7, 9),)),
     Case(MaxPool((3, 2), 2, 1), ((31, 8, 5),)),
     Case(MaxPool(2, 3), ((1, 5, 5),)),
+    Case(MaxPool(3, 2, 1), ((33, 12, 13),)),  # of residual networks
+    Case(MaxPool(3, 2, ceil_mode=True), ((17, 8, 9),)),
+    Case(MaxPool((2, 3), 3, 1, ceil_mode=True), ((16, 6, 4),)),
+    Case(MaxPool(2, 3, ceil_mode=True), ((3, 6, 6),)),  # no window begins behind the image
     Case(MaxPool(16, 1), ((33, 16, 16),)),
     Case(AvgPool(2, 2), ((17, 6, 8),)),
     Case(AvgPool((3, 2), 2), ((3, 7, 7),)),
     Case(AvgPool(3, 1), ((16, 5, 5),)),
     Case(AvgPool(2, 3), ((1, 5, 5),)),
     Case(AvgPool(), ((33, 61, 7),)),
+    Case(AdaptiveAvgPool(), ((17, 7, 5),)),
+    Case(AdaptiveAvgPool((2, 4)), ((16, 6, 8),)),
+    Case(AdaptiveAvgPool((5, 3)), ((33, 7, 8),)),  # windows overlap
+    Case(AdaptiveAvgPool((4, 7)), ((3, 3, 7),)),  # more rows than there are
+    Case(GlobalAvgPool(), ((33, 61, 7),)),
+    Case(GlobalAvgPool(), ((1, 1, 1),), samples=1),
+    Case(Scale(), ((17, 5, 7), (17,))),
+    Case(Scale(), ((32, 9, 1), (32, 1, 1))),
     Case(ReLU(), ((17, 5, 7),)),
     Case(ReLU(), ((100,),)),
     Case(Sigmoid(), ((17, 5, 7),)),

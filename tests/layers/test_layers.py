@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.add import Add
 from layers.avg_pool import AvgPool
 from layers.batch_norm import BatchNorm
 from layers.dropout import Dropout
 from layers.fork import Fork
+from layers.global_avg_pool import GlobalAvgPool
 from layers.kernels import threads
 from layers.kernels.simd import LANES
 from layers.layer import Layer, Shape
 from layers.max_pool import MaxPool
 from layers.reference import Problem, reference_of
 from layers.relu import ReLU
+from layers.scale import Scale
 from layers.sigmoid import Sigmoid
 from tests.layers import harness
 from tests.layers.cases import CASES, Case
@@ -202,14 +205,15 @@ VECTOR, IMAGE = (5 * LANES,), (5 * LANES, 5, 7)
         for layer in (ReLU(), Sigmoid(), Dropout(0.4), Add(), Fork(2))
         for shape in (VECTOR, IMAGE)
     ]
-    + [(layer, IMAGE) for layer in (MaxPool(2, 2), MaxPool(3, 2, 1), AvgPool(2, 2), AvgPool())],
+    + [(layer, IMAGE) for layer in (MaxPool(2, 2), MaxPool(3, 2, 1), AvgPool(2, 2), AvgPool())]
+    + [(layer, IMAGE) for layer in (AdaptiveAvgPool((3, 2)), GlobalAvgPool(), Scale())],
     ids=str,
 )
 def test_a_featurewise_layer_makes_any_run_of_features_from_that_run_alone(
     layer: Layer, shape: Shape
 ) -> None:
     assert layer.featurewise
-    shapes = (shape,) * (2 if isinstance(layer, Add) else 1)
+    shapes = {Add: (shape, shape), Scale: (shape, VECTOR)}.get(type(layer), (shape,))
     given = harness.problem(layer, shapes, 3)
     whole = harness.run(layer, given)
     first, stop = 2 * LANES, 4 * LANES - 3
@@ -228,6 +232,9 @@ def test_only_featurewise_layers_say_so() -> None:
         Fork,
         MaxPool,
         AvgPool,
+        AdaptiveAvgPool,
+        GlobalAvgPool,
+        Scale,
     }
 
 
