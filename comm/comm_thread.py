@@ -12,6 +12,7 @@ from comm.job import Job
 from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Scheduler, SpanHook, run_all
 
 _NO_TIMEOUT = -1.0  # as `Lock.acquire` takes it
+_PATIENCE_S = 0.05  # tens of steps of a network of which all jobs are small
 
 
 class Request:
@@ -113,6 +114,10 @@ class CommThread(CommandQueue):
     ----------
     spare_core
         Whether the thread has a core of its own to poll on; see `Backoff`.
+    patient
+        Leave jobs to the submitting thread, which mostly waits for them soon; this one looks for what is left
+        twenty times a second. Where all jobs are small, and the two share a core, waking it for each
+        would take longer than what it does.
     bytes_in_flight
         Limit on messages in flight, see `Scheduler`; any value gives the same bits.
     on_failure
@@ -127,6 +132,7 @@ class CommThread(CommandQueue):
         self,
         *,
         spare_core: bool = False,
+        patient: bool = False,
         bytes_in_flight: int = BYTES_IN_FLIGHT,
         on_failure: FailureHook | None = None,
         on_span: SpanHook | None = None,
@@ -135,6 +141,7 @@ class CommThread(CommandQueue):
         self._scheduler = Scheduler(bytes_in_flight=bytes_in_flight, on_failure=on_failure, on_span=on_span)
         self._backoff, self._waiters = Backoff(spare_core=spare_core), Backoff(spare_core=spare_core)
         self._turn = threading.Lock()  # held by the thread that advances jobs, for one turn
+        self._patient = patient
         self._driven = False  # whether the submitting thread does
         self._open = True
         self._submitted: deque[Callable[[], None] | None] = deque()  # calls that add a job; None: close
@@ -153,7 +160,7 @@ class CommThread(CommandQueue):
             self._scheduler.add, job, request.end, name=name, priority=priority, may_start=may_start
         )
         self._submitted.append(add)
-        if after is None or after.has_ended():
+        if not self._patient and (after is None or after.has_ended()):
             self._wake()  # else the thread is at that job, and looks here when it has ended
         return request
 
@@ -175,7 +182,8 @@ class CommThread(CommandQueue):
                     time.sleep(nap)
         finally:
             self._driven = False
-            self._wake()  # there may be other jobs
+            if not self._patient:
+                self._wake()  # there may be other jobs
 
     def _wake(self) -> None:
         """End the thread's nap. Only one thread submits and waits, so no other can release the lock first."""
@@ -183,13 +191,13 @@ class CommThread(CommandQueue):
             self._bell.release()
 
     def _serve(self) -> None:
-        scheduler = self._scheduler
+        scheduler, idle_nap = self._scheduler, _PATIENCE_S if self._patient else _NO_TIMEOUT
         while self._open or scheduler.busy:
-            nap = _NO_TIMEOUT
+            nap = idle_nap
             if not self._driven:
                 with self._turn:
                     progressed = self._advance()
-                if scheduler.busy:
+                if scheduler.busy and (progressed or not self._patient):
                     nap = self._backoff.nap_s(progressed=progressed, awaited=False)
                 elif not self._open:
                     nap = 0.0

@@ -47,6 +47,9 @@ from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 from layers.layer import Array
 
+_SMALL_FLOATS = 1 << 18
+"""Parameters of a network whose gradients move between the ranks of a host in a fraction of a millisecond."""
+
 MakeCollectives = Callable[..., Collectives]
 """What a benchmark puts in place of the class `Collectives`."""
 
@@ -244,7 +247,12 @@ def _train(
     threads = _threads(world, recipe, cores)
     recorder = Recorder(keep=bool(recipe.trace))
     set_float_mode()  # the communication thread, which updates weights, inherits it
-    queue = _queue(world, recipe, recorder, spare_core=cores.available >= (threads + 1) * cores.ranks)
+    spare_core = cores.available >= (threads + 1) * cores.ranks
+    alone_here = cores.ranks == world.size
+    small = prepared.graph.parameter_count() <= _SMALL_FLOATS
+    queue = _queue(
+        world, recipe, recorder, spare_core=spare_core, patient=alone_here and small and not spare_core
+    )
     collectives = make_collectives(
         world.split(0),
         prepared.tree,
@@ -322,12 +330,14 @@ def _warn(world: Communicator, complaints: list[str]) -> list[str]:
     return found
 
 
-def _queue(world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool) -> CommandQueue:
+def _queue(
+    world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool, patient: bool
+) -> CommandQueue:
     on_failure = failure.abort_on_error(world)
     on_span = recorder.communication if recorder.keep else None
     if recipe.overlap:
         try:
-            return CommThread(spare_core=spare_core, on_failure=on_failure, on_span=on_span)
+            return CommThread(spare_core=spare_core, patient=patient, on_failure=on_failure, on_span=on_span)
         except RuntimeError:  # as many threads as the system allows
             terminal.say("warning: no communication thread can be started here: nothing is overlapped")
     return InlineCommThread(on_failure=on_failure, on_span=on_span)

@@ -13,7 +13,8 @@ from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.job import Job
 from comm.scheduler import Scheduler
 
-both = pytest.mark.parametrize("make", [CommThread, InlineCommThread])
+patient = partial(CommThread, patient=True)
+both = pytest.mark.parametrize("make", [CommThread, patient, InlineCommThread])
 Make = Callable[..., CommandQueue]
 
 
@@ -199,6 +200,14 @@ def test_a_job_starts_only_after_the_one_that_it_follows() -> None:
     after.wait()
     jobs.close()
     assert ran == ["first", "after"]
+
+
+def test_a_patient_thread_runs_what_nobody_waits_for() -> None:
+    done = threading.Event()
+    jobs = patient()
+    jobs.submit(job(done.set))
+    assert done.wait(30)
+    jobs.close()
 
 
 def test_only_the_time_in_which_the_caller_is_blocked_counts(monkeypatch: pytest.MonkeyPatch) -> None:
