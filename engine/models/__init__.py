@@ -13,21 +13,35 @@ from engine.config.user_code import call, load_function, parameters_of
 from engine.config.wording import did_you_mean, one_of
 from engine.graph import Graph
 from engine.graph.check import check_network
+from engine.models.alexnet import alexnet
 from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
 from engine.models.digits import digits
+from engine.models.googlenet import googlenet
 from engine.models.mnist import mnist
 from engine.models.overfeat_fast import overfeat_fast
-from engine.models.vgg_a import vgg_a
+from engine.models.resnet import resnet18, resnet34, resnet50, resnet101
+from engine.models.resnet9 import resnet9
+from engine.models.vgg import vgg_a, vgg_d, vgg_e
 
-MODELS: dict[str, Callable[..., Graph]] = {
-    "digits": digits,
-    "mnist": mnist,
-    "cifar10": cifar10,
-    "vgg_a": vgg_a,
-    "overfeat_fast": overfeat_fast,
-    "cd_dnn": cd_dnn,
-}
+_FUNCTIONS: tuple[Callable[..., Graph], ...] = (
+    digits,
+    mnist,
+    cifar10,
+    resnet9,
+    alexnet,
+    vgg_a,
+    vgg_d,
+    vgg_e,
+    overfeat_fast,
+    googlenet,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    cd_dnn,
+)
+MODELS: dict[str, Callable[..., Graph]] = {function.__name__: function for function in _FUNCTIONS}
 
 
 def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph:

@@ -172,7 +172,7 @@ def test_the_trace_is_explained_as_predicted(capsys, tmp_path, nodes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vgg"], 'error: model: got "vgg" (did you mean "vgg_a"?)'),
+        (["--model", "vga_a"], 'error: model: got "vga_a" (did you mean "vgg_a"?)'),
         (["--nodes", "0"], "error: nodes: got 0; must be at least 1"),
         (["--nodes", "512", "--batch", "256"], "error: batch: 256 samples are too few for 512 ranks"),
         (["--nodes", "8", "--batch", "100"], "error: batch: 100 does not divide into 16 leaves"),

@@ -16,10 +16,10 @@ PIXELS = Scaling((0.01, 0.02, 0.03), (-1.0, -2.0, -3.0))
 
 
 def drawn(network: Graph, *, seed: int = 1, preprocessing: Scaling | None = None) -> Trained:
-    """Return a network with the initial weights of a seed, and biases that are not zero."""
+    """Return a network with the initial weights of a seed; biases, scales and statistics are no initial ones."""
     model = drawn_model(network, Recipe(seed=seed), batch=SAMPLES)
-    for name, tensor in model.tensors.items():
-        if name.endswith(".bias"):
+    for tensor in model.tensors.values():
+        if tensor.ndim == 1:  # a scale may begin at zero
             tensor[...] += 0.1
     return Trained(network, model.tensors, model, {"model": "drawn"}, preprocessing)
 

@@ -12,8 +12,17 @@ from engine.formats.torch_writer import torch_bytes
 from engine.models import MODELS, build_model
 from tests.engine.formats.networks import drawn
 
+_TINY = {"image": [3, 32, 32], "classes": 10}
 SMALL = {
-    "vgg_a": {"image": [3, 32, 32], "classes": 10},
+    "vgg_a": _TINY,
+    "vgg_d": _TINY,
+    "vgg_e": _TINY | {"norm": True},
+    "alexnet": {"image": [3, 64, 64], "classes": 10},
+    "googlenet": _TINY | {"image": [3, 64, 64]},
+    "resnet18": _TINY,
+    "resnet34": _TINY,
+    "resnet50": _TINY,
+    "resnet101": _TINY,
     "overfeat_fast": {"image": [3, 87, 87], "classes": 10},
     "cd_dnn": {"classes": 100},
 }

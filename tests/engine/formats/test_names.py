@@ -38,8 +38,37 @@ def test_parameters_and_states_stand_in_the_order_of_the_nodes():
     }  # fmt: skip
 
 
+OF_TABLE = {
+    "torchvision:alexnet": ("alexnet", {}),
+    "torchvision:resnet18": ("resnet18", {}),
+    "torchvision:resnet34": ("resnet34", {}),
+    "torchvision:resnet50": ("resnet50", {}),
+    "torchvision:resnet101": ("resnet101", {}),
+    "torchvision:vgg11": ("vgg_a", {}),
+    "torchvision:vgg11_bn": ("vgg_a", {"norm": True}),
+    "torchvision:vgg16": ("vgg_d", {}),
+    "torchvision:vgg16_bn": ("vgg_d", {"norm": True}),
+    "torchvision:vgg19": ("vgg_e", {}),
+    "torchvision:vgg19_bn": ("vgg_e", {"norm": True}),
+}
+
+
+@pytest.mark.parametrize("table", shipped())
+def test_a_shipped_table_names_each_tensor_of_its_network(table):
+    model, arguments = OF_TABLE[table]
+    ours = tensor_shapes(build_model(model, arguments))
+    assert set(read_names(table, ours).theirs) == set(ours)
+
+
+def test_the_tables_of_residual_networks_follow_torchvisions_modules():
+    names = read_names("torchvision:resnet50", tensor_shapes(build_model("resnet50"))).theirs
+    assert names["norm1.running_var"] == "bn1.running_var"
+    assert names["conv2_1_3.weight"] == "layer1.0.conv3.weight"
+    assert names["conv4_1_shortcut.weight"] == "layer3.0.downsample.0.weight"
+    assert names["norm5_3_2.bias"] == "layer4.2.bn2.bias"
+
+
 def test_vgg_a_has_the_names_of_torchvisions_vgg11():
-    assert shipped() == ["torchvision:vgg11"]
     names = read_names("torchvision:vgg11", tensor_shapes(build_model("vgg_a"))).theirs
     modules = [f"features.{place}" for place in VGG11] + [f"classifier.{place}" for place in (0, 3, 6)]
     assert list(names.values()) == [f"{name}.{leaf}" for name in modules for leaf in ("weight", "bias")]
@@ -82,9 +111,9 @@ def test_a_table_that_does_not_fit_is_refused_in_a_line(tmp_path, text, said):
 
 def test_a_table_that_is_not_there_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(
-        UserError, match=r'^names: got "torchvision:vgg1" \(did you mean "torchvision:vgg11"\?\)'
+        UserError, match=r'^names: got "torchvision:alexnat" \(did you mean "torchvision:alexnet"\?\)'
     ):
-        read_names("torchvision:vgg1", OURS)
+        read_names("torchvision:alexnat", OURS)
     with pytest.raises(UserError, match=r"^names: .*none\.toml: cannot be read: No such file"):
         read_names(str(tmp_path / "none.toml"), OURS)
 

@@ -21,8 +21,8 @@ def test_a_model_takes_other_images(name, image):
 
 
 def test_arguments_and_names_are_checked():
-    with pytest.raises(UserError, match=r'model: got "vgg" \(did you mean "vgg_a"\?\); must be one of'):
-        build_model("vgg")
+    with pytest.raises(UserError, match=r'model: got "vga_a" \(did you mean "vgg_a"\?\); must be one of'):
+        build_model("vga_a")
     with pytest.raises(
         UserError, match=r"model: digits takes no argument width; must be one of classes, image"
     ):
