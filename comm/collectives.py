@@ -211,16 +211,32 @@ class Collectives:
         values
             Contiguous [leaves, ...]: the rows of the rank's own leaves are filled at entry, all at return.
         """
-        assert len(values) == self.tree.leaves and values.flags.c_contiguous
-        rank, ranks = self.communicator.rank, self.communicator.size
+        return self._gather(tag, values, self.tree, 0)
+
+    @_with_tag
+    def all_gather_among(self, tag: int, values: npt.NDArray[Any], tree: Tree, first: int) -> Job:
+        """Gather the rows of all leaves on some neighbouring ranks, which each other rank does by itself.
+
+        Parameters
+        ----------
+        values
+            As for `all_gather_leaves`.
+        tree
+            Of the ranks from `first` on, this one among them, and their leaves.
+        """
+        return self._gather(tag, values, tree, first)
+
+    def _gather(self, tag: int, values: npt.NDArray[Any], tree: Tree, first: int) -> Job:
+        assert len(values) == tree.leaves and values.flags.c_contiguous
+        rank, ranks = self.communicator.rank - first, tree.ranks
         known = 1  # number of ranks whose rows are here: this rank and those just below it
         while known < ranks:
             count = min(known, ranks - known)
             to, source = (rank + known) % ranks, (rank - known) % ranks
             yield Round(
                 self.communicator,
-                [Message(to, tag, values[rows]) for rows in self._rows(rank, count)],
-                [Message(source, tag, values[rows]) for rows in self._rows(source, count)],
+                [Message(first + to, tag, values[rows]) for rows in _rows(tree, rank, count)],
+                [Message(first + source, tag, values[rows]) for rows in _rows(tree, source, count)],
             )
             known += count
 
@@ -299,14 +315,6 @@ class Collectives:
             messages = [Message(rank, tag, _READY) for rank in readers]
             yield Round(self.communicator, messages, messages)
 
-    def _rows(self, last: int, count: int) -> list[slice]:
-        """Return the rows of `count` consecutive ranks, the last of which is `last`, modulo all ranks."""
-        first, stop = last - count + 1, self.tree.leaves_of(last).stop
-        if first >= 0:
-            return [slice(self.tree.leaves_of(first).start, stop)]
-        first += self.tree.ranks
-        return [slice(0, stop), slice(self.tree.leaves_of(first).start, self.tree.leaves)]
-
     def _take_tag(self) -> int:
         """Return the first of a job's two tags, one for each block that a rank may receive for.
 
@@ -327,6 +335,15 @@ class Collectives:
     def _check(self, buffer: npt.NDArray[np.float32]) -> None:
         assert buffer.dtype == np.float32 and buffer.ndim == 1 and buffer.flags.c_contiguous
         assert buffer.size == self.tree.padded(buffer.size)
+
+
+def _rows(tree: Tree, last: int, count: int) -> list[slice]:
+    """Return the rows of `count` consecutive ranks, the last of which is `last`, modulo all ranks."""
+    first, stop = last - count + 1, tree.leaves_of(last).stop
+    if first >= 0:
+        return [slice(tree.leaves_of(first).start, stop)]
+    first += tree.ranks
+    return [slice(0, stop), slice(tree.leaves_of(first).start, tree.leaves)]
 
 
 def _rounds_since_write(written: deque[slice], region: slice) -> int:

@@ -12,6 +12,8 @@ with the operations and attributes
     mask         mask, an array like the input that it is multiplied by
     max_pool     window (rows, columns), stride, padding (one number)
     avg_pool     window, stride
+    batch_norm   groups (equal runs of samples), epsilon, momentum, scaled; parameters weight, bias [C];
+                 with `statistics`, a pair of arrays [C], mean and variance are these and not a group's
 
 The input is called "input"; the last node's value goes into softmax and cross entropy, the mean of it
 over the minibatch is minimised.
@@ -39,12 +41,14 @@ def train(
     weight_decay: float = 0.0,
     frozen: Container[str] = (),
     rate_factors: Mapping[str, float] | None = None,
+    running: Weights | None = None,
 ) -> tuple[list[float], Weights]:
     """Train one step a batch with PyTorch's SGD; return the loss before each step, and the weights.
 
     ``g += weight_decay * w; v = momentum * v + g; w -= rate * (g + momentum * v if nesterov else v)``
 
-    Nodes that are `frozen` keep their weights; `rate_factors` multiply the rate of others, by name.
+    Nodes that are `frozen` keep their weights; `rate_factors` multiply the rate of others, by name. The
+    running statistics of batch normalisations, where given, are updated in place.
     """
     weights = {key: value.astype(np.float64) for key, value in weights.items()}
     velocity = {key: np.zeros_like(value) for key, value in weights.items()}
@@ -52,6 +56,8 @@ def train(
     for (x, labels), rate in zip(batches, learning_rates, strict=True):
         loss, gradients = loss_and_gradients(network, weights, x, labels)
         losses.append(loss)
+        if running:
+            _move_statistics(network, weights, x, running)
         for key, gradient in gradients.items():
             if key[0] in frozen:
                 continue
@@ -96,6 +102,23 @@ def forward(
         inputs = [values[name] for name in node["inputs"]]
         values[node["name"]] = _FORWARD[node["op"]](node, inputs, _own(weights, node))
     return values
+
+
+def _move_statistics(
+    network: Sequence[Node],
+    weights: Mapping[tuple[str, str], Array],
+    x: NDArray[np.floating],
+    running: Weights,
+) -> None:
+    values = forward(network, weights, x)
+    for node in network:
+        if node["op"] == "batch_norm":
+            groups = np.split(values[node["inputs"][0]], node["groups"])
+            mean = np.mean([_channels(group).mean(1) for group in groups], axis=0)
+            variance = np.mean([_channels(group).var(1, ddof=1) for group in groups], axis=0)
+            for name, now in (("running_mean", mean), ("running_var", variance)):
+                old = running[node["name"], name]
+                running[node["name"], name] = old + node["momentum"] * (now - old)
 
 
 Parameters = dict[str, Array]
@@ -244,6 +267,50 @@ def _concat_backward(_: Node, inputs: list[Array], __: Parameters, dy: Array) ->
     return slopes, {}
 
 
+def _batch_norm(node: Node, inputs: list[Array], own: Parameters) -> Array:
+    return _like(own.get("weight", 1.0), inputs[0]) * _standardised(node, inputs[0])[0] + _like(
+        own["bias"], inputs[0]
+    )
+
+
+def _batch_norm_backward(node: Node, inputs: list[Array], own: Parameters, dy: Array) -> Slopes:
+    (x,) = inputs
+    standard, deviation = _standardised(node, x)
+    parameters = {"bias": _channels(dy).sum(1)}
+    if node["scaled"]:
+        parameters["weight"] = _channels(dy * standard).sum(1)
+    slope = dy * _like(own.get("weight", 1.0), x)
+    dx = []
+    for d, s in zip(np.split(slope, node["groups"]), np.split(standard, node["groups"]), strict=True):
+        count = d.size / d.shape[1]
+        dx.append(d - _like(_channels(d).sum(1), d) / count - s * _like(_channels(d * s).sum(1), d) / count)
+    return [np.concatenate(dx) / deviation], parameters
+
+
+def _standardised(node: Node, x: Array) -> tuple[Array, Array]:
+    """Return values less their mean, by their deviation; and that deviation."""
+    standard, deviations = [], []
+    for group in np.split(x, node["groups"]):
+        flat = _channels(group)
+        mean, variance = node.get("statistics") or (
+            flat.mean(1),
+            ((flat - flat.mean(1)[:, None]) ** 2).mean(1),
+        )
+        deviation = _like(np.sqrt(variance + node["epsilon"]), group)
+        standard.append((group - _like(mean, group)) / deviation)
+        deviations.append(np.broadcast_to(deviation, group.shape))
+    return np.concatenate(standard), np.concatenate(deviations)
+
+
+def _channels(x: Array) -> Array:
+    """Return all values of each channel, [C, values]."""
+    return np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+
+
+def _like(by_channel: Array | float, x: Array) -> Array:
+    return np.reshape(by_channel, (1, -1, *(1 for _ in x.shape[2:])))
+
+
 def _padded(x: Array, padding: tuple[int, int], value: float) -> Array:
     high, wide = padding
     return np.pad(x, ((0, 0), (0, 0), (high, high), (wide, wide)), constant_values=value)
@@ -275,6 +342,7 @@ _FORWARD = {
     "flatten": _flatten,
     "add": _add,
     "concat": _concat,
+    "batch_norm": _batch_norm,
 }
 
 _BACKWARD = {
@@ -288,4 +356,5 @@ _BACKWARD = {
     "flatten": _flatten_backward,
     "add": _add_backward,
     "concat": _concat_backward,
+    "batch_norm": _batch_norm_backward,
 }

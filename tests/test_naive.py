@@ -20,8 +20,10 @@ NETWORK: list[dict[str, Any]] = [
     {"name": "both", "op": "concat", "inputs": ["conv3", "conv4"]},
     {"name": "pool1", "op": "max_pool", "inputs": ["both"], "window": (3, 2), "stride": 1, "padding": 1},
     {"name": "pool2", "op": "avg_pool", "inputs": ["pool1"], "window": (2, 2), "stride": 1},
-    {"name": "flat", "op": "flatten", "inputs": ["pool2"]},
-    {"name": "fc1", "op": "linear", "inputs": ["flat"]},
+    {"name": "norm", "op": "batch_norm", "inputs": ["pool2"], "groups": 2, "epsilon": 1e-3, "scaled": True},
+    {"name": "flat", "op": "flatten", "inputs": ["norm"]},
+    {"name": "shift", "op": "batch_norm", "inputs": ["flat"], "groups": 1, "epsilon": 0.1, "scaled": False},
+    {"name": "fc1", "op": "linear", "inputs": ["shift"]},
     {"name": "sigmoid", "op": "sigmoid", "inputs": ["fc1"]},
     {"name": "fc2", "op": "linear", "inputs": ["sigmoid"]},
 ]
@@ -41,7 +43,9 @@ def _draw() -> tuple[naive.Weights, Array, NDArray[np.int64]]:
     for name, shape in shapes.items():
         weights[name, "weight"] = 0.5 * generator.standard_normal(shape)
         weights[name, "bias"] = 0.1 * generator.standard_normal(shape[0])
-    return weights, generator.standard_normal((3, 2, 5, 6)), generator.integers(0, 5, 3)
+    weights["norm", "weight"], weights["norm", "bias"] = generator.standard_normal((2, 5))
+    weights["shift", "bias"] = generator.standard_normal(5 * 1 * 3)
+    return weights, generator.standard_normal((4, 2, 5, 6)), generator.integers(0, 5, 4)
 
 
 def test_gradients_equal_finite_differences() -> None:

@@ -119,6 +119,15 @@ class Recipe:
             power_of_two=True,
         ),
     ] = 16
+    norm_groups: Annotated[
+        int,
+        Setting(
+            "batch normalisation: groups of samples that share statistics, a power of two up to the leaves; "
+            "1: all samples; 0: as many as leave each 32 samples",
+            TRAINED,
+            least=0,
+        ),
+    ] = 0
     epochs: Annotated[int, Setting("passes over the training set", SCHEDULE, least=0, most=_MOST_EPOCHS)] = 0
     steps: Annotated[int, Setting("minibatches, instead of epochs", SCHEDULE, least=0, most=_MOST_STEPS)] = 0
     seed: Annotated[
@@ -336,6 +345,11 @@ class Recipe:
             raise UserError(f'model: got "{self.model}"{hint}; {one_of(models)}, or FILE.py:function')
         if self.batch < 1 or self.batch % self.leaves:
             raise UserError(f"batch: got {self.batch}; must be a multiple of leaves = {self.leaves}")
+        groups = self.norm_groups
+        if groups & (groups - 1) or groups > self.leaves:
+            raise UserError(
+                f"norm_groups: got {groups}; must be a power of two up to leaves = {self.leaves}, or 0"
+            )
         if (self.epochs > 0) == (self.steps > 0):
             raise UserError(
                 f"epochs, steps: got {self.epochs} and {self.steps}; exactly one must be at least 1"

@@ -2,14 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Iterator
 
 from comm.communicator import Communicator
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
+from engine.graph.parallel.shared_norm import SharedNorm
 from engine.training.rank import Rank
 from layers.layer import Array, Buffers, Context
+from layers.work import BACKWARD_DATA, FORWARD
 from layers.wrapped import unwrapped
 
 REPETITIONS = 5
@@ -47,15 +48,12 @@ def _one_step(rank: Rank, run: Context) -> float:
     start = time.perf_counter()
     for node in rank.graph:
         rank.parameters[node.name].wait()
-        for exchange, at in _exchanges(node, rank.memory[node.name]):
-            exchange.forward(at, run)
+        _exchange(node, rank.memory[node.name], run, FORWARD)
     rank.loss.submit(stop=False)
     rank.states.submit()
     for node in reversed(rank.graph.nodes):
         rank.parameters[node.name].submit_reduce()
-        for exchange, at in _exchanges(node, rank.memory[node.name]):
-            if at.dx:
-                exchange.begin_backward_data(at, run)()
+        _exchange(node, rank.memory[node.name], run, BACKWARD_DATA)
         rank.parameters[node.name].submit_update(_update_nothing)
     rank.parameters.wait()
     rank.states.wait()
@@ -63,12 +61,20 @@ def _one_step(rank: Rank, run: Context) -> float:
     return time.perf_counter() - start
 
 
-def _exchanges(node: Node, at: Buffers) -> Iterator[tuple[StartsBackward, Buffers]]:
-    """Yield the exchange that a node is, or has in front, with its buffers."""
+def _exchange(node: Node, at: Buffers, run: Context, direction: str) -> None:
+    """Exchange what a pass over a node does: by the exchange that it is, or has in front, or in its group."""
     for layer, its in layers_of(node.layer, at):
-        if isinstance(unwrapped(layer), Exchange):
+        inside = unwrapped(layer)
+        if direction == BACKWARD_DATA and not its.dx:
+            continue
+        if isinstance(inside, SharedNorm):
+            inside.exchange_alone(its)
+        elif isinstance(inside, Exchange):
             assert isinstance(layer, StartsBackward)
-            yield layer, its
+            if direction == FORWARD:
+                layer.forward(its, run)
+            else:
+                layer.begin_backward_data(its, run)()
 
 
 def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array, _factor: float) -> None:

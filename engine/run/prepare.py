@@ -16,6 +16,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.freeze import check_frozen
+from engine.graph.passes.norm_groups import check_norm_groups
 from engine.graph.passes.patterns import first_matching
 from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
@@ -86,6 +87,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=placed.cluster)
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)
+    check_norm_groups(graph, recipe.leaves)
     _check_comparable(recipe, data)
     _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)

@@ -9,6 +9,7 @@ from typing import Any
 from comm import terminal
 from engine.config.wording import counted
 from engine.data.dataset import DataSource
+from engine.graph.passes.norm_groups import norm_groups
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
@@ -32,7 +33,7 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
         f"plan {rank.plan}"
     )
-    for line in (*trainer.data.lines(), *trainer.task.notes, *_rates(rank)):
+    for line in (*trainer.data.lines(), *trainer.task.notes, *_rates(rank), *_norms(trainer)):
         log.say(line)
     if sampler.dropped:
         log.say(
@@ -48,6 +49,13 @@ def _rates(rank: Rank) -> Iterator[str]:
         yield f"frozen: {', '.join(frozen)}"
     if own := [f"{name} x {factor:g}" for name, factor in factors.items() if factor not in (0, 1)]:
         yield f"learning rate: {', '.join(own)}"
+
+
+def _norms(trainer: Trainer) -> Iterator[str]:
+    """Yield how the samples are grouped that share statistics."""
+    recipe = trainer.recipe
+    if said := norm_groups(trainer.rank.graph, recipe.batch, recipe.leaves):
+        yield said if recipe.norm_groups else f"{said}; --norm-groups N for others"
 
 
 def describe(

@@ -18,6 +18,8 @@ class RankSettings:
     """Algorithms that convolutions may use: "auto" or "direct"."""
     conv_feature_leaves: int = 1
     """Runs of output channels into which convolutions cut the sum of backward_data."""
+    norm_groups: int = 0
+    """Groups of samples by which batch normalisations compute; 0: see `norm_groups.groups_asked`."""
     fuse: bool = True
     """Whether a convolution takes in the ReLU and the pooling behind it."""
     bucket_floats: int = BUCKET_FLOATS
@@ -34,6 +36,7 @@ def settings_of(recipe: Recipe, threads: int) -> RankSettings:
         threads=threads,
         conv=recipe.conv,
         conv_feature_leaves=recipe.conv_feature_leaves,
+        norm_groups=recipe.norm_groups,
         fuse=recipe.fuse,
         bucket_floats=recipe.bucket_kib * FLOATS_PER_KIB,
         freeze=tuple(recipe.freeze),

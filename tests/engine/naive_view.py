@@ -7,6 +7,7 @@ import numpy as np
 from engine.graph import Graph, Node
 from layers.add import Add
 from layers.avg_pool import AvgPool
+from layers.batch_norm import BatchNorm
 from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
@@ -20,11 +21,13 @@ from layers.sigmoid import Sigmoid
 NAMES = {Linear: "linear", ReLU: "relu", Sigmoid: "sigmoid", Flatten: "flatten", Add: "add", Concat: "concat"}
 
 
-def naive_network(graph: Graph) -> list[dict]:
-    return [
+def naive_network(graph: Graph, norm_groups: int = 1) -> list[dict]:
+    """Describe a graph; `norm_groups` are those of batch normalisations that have none of their own."""
+    network = [
         {"name": node.name, "inputs": list(node.inputs), **_operation(node, graph.input_shapes(node)[0])}
         for node in graph
     ]
+    return [{"groups": norm_groups} | each if each["op"] == "batch_norm" else each for each in network]
 
 
 def naive_network_of_step(graph: Graph, seed: int, step: int, samples: np.ndarray) -> list[dict]:
@@ -58,6 +61,9 @@ def _operation(node: Node, shape: tuple[int, ...]) -> dict:
                 "window": shape[1:] if window is None else _pair(window),
                 "stride": stride,
             }
+        case BatchNorm(groups=groups, epsilon=epsilon, momentum=momentum, scaled=scaled):
+            described = {"op": "batch_norm", "epsilon": epsilon, "momentum": momentum, "scaled": scaled}
+            return described if groups is None else described | {"groups": groups}
         case layer:
             return {"op": NAMES[type(layer)]}
 

@@ -13,6 +13,7 @@ from engine.data.dataset import DataSource
 from engine.data.sampler import Sampler
 from engine.graph import Graph, GraphBuilder
 from engine.training.rank_parameters import BUCKET_FLOATS
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.kernels.threads import Threads
@@ -29,7 +30,9 @@ SGD_VARIANTS = {
 }
 
 
-def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial, **which: Any):
+def naive_weights(
+    graph: Graph, recipe: Recipe, data: Samples, initial, *, norm_groups: int = 1, **which: Any
+):
     """Train the same minibatches at the same rates in float64; `which` are the naive trainer's."""
     sampler = Sampler(len(data), recipe.batch, recipe.seed)
     shares = islice(sampler.training(), recipe.steps)
@@ -37,7 +40,7 @@ def naive_weights(graph: Graph, recipe: Recipe, data: Samples, initial, **which:
     weights = {tuple(name.rsplit(".", 1)): array for name, array in initial.items()}
     rates = [recipe.schedule.rate] * recipe.steps
     losses, trained = naive.train(
-        naive_network(graph), weights, batches, rates, **vars(recipe.optimizer), **which
+        naive_network(graph, norm_groups), weights, batches, rates, **vars(recipe.optimizer), **which
     )
     return losses, {".".join(name): array for name, array in trained.items()}
 
@@ -68,9 +71,13 @@ class LateLinear(Late, Linear):
     pass
 
 
+class LateBatchNorm(Late, BatchNorm):
+    pass
+
+
 def late(graph: Graph) -> Graph:
     """Return the graph with slow backward_data: whoever updates weights too early is seen."""
-    slow = {Conv2d: LateConv2d, Linear: LateLinear}
+    slow = {Conv2d: LateConv2d, Linear: LateLinear, BatchNorm: LateBatchNorm}
     nodes = tuple(
         type(node)(node.name, slow[type(node.layer)](**vars(node.layer)), node.inputs)
         if type(node.layer) in slow

@@ -19,6 +19,7 @@ from comm.job import Job
 from engine.data.loader import Batch
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, Finish, StartsBackward
+from engine.graph.parallel.shared_norm import SharedNorm
 from engine.planner.costs import Costs
 from engine.planner.design import Design, Members, build_rank_of
 from engine.training.bucket import Update
@@ -26,7 +27,7 @@ from engine.training.step import train_step
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Context, Layer
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
-from layers.wrapped import WatchedLayer
+from layers.wrapped import WatchedLayer, unwrapped
 
 INPUT_NODE, LOSS_NODE, LOOP_NODE = "input", "loss", "loop"
 """Names of what a step computes outside all layers."""
@@ -163,8 +164,12 @@ class _PricedCriterion:
 
 
 def _priced(node: Node, *, costs: Costs, operations: list[Operation]) -> Layer:
-    """Return a node's layer with passes that are taken down; an exchange submits its job too."""
-    kind = _PricedExchange if isinstance(node.layer, Exchange) else _PricedLayer
+    """Return a node's layer with passes that are taken down; one that communicates submits its job too."""
+    kind: type[_PricedLayer] = _PricedLayer
+    if isinstance(node.layer, Exchange):
+        kind = _PricedExchange
+    elif isinstance(unwrapped(node.layer), SharedNorm):
+        kind = _PricedNorm
     return kind(node.layer, node.name, costs=costs, operations=operations)
 
 
@@ -211,3 +216,22 @@ class _PricedExchange(_PricedLayer):
         assert isinstance(self.layer, StartsBackward)
         self._note(BACKWARD_DATA, at)
         return self.layer.begin_backward_data(at, run)
+
+
+@final
+@dataclass(frozen=True)
+class _PricedNorm(_PricedLayer):
+    """A batch normalisation that ranks share: its job runs behind the pass forward, before the one back."""
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        self._note(FORWARD, at)
+        self._exchange(at)
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        self._exchange(at)
+        self._note(BACKWARD_DATA, at)
+
+    def _exchange(self, at: Buffers) -> None:
+        norm = unwrapped(self.layer)
+        assert isinstance(norm, SharedNorm)
+        norm.exchange_alone(at)
