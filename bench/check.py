@@ -106,7 +106,8 @@ def _flat(arrays: list[NDArray[np.floating]]) -> Values:
 
 def _sampled_outputs(setup: Setup, extents: Extents) -> Pairs:
     x, y = _image(setup.at.x[0]), _image(setup.at.y[0])
-    weight, bias = _taps(setup.weights["weight"]), setup.weights["bias"]
+    weight = _taps(setup.weights["weight"])
+    bias = setup.weights.get("bias", np.zeros(extents.ofm))
     pad_h, pad_w = extents.padding
     computed, right = [], []
     for n, k, i, j in _points(POINTS, len(y), extents.ofm, extents.oh, extents.ow):
@@ -139,15 +140,18 @@ def _sampled_input_gradients(setup: Setup, extents: Extents) -> Pairs:
 def _sampled_weight_gradients(setup: Setup, extents: Extents) -> Pairs:
     x, dy, stride = _image(setup.at.x[0]), _image(setup.at.dy[0]), extents.stride
     gradients = setup.standard_gradients()
-    gradient, bias_gradient = _taps(gradients["weight"]), gradients["bias"]
+    gradient, bias_gradient = _taps(gradients["weight"]), gradients.get("bias")
     pad_h, pad_w = extents.padding
     computed, right = [], []
     for k, c, u, v in _points(POINTS if extents.is_fully_connected else GRADIENT_POINTS, *gradient.shape):
         outputs = _plane(dy, k)
         padded = np.pad(_plane(x, c), ((0, 0), (pad_h, pad_h), (pad_w, pad_w)))
         seen = padded[:, u : u + extents.oh * stride : stride, v : v + extents.ow * stride : stride]
-        computed += [gradient[k, c, u, v], bias_gradient[k]]
-        right += [np.vdot(seen[:, : extents.oh, : extents.ow], outputs), outputs.sum()]
+        computed.append(gradient[k, c, u, v])
+        right.append(np.vdot(seen[:, : extents.oh, : extents.ow], outputs))
+        if bias_gradient is not None:
+            computed.append(bias_gradient[k])
+            right.append(outputs.sum())
     return np.array(computed, np.float64), np.array(right)
 
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from layers import layout
 from layers.arithmetic import is_power_of_two
+from layers.bias import UNUSED_GRADIENT, bias_gradient
 from layers.convolution import choice
 from layers.convolution.algorithm import Algorithm
 from layers.kernels import add, conv_direct, conv_direct_weights
@@ -19,6 +20,7 @@ from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES, Extents
 
 ALGORITHMS = ("auto", "direct")
+Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 _KEPT = 1 << 10  # layers whose choices are kept from one step to the next: a small layer takes no longer
 
@@ -30,8 +32,10 @@ class Conv2d(Layer):
     Parameters
     ----------
     out_channels : int
-    kernel, padding : int or (rows, columns)
+    kernel : int or (rows, columns)
     stride : int
+    padding : int, (rows, columns) or ((above, below), (left, right))
+        Zeros around the image; only the last form may differ from side to side.
     gain : float
         The initial weights have the variance gain / fan_in: 2 suits ReLU (He et al. 2015).
     algorithm : str
@@ -41,23 +45,26 @@ class Conv2d(Layer):
         its sum; the sums of the leaves are added as a tree.
     parts : int
         Number of layers like this one, each with its own `out_channels`, that make up the whole layer.
+    bias : bool
+        False where a normalisation follows, which would take it off again.
     """
 
     out_channels: int
     kernel: int | tuple[int, int]
     stride: int = 1
-    padding: int | tuple[int, int] = 0
+    padding: Padding = 0
     gain: float = 2.0
     algorithm: str = "auto"
     feature_leaves: int = 1
     parts: int = 1
+    bias: bool = True
 
     reads_x = True
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: got {self.algorithm!r}; must be one of {', '.join(ALGORITHMS)}")
-        if min(*self.kernel_size, self.stride, self.out_channels) < 1 or min(self._padding) < 0:
+        if min(*self.kernel_size, self.stride, self.out_channels) < 1 or min(self.pads) < 0:
             raise ValueError(f"{self}: channels, kernel and stride must be at least 1, padding at least 0")
         if not is_power_of_two(self.feature_leaves):
             raise ValueError(f"{self}: feature_leaves must be a power of two")
@@ -68,8 +75,11 @@ class Conv2d(Layer):
         return _pair(self.kernel)
 
     @property
-    def _padding(self) -> tuple[int, int]:
-        return _pair(self.padding)
+    def pads(self) -> tuple[int, int, int, int]:
+        """Zeros above, left of, below and right of the image."""
+        rows, columns = (self.padding,) * 2 if isinstance(self.padding, int) else self.padding
+        (top, bottom), (left, right) = _pair(rows), _pair(columns)
+        return top, left, bottom, right
 
     @property
     def _leaf_channels(self) -> int:
@@ -97,21 +107,19 @@ class Conv2d(Layer):
         (shape,) = inputs
         if len(shape) != 3:
             raise ValueError(f"a convolution wants images (C, H, W), got samples of shape {shape}")
-        (r, s), (pad_h, pad_w) = self.kernel_size, self._padding
-        rows, columns = shape[1] + 2 * pad_h - r, shape[2] + 2 * pad_w - s
+        (r, s), (top, left, bottom, right) = self.kernel_size, self.pads
+        rows, columns = top + shape[1] + bottom - r, left + shape[2] + right - s
         if rows < 0 or columns < 0:
             raise ValueError(
-                f"a {r}x{s} kernel does not fit an image of {shape[1]}x{shape[2]} with {pad_h, pad_w} padding"
+                f"a {r}x{s} kernel does not fit an image of {shape[1]}x{shape[2]} with padding {self.padding}"
             )
         return self.out_channels, rows // self.stride + 1, columns // self.stride + 1
 
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """Return weight (OIHW) and bias."""
         ((channels, _, _),) = inputs
-        return {
-            "weight": layout.conv_weight((self.out_channels, channels, *self.kernel_size), self.gain),
-            "bias": layout.bias(self.out_channels),
-        }
+        weight = layout.conv_weight((self.out_channels, channels, *self.kernel_size), self.gain)
+        return {"weight": weight} | ({"bias": layout.bias(self.out_channels)} if self.bias else {})
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of all passes."""
@@ -130,6 +138,8 @@ class Conv2d(Layer):
             "bias_stack": (threads, stack_depth(leaves * runs), LANES),
             "data_stack": (partial_dxs, *layout.storage_shape(inputs[0], samples, NO_HALO)),
         }
+        if not self.bias:
+            shapes |= {UNUSED_GRADIENT: layout.bias(self.out_channels).blocked}
         for direction in PASSES:
             algorithm = self.algorithm_of(direction, samples // leaves, *inputs)
             shapes |= algorithm.scratch(direction, samples, leaves, threads, pools=pools)
@@ -153,7 +163,7 @@ class Conv2d(Layer):
         _, rows, columns = self.output_shape(*inputs)
         return Extents(
             channels, self.out_channels, *self.kernel_size, rows, columns, height, width, self.stride,
-            self._padding,
+            self.pads[:2],
         )  # fmt: skip
 
     def is_winograd(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> bool:
@@ -170,9 +180,10 @@ class Conv2d(Layer):
         attributes = {
             "kernel_shape": self.kernel_size,
             "strides": (self.stride, self.stride),
-            "pads": self._padding * 2,
+            "pads": self.pads,
         }
-        return (OnnxNode("Conv", ("x0", "weight", "bias"), attributes=attributes),)
+        read = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
+        return (OnnxNode("Conv", read, attributes=attributes),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
@@ -198,10 +209,10 @@ class Conv2d(Layer):
 
     def bias_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
         """Write the gradient of bias from the convolution's own dy, unless `weight_gradient` has."""
-        if self._algorithm_at(at, BACKWARD_WEIGHTS).makes_bias_gradient:
+        if not self.bias or self._algorithm_at(at, BACKWARD_WEIGHTS).makes_bias_gradient:
             return
         conv_direct_weights.bias_gradient(
-            run.threads, dy, at.scratch["bias_stack"], at.gradients["bias"], at.leaves
+            run.threads, dy, at.scratch["bias_stack"], bias_gradient(at), at.leaves
         )
 
     def data_gradient(self, at: Buffers, run: Context, dy: Array) -> None:

@@ -149,9 +149,10 @@ class Conv2dReLUPool(_FusedConv2d):
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         (dy,), argmax = at.dy, at.scratch[ARGMAX]
-        stack, gradient = at.scratch["bias_stack"], at.gradients["bias"]
-        _, *image = self.conv.output_shape(*at.shapes)
-        epilogue.bias_gradient(run.threads, dy, argmax, stack, gradient, at.leaves, (image[0], image[1]))
+        if self.conv.bias:
+            stack, gradient = at.scratch["bias_stack"], at.gradients["bias"]
+            _, *image = self.conv.output_shape(*at.shapes)
+            epilogue.bias_gradient(run.threads, dy, argmax, stack, gradient, at.leaves, (image[0], image[1]))
         if self._weights_read_pooled(at):
             self.conv.weight_gradient(at, run, dy, pooled(argmax))
         else:

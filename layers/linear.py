@@ -5,6 +5,7 @@ from typing import Self
 
 from layers import layout
 from layers.arithmetic import ceil_div
+from layers.bias import UNUSED_GRADIENT, bias, bias_gradient
 from layers.kernels import fully_connected, packing
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
@@ -26,11 +27,14 @@ class Linear(Layer):
         Output features over which backward_data sums in order; the sums of these feature leaves are added as
         a tree. 0: chosen from `out_features`. A shard keeps the leaf of its whole layer, so its leaves are a
         subtree.
+    bias : bool
+        False: y has none.
     """
 
     out_features: int
     gain: float = 2.0
     leaf: int = 0
+    bias: bool = True
 
     reads_x = True
 
@@ -75,7 +79,7 @@ class Linear(Layer):
         """Return weight ([out, in]) and bias."""
         ((features,),) = inputs
         weight = layout.linear_weight((self.out_features, features), self.gain)
-        return {"weight": weight, "bias": layout.bias(self.out_features)}
+        return {"weight": weight} | ({"bias": layout.bias(self.out_features)} if self.bias else {})
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return working memory for x and dy packed in the order of the tiles, and for partial sums."""
@@ -83,7 +87,8 @@ class Linear(Layer):
         c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
         packed_x = max(packing.tiles_floats(samples, c), fully_connected.slices_floats(c, leaves, samples))
         width = layout.group(self.out_features) * LANES
-        return {
+        unused = {} if self.bias else {UNUSED_GRADIENT: Scratch(layout.bias(self.out_features).blocked)}
+        return unused | {
             "packed_x": Scratch((packed_x,)),
             "packed_y": Scratch((packing.panels_floats(samples, k),)),
             "data_stack": Scratch(fully_connected.data_stack_shape(samples, c, self.feature_leaves, threads)),
@@ -96,20 +101,20 @@ class Linear(Layer):
 
     def onnx(self, *inputs: Shape) -> OnnxForm:
         """Return Gemm, with the weight transposed: it is [out, in]."""
-        return (OnnxNode("Gemm", ("x0", "weight", "bias"), attributes={"transB": 1}),)
+        read = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
+        return (OnnxNode("Gemm", read, attributes={"transB": 1}),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,) = at.x, at.y
-        weight, bias = at.weights["weight"], at.weights["bias"]
-        fully_connected.forward(run.threads, x, weight, bias, y, at.scratch["packed_x"])
+        fully_connected.forward(run.threads, x, at.weights["weight"], bias(at), y, at.scratch["packed_x"])
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         (x,), (dy,), scratch = at.x, at.dy, at.scratch
         fully_connected.backward_weights(
             run.threads, x, dy, scratch["packed_x"], scratch["packed_y"], scratch["weight_stack"],
-            at.gradients["weight"], at.gradients["bias"], at.leaves,
+            at.gradients["weight"], bias_gradient(at), at.leaves,
         )  # fmt: skip
 
     def backward_data(self, at: Buffers, run: Context) -> None:

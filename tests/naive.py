@@ -6,8 +6,8 @@ A network is a list of nodes in topological order, each a dictionary::
 
 with the operations and attributes
 
-    conv         stride, padding (rows, columns); parameters weight [K, C, R, S], bias [K]
-    linear       parameters weight [K, C], bias [K]
+    conv         stride, padding (rows, columns); parameters weight [K, C, R, S], bias [K] or none
+    linear       parameters weight [K, C], bias [K] or none
     relu, sigmoid, flatten, add, concat
     mask         mask, an array like the input that it is multiplied by
     max_pool     window (rows, columns), stride, padding (one number)
@@ -82,7 +82,8 @@ def loss_and_gradients(
         for name, slope in zip(node["inputs"], input_slopes, strict=True):
             slopes[name] = slopes[name] + slope if name in slopes else slope
         for name, slope in parameter_slopes.items():
-            gradients[node["name"], name] = slope
+            if name in own:  # a layer may have no bias
+                gradients[node["name"], name] = slope
     return loss, gradients
 
 
@@ -128,7 +129,7 @@ def _conv(node: Node, inputs: list[Array], own: Parameters) -> Array:
     for i in range(rows):
         for j in range(columns):
             patch = padded[:, :, i * stride : i * stride + r, j * stride : j * stride + s]
-            y[:, :, i, j] = np.tensordot(patch, weight, ([1, 2, 3], [1, 2, 3])) + own["bias"]
+            y[:, :, i, j] = np.tensordot(patch, weight, ([1, 2, 3], [1, 2, 3])) + own.get("bias", 0.0)
     return y
 
 
@@ -146,7 +147,7 @@ def _conv_backward(node: Node, inputs: list[Array], own: Parameters, dy: Array) 
 
 
 def _linear(_: Node, inputs: list[Array], own: Parameters) -> Array:
-    return inputs[0] @ own["weight"].T + own["bias"]
+    return inputs[0] @ own["weight"].T + own.get("bias", 0.0)
 
 
 def _linear_backward(_: Node, inputs: list[Array], own: Parameters, dy: Array) -> Slopes:

@@ -9,6 +9,7 @@ from typing import Any
 from engine.config.errors import UserError
 from engine.config.wording import is_name, shortened
 from engine.graph.graph import Graph
+from layers.conv2d import Padding
 
 _MOST = 2**31 - 1
 """Of a size: more fits into no memory, and what is computed of it into 64 bits."""
@@ -64,9 +65,19 @@ def _is_pair(value: Any) -> bool:
     return _is_size(value) or (type(value) is tuple and len(value) == 2 and all(map(_is_size, value)))
 
 
+def _is_padding(value: Any) -> bool:
+    return _is_pair(value) or (
+        type(value) is tuple
+        and len(value) == 2
+        and all(type(side) is tuple and _is_pair(side) for side in value)
+    )
+
+
 _SIZE = f"a whole number, at most {_MOST}"
 _PAIR = f"{_SIZE}, or two of them"
 _KINDS: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: type(value) is bool, "True or False"),
+    Padding: (_is_padding, f"{_PAIR}, or two pairs"),
     int: (_is_size, _SIZE),
     float: (_is_number, "a number that is finite"),
     int | tuple[int, int]: (_is_pair, _PAIR),

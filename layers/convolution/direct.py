@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from layers.bias import bias
 from layers.convolution.algorithm import Algorithm
 from layers.kernels import conv_direct, conv_direct_weights
 from layers.kernels.epilogue import Epilogue
@@ -49,7 +50,7 @@ class Direct(Algorithm):
     def forward(self, at: Buffers, threads: Threads, epilogue: Epilogue) -> None:
         """Write y as an epilogue leaves it."""
         conv_direct.forward(
-            threads, at.x[0], at.weights["weight"], at.weights["bias"], at.y[0], self.loops.ifm,
+            threads, at.x[0], at.weights["weight"], bias(at), at.y[0], self.loops.ifm,
             self.loops.stride, self.loops.padding,
             epilogue=epilogue, pooling_rows=at.scratch.get(POOLING_ROWS, conv_direct.NO_ROWS),
         )  # fmt: skip

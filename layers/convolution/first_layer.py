@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from layers.bias import bias, bias_gradient
 from layers.convolution.direct import POOLING_ROWS, LikeDirect
 from layers.kernels import conv_direct, conv_first, conv_first_forward
 from layers.kernels.epilogue import Epilogue
@@ -56,7 +57,7 @@ class FirstLayer(LikeDirect):
         """Write y as an epilogue leaves it."""
         dense, packed = at.scratch[_DENSE], at.scratch[_PACKED]
         conv_first_forward.forward(
-            threads, at.x[0], at.weights["weight"], at.weights["bias"], at.y[0], dense, packed,
+            threads, at.x[0], at.weights["weight"], bias(at), at.y[0], dense, packed,
             self.loops.ifm, self.loops.stride, self.loops.padding,
             epilogue=epilogue, pooling_rows=at.scratch.get(POOLING_ROWS, conv_direct.NO_ROWS),
         )  # fmt: skip
@@ -65,7 +66,7 @@ class FirstLayer(LikeDirect):
         """Write the gradients, from a pooled dy that of weight only."""
         conv_first.backward_weights(
             threads, at.x[0], dy, at.scratch[_PARTIALS], at.scratch[_DENSE_X], at.gradients["weight"],
-            at.gradients["bias"], self.loops.ifm, self.loops.stride, self.loops.padding,
+            bias_gradient(at), self.loops.ifm, self.loops.stride, self.loops.padding,
             at.leaves, self.loops.oh, epilogue=epilogue, chunk=at.scratch.get(_CHUNK, conv_first.NO_ROWS),
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from layers.bias import bias, bias_gradient
 from layers.convolution.direct import LikeDirect
 from layers.kernels import conv_pointwise, conv_pointwise_weights
 from layers.kernels.epilogue import RELU_POOL, Epilogue
@@ -51,7 +52,7 @@ class Pointwise(LikeDirect):
             self.direct.forward(at, threads, epilogue)
             return
         conv_pointwise.forward(
-            threads, at.x[0], at.weights["weight"], at.weights["bias"], at.y[0], *_scratch(at, FORWARD),
+            threads, at.x[0], at.weights["weight"], bias(at), at.y[0], *_scratch(at, FORWARD),
             self.loops.ifm, self.loops.stride, epilogue,
         )  # fmt: skip
 
@@ -60,7 +61,7 @@ class Pointwise(LikeDirect):
         stack, gathered, group_weights, group_biases = (at.scratch[name] for name in _WEIGHTS)
         conv_pointwise_weights.backward_weights(
             threads, at.x[0], dy, stack, gathered, group_weights, group_biases, at.gradients["weight"],
-            at.gradients["bias"], self.loops.stride, at.leaves,
+            bias_gradient(at), self.loops.stride, at.leaves,
         )  # fmt: skip
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from layers.bias import bias
 from layers.convolution.algorithm import Algorithm
 from layers.kernels import conv_winograd, conv_winograd_weights
 from layers.kernels.conv_algorithm import (
@@ -95,10 +96,10 @@ class Winograd(Algorithm):
 
     def forward(self, at: Buffers, threads: Threads, epilogue: Epilogue) -> None:
         """Write y as an epilogue leaves it."""
-        weight, bias = at.weights["weight"], at.weights["bias"]
+        weight = at.weights["weight"]
         scratch, zeros = _arrays(at, FORWARD)
         conv_winograd.forward(
-            threads, at.x[0], weight, bias, at.y[0], scratch, zeros, self.outputs, self.loops.padding,
+            threads, at.x[0], weight, bias(at), at.y[0], scratch, zeros, self.outputs, self.loops.padding,
             flip=False, epilogue=epilogue,
         )  # fmt: skip
 

@@ -11,8 +11,9 @@ Pair = tuple[int, int]
 
 def forward(layer: Conv2d, problem: Problem) -> list[Array]:
     """Return y [N, K, OH, OW]."""
-    (x,), weight, bias = problem.inputs, problem.parameters["weight"], problem.parameters["bias"]
-    stride, (_, _, r, s) = layer.stride, weight.shape
+    (x,), weight = problem.inputs, problem.parameters["weight"]
+    stride, (k, _, r, s) = layer.stride, weight.shape
+    bias = problem.parameters.get("bias", np.zeros(k))
     padded = _pad(x, _edges(layer))
     rows, columns = (padded.shape[2] - r) // stride + 1, (padded.shape[3] - s) // stride + 1
     y = np.tile(bias[None, :, None, None], (len(x), 1, rows, columns))
@@ -27,8 +28,8 @@ def backward_data(layer: Conv2d, problem: Problem) -> list[Array]:
     (x,), (dy,), weight = problem.inputs, problem.dys, problem.parameters["weight"]
     _, _, r, s = weight.shape
     _, _, rows, columns = dy.shape
-    top, left = _edges(layer)
-    dpadded = np.zeros_like(_pad(x, (top, left)))
+    (top, _), (left, _) = _edges(layer)
+    dpadded = np.zeros_like(_pad(x, _edges(layer)))
     for u in range(r):
         for v in range(s):
             _tap(dpadded, u, v, rows, columns, layer.stride)[...] += np.einsum(
@@ -38,7 +39,7 @@ def backward_data(layer: Conv2d, problem: Problem) -> list[Array]:
 
 
 def backward_weights(layer: Conv2d, problem: Problem) -> dict[str, Array]:
-    """Return the gradients of weight [K, C, R, S] and bias [K]."""
+    """Return the gradients of weight [K, C, R, S] and, if there is one, bias [K]."""
     (x,), (dy,), weight = problem.inputs, problem.dys, problem.parameters["weight"]
     _, _, r, s = weight.shape
     _, _, rows, columns = dy.shape
@@ -48,16 +49,17 @@ def backward_weights(layer: Conv2d, problem: Problem) -> dict[str, Array]:
         for v in range(s):
             seen = _tap(padded, u, v, rows, columns, layer.stride)
             gradient[:, :, u, v] = np.einsum("nkij,ncij->kc", dy, seen)
-    return {"weight": gradient, "bias": dy.sum(axis=(0, 2, 3))}
+    return {"weight": gradient} | ({"bias": dy.sum(axis=(0, 2, 3))} if layer.bias else {})
 
 
-def _edges(layer: Conv2d) -> Pair:
+def _edges(layer: Conv2d) -> tuple[Pair, Pair]:
     """Return the rows of padding above and below, and the columns on the left and right."""
-    return (layer.padding, layer.padding) if isinstance(layer.padding, int) else layer.padding
+    top, left, bottom, right = layer.pads
+    return (top, bottom), (left, right)
 
 
-def _pad(x: Array, edges: Pair) -> Array:
-    return np.pad(x, ((0, 0), (0, 0), (edges[0], edges[0]), (edges[1], edges[1])))
+def _pad(x: Array, edges: tuple[Pair, Pair]) -> Array:
+    return np.pad(x, ((0, 0), (0, 0), *edges))
 
 
 def _tap(padded: Array, u: int, v: int, rows: int, columns: int, stride: int) -> Array:

@@ -8,7 +8,7 @@ from layers.reference.reference import Reference
 def forward(_layer: Linear, problem: Problem) -> list[Array]:
     """Return y [N, K] for x [N, C] and weight [K, C]."""
     (x,) = problem.inputs
-    return [x @ problem.parameters["weight"].T + problem.parameters["bias"]]
+    return [x @ problem.parameters["weight"].T + problem.parameters.get("bias", 0.0)]
 
 
 def backward_data(_layer: Linear, problem: Problem) -> list[Array]:
@@ -17,10 +17,10 @@ def backward_data(_layer: Linear, problem: Problem) -> list[Array]:
     return [dy @ problem.parameters["weight"]]
 
 
-def backward_weights(_layer: Linear, problem: Problem) -> dict[str, Array]:
-    """Return the gradients of weight [K, C] and bias [K]."""
+def backward_weights(layer: Linear, problem: Problem) -> dict[str, Array]:
+    """Return the gradients of weight [K, C] and, if there is one, bias [K]."""
     (x,), (dy,) = problem.inputs, problem.dys
-    return {"weight": dy.T @ x, "bias": dy.sum(axis=0)}
+    return {"weight": dy.T @ x} | ({"bias": dy.sum(axis=0)} if layer.bias else {})
 
 
 REFERENCE = Reference(forward, backward_data, backward_weights, is_product=True)

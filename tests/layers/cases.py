@@ -57,7 +57,17 @@ CASES = [
     Case(Conv2d(5, 3, stride=4, padding=1), ((2, 5, 2),)),
     Case(Conv2d(96, 3, padding=1, feature_leaves=2), ((64, 9, 7),)),
     Case(Conv2d(64, 3, stride=2, padding=1, feature_leaves=4), ((17, 9, 6),)),
+    Case(Conv2d(17, 3, padding=1, bias=False), ((3, 9, 7),)),  # a first layer
+    Case(Conv2d(40, 1, bias=False), ((70, 5, 5),), samples=5),
+    Case(Conv2d(40, 5, stride=2, padding=2, bias=False), ((33, 9, 8),)),
+    Case(Conv2d(64, 3, padding=1, bias=False), ((64, 10, 13),)),  # Winograd
+    Case(Conv2d(33, 3, stride=2, padding=((0, 1), (0, 1))), ((3, 12, 10),)),  # as TensorFlow's "same"
+    Case(Conv2d(33, 3, stride=2, padding=((0, 1), (0, 1))), ((17, 12, 10),)),
+    Case(Conv2d(64, 3, padding=((2, 0), (0, 1))), ((64, 10, 13),)),  # Winograd
+    Case(Conv2d(31, 5, padding=((1, 2), (4, 0))), ((40, 6, 9),)),
     Case(Conv2dReLU(Conv2d(17, 3, padding=1)), ((3, 9, 7),)),
+    Case(Conv2dReLUPool(Conv2d(64, 3, padding=1, bias=False)), ((64, 10, 13),)),
+    Case(Conv2dReLUPool(Conv2d(17, 3, padding=((0, 2), (1, 0)), bias=False)), ((3, 9, 11),)),
     Case(Conv2dReLU(Conv2d(64, 3, padding=1)), ((64, 9, 10),)),  # Winograd
     Case(Conv2dReLUPool(Conv2d(32, 3, padding=1)), ((3, 10, 135),)),  # a first layer, chunks of a row
     Case(Conv2dReLUPool(Conv2d(5, 5, stride=2)), ((1, 23, 22),)),
@@ -73,6 +83,7 @@ CASES = [
     Case(Linear(67), ((130,),)),
     Case(Linear(128), ((64,),), samples=17),
     Case(Linear(200), ((300,),), samples=1),
+    Case(Linear(67, bias=False), ((130,),)),
     # Several panels of samples, chunks of outputs and blocks of features:
     Case(Linear(1100), ((250,),), samples=70),
     Case(Linear(40), ((1030,),), samples=33),
