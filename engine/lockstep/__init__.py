@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from engine.trained.evaluation import Evaluation as Evaluation
     from engine.trained.model import Model as Model
     from engine.trained.prediction import Prediction as Prediction
+    from layers.activations import GELU as GELU
+    from layers.activations import HardSigmoid as HardSigmoid
+    from layers.activations import HardSwish as HardSwish
+    from layers.activations import ReLU6 as ReLU6
+    from layers.activations import SiLU as SiLU
     from layers.adaptive_avg_pool import AdaptiveAvgPool as AdaptiveAvgPool
     from layers.add import Add as Add
     from layers.avg_pool import AvgPool as AvgPool
@@ -70,6 +75,7 @@ _PLACES = {
     "engine.trained.evaluation": ("Evaluation",),
     "engine.trained.model": ("Model",),
     "engine.trained.prediction": ("Prediction",),
+    "layers.activations": ("GELU", "HardSigmoid", "HardSwish", "ReLU6", "SiLU"),
     "layers.adaptive_avg_pool": ("AdaptiveAvgPool",),
     "layers.add": ("Add",),
     "layers.avg_pool": ("AvgPool",),

@@ -1,6 +1,7 @@
 """Networks for shapes that the small ones of `tests.engine.graphs` lack."""
 
 from engine.graph import Graph, GraphBuilder
+from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.avg_pool import AvgPool
 from layers.concat import Concat
@@ -133,4 +134,18 @@ def squeezed() -> Graph:
     net.add("pool5", AdaptiveAvgPool((3, 2)))
     net.add("flatten", Flatten())
     net.add("fc6", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def activated() -> Graph:
+    """Use each activation, on images or on vectors, with lanes to spare."""
+    net = GraphBuilder((3, 9, 8))
+    for number, layer in enumerate((GELU(), SiLU(), HardSwish(), ReLU6()), start=1):
+        net.add(f"conv{number}", Conv2d(18, 3, padding=1))
+        net.add(f"activation{number}", layer)
+    net.add("flatten", Flatten())
+    for number, layer in enumerate((GELU(), HardSigmoid()), start=5):
+        net.add(f"fc{number}", Linear(20))
+        net.add(f"activation{number}", layer)
+    net.add("fc7", Linear(4, gain=1.0))
     return net.graph()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.add import Add
 from layers.avg_pool import AvgPool
@@ -115,6 +116,16 @@ CASES = [
     Case(Sigmoid(), ((17, 5, 7),)),
     Case(Sigmoid(), ((32, 3, 3),)),
     Case(Sigmoid(), ((100,),)),
+    Case(GELU(), ((17, 5, 7),)),
+    Case(GELU(), ((100,),)),
+    Case(SiLU(), ((17, 5, 7),)),
+    Case(SiLU(), ((100,),)),
+    Case(HardSwish(), ((17, 5, 7),)),
+    Case(HardSwish(), ((300,),)),
+    Case(HardSigmoid(), ((17, 5, 7),)),
+    Case(HardSigmoid(), ((300,),)),
+    Case(ReLU6(), ((17, 5, 7),)),
+    Case(ReLU6(), ((100,),)),
     Case(Dropout(0.5), ((17, 5, 7),)),
     Case(Dropout(0.25), ((300,),)),
     Case(Dropout(0.0), ((20,),)),

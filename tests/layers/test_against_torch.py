@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
@@ -40,6 +41,11 @@ SIDES: dict[str, tuple[Layer, tuple[Shape, ...], Computed]] = {
         lambda x: F.adaptive_avg_pool2d(x, (5, 3)),
     ),
     "global average pool": (GlobalAvgPool(), ((33, 9, 7),), lambda x: x.mean((2, 3))),
+    "GELU": (GELU(), ((300,),), F.gelu),
+    "SiLU": (SiLU(), ((300,),), F.silu),
+    "hard-swish": (HardSwish(), ((300,),), F.hardswish),
+    "hard-sigmoid": (HardSigmoid(), ((300,),), F.hardsigmoid),
+    "ReLU6": (ReLU6(), ((300,),), F.relu6),
     "scale": (Scale(), ((17, 5, 7), (17, 1, 1)), lambda x, factors: x * factors),
 }
 

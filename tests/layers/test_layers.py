@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.add import Add
 from layers.avg_pool import AvgPool
@@ -202,7 +203,7 @@ VECTOR, IMAGE = (5 * LANES,), (5 * LANES, 5, 7)
     ("layer", "shape"),
     [
         (layer, shape)
-        for layer in (ReLU(), Sigmoid(), Dropout(0.4), Add(), Fork(2))
+        for layer in (ReLU(), Sigmoid(), GELU(), HardSigmoid(), Dropout(0.4), Add(), Fork(2))
         for shape in (VECTOR, IMAGE)
     ]
     + [(layer, IMAGE) for layer in (MaxPool(2, 2), MaxPool(3, 2, 1), AvgPool(2, 2), AvgPool())]
@@ -235,6 +236,11 @@ def test_only_featurewise_layers_say_so() -> None:
         AdaptiveAvgPool,
         GlobalAvgPool,
         Scale,
+        GELU,
+        SiLU,
+        HardSwish,
+        HardSigmoid,
+        ReLU6,
     }
 
 
