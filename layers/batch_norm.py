@@ -146,13 +146,12 @@ class BatchNorm(Layer):
         gather
             Returns the rows of all its leaves; None: they are all here.
         """
-        (x,), (y,) = at.x, at.y
         if not run.training:
             mean, variance = (_padded(at.state[name], at.shape) for name in ("running_mean", "running_var"))
             statistics = self._statistics(mean[None], variance[None])
         else:
             moments: Rows = at.scratch["moments"]  # type: ignore[assignment]
-            batch_norm.moments(run.threads, x, at.leaves, moments)
+            batch_norm.moments(run.threads, at.x[0], at.leaves, moments)
             count = _values(at)
             rows = merge_moments(moments, count, leaves)
             if gather is not None:
@@ -164,11 +163,10 @@ class BatchNorm(Layer):
                 each = at.leaves // len(noted)
                 at.leaf_values[name][...] = np.repeat(noted[:, : at.shape[0]], each, axis=0)
             at.scratch["statistics"][...] = statistics
-        batch_norm.normalise(run.threads, x, statistics, self._weight(at), at.weights["bias"], y)
+        self._normalise(at, run, statistics)
 
     def backward_data_in_group(self, at: Buffers, run: Context, leaves: int, gather: Gather | None) -> None:
         """Write dx; see `forward_in_group`."""
-        (x,), (dy,), (dx,) = at.x, at.dy, at.dx
         if at.data_first or not at.gradients:
             self._sum_slopes(at, run)
         slopes: Rows = at.scratch["slopes"]  # type: ignore[assignment]
@@ -179,20 +177,33 @@ class BatchNorm(Layer):
         means = rows / (_values(at) * self.group_leaves)
         inverse = statistics[:, 1].astype(np.float64)
         means[:, 1] *= inverse * inverse
-        batch_norm.backward_data(
-            run.threads, x, dy, statistics, means.astype(np.float32), self._weight(at), dx
-        )
+        self._write_dx(at, run, statistics, means.astype(np.float32))
+
+    def _normalise(self, at: Buffers, run: Context, statistics: Array) -> None:
+        """Write y, given the statistics of each group."""
+        batch_norm.normalise(run.threads, at.x[0], statistics, *self._parameters(at), at.y[0])
 
     def _sum_slopes(self, at: Buffers, run: Context) -> None:
+        """Write the sums of each leaf that backward passes want."""
         statistics, slopes = at.scratch["statistics"], at.scratch["slopes"]
-        batch_norm.slopes(run.threads, at.x[0], at.dy[0], at.leaves, statistics, slopes)
+        batch_norm.slopes(
+            run.threads, at.x[0], at.dy[0], at.leaves, statistics, *self._parameters(at), slopes
+        )
+
+    def _write_dx(self, at: Buffers, run: Context, statistics: Array, means: Array) -> None:
+        """Write dx, given statistics and means of each group."""
+        batch_norm.backward_data(
+            run.threads, at.x[0], at.dy[0], statistics, means, *self._parameters(at), at.dx[0]
+        )
 
     def _statistics(self, mean: Rows, variance: Rows) -> Array:
         """Return float32 [groups, 2, C]: means, and what deviations from them are multiplied by."""
         return np.stack([mean, 1 / np.sqrt(variance + self.epsilon)], axis=1).astype(np.float32)
 
-    def _weight(self, at: Buffers) -> Array:
-        return at.weights["weight"] if self.scaled else _ones(at.weights["bias"].size)
+    def _parameters(self, at: Buffers) -> tuple[Array, Array]:
+        """Return weight and bias."""
+        bias = at.weights["bias"]
+        return at.weights["weight"] if self.scaled else _ones(bias.size), bias
 
 
 def _values(at: Buffers) -> int:

@@ -4,8 +4,12 @@ No sum crosses lanes. The pixels of a leaf are taken in chunks that stay in the 
 summed twice, for its mean and for its deviations from that, and merged into the leaf's moments in float64. So
 memory is read once, no square of a mean is subtracted, and no chain of float32 is longer than a chunk. Chunks
 and the order in them follow from the shape of a leaf alone.
+
+What follows a normalisation elementwise, `Behind`, is done in the same passes. Its gradient is decided by the
+value again: made anew of x, or read where something was added.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from llvmlite import ir
@@ -13,6 +17,7 @@ from numba import float32, float64, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from layers.kernels.compile_time import CompileTime
 from layers.kernels.jit import inline, kernel
 from layers.kernels.rows import IMAGE, as_channels, row_address
 from layers.kernels.simd import (
@@ -35,6 +40,21 @@ WAYS = 2
 """Chains of each sum over a row; the columns take turns, those left over go to the first."""
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
+
+NOTHING, RECTIFIED, CLIPPED = range(3)
+"""Activations: none, ReLU, ReLU6."""
+
+
+@dataclass(frozen=True)
+class Behind(CompileTime):
+    """What is done with a normalised value."""
+
+    adds: int = 0
+    """Whether another image is added."""
+    activation: int = NOTHING
+
+
+ALONE = Behind()
 
 BY_LEAF = float64[:, :, ::1]
 BY_GROUP = float32[:, :, ::1]
@@ -78,8 +98,10 @@ def _moments():
     return batch_norm_moments
 
 
-def normalise(threads: Threads, x, statistics, weight, bias, y) -> None:
-    """Write y = (x - mean) * (weight / deviation) + bias; y may be x.
+def normalise(
+    threads: Threads, x, statistics, weight, bias, y, *, behind: Behind = ALONE, addend=None
+) -> None:
+    """Write y = (x - mean) * (weight / deviation) + bias, and what is behind it; y may be x.
 
     Parameters
     ----------
@@ -87,15 +109,20 @@ def normalise(threads: Threads, x, statistics, weight, bias, y) -> None:
     statistics : float32 [groups, 2, C]
         Mean and 1 / deviation of equal runs of samples.
     weight, bias : float32 [C]
+    addend
+        Like x, where something is added.
     """
-    x, y = as_channels(x), as_channels(y)
-    threads.run(_normalise(), x.shape[0] * x.shape[1], 2 * x.size, x, statistics, weight, bias, y)
+    x, y, addend = as_channels(x), as_channels(y), as_channels(x if addend is None else addend)
+    work = (2 + behind.adds) * x.size
+    threads.run(
+        _normalise(behind), x.shape[0] * x.shape[1], work, x, addend, statistics, weight, bias, y
+    )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _normalise():
-    @kernel(int64, int64, int64, IMAGE, BY_GROUP, BY_CHANNEL, BY_CHANNEL, IMAGE)
-    def batch_norm_normalise(worker, first, last, x, statistics, weight, bias, y):
+@lru_cache
+def _normalise(BEHIND):
+    @kernel(int64, int64, int64, IMAGE, IMAGE, BY_GROUP, BY_CHANNEL, BY_CHANNEL, IMAGE)
+    def batch_norm_normalise(worker, first, last, x, addend, statistics, weight, bias, y):
         _, blocks, rows, columns, _ = x.shape
         per_group = x.shape[0] // statistics.shape[0]
         for task in range(first, last):  # one plane of one block of channels
@@ -103,32 +130,42 @@ def _normalise():
             mean, inverse = _statistics_of(statistics, n // per_group, block)
             lanes = 4 * block * LANES
             normalise_plane(
+                BEHIND,
                 row_address(y, n, block, 0), y.strides[2],
                 row_address(x, n, block, 0), x.strides[2],
+                row_address(addend, n, block, 0), addend.strides[2],
                 rows, columns, mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
             )  # fmt: skip
 
     return batch_norm_normalise
 
 
-def slopes(threads: Threads, x, dy, leaves: int, statistics, result) -> None:
-    """Write the sums of dy and of dy * (x - mean) over each leaf and channel.
+def slopes(
+    threads: Threads, x, dy, leaves: int, statistics, weight, bias, result, *, behind: Behind = ALONE, y=None
+) -> None:
+    """Write the sums of dz and of dz * (x - mean) over each leaf and channel; z is what was normalised.
 
     Parameters
     ----------
     x, dy : float32 [N, C/LANES, H, W, LANES], or vectors [N, F]
-    statistics
+    statistics, weight, bias
         As for `normalise`; a group has whole leaves, or all samples are of one.
     result : float64 [leaves, 2, C]
+    y
+        Where something was added.
     """
-    x, dy = as_channels(x), as_channels(dy)
-    threads.run(_slopes(), leaves * x.shape[1], 3 * x.size, x, dy, len(x) // leaves, statistics, result)
+    x, dy, y = as_channels(x), as_channels(dy), as_channels(x if y is None else y)
+    work = (3 + behind.adds) * x.size
+    threads.run(
+        _slopes(behind), leaves * x.shape[1], work, x, dy, y, len(x) // leaves, statistics, weight, bias,
+        result,
+    )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _slopes():
-    @kernel(int64, int64, int64, IMAGE, IMAGE, int64, BY_GROUP, BY_LEAF)
-    def batch_norm_slopes(worker, first, last, x, dy, per_leaf, statistics, result):
+@lru_cache
+def _slopes(BEHIND):
+    @kernel(int64, int64, int64, IMAGE, IMAGE, IMAGE, int64, BY_GROUP, BY_CHANNEL, BY_CHANNEL, BY_LEAF)
+    def batch_norm_slopes(worker, first, last, x, dy, y, per_leaf, statistics, weight, bias, result):
         _, blocks, rows, columns, _ = x.shape
         per_group = x.shape[0] // statistics.shape[0]
         some, high = chunk_shape(per_leaf, rows, columns)
@@ -136,52 +173,86 @@ def _slopes():
         for task in range(first, last):
             leaf, block = divmod(task, blocks)
             start, end = leaf * per_leaf, (leaf + 1) * per_leaf
-            mean, _inverse = _statistics_of(statistics, start // per_group, block)
+            mean, inverse = _statistics_of(statistics, start // per_group, block)
+            lanes = 4 * block * LANES
             target = result.ctypes.data + leaf * result.strides[0] + 8 * block * LANES
             clear_doubles(target, between)
             for n in range(start, end, some):
                 samples = min(some, end - n)
                 for i in range(0, rows, high):
                     add_slopes(
-                        target, between,
+                        BEHIND, target, between,
                         row_address(dy, n, block, i), dy.strides[0], dy.strides[2],
                         row_address(x, n, block, i), x.strides[0], x.strides[2],
-                        samples, min(high, rows - i), columns, mean,
+                        row_address(y, n, block, i), y.strides[0], y.strides[2],
+                        samples, min(high, rows - i), columns,
+                        mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
                     )  # fmt: skip
 
     return batch_norm_slopes
 
 
-def backward_data(threads: Threads, x, dy, statistics, means, weight, dx) -> None:
-    """Write dx = ((dy - means[0]) - (x - mean) * means[1]) * (weight / deviation); dx may be dy.
+def backward_data(
+    threads: Threads,
+    x,
+    dy,
+    statistics,
+    means,
+    weight,
+    bias,
+    dx,
+    *,
+    behind: Behind = ALONE,
+    y=None,
+    addend_slope=None,
+) -> None:
+    """Write dx = ((dz - means[0]) - (x - mean) * means[1]) * (weight / deviation); dx may be dy.
 
     Parameters
     ----------
     x, dy, dx : float32 [N, C/LANES, H, W, LANES], or vectors [N, F]
-    statistics, weight
+    statistics, weight, bias
         As for `normalise`.
     means : float32 [groups, 2, C]
-        Means of dy, and of dy * (x - mean) / deviation**2.
+        Means of dz, and of dz * (x - mean) / deviation**2; z is what was normalised.
+    y
+        Where something was added.
+    addend_slope
+        The gradient of that, which is dz.
     """
     x, dy, dx = as_channels(x), as_channels(dy), as_channels(dx)
-    threads.run(_backward_data(), x.shape[0] * x.shape[1], 3 * x.size, x, dy, statistics, means, weight, dx)
+    y, slope = as_channels(x if y is None else y), as_channels(dx if addend_slope is None else addend_slope)
+    work = (3 + 2 * behind.adds) * x.size
+    threads.run(
+        _backward_data(behind), x.shape[0] * x.shape[1], work, x, dy, y, statistics, means, weight, bias, dx,
+        slope,
+    )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _backward_data():
-    @kernel(int64, int64, int64, IMAGE, IMAGE, BY_GROUP, BY_GROUP, BY_CHANNEL, IMAGE)
-    def batch_norm_backward_data(worker, first, last, x, dy, statistics, means, weight, dx):
+@lru_cache
+def _backward_data(BEHIND):
+    @kernel(
+        int64, int64, int64, IMAGE, IMAGE, IMAGE, BY_GROUP, BY_GROUP, BY_CHANNEL, BY_CHANNEL, IMAGE, IMAGE
+    )
+    def batch_norm_backward_data(
+        worker, first, last, x, dy, y, statistics, means, weight, bias, dx, addend_slope
+    ):
         _, blocks, rows, columns, _ = x.shape
         per_group = x.shape[0] // statistics.shape[0]
         for task in range(first, last):  # one plane of one block of channels
             n, block = divmod(task, blocks)
             mean, inverse = _statistics_of(statistics, n // per_group, block)
             level, slope = _statistics_of(means, n // per_group, block)
+            lanes = 4 * block * LANES
             backward_plane(
+                BEHIND,
                 row_address(dx, n, block, 0), dx.strides[2],
+                row_address(addend_slope, n, block, 0), addend_slope.strides[2],
                 row_address(dy, n, block, 0), dy.strides[2],
                 row_address(x, n, block, 0), x.strides[2],
-                rows, columns, mean, inverse, level, slope, weight.ctypes.data + 4 * block * LANES,
+                row_address(y, n, block, 0), y.strides[2],
+                rows, columns, mean, inverse, level, slope,
+                weight.ctypes.data + lanes, bias.ctypes.data + lanes,
             )  # fmt: skip
 
     return batch_norm_backward_data
@@ -273,75 +344,128 @@ def add_moments(
 
 @intrinsic
 def add_slopes(
-    typing_context, target, between,
-    dy, dy_sample_bytes, dy_row_bytes, x, x_sample_bytes, x_row_bytes,
-    samples, rows, columns, mean,
+    typing_context, behind, target, between,
+    dy, dy_sample_bytes, dy_row_bytes, x, x_sample_bytes, x_row_bytes, y, y_sample_bytes, y_row_bytes,
+    samples, rows, columns, mean, inverse, weight, bias,
 ):  # fmt: skip
-    """Add the sums of dy and of dy * (x - mean) over a chunk to those at `target`; see `add_moments`.
+    """Add the sums of dz and dz * (x - mean) over a chunk to those at `target`; see `slopes`, `add_moments`.
 
     Parameters
     ----------
-    mean : int64
-        Address of the LANES means (float32).
+    mean, inverse, weight, bias : int64
+        Addresses of LANES float32 each.
     """
+    follows = behind.value
 
     def codegen(_context, builder, _signature, arguments):
-        target, between, *places = arguments[:8]
-        samples, rows, columns, mean = arguments[8:]
-        middle = load_vector(builder, mean, constant(0))
+        target, between, *places = arguments[1:12]
+        samples, rows, columns, *by_channel = arguments[12:]
+        channel = _Channel(builder, *by_channel)
         plain, weighted = _Chains(builder), _Chains(builder)
 
-        def multiply(way, dy, x):
-            plain.add(way, dy)
-            weighted.add(way, builder.fmul(dy, builder.fsub(x, middle)))
+        def multiply(way, dy, x, *y):
+            dz = _slope_before(builder, follows, dy, x, y, channel)
+            plain.add(way, dz)
+            weighted.add(way, builder.fmul(dz, builder.fsub(x, channel.mean)))
 
-        _every_pixel(builder, (samples, rows, columns), [places[:3], places[3:]], multiply)
+        read = [places[:3], places[3:6], *([places[6:]] if follows.adds else [])]
+        _every_pixel(builder, (samples, rows, columns), read, multiply)
         for chains, address in zip((plain, weighted), _both(builder, target, between), strict=True):
             total = builder.fadd(_load_doubles(builder, address), _widened(builder, chains.sum()))
             _store_doubles(builder, total, address)
 
-    return types.void(*[types.int64] * 12), codegen
+    return types.void(behind, *[types.int64] * 18), codegen
 
 
 @intrinsic
 def normalise_plane(
-    typing_context, y, y_row_bytes, x, x_row_bytes, rows, columns, mean, inverse, weight, bias
-):
-    """Write rows x columns pixels of y = (x - mean) * (inverse * weight) + bias; all are addresses."""
+    typing_context, behind, y, y_row_bytes, x, x_row_bytes, addend, addend_row_bytes, rows, columns,
+    mean, inverse, weight, bias,
+):  # fmt: skip
+    """Write rows x columns pixels of y; all but the extents are addresses and bytes; see `normalise`."""
+    follows = behind.value
 
     def codegen(_context, builder, _signature, arguments):
-        y, y_row_bytes, x, x_row_bytes, rows, columns, *by_channel = arguments
-        mean, inverse, weight, bias = (load_vector(builder, at, constant(0)) for at in by_channel)
-        factor = builder.fmul(inverse, weight)
+        y, y_row_bytes, x, x_row_bytes, addend, addend_row_bytes, rows, columns, *by_channel = arguments[1:]
+        channel = _Channel(builder, *by_channel)
         with cgutils.for_range(builder, rows) as i, cgutils.for_range(builder, columns) as j:
             offset = builder.mul(j.index, constant(LANES))
-            value = load_vector(builder, _row(builder, x, i.index, x_row_bytes), offset)
-            value = builder.fadd(builder.fmul(builder.fsub(value, mean), factor), bias)
+            value = channel.normalised(load_vector(builder, _row(builder, x, i.index, x_row_bytes), offset))
+            if follows.adds:
+                added = load_vector(builder, _row(builder, addend, i.index, addend_row_bytes), offset)
+                value = builder.fadd(value, added)
+            value = _activated(builder, follows, value)
             store_vector(builder, value, _row(builder, y, i.index, y_row_bytes), offset)
 
-    return types.void(*[types.int64] * 10), codegen
+    return types.void(behind, *[types.int64] * 12), codegen
 
 
 @intrinsic
 def backward_plane(
-    typing_context, dx, dx_row_bytes, dy, dy_row_bytes, x, x_row_bytes, rows, columns,
-    mean, inverse, level, slope, weight,
+    typing_context, behind, dx, dx_row_bytes, addend_slope, addend_row_bytes, dy, dy_row_bytes,
+    x, x_row_bytes, y, y_row_bytes, rows, columns, mean, inverse, level, slope, weight, bias,
 ):  # fmt: skip
-    """Write dx = ((dy - level) - (x - mean) * slope) * (inverse * weight) of a plane; see `backward_data`."""
+    """Write dx = ((dz - level) - (x - mean) * slope) * (inverse * weight) of a plane; see `backward_data`."""
+    follows = behind.value
 
     def codegen(_context, builder, _signature, arguments):
-        dx, dx_row_bytes, dy, dy_row_bytes, x, x_row_bytes, rows, columns, *by_channel = arguments
-        mean, inverse, level, slope, weight = (load_vector(builder, at, constant(0)) for at in by_channel)
-        factor = builder.fmul(inverse, weight)
+        targets, read = arguments[1:5], arguments[5:11]
+        rows, columns, mean, inverse, level, slope, weight, bias = arguments[11:]
+        channel = _Channel(builder, mean, inverse, weight, bias)
+        level, slope = (load_vector(builder, at, constant(0)) for at in (level, slope))
         with cgutils.for_range(builder, rows) as i, cgutils.for_range(builder, columns) as j:
             offset = builder.mul(j.index, constant(LANES))
-            own = load_vector(builder, _row(builder, dy, i.index, dy_row_bytes), offset)
-            value = load_vector(builder, _row(builder, x, i.index, x_row_bytes), offset)
-            bent = builder.fmul(builder.fsub(value, mean), slope)
-            own = builder.fmul(builder.fsub(builder.fsub(own, level), bent), factor)
-            store_vector(builder, own, _row(builder, dx, i.index, dx_row_bytes), offset)
+            places = list(zip(read[::2], read[1::2], strict=True))[: 3 if follows.adds else 2]
+            dy, x, *y = (
+                load_vector(builder, _row(builder, at, i.index, row_bytes), offset)
+                for at, row_bytes in places
+            )
+            dz = _slope_before(builder, follows, dy, x, y, channel)
+            if follows.adds:
+                store_vector(builder, dz, _row(builder, targets[2], i.index, targets[3]), offset)
+            bent = builder.fmul(builder.fsub(x, channel.mean), slope)
+            own = builder.fmul(builder.fsub(builder.fsub(dz, level), bent), channel.factor)
+            store_vector(builder, own, _row(builder, targets[0], i.index, targets[1]), offset)
 
-    return types.void(*[types.int64] * 13), codegen
+    return types.void(behind, *[types.int64] * 18), codegen
+
+
+class _Channel:
+    """What belongs to LANES channels, in registers."""
+
+    def __init__(self, builder, mean, inverse, weight, bias):
+        self._builder = builder
+        self.mean, inverse, weight, self._bias = (
+            load_vector(builder, at, constant(0)) for at in (mean, inverse, weight, bias)
+        )
+        self.factor = builder.fmul(inverse, weight)
+
+    def normalised(self, x):
+        """Return the value of x behind the normalisation."""
+        builder = self._builder
+        return builder.fadd(builder.fmul(builder.fsub(x, self.mean), self.factor), self._bias)
+
+
+def _activated(builder, follows, value):
+    """Emit an activation as `layers.kernels.relu` and `activations` compute it."""
+    zero, six = vector_constant(0), vector_constant(6)
+    if follows.activation != NOTHING:
+        value = builder.select(builder.fcmp_ordered("<=", value, zero), zero, value)  # false for NaN
+    if follows.activation == CLIPPED:
+        value = builder.select(builder.fcmp_ordered(">=", value, six), six, value)
+    return value
+
+
+def _slope_before(builder, follows, dy, x, y, channel):
+    """Emit the gradient of the normalised value: dy, or 0 where the activation was at its end."""
+    if follows.activation == NOTHING:
+        return dy
+    zero, six = vector_constant(0), vector_constant(6)
+    value = y[0] if y else channel.normalised(x)
+    dz = builder.select(builder.fcmp_ordered("<=", value, zero), zero, dy)
+    if follows.activation == CLIPPED:
+        dz = builder.select(builder.fcmp_ordered(">=", value, six), zero, dz)
+    return dz
 
 
 class _Chains:

@@ -13,6 +13,7 @@ from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.fork import Fork
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.fused_norm import FusedBatchNorm
 from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
@@ -129,6 +130,12 @@ CASES = [
     Case(Dropout(0.5), ((17, 5, 7),)),
     Case(Dropout(0.25), ((300,),)),
     Case(Dropout(0.0), ((20,),)),
+    Case(FusedBatchNorm(activation="relu"), ((17, 5, 7),)),
+    Case(FusedBatchNorm(activation="relu6"), ((33, 3, 40),)),
+    Case(FusedBatchNorm(activation="relu"), ((100,),), samples=8),
+    Case(FusedBatchNorm(adds=True), ((17, 5, 7), (17, 5, 7))),
+    Case(FusedBatchNorm(adds=True, activation="relu"), ((31, 9, 8), (31, 9, 8)), samples=5),
+    Case(FusedBatchNorm(adds=True, activation="relu6", scaled=False), ((16, 2, 2), (16, 2, 2))),
     Case(BatchNorm(), ((17, 5, 7),)),
     Case(BatchNorm(epsilon=1e-3), ((32, 3, 3),), samples=40),  # chunks of several samples, one cut short
     Case(BatchNorm(scaled=False), ((5, 21, 17),)),  # chunks of some rows, one cut short

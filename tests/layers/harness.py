@@ -100,7 +100,8 @@ def run(
     dy = tuple(_given(plain, layer.gradient_halo(*shapes)) for plain in given.dys)
     aliases = (in_place and not layer.reads_x) or layer.outputs > 1  # several outputs are the input itself
     y = x * layer.outputs if aliases else (_result(shape, samples),)
-    dx = dy if in_place else tuple(_result(each, samples) for each in shapes)
+    over = dy if in_place else ()  # an in-place layer writes its first dx over dy
+    dx = (*over, *(_result(each, samples) for each in shapes[len(over) :]))
     at = Buffers(
         given.key, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
         leaves=leaves, samples=given.samples, first=first, data_first=data_first,

@@ -87,11 +87,12 @@ def test_zeros_beside_the_rows_change_no_bit(shape):
     apart = np.zeros((2, samples, 2, rows, columns + 3, LANES), np.float32)[..., 1:-2, :]
     apart[0], apart[1] = x, dy
     statistics = np.stack([x[0, :, 0, 0, :].reshape(-1), dy[0, :, 0, 0, :].reshape(-1)])[None]
+    weight, bias = np.ones((2, 2 * LANES), np.float32)
     found = []
     for source, slope in ((x, dy), apart):
         sums = [np.empty((1, 2, 2 * LANES)) for _ in range(2)]
         batch_norm.moments(harness.workers(1), source, 1, sums[0])
-        batch_norm.slopes(harness.workers(1), source, slope, 1, statistics, sums[1])
+        batch_norm.slopes(harness.workers(1), source, slope, 1, statistics, weight, bias, sums[1])
         found.append(np.stack(sums))
     np.testing.assert_array_equal(found[0], found[1])
 

@@ -91,10 +91,13 @@ def test_onnx_runtime_computes_what_the_reference_does(case):
 
 def _by_initial_statistics(layer: BatchNorm, given: harness.Problem) -> np.ndarray:
     """Return what a layer makes outside training, before its first step: the mean is 0, the variance 1."""
-    (x,) = given.inputs
+    x, *addends = given.inputs
     shape = (-1, *(1 for _ in x.shape[2:]))
     weight = given.parameters["weight"].reshape(shape) if layer.scaled else 1
-    return x * weight / np.sqrt(1 + layer.epsilon) + given.parameters["bias"].reshape(shape)
+    y = x * weight / np.sqrt(1 + layer.epsilon) + given.parameters["bias"].reshape(shape)
+    activation = getattr(layer, "activation", "")
+    low, high = {"relu": (0, np.inf), "relu6": (0, 6)}.get(activation, (-np.inf, np.inf))
+    return np.clip(sum(addends, y), low, high)
 
 
 def _run(case: Case, given: harness.Problem) -> np.ndarray:

@@ -1,36 +1,73 @@
-"""Fuse a convolution with the ReLU and pooling behind it: the same bits, less memory traffic."""
+"""Fuse layers with the elementwise ones behind them: the same bits, less memory traffic.
+
+A convolution goes with its ReLU and 2x2 pooling, a batch normalisation with the sum with a shortcut and the
+activation behind it.
+"""
 
 from dataclasses import replace
 
 from engine.graph import Graph, Node
+from layers.add import Add
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.fused_norm import FusedBatchNorm, activation_of
 from layers.layer import Layer
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
 
+Run = tuple[list[Node], Node]
+"""Nodes one behind the other, and the node that replaces them."""
+
 
 def fuse(graph: Graph) -> Graph:
-    """Return the graph with fused convolutions; a fused node has the name of its convolution."""
+    """Return the graph with fused nodes, each with the name of its first."""
     whole: dict[str, Node] = {}  # last of the fused nodes -> the node that replaces them
     gone: set[str] = set()
     for node in graph:
-        if not isinstance(node.layer, Conv2d):
+        run = _convolution_run(graph, node) or _norm_run(graph, node)
+        if run is None or any(each.name in gone for each in run[0]):  # a sum goes with one of its terms
             continue
-        last = _only_reader(graph, node)
-        if last is None or not isinstance(last.layer, ReLU):
-            continue
-        layer: Layer = Conv2dReLU(node.layer)
-        gone |= {node.name, last.name}
-        pool = _only_reader(graph, last)
-        if pool is not None and isinstance(pool.layer, MaxPool) and pool.layer.is_2x2:
-            layer, last = Conv2dReLUPool(node.layer), pool
-            gone.add(pool.name)
-        whole[last.name] = replace(node, layer=layer)
+        gone |= {each.name for each in run[0]}
+        whole[run[0][-1].name] = run[1]
     nodes = [whole.get(node.name, node) for node in graph if node.name in whole or node.name not in gone]
     names = {last: node.name for last, node in whole.items()}
     renamed = [replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)) for node in nodes]
     return Graph(graph.input_shape, tuple(renamed))
+
+
+def _convolution_run(graph: Graph, node: Node) -> Run | None:
+    if not isinstance(node.layer, Conv2d):
+        return None
+    relu = _only_reader(graph, node)
+    if relu is None or not isinstance(relu.layer, ReLU):
+        return None
+    pool = _only_reader(graph, relu)
+    if pool is not None and isinstance(pool.layer, MaxPool) and pool.layer.is_2x2:
+        return [node, relu, pool], replace(node, layer=Conv2dReLUPool(node.layer))
+    return [node, relu], replace(node, layer=Conv2dReLU(node.layer))
+
+
+def _norm_run(graph: Graph, node: Node) -> Run | None:
+    if not isinstance(node.layer, BatchNorm):
+        return None
+    run, inputs = [node], node.inputs
+    reader = _only_reader(graph, node)
+    if (
+        reader is not None
+        and isinstance(reader.layer, Add)
+        and len(set(reader.inputs)) == len(reader.inputs) == 2
+    ):
+        inputs += tuple(value for value in reader.inputs if value != node.name)
+        run.append(reader)
+        reader = _only_reader(graph, reader)
+    activation = "" if reader is None else activation_of(reader.layer)
+    if reader is not None and activation:
+        run.append(reader)
+    if len(run) == 1:
+        return None
+    layer: Layer = FusedBatchNorm(**vars(node.layer), adds=len(inputs) > 1, activation=activation)
+    return run, replace(node, layer=layer, inputs=inputs)
 
 
 def _only_reader(graph: Graph, node: Node) -> Node | None:

@@ -16,7 +16,7 @@ PIXELS = Scaling((0.01, 0.02, 0.03), (-1.0, -2.0, -3.0))
 
 
 def drawn(network: Graph, *, seed: int = 1, preprocessing: Scaling | None = None) -> Trained:
-    """Return a network with the initial weights of a seed; biases, scales and statistics are no initial ones."""
+    """Return a network with the initial weights of a seed, but for vectors: biases, scales, statistics."""
     model = drawn_model(network, Recipe(seed=seed), batch=SAMPLES)
     for tensor in model.tensors.values():
         if tensor.ndim == 1:  # a scale may begin at zero

@@ -50,9 +50,7 @@ def test_pytorch_has_the_same_gradients(model):
 
 
 def _without_dropout(graph: Graph) -> Graph:
-    nodes = (
-        replace(node, layer=Dropout(0.0)) if isinstance(node.layer, Dropout) else node for node in graph
-    )
+    nodes = (replace(node, layer=Dropout(0.0)) if isinstance(node.layer, Dropout) else node for node in graph)
     return Graph(graph.input_shape, tuple(nodes))
 
 

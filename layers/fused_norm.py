@@ -1,0 +1,95 @@
+"""Batch normalisation and the elementwise layers behind it in one: the sum with a shortcut, ReLU or ReLU6.
+
+They compute the same bits as the layers one by one, with fewer passes over memory. Models are written as
+plain layers; `engine.graph.passes.fusion` puts these in their place.
+"""
+
+import math
+from dataclasses import dataclass
+
+from layers.activations import ReLU6
+from layers.add import Add
+from layers.batch_norm import BatchNorm
+from layers.kernels import batch_norm
+from layers.kernels.batch_norm import CLIPPED, NOTHING, RECTIFIED, Behind
+from layers.layer import Array, Buffers, Context, Layer, Shape
+from layers.onnx_form import OnnxForm, chained
+from layers.relu import ReLU
+from layers.work import BACKWARD_WEIGHTS, FORWARD
+
+_LAYERS: dict[str, Layer] = {"relu": ReLU(), "relu6": ReLU6()}
+_KINDS = {"": NOTHING, "relu": RECTIFIED, "relu6": CLIPPED}
+
+
+def activation_of(layer: Layer) -> str:
+    """Return what a layer is called in `FusedBatchNorm.activation`; empty for all that can be none."""
+    return next((name for name, each in _LAYERS.items() if each == layer), "")
+
+
+@dataclass(frozen=True)
+class FusedBatchNorm(BatchNorm):
+    """y = activation(norm(x[0]) + x[1]).
+
+    Parameters
+    ----------
+    adds : bool
+        Whether there is a second input.
+    activation : str
+        "relu", "relu6" or "".
+    """
+
+    adds: bool = False
+    activation: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.activation not in _KINDS:
+            raise ValueError(f"activation: got {self.activation!r}; must be one of {', '.join(_KINDS)}")
+
+    @property
+    def reads_y(self) -> bool:  # type: ignore[override]
+        """Whether y decides a gradient: without a sum it is made anew of x."""
+        return self.adds and self.activation != ""
+
+    @property
+    def _behind(self) -> Behind:
+        return Behind(int(self.adds), _KINDS[self.activation])
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the input."""
+        if len(inputs) != 1 + self.adds or len(set(inputs)) != 1:
+            raise ValueError(f"{self}: inputs of one shape are wanted, got {', '.join(map(str, inputs))}")
+        return super().output_shape(inputs[0])
+
+    def onnx(self, *inputs: Shape) -> OnnxForm:
+        """Return the forms of the layers one by one."""
+        form = super().onnx(inputs[0])
+        if self.adds:
+            form = chained(form, Add().onnx(*inputs))
+        if self.activation:
+            form = chained(form, _LAYERS[self.activation].onnx(inputs[0]))
+        return form
+
+    def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
+        """Return the floats moved: those of the normalisation, the addend and what decides the gradient."""
+        more = {FORWARD: self.adds, BACKWARD_WEIGHTS: self.reads_y}.get(direction, self.adds + self.reads_y)
+        return super().elementwise_floats(direction, inputs[0]) + more * math.prod(inputs[0])
+
+    def _normalise(self, at: Buffers, run: Context, statistics: Array) -> None:
+        batch_norm.normalise(
+            run.threads, at.x[0], statistics, *self._parameters(at), at.y[0],
+            behind=self._behind, addend=at.x[1] if self.adds else None,
+        )  # fmt: skip
+
+    def _sum_slopes(self, at: Buffers, run: Context) -> None:
+        batch_norm.slopes(
+            run.threads, at.x[0], at.dy[0], at.leaves, at.scratch["statistics"], *self._parameters(at),
+            at.scratch["slopes"], behind=self._behind, y=at.y[0] if self.reads_y else None,
+        )  # fmt: skip
+
+    def _write_dx(self, at: Buffers, run: Context, statistics: Array, means: Array) -> None:
+        batch_norm.backward_data(
+            run.threads, at.x[0], at.dy[0], statistics, means, *self._parameters(at), at.dx[0],
+            behind=self._behind, y=at.y[0] if self.reads_y else None,
+            addend_slope=at.dx[1] if self.adds else None,
+        )  # fmt: skip
