@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine.trained.prediction import Prediction as Prediction
     from layers.add import Add as Add
     from layers.avg_pool import AvgPool as AvgPool
+    from layers.batch_norm import BatchNorm as BatchNorm
     from layers.concat import Concat as Concat
     from layers.conv2d import Conv2d as Conv2d
     from layers.dropout import Dropout as Dropout
@@ -69,6 +70,7 @@ _PLACES = {
     "engine.trained.prediction": ("Prediction",),
     "layers.add": ("Add",),
     "layers.avg_pool": ("AvgPool",),
+    "layers.batch_norm": ("BatchNorm",),
     "layers.concat": ("Concat",),
     "layers.conv2d": ("Conv2d",),
     "layers.dropout": ("Dropout",),
