@@ -108,7 +108,7 @@ class BatchNorm(Layer):
     def onnx(self, *inputs: Shape) -> OnnxForm:
         """Return BatchNormalization with the running statistics."""
         names = ("x0", "weight", "bias", "running_mean", "running_var")
-        constants = {} if self.scaled else {"weight": np.ones(inputs[0][0], np.float32)}
+        constants = {} if self.scaled else {"weight": _ones(inputs[0][0])}
         attributes = {"epsilon": self.epsilon}
         return (OnnxNode("BatchNormalization", names, attributes=attributes, constants=constants),)
 

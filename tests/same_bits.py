@@ -21,17 +21,20 @@ from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.run.session import run_session
 from engine.training.rank_settings import settings_of
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.linear import Linear
 from tests.engine.cluster import Samples, make_trainer
-from tests.engine.graphs import convolutional, mixed, residual, wide, with_dropout
+from tests.engine.graphs import convolutional, mixed, normed, normed_split, residual, wide, with_dropout
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "mixed": mixed,
     "wide": wide,
     "images": convolutional,
+    "norm_plan": normed_split,
     "residual": residual,
     "dropout": with_dropout,
+    "normed": normed,
 }
 RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
 RECIPE = Recipe(
@@ -49,6 +52,8 @@ class Setting:
     freeze: tuple[str, ...] = ()
     fast: str = ""
     """A layer with a learning rate of its own."""
+    norm_groups: int = 0
+    """Of batch normalisations; 0: as many as the minibatch allows."""
     ranks: int = 1
     ranks_per_host: int = 1
     threads: int = 1
@@ -72,22 +77,25 @@ class Setting:
             f"{self.ranks_per_host:>2} a host  plan {self.plan:<22} "
             f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
             f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
-            f"late {self.late:.2f}  shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
+            f"groups {self.norm_groups:>2}  late {self.late:.2f}  shuffled {self.shuffled:d}  "
+            f"frozen {','.join(self.freeze) or 'none'}  "
             f"fast {self.fast or 'none'}"
         )
 
 
 def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
-    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 1, 1))  # the first three can be split
+    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 3, 1, 1, 2))  # the first four can be split
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
-    names = [node.name for node in NETWORKS[network]() if isinstance(node.layer, (Conv2d, Linear))]
+    trained = (Conv2d, Linear, BatchNorm)
+    names = [node.name for node in NETWORKS[network]() if isinstance(node.layer, trained)]
     frozen = rng.sample(names, rng.choice((0, 0, 1, 2, len(names) - 1)))
     return Setting(
         network=network,
         feature_leaves=feature_leaves,
         freeze=tuple(sorted(frozen)),
         fast=rng.choice(("", rng.choice(names))),
+        norm_groups=rng.choice((0, 1, 2, 4, 8, 16)) if "norm" in network else 0,
         ranks=ranks,
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
@@ -125,7 +133,10 @@ def _fits(plan: str, graph: Graph, ranks: int) -> bool:
 
 
 def weights_sha256(setting: Setting) -> str:
-    """Train as the setting says, ranks being threads; AssertionError where they end with other weights."""
+    """Train as the setting says, ranks being threads; AssertionError where they end with other weights.
+
+    Behind the hash of the weights is that of the state.
+    """
     graph = NETWORKS[setting.network]()
     data = DataSource(Samples.draw(graph.input_shape, graph.output_shape[0], 64), None)
     rng = random.Random(setting.seed)
@@ -145,7 +156,7 @@ def weights_sha256(setting: Setting) -> str:
 def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource) -> str:
     recipe = replace(
         RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap,
-        conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze,
+        conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze, norm_groups=setting.norm_groups,
         schedule=replace(RECIPE.schedule, rates={setting.fast: 3.0} if setting.fast else {}),
     )  # fmt: skip
     queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()
@@ -160,7 +171,7 @@ def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource
     trainer.rank.initialise(recipe.seed)
     results = run_session(trainer)
     queue.close()
-    return str(results["weights_sha256"])
+    return f"{results['weights_sha256']} {results['state_sha256']}"
 
 
 class _Unsteady(CommThread):
@@ -179,9 +190,9 @@ class _Unsteady(CommThread):
 
 
 @lru_cache
-def reference(network: str, feature_leaves: int, freeze: tuple[str, ...], fast: str) -> str:
+def reference(network: str, feature_leaves: int, freeze: tuple[str, ...], fast: str, norm_groups: int) -> str:
     """Return the hash of one rank with one thread, nothing overlapped, fused or split."""
-    return weights_sha256(Setting(network, feature_leaves, freeze, fast))
+    return weights_sha256(Setting(network, feature_leaves, freeze, fast, norm_groups))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setting = draw(rng)
         start = time.perf_counter()
         same = weights_sha256(setting) == reference(
-            setting.network, setting.feature_leaves, setting.freeze, setting.fast
+            setting.network, setting.feature_leaves, setting.freeze, setting.fast, setting.norm_groups
         )
         others += not same
         seconds = time.perf_counter() - start

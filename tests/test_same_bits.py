@@ -10,7 +10,9 @@ from tests import same_bits
 @pytest.mark.parametrize("seed", range(6))
 def test_a_way_to_run_drawn_at_random_changes_no_bit(seed):
     setting = same_bits.draw(random.Random(seed))
-    want = same_bits.reference(setting.network, setting.feature_leaves, setting.freeze, setting.fast)
+    want = same_bits.reference(
+        setting.network, setting.feature_leaves, setting.freeze, setting.fast, setting.norm_groups
+    )
     assert same_bits.weights_sha256(setting) == want, setting
 
 
@@ -23,6 +25,7 @@ def test_the_draws_reach_every_network_number_of_ranks_and_split():
     assert split >= {f"conv{index}=2" for index in range(1, 6)}
     assert {setting.fast for setting in drawn} >= {"", "conv1", "fc2"}
     assert {len(setting.freeze) for setting in drawn} >= {0, 1, 2, 3, 6}
+    assert {setting.norm_groups for setting in drawn} == {0, 1, 2, 4, 8, 16}
 
 
 def test_the_command_tells_other_bits_by_its_exit_code(monkeypatch, capsys):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from layers.adaptive_avg_pool import AdaptiveAvgPool as AdaptiveAvgPool
     from layers.add import Add as Add
     from layers.avg_pool import AvgPool as AvgPool
+    from layers.batch_norm import BatchNorm as BatchNorm
     from layers.concat import Concat as Concat
     from layers.conv2d import Conv2d as Conv2d
     from layers.dropout import Dropout as Dropout
@@ -79,6 +80,7 @@ _PLACES = {
     "layers.adaptive_avg_pool": ("AdaptiveAvgPool",),
     "layers.add": ("Add",),
     "layers.avg_pool": ("AvgPool",),
+    "layers.batch_norm": ("BatchNorm",),
     "layers.concat": ("Concat",),
     "layers.conv2d": ("Conv2d",),
     "layers.dropout": ("Dropout",),

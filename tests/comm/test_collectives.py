@@ -210,6 +210,36 @@ def test_all_to_all_transposes_ranks_and_rows(size: int) -> None:
     assert received == [[[peer, rank] for peer in range(size)] for rank in range(size)]
 
 
+@pytest.mark.parametrize(
+    ("size", "leaves", "groups"),
+    [
+        (2, 8, [(0, 2)]),
+        (3, 4, [(0, 1), (1, 3)]),
+        (5, 8, [(0, 2), (2, 5)]),
+        (5, 8, [(0, 1), (1, 2), (2, 3), (3, 5)]),
+        (8, 8, [(0, 4), (4, 8)]),
+    ],
+)
+def test_all_gather_among_fills_the_rows_of_the_ranks_of_a_group(size, leaves, groups) -> None:
+    def work(communicator: Communicator) -> list[list[int]]:
+        rank, collective = communicator.rank, Collectives(communicator, Tree.of(communicator.size, leaves))
+        first, stop = next((low, high) for low, high in groups if low <= rank < high)
+        held = [len(collective.tree.leaves_of(member)) for member in range(first, stop)]
+        tree = Tree.of(stop - first, sum(held))
+        assert [len(tree.leaves_of(member)) for member in range(stop - first)] == held
+        values = np.full((tree.leaves, 2), -1, np.int64)
+        own, mine = tree.leaves_of(rank - first), collective.tree.leaves_of(rank)
+        for _ in range(2):  # one call after the other, on the tags that all ranks count alike
+            values[own.start : own.stop] = np.stack([mine, [rank] * len(mine)], axis=1)
+            run_job(collective.all_gather_among(values, tree, first))
+        return values.tolist()
+
+    gathered, tree = run_ranks(size, work, random_delays()), Tree.of(size, leaves)
+    for first, stop in groups:
+        rows = [[leaf, rank] for rank in range(first, stop) for leaf in tree.leaves_of(rank)]
+        assert gathered[first:stop] == [rows] * (stop - first)
+
+
 def test_an_error_in_one_rank_ends_a_collective_in_the_others() -> None:
     def work(communicator: Communicator) -> None:
         collective = collectives(communicator)

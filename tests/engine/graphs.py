@@ -91,6 +91,22 @@ def normed() -> Graph:
     return net.graph()
 
 
+def normed_split() -> Graph:
+    """Normalise between convolutions that a plan may split, and behind a vector of one."""
+    net = GraphBuilder((3, 6, 6))
+    net.add("conv1", Conv2d(64, 3, padding=1))
+    net.add("norm1", BatchNorm())
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(64, 3, padding=1))
+    net.add("norm2", BatchNorm(groups=2))
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(128))
+    net.add("norm3", BatchNorm())
+    net.add("relu3", ReLU())
+    net.add("fc4", Linear(5, gain=1.0))
+    return net.graph()
+
+
 def with_dropout() -> Graph:
     net = GraphBuilder((3, 6, 6))
     net.add("conv1", Conv2d(8, 3, padding=1))

@@ -173,6 +173,9 @@ RUNS = {
     "unfused": Run(graphs.residual, _recipe(fuse=False, overlap=False, leaves=16, seed=3), threads=2),
     "dropout": Run(graphs.with_dropout, ranks=3, ranks_per_host=3),
     "state": Run(networks.with_state, ranks=2),
+    "norm": Run(graphs.normed, _recipe(batch=64), ranks=4, ranks_per_host=2),
+    "norm_together": Run(graphs.normed, _recipe(norm_groups=1, leaves=16), ranks=3),
+    "norm_apart": Run(graphs.normed, _recipe(norm_groups=4), threads=2),
     "frozen_and_rates": Run(
         graphs.mixed,
         _recipe(freeze=("conv1", "fc4"), schedule={"rates": {"fc6": 3.0, "conv*": 0.5}}),

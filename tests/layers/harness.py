@@ -89,8 +89,7 @@ def run(
 ) -> Result:
     """Run forward, backward_weights and backward_data once; unwritten results are NaN.
 
-    `data_first` swaps the last two; `state` is taken instead of the initial one. Outside training there is no
-    backward pass.
+    `data_first` swaps the last two; `state` is taken instead of the initial one.
 
     What is written behind working memory or gradients, where a rank has other arrays, is an error.
     """
@@ -120,7 +119,7 @@ def run(
         at.scratch[name], behind[name] = _guarded(wanted.shape, np.dtype(wanted.dtype))
     context = Context(workers(threads), training, given.seed, given.step)
     layer.forward(at, context)
-    backward = [layer.backward_weights, layer.backward_data] if training else []
+    backward = [layer.backward_weights, layer.backward_data]
     for run_pass in reversed(backward) if data_first else backward:
         run_pass(at, context)
     for name, guard in behind.items():

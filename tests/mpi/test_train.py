@@ -30,6 +30,31 @@ def trained(out: Path, ranks: int, *arguments):
     return json.loads((out / "run.json").read_text())
 
 
+NORMED = """
+from lockstep import BatchNorm, Conv2d, Flatten, GraphBuilder, Linear, ReLU
+
+
+def net():
+    net = GraphBuilder((1, 8, 8))
+    net.add("conv1", Conv2d(20, 3, padding=1))
+    net.add("norm1", BatchNorm())
+    net.add("relu1", ReLU())
+    net.add("flatten", Flatten())
+    net.add("fc2", Linear(24))
+    net.add("norm2", BatchNorm(groups=2))
+    net.add("fc3", Linear(10, gain=1.0))
+    return net.graph()
+"""
+
+
+def test_ranks_that_share_the_samples_of_a_norm_end_with_the_bits_of_one(tmp_path):
+    (tmp_path / "normed.py").write_text(NORMED)
+    options = ("--model", f"{tmp_path / 'normed.py'}:net", "--norm-groups", "1", *STEPS, "--threads", "1")
+    one, three = (trained(tmp_path / f"{ranks}", ranks, *options) for ranks in (1, 3))
+    for figure in ("weights_sha256", "state_sha256", "final_loss", "test_loss"):
+        assert one[figure] == three[figure], figure
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """One rank, one thread, no overlap, not under mpirun."""

@@ -14,7 +14,7 @@ from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.config.recipe import OptimizerFields
 from engine.data.dataset import DataSource
-from engine.graph import Graph, GraphBuilder
+from engine.graph import Graph
 from engine.graph.parallel.exchange import URGENT
 from engine.graph.parallel.shared_norm import SharedNorm, share_norms
 from engine.graph.passes.norm_groups import norm_inside, set_norm_groups
@@ -23,12 +23,8 @@ from engine.run.communication_cost import communication_alone
 from engine.run.finding import find_checkpoint
 from engine.training.rank_settings import settings_of
 from layers.batch_norm import BatchNorm
-from layers.conv2d import Conv2d
-from layers.flatten import Flatten
-from layers.linear import Linear
-from layers.relu import ReLU
 from tests.engine.cluster import RECIPE, Samples, changed, make_trainer, train
-from tests.engine.graphs import normed
+from tests.engine.graphs import normed, normed_split
 from tests.engine.test_training import late, naive_weights, untrained
 
 LEAVES = RECIPE.leaves
@@ -114,22 +110,6 @@ def test_a_frozen_one_computes_in_training_as_any_and_keeps_its_state(frozen):
         assert reference["state_sha256"] == untouched["state_sha256"]
 
 
-def split_network() -> Graph:
-    """Normalise between convolutions that a plan may split, and behind a vector of one."""
-    net = GraphBuilder((3, 6, 6))
-    net.add("conv1", Conv2d(64, 3, padding=1))
-    net.add("norm1", BatchNorm())
-    net.add("relu1", ReLU())
-    net.add("conv2", Conv2d(64, 3, padding=1))
-    net.add("norm2", BatchNorm(groups=2))
-    net.add("flatten", Flatten())
-    net.add("fc3", Linear(128))
-    net.add("norm3", BatchNorm())
-    net.add("relu3", ReLU())
-    net.add("fc4", Linear(5, gain=1.0))
-    return net.graph()
-
-
 @pytest.mark.parametrize(
     ("ranks", "plan"),
     [(2, "conv1=2,fc3=2"), (4, "conv1=2,conv2=2,fc3=2"), (4, "conv1=4,fc3=4"), (6, "fc3=2")],
@@ -138,7 +118,7 @@ def split_network() -> Graph:
 def test_a_plan_that_splits_the_layers_around_it_changes_no_bit(ranks, plan, groups):
     recipe = changed(norm_groups=groups, conv_feature_leaves=4)
     results = [
-        train(count, split_network(), replace(recipe, plan=its))[0]
+        train(count, normed_split(), replace(recipe, plan=its))[0]
         for count, its in ((1, "data"), (ranks, plan))
     ]
     assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
@@ -150,7 +130,7 @@ def shared(ranks: int, groups: int):
 
     def rank(world):
         grid = Grid.of(Collectives(world, Tree.of(ranks, LEAVES)), 1)
-        graph = set_norm_groups(split_network(), groups, LEAVES)
+        graph = set_norm_groups(normed_split(), groups, LEAVES)
         layer = share_norms(graph, grid, InlineCommThread()).nodes[1].layer
         return layer if isinstance(layer, SharedNorm) else None
 
@@ -194,7 +174,7 @@ def test_a_pass_sends_one_small_message_to_each_rank_of_the_group_that_knows_les
     def rank(world):
         queue = InlineCommThread(on_span=on_span if world.rank == 0 else None)
         grid = Grid.of(Collectives(world.split(0), Tree.of(2, LEAVES)), 1)
-        graph = share_norms(set_norm_groups(split_network(), 1, LEAVES), grid, queue)
+        graph = share_norms(set_norm_groups(normed_split(), 1, LEAVES), grid, queue)
         layer = graph.nodes[1].layer
         rows = layer.gather(np.full((1, 2, 64), world.rank + 1.0))
         return rows[:, 0, 0].tolist()
