@@ -77,9 +77,7 @@ class Conv2d(Layer):
     @property
     def pads(self) -> tuple[int, int, int, int]:
         """Zeros above, left of, below and right of the image."""
-        rows, columns = (self.padding,) * 2 if isinstance(self.padding, int) else self.padding
-        (top, bottom), (left, right) = _pair(rows), _pair(columns)
-        return top, left, bottom, right
+        return pads_of(self.padding)
 
     @property
     def _leaf_channels(self) -> int:
@@ -246,6 +244,13 @@ def _algorithm(conv: Conv2d, direction: str, samples_per_leaf: int, inputs: tupl
 @lru_cache(maxsize=_KEPT)
 def _gradient_halo(conv: Conv2d, inputs: tuple[Shape, ...]) -> Halo:
     return choice.gradient_halo(conv.extents(*inputs))
+
+
+def pads_of(padding: Padding) -> tuple[int, int, int, int]:
+    """Return the zeros above, left of, below and right of an image."""
+    rows, columns = (padding,) * 2 if isinstance(padding, int) else padding
+    (top, bottom), (left, right) = _pair(rows), _pair(columns)
+    return top, left, bottom, right
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from layers.batch_norm import BatchNorm as BatchNorm
     from layers.concat import Concat as Concat
     from layers.conv2d import Conv2d as Conv2d
+    from layers.depthwise_conv2d import DepthwiseConv2d as DepthwiseConv2d
     from layers.dropout import Dropout as Dropout
     from layers.flatten import Flatten as Flatten
     from layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
@@ -83,6 +84,7 @@ _PLACES = {
     "layers.batch_norm": ("BatchNorm",),
     "layers.concat": ("Concat",),
     "layers.conv2d": ("Conv2d",),
+    "layers.depthwise_conv2d": ("DepthwiseConv2d",),
     "layers.dropout": ("Dropout",),
     "layers.flatten": ("Flatten",),
     "layers.global_avg_pool": ("GlobalAvgPool",),

@@ -6,6 +6,7 @@ from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.avg_pool import AvgPool
 from layers.concat import Concat
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.global_avg_pool import GlobalAvgPool
@@ -148,4 +149,20 @@ def activated() -> Graph:
         net.add(f"fc{number}", Linear(20))
         net.add(f"activation{number}", layer)
     net.add("fc7", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def separable() -> Graph:
+    """Depthwise convolutions of several kernels and strides, one dilated, and 1x1 ones between them."""
+    net = GraphBuilder((3, 21, 18))
+    net.add("depth1", DepthwiseConv2d(3, padding=1))
+    for number, (kernel, stride, dilation) in enumerate(
+        ((3, 2, 1), (5, 1, 1), (3, 1, 2), (5, 2, 1)), start=2
+    ):
+        net.add(f"point{number}", Conv2d(24, 1, bias=False))
+        net.add(f"relu{number}", ReLU6())
+        padding = kernel // 2 * dilation
+        net.add(f"depth{number}", DepthwiseConv2d(kernel, stride, padding, dilation, bias=number != 3))
+    net.add("mean", GlobalAvgPool())
+    net.add("fc6", Linear(4, gain=1.0))
     return net.graph()

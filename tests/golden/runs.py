@@ -218,6 +218,7 @@ RUNS = {
     "middle_leaves": Run(networks.large, _recipe(batch=64, leaves=4), ranks=2),
     "pointwise": Run(networks.pointwise, _recipe(steps=2, batch=16, leaves=2), ranks=2),
     "activated": Run(networks.activated, ranks=2),
+    "separable": Run(networks.separable, ranks=2),
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
 }  # fmt: skip
 """By name, as in `golden.toml`."""

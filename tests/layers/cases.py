@@ -9,6 +9,7 @@ from layers.avg_pool import AvgPool
 from layers.batch_norm import BatchNorm
 from layers.concat import Concat
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.fork import Fork
@@ -79,6 +80,20 @@ CASES = [
     Case(Conv2dReLUPool(Conv2d(64, 3, padding=1)), ((64, 10, 13),)),  # Winograd, tiles cut by the edge
     Case(Conv2dReLUPool(Conv2d(64, 3, padding=1)), ((64, 9, 8),)),
     Case(Conv2dReLUPool(Conv2d(64, 5, padding=2)), ((96, 9, 11),)),  # F(2x2, 5x5)
+    Case(DepthwiseConv2d(1), ((1, 1, 1),), samples=1),
+    Case(DepthwiseConv2d(3, padding=1), ((33, 9, 17),)),
+    Case(DepthwiseConv2d(3, 2, 1), ((17, 8, 9),), samples=16),
+    Case(DepthwiseConv2d(5, padding=2, bias=False), ((16, 6, 7),)),
+    Case(DepthwiseConv2d(5, 2, ((1, 2), (1, 2))), ((3, 12, 31),)),
+    Case(DepthwiseConv2d((7, 9), padding=(3, 4)), ((17, 10, 4),)),  # rows of the kernel in several groups
+    Case(DepthwiseConv2d((3, 2), 3, padding=2), ((31, 7, 8),)),
+    Case(DepthwiseConv2d(2, 3), ((5, 6, 7),)),  # some inputs are not read at all
+    Case(DepthwiseConv2d(3, 2, padding=5), ((1, 4, 3),)),  # padding beyond the kernel
+    Case(DepthwiseConv2d(3, padding=1), ((17, 1, 1),)),
+    Case(DepthwiseConv2d(1, 4), ((17, 1, 3),)),  # rows shorter than the stride
+    Case(DepthwiseConv2d(3, padding=2, dilation=2), ((17, 7, 9),)),
+    Case(DepthwiseConv2d((3, 4), 2, 3, dilation=3), ((16, 11, 12),)),
+    Case(DepthwiseConv2d(3, 2, 4, dilation=4), ((3, 9, 14),)),  # odd inputs are not read
     Case(Linear(1), ((1,),), samples=1),
     Case(Linear(31), ((17,),)),
     Case(Linear(10), ((33,),), samples=16),

@@ -8,6 +8,7 @@ import pytest
 
 from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.max_pool import MaxPool
@@ -41,6 +42,16 @@ SIDES: dict[str, tuple[Layer, tuple[Shape, ...], Computed]] = {
         lambda x: F.adaptive_avg_pool2d(x, (5, 3)),
     ),
     "global average pool": (GlobalAvgPool(), ((33, 9, 7),), lambda x: x.mean((2, 3))),
+    "depthwise 3x3/2": (
+        DepthwiseConv2d(3, 2, 1),
+        ((19, 12, 9),),
+        lambda x, weight, bias: F.conv2d(x, weight, bias, 2, 1, groups=19),
+    ),
+    "depthwise 5x3, dilated": (
+        DepthwiseConv2d((5, 3), 2, (4, 1), dilation=2, bias=False),
+        ((16, 12, 9),),
+        lambda x, weight: F.conv2d(x, weight, None, 2, (4, 1), 2, groups=16),
+    ),
     "GELU": (GELU(), ((300,),), F.gelu),
     "SiLU": (SiLU(), ((300,),), F.silu),
     "hard-swish": (HardSwish(), ((300,),), F.hardswish),

@@ -8,10 +8,11 @@ from layers.convolution.algorithm import Algorithm
 from layers.convolution.direct import Direct
 from layers.convolution.first_layer import FirstLayer
 from layers.convolution.pointwise import Pointwise
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.fused_conv2d import Conv2dReLUPool
 from layers.kernels import runs
 from layers.kernels.runs import rows_of_run, runs_of_leaf
-from layers.layer import Shape
+from layers.layer import Layer, Shape
 from layers.reference import reference_of
 from tests.layers.algorithms import assert_same_bits, run_algorithm
 from tests.layers.harness import problem, run
@@ -20,11 +21,12 @@ LONG = [
     (Conv2d(16, 3, padding=1), (3, 224, 224)),
     (Conv2d(16, 3, padding=1, algorithm="direct"), (5, 224, 224)),
     (Conv2d(16, 1), (5, 224, 224)),
+    (DepthwiseConv2d(3, padding=1), (5, 224, 224)),
 ]
 
 
 @pytest.mark.parametrize(("conv", "shape"), LONG, ids=str)
-def test_the_gradients_of_a_leaf_of_large_images_are_accurate(conv: Conv2d, shape: Shape) -> None:
+def test_the_gradients_of_a_leaf_of_large_images_are_accurate(conv: Layer, shape: Shape) -> None:
     given = problem(conv, (shape,), 4)
     computed = run(conv, given).gradients
     for name, expected in reference_of(conv).backward_weights(conv, given).items():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.kernels import sgd, softmax_cross_entropy
 from layers.kernels.target import TARGET
 from layers.linear import Linear
@@ -23,6 +24,7 @@ SUMMED = [
     Case(Conv2d(128, 3, stride=2, padding=1), ((64, 15, 15),), samples=8),
     Case(Conv2d(32, 7, stride=2, padding=3), ((3, 29, 33),), samples=8),  # first layers
     Case(Conv2d(96, 11, stride=4), ((3, 39, 39),), samples=8),
+    Case(DepthwiseConv2d(3, 2, 1), ((40, 29, 33),), samples=8),
     Case(Linear(160), ((600,),), samples=64),
     Case(Linear(96), ((96,),), samples=8),  # leaves of one sample,
     Case(Linear(160), ((600,),), samples=128),  # of middle length,

@@ -1,0 +1,268 @@
+"""Depthwise convolution, each channel with a kernel of its own: forward and backward_data.
+
+A vector is LANES channels, so nothing is broadcast and nothing is summed over channels. The row tile walks
+along an image row; rows outside the image are skipped, columns outside it are the zero halo that the rows of
+x (or dy) have in memory.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+from typing import NamedTuple
+
+from numba import float32, int64, types
+from numba.extending import intrinsic
+
+from layers.arithmetic import ceil_div
+from layers.kernels.compile_time import CompileTime, CompileTimeType
+from layers.kernels.jit import inline, kernel
+from layers.kernels.register_tile import Accumulators, integers
+from layers.kernels.rows import IMAGE, row_address
+from layers.kernels.simd import (
+    LANES,
+    REGISTERS_EACH,
+    constant,
+    counted,
+    load,
+    multiply_add,
+    pointer_to,
+    store,
+    vector_constant,
+)
+from layers.kernels.target import TARGET
+from layers.kernels.threads import Threads
+from layers.kernels.tiling import split_rows
+
+WEIGHT = float32[:, :, :, ::1]
+MOST_COLUMNS = {32: 14, 8: 4}.get(TARGET.registers // REGISTERS_EACH, 2)
+"""Outputs of a tile, whose sums stay in registers beside the vectors of a kernel row."""
+
+NO_START = 0
+"""The address of the bias where sums begin at zero."""
+
+
+@dataclass(frozen=True)
+class RowTile(CompileTime):
+    """Some outputs of a row, and the taps of one kernel row that meet them; distances in pixels."""
+
+    columns: int
+    taps: int
+    source: int
+    """From what one output reads to what the next one reads."""
+    tap: int
+    """From what one tap reads to what the next one reads."""
+    weight: int
+    """From the weights of one tap to those of the next; negative where taps fall."""
+    target: int
+    """From one output to the next."""
+    begins: int
+    """1: sums begin at a bias, else at zero."""
+
+
+class Rows(NamedTuple):
+    """Address of the first of several rows, and their distance in bytes."""
+
+    address: int
+    row: int
+
+
+@intrinsic
+def row_tile(typing_context, tile, source, weights, rows, start, target):
+    """Write one tile: for each output the sum over (row, tap), in that order, a chain of multiply-adds.
+
+    Parameters
+    ----------
+    tile : RowTile
+    source, weights : Rows
+        What the first output reads at the first tap, and that tap's weights.
+    rows : int64
+        Kernel rows, below 1 if nothing is to be summed.
+    start, target : int64
+        Addresses of the bias, and of the first output.
+    """
+    if not isinstance(tile, CompileTimeType):
+        return None
+    shape = tile.value
+
+    def codegen(context, builder, signature, arguments):
+        kinds = signature.args
+        (source, source_row), (weights, weight_row) = (
+            integers(context, builder, kinds[place], arguments[place]) for place in (1, 2)
+        )
+        sums = Accumulators(builder, 1, shape.columns)
+        zero = vector_constant(0)
+        first = load(builder, pointer_to(builder, arguments[4]), constant(0)) if shape.begins else zero
+        sums.begin(lambda _row, _column: first)
+        with counted(builder, arguments[3] if shape.taps else constant(0)) as row:
+            at = pointer_to(builder, builder.add(source, builder.mul(row, source_row)))
+            taps_at = pointer_to(builder, builder.add(weights, builder.mul(row, weight_row)))
+            taps = [load(builder, taps_at, constant(v * shape.weight * LANES)) for v in range(shape.taps)]
+            for pixel, meetings in _meetings(shape).items():
+                value = load(builder, at, constant(pixel * LANES))
+                for column, v in meetings:
+                    slot = sums.slots[0, column]
+                    builder.store(multiply_add(builder, value, taps[v], builder.load(slot)), slot)
+        to = pointer_to(builder, arguments[5])
+        for (_, column), slot in sums.slots.items():
+            store(builder, builder.load(slot), to, constant(column * shape.target * LANES))
+
+    kinds = [tile, source, weights, types.int64, types.int64, types.int64]
+    return types.void(*kinds), codegen
+
+
+def _meetings(shape: RowTile) -> dict[int, list[tuple[int, int]]]:
+    """Return the outputs and taps that each pixel of the source meets, in the order of the pixels.
+
+    So each output meets its taps in their order.
+    """
+    found: dict[int, list[tuple[int, int]]] = {}
+    for column in range(shape.columns):
+        for v in range(shape.taps):
+            found.setdefault(column * shape.source + v * shape.tap, []).append((column, v))
+    return dict(sorted(found.items()))
+
+
+@inline
+def _row(tile, last, full, source, source_step, weights, rows, start, target, target_step):
+    """Write the outputs of a row: `full` tiles, and one of those that are left."""
+    for index in range(full):
+        at = Rows(source.address + index * source_step, source.row)
+        row_tile(tile, at, weights, rows, start, target + index * target_step)
+    at = Rows(source.address + full * source_step, source.row)
+    row_tile(last, at, weights, rows, start, target + full * target_step)
+
+
+def forward(
+    threads: Threads, x, weight, bias, y, stride: int, dilation: int, padding: tuple[int, int]
+) -> None:
+    """Write y = bias + the sum over (kernel row, kernel column), in that order.
+
+    Parameters
+    ----------
+    x : float32 [N, C/LANES, H, W, LANES]
+        With zero columns beside its rows, as many as the kernel reaches beyond them.
+    weight : float32 [C/LANES, R, S, LANES]
+    bias : float32 [C rounded up to LANES]
+    y : float32 [N, C/LANES, OH, OW, LANES]
+    padding : (rows, columns)
+        Above and on the left.
+    """
+    _, r, s, _ = weight.shape
+    run = _forward(*_cut(y.shape[3]), s, stride, dilation)
+    threads.run(run, y.shape[0] * y.shape[1], 2 * y.size * r * s, x, weight, bias, y, *padding)
+
+
+def _cut(columns: int) -> tuple[int, int]:
+    """Return the outputs of a tile and of the last one: there is always one."""
+    tile, tail = split_rows(columns, MOST_COLUMNS)
+    return tile, tail or tile
+
+
+@lru_cache
+def _forward(COLUMNS, LAST_COLUMNS, S, STRIDE, DILATION):
+    TILE, LAST = (RowTile(n, S, STRIDE, DILATION, 1, 1, 1) for n in (COLUMNS, LAST_COLUMNS))
+
+    @kernel(int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, int64, int64)
+    def depthwise_forward(worker, first, last, x, weight, bias, y, pad_h, pad_w):
+        blocks, rows, columns = y.shape[1], y.shape[2], y.shape[3]
+        height, r = x.shape[2], weight.shape[1]
+        full = (columns - LAST_COLUMNS) // COLUMNS
+        for task in range(first, last):  # one plane of one block of channels
+            n, block = divmod(task, blocks)
+            kernels = weight.ctypes.data + block * weight.strides[0]
+            for i in range(rows):
+                top = i * STRIDE - pad_h
+                u0 = max(0, ceil_div(-top, DILATION))  # kernel rows inside the image
+                u1 = min(r, ceil_div(height - top, DILATION))
+                source = row_address(x, n, block, top + u0 * DILATION) - 4 * pad_w * LANES
+                _row(
+                    TILE, LAST, full,
+                    Rows(source, DILATION * x.strides[2]), 4 * COLUMNS * STRIDE * LANES,
+                    Rows(kernels + u0 * weight.strides[1], weight.strides[1]), u1 - u0,
+                    bias.ctypes.data + 4 * block * LANES,
+                    row_address(y, n, block, i), 4 * COLUMNS * LANES,
+                )  # fmt: skip
+
+    return depthwise_forward
+
+
+class Phase(NamedTuple):
+    """The kernel's positions, along one axis, that meet inputs of one residue modulo the stride."""
+
+    first: int
+    """The first of them."""
+    taps: int
+    """How many there are."""
+    step: int
+    """From one to the next."""
+    fall: int
+    """By how much the output falls from one to the next."""
+
+
+def phase(residue: int, taps: int, stride: int, dilation: int) -> Phase:
+    """Return which kernel positions u meet inputs h with ``(h + padding) % stride == residue``.
+
+    An input h meets output i at u where ``i * stride + u * dilation == h + padding``.
+    """
+    step, fall = stride // gcd(stride, dilation), dilation // gcd(stride, dilation)
+    for first in range(min(step, taps)):
+        if (first * dilation - residue) % stride == 0:
+            return Phase(first, ceil_div(taps - first, step), step, fall)
+    return Phase(0, 0, step, fall)
+
+
+def backward_data(
+    threads: Threads, dy, weight, dx, stride: int, dilation: int, padding: tuple[int, int]
+) -> None:
+    """Write dx; the sum runs over (row and column of dy), in that order, so the kernel's positions fall.
+
+    With a stride s, the input columns of each residue modulo s form a convolution of their own.
+
+    Parameters
+    ----------
+    dy : float32 [N, C/LANES, OH, OW, LANES]
+        With zero columns beside its rows, as many as the kernel reaches beyond them.
+    dx : float32 [N, C/LANES, H, W, LANES]
+    """
+    _, r, s, _ = weight.shape
+    columns, pad_w = dx.shape[3], padding[1]
+    work = 2 * dx.size * r * s // (stride * stride)
+    for column in range(min(stride, columns)):
+        taps = phase((column + pad_w) % stride, s, stride, dilation)
+        run = _backward_data(*_cut(ceil_div(columns - column, stride)), taps, r, stride, dilation)
+        threads.run(run, dx.shape[0] * dx.shape[1], work, dy, weight, dx, column, *padding)
+
+
+@lru_cache
+def _backward_data(COLUMNS, LAST_COLUMNS, TAPS, R, STRIDE, DILATION):
+    FIRST_V, COUNT, STEP, FALL = TAPS
+    TILE, LAST = (RowTile(n, COUNT, 1, FALL, -STEP, STRIDE, 0) for n in (COLUMNS, LAST_COLUMNS))
+    FIRST_U = tuple(phase(residue, R, STRIDE, DILATION).first for residue in range(STRIDE))
+    COUNT_U = tuple(phase(residue, R, STRIDE, DILATION).taps for residue in range(STRIDE))
+
+    @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64)
+    def depthwise_backward_data(worker, first, last, dy, weight, dx, column, pad_h, pad_w):
+        blocks, height, columns = dx.shape[1], dx.shape[2], ceil_div(dx.shape[3] - column, STRIDE)
+        rows = dy.shape[2]
+        full = (columns - LAST_COLUMNS) // COLUMNS
+        v = FIRST_V + (COUNT - 1) * STEP  # the last kernel column comes first
+        left = (column + pad_w - FIRST_V * DILATION) // STRIDE - (COUNT - 1) * FALL
+        for task in range(first, last):  # one plane of one block of channels
+            n, block = divmod(task, blocks)
+            kernels = weight.ctypes.data + block * weight.strides[0]
+            for h in range(height):
+                residue = (h + pad_h) % STRIDE
+                u0, count = FIRST_U[residue], COUNT_U[residue]
+                bottom = (h + pad_h - u0 * DILATION) // STRIDE  # the output row that kernel row u0 meets
+                t0 = max(0, ceil_div(bottom - rows + 1, FALL))
+                t1 = min(count, bottom // FALL + 1)
+                source = row_address(dy, n, block, bottom - (t1 - 1) * FALL) + 4 * left * LANES
+                tap = kernels + (u0 + (t1 - 1) * STEP) * weight.strides[1] + 4 * v * LANES
+                _row(
+                    TILE, LAST, full,
+                    Rows(source, FALL * dy.strides[2]), 4 * COLUMNS * LANES,
+                    Rows(tap, -STEP * weight.strides[1]), t1 - t0, NO_START,
+                    row_address(dx, n, block, h) + 4 * column * LANES, 4 * COLUMNS * STRIDE * LANES,
+                )  # fmt: skip
+
+    return depthwise_backward_data
