@@ -79,7 +79,7 @@ class Ours:
         for _ in range(steps):
             start = time.perf_counter()
             outcome = train_step(
-                self.rank, self._batch, run,
+                self.rank, (self._batch,), run,
                 lambda weights, gradients, velocity, _: self._optimizer.update(
                     weights, gradients, velocity, RATE
                 ),

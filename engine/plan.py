@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
+        "--accumulate", type=int, metavar="K", default=1, help="parts of a rank's minibatch; default 1"
+    )
+    parser.add_argument(
         "--plan", metavar="PLAN", default=AUTO, help="data, fc6=2,fc7=2, or auto: search (default)"
     )
     parser.add_argument(
@@ -231,7 +234,7 @@ def _print(options: argparse.Namespace, found: Report | Sweep | NetworkBalance, 
 
 def _check(options: argparse.Namespace) -> None:
     build_model(options.model, _arguments(options))
-    for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves"):
+    for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves", "accumulate"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"{name.replace('_', '-')}: got {value}; must be at least 1")
@@ -280,7 +283,9 @@ def _search(
     plan: str,
 ) -> list[Point]:
     design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
-    design = replace(design, model_arguments=tuple(_arguments(options).items()))
+    design = replace(
+        design, model_arguments=tuple(_arguments(options).items()), accumulate=options.accumulate
+    )
     if options.threads is not None:
         design = replace(design, threads=options.threads)
     allowed = None

@@ -15,6 +15,7 @@ from engine.models import build_model
 from engine.training.all_passes import Wrap
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
+from engine.training.parts import check_parts
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
@@ -45,10 +46,24 @@ class Design:
     model_arguments: tuple[tuple[str, Any], ...] = ()
     freeze: tuple[str, ...] = ()
     """Patterns of the layers that are not trained."""
+    accumulate: int = 1
+    """Parts in which each rank computes its share of the minibatch."""
 
     def network(self) -> Graph:
         """Return the network as its model function writes it."""
         return build_model(self.model, dict(self.model_arguments))
+
+    def rank_settings(self) -> RankSettings:
+        """Return the settings that decide the form of a rank."""
+        return RankSettings(
+            self.batch,
+            self.threads,
+            conv=self.conv,
+            fuse=self.fuse,
+            bucket_floats=self.bucket_floats,
+            freeze=self.freeze,
+            accumulate=self.accumulate,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,16 +94,10 @@ def build_rank_of(
     network = design.network()
     design.plan.check(network, design.ranks)
     tree = Tree.of(design.ranks, design.leaves)
+    check_parts(design.accumulate, tree, network)
     world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
     grid = Grid.joined(world, members.model, members.data)
-    settings = RankSettings(
-        design.batch,
-        design.threads,
-        conv=design.conv,
-        fuse=design.fuse,
-        bucket_floats=design.bucket_floats,
-        freeze=design.freeze,
-    )
+    settings = design.rank_settings()
     return build_rank(
         network, settings, design.plan, grid, queue, wrap=wrap, criterion=criterion, copy_in=copy_in
     )

@@ -8,6 +8,7 @@ from comm.communicator import Communicator
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
+from engine.training.parts import Part
 from engine.training.rank import Rank
 from layers.layer import Array, Buffers, Context
 from layers.wrapped import unwrapped
@@ -45,22 +46,34 @@ def communication_alone(
 
 def _one_step(rank: Rank, run: Context) -> float:
     start = time.perf_counter()
-    for node in rank.graph:
-        rank.parameters[node.name].wait()
-        for exchange, at in _exchanges(node, rank.memory[node.name]):
-            exchange.forward(at, run)
-    rank.loss.submit(stop=False)
-    rank.states.submit()
-    for node in reversed(rank.graph.nodes):
-        rank.parameters[node.name].submit_reduce()
-        for exchange, at in _exchanges(node, rank.memory[node.name]):
-            if at.dx:
-                exchange.begin_backward_data(at, run)()
-        rank.parameters[node.name].submit_update(_update_nothing)
+    for part in rank.memory.parts:
+        _forward(rank, part, run)
+        if part.is_last:
+            rank.loss.submit(stop=False)
+            rank.states.submit()
+        _backward(rank, part, run)
     rank.parameters.wait()
     rank.states.wait()
     rank.loss.wait()
     return time.perf_counter() - start
+
+
+def _forward(rank: Rank, part: Part, run: Context) -> None:
+    for node in rank.graph:
+        rank.parameters[node.name].wait()
+        for exchange, at in _exchanges(node, part[node.name]):
+            exchange.forward(at, run)
+
+
+def _backward(rank: Rank, part: Part, run: Context) -> None:
+    for node in reversed(rank.graph.nodes):
+        if part.is_last:
+            rank.parameters[node.name].submit_reduce()
+        for exchange, at in _exchanges(node, part[node.name]):
+            if at.dx:
+                exchange.begin_backward_data(at, run)()
+        if part.is_last:
+            rank.parameters[node.name].submit_update(_update_nothing)
 
 
 def _exchanges(node: Node, at: Buffers) -> Iterator[tuple[StartsBackward, Buffers]]:

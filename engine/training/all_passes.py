@@ -9,6 +9,7 @@ from engine.graph import Graph, Node
 from engine.graph.parallel.overlapped_exchange import overlap_exchanges
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
+from engine.graph.passes.accumulate import accumulate
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
@@ -47,7 +48,8 @@ def all_passes(
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = partition(graph, plan, grid, queue)
     graph = freeze(set_rates(graph, settings.rate_factors), settings.freeze)
+    graph = accumulate(graph, settings.accumulate)
     if wrap is not None:
         nodes = tuple(replace(node, layer=wrap(node)) for node in graph)
         graph = Graph(graph.input_shape, nodes)
-    return overlap_exchanges(graph)
+    return overlap_exchanges(graph, members=1 if settings.accumulate == 1 else plan.parts)
