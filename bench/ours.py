@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -46,15 +46,19 @@ class Steps:
 
     seconds: list[float]
     losses: list[float]
+    processor_seconds: list[float] = field(default_factory=list)
+    """Of all threads of the process: what others do beside it has less part in them."""
 
 
 class Ours:
     """One rank with all its memory, made as the train command makes it."""
 
-    def __init__(self, model: str, *, samples: int, leaves: int, threads: int, fuse: bool = True):
+    def __init__(
+        self, model: str, *, samples: int, leaves: int, threads: int, fuse: bool = True, accumulate: int = 1
+    ):
         recipe = Recipe(
             model=model, data="synthetic", batch=samples, leaves=leaves, steps=1, seed=SEED, threads=threads,
-            fuse=fuse, optimizer=OptimizerFields(momentum=MOMENTUM),
+            fuse=fuse, accumulate=accumulate, optimizer=OptimizerFields(momentum=MOMENTUM),
         )  # fmt: skip
         recipe.check(MODELS)
         network = MODELS[model]()
@@ -69,24 +73,29 @@ class Ours:
         self._run = Context(Threads(threads), seed=SEED)
         self._optimizer = SGD(**vars(recipe.optimizer))
         x, labels = minibatch(model, samples)
-        self._batch = Batch(x, labels, np.arange(samples, dtype=np.int64), 0)
-        self.rank.memory.minibatch[:] = self._batch.samples
+        indices = np.arange(samples, dtype=np.int64)
+        self._samples, self.rank.memory.minibatch[:] = samples, indices
+        self._batches = tuple(
+            Batch(x[part.rows], labels[part.rows], indices[part.rows], 0, number)
+            for number, part in enumerate(self.rank.memory.parts)
+        )
 
     def train(self, steps: int, *, dropout: bool = True) -> Steps:
         """Run whole steps, the update included; without dropout two sides have the same loss."""
         run, done = self._run, Steps([], [])
         run.training = dropout
         for _ in range(steps):
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             outcome = train_step(
-                self.rank, self._batch, run,
+                self.rank, self._batches, run,
                 lambda weights, gradients, velocity, _: self._optimizer.update(
                     weights, gradients, velocity, RATE
                 ),
             )  # fmt: skip
             self.rank.parameters.wait()
             done.seconds.append(time.perf_counter() - start)
-            done.losses.append(outcome.loss / len(self._batch.labels))
+            done.processor_seconds.append(time.process_time() - worked)
+            done.losses.append(outcome.loss / self._samples)
             run.step += 1
         return done
 
@@ -96,9 +105,14 @@ class Ours:
         self._run.training = False
         for _ in range(passes):
             start = time.perf_counter()
-            forward(self.rank, self._batch, self._run)
+            for batch in self._batches:
+                forward(self.rank, batch, self._run)
             done.seconds.append(time.perf_counter() - start)
         return done
+
+    def weights_sha256(self) -> str:
+        """Hash the weights."""
+        return self.rank.parameters.weights_sha256()
 
     def layers(self) -> dict[str, list[str]]:
         """Return the passes of each layer that a step runs, by the layer's name."""

@@ -86,8 +86,8 @@ def main() -> int:
             side, answer = _make(**command), None
         elif do == "peak_bytes":
             answer = peak_resident_bytes()
-        elif do == "layers":
-            answer = side.layers()
+        elif do in ("layers", "weights_sha256"):
+            answer = getattr(side, do)()
         elif do == "seconds":
             answer = side.seconds(**command)
         else:

@@ -112,6 +112,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
+        "--accumulate", type=int, metavar="K", default=1, help="parts of a rank's minibatch; default 1"
+    )
+    parser.add_argument(
+        "--norm-groups",
+        type=int,
+        metavar="G",
+        default=0,
+        help="groups of samples that share the statistics of batch normalisations; default 0: of 32 each",
+    )
+    parser.add_argument(
         "--plan", metavar="PLAN", default=AUTO, help="data, fc6=2,fc7=2, or auto: search (default)"
     )
     parser.add_argument(
@@ -231,10 +241,13 @@ def _print(options: argparse.Namespace, found: Report | Sweep | NetworkBalance, 
 
 def _check(options: argparse.Namespace) -> None:
     build_model(options.model, _arguments(options))
-    for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves"):
+    for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves", "accumulate"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"{name.replace('_', '-')}: got {value}; must be at least 1")
+    groups = options.norm_groups
+    if groups < 0 or groups & (groups - 1):
+        raise UserError(f"norm-groups: got {groups}; must be a power of two, or 0")
     if options.sweep is not None and (options.nodes is not None or options.trace is not None):
         raise UserError(
             "sweep: goes with neither --nodes nor --trace, which are for a single number of nodes"
@@ -280,7 +293,12 @@ def _search(
     plan: str,
 ) -> list[Point]:
     design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
-    design = replace(design, model_arguments=tuple(_arguments(options).items()))
+    design = replace(
+        design,
+        model_arguments=tuple(_arguments(options).items()),
+        accumulate=options.accumulate,
+        norm_groups=options.norm_groups,
+    )
     if options.threads is not None:
         design = replace(design, threads=options.threads)
     allowed = None

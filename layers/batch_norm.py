@@ -94,6 +94,10 @@ class BatchNorm(Layer):
             mean = add_rows(rows, len(rows))[0] / len(rows)
             state[name][...] = (1 - self.momentum) * state[name].astype(np.float64) + self.momentum * mean
 
+    def leaves_together(self, leaves: int) -> int:
+        """Return the leaves of a group."""
+        return self.group_leaves
+
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return memory for the statistics of the groups, and for sums of the leaves."""
         channels = layout.blocks(inputs[0][0]) * LANES

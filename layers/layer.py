@@ -75,6 +75,15 @@ class State:
     initial: float = 0.0
 
 
+@dataclass(frozen=True)
+class PartialSum:
+    """Where a part of a minibatch leaves its gradients: one subtree of the sum over the leaves."""
+
+    gradients: dict[str, Array]
+    adds: tuple[tuple[Array, Array], ...]
+    """Flat (sum, addend), to be added in this order once the gradients are written."""
+
+
 @dataclass
 class Context:
     """What a pass over the graph knows beside its arrays."""
@@ -122,6 +131,9 @@ class Buffers:
     """Arrays of `Layer.state`; only `Layer.update_state` writes them."""
     leaf_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Arrays of `Layer.leaf_values` with one row for each leaf held here, written by forward in training."""
+    partial_sums: tuple[PartialSum, ...] = ()
+    """Where the minibatch is held in parts: for each rank whose samples are here, in their order, where their
+    gradients go."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +213,10 @@ class Layer(ABC):
         step
             Steps done before this one.
         """
+
+    def leaves_together(self, leaves: int) -> int:
+        """Return the least run of a minibatch's `leaves`, a power of two, that a pass must be given whole."""
+        return 1
 
     def onnx(self, *inputs: Shape) -> OnnxForm:
         """Return the layer outside training in operators of ONNX; see `layers.onnx_form`.

@@ -94,6 +94,10 @@ class WrappedLayer(Layer):
         """Forward to the layer inside."""
         self.inner.update_state(state, leaf_values, step)
 
+    def leaves_together(self, leaves: int) -> int:
+        """Forward to the layer inside."""
+        return self.inner.leaves_together(leaves)
+
     def onnx(self, *inputs: Shape) -> OnnxForm:
         """Forward to the layer inside."""
         return self.inner.onnx(*self.inner_shapes(*inputs))

@@ -19,7 +19,9 @@ from engine.data.dataset import DataSource
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.norm_groups import grouped
 from engine.run.session import run_session
+from engine.training.parts import allowed_parts
 from engine.training.rank_settings import settings_of
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
@@ -58,6 +60,7 @@ class Setting:
     ranks_per_host: int = 1
     threads: int = 1
     plan: str = "data"
+    accumulate: int = 1
     overlap: bool = False
     fuse: bool = False
     chunk_floats: int = 1 << 18
@@ -75,10 +78,10 @@ class Setting:
         return (
             f"{self.network:<9}/ {self.feature_leaves} {self.ranks:>2} ranks x {self.threads}  "
             f"{self.ranks_per_host:>2} a host  plan {self.plan:<22} "
-            f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
-            f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
-            f"groups {self.norm_groups:>2}  late {self.late:.2f}  shuffled {self.shuffled:d}  "
-            f"frozen {','.join(self.freeze) or 'none'}  "
+            f"parts {self.accumulate:>2}  overlap {self.overlap:d}  fuse {self.fuse:d}  "
+            f"chunk {self.chunk_floats:>6} x {self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  "
+            f"bucket {self.bucket_floats:>5}  groups {self.norm_groups:>2}  late {self.late:.2f}  "
+            f"shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
             f"fast {self.fast or 'none'}"
         )
 
@@ -87,6 +90,8 @@ def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
     (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 3, 1, 1, 2))  # the first four can be split
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
+    norm_groups = rng.choice((0, 1, 2, 4, 8, 16)) if "norm" in network else 0
+    graph = grouped(NETWORKS[network](), norm_groups, RECIPE.batch, RECIPE.leaves)
     trained = (Conv2d, Linear, BatchNorm)
     names = [node.name for node in NETWORKS[network]() if isinstance(node.layer, trained)]
     frozen = rng.sample(names, rng.choice((0, 0, 1, 2, len(names) - 1)))
@@ -95,11 +100,12 @@ def draw(rng: random.Random) -> Setting:
         feature_leaves=feature_leaves,
         freeze=tuple(sorted(frozen)),
         fast=rng.choice(("", rng.choice(names))),
-        norm_groups=rng.choice((0, 1, 2, 4, 8, 16)) if "norm" in network else 0,
+        norm_groups=norm_groups,
         ranks=ranks,
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
         plan=_draw_plan(rng, set_convolutions(NETWORKS[network](), "auto", feature_leaves), ranks),
+        accumulate=rng.choice(allowed_parts(Tree.of(ranks, RECIPE.leaves), graph)),
         overlap=rng.random() < 0.8,
         fuse=rng.random() < 0.5,
         chunk_floats=rng.choice((100, 1000, 10_000, 1 << 18)),
@@ -157,6 +163,7 @@ def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource
     recipe = replace(
         RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap,
         conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze, norm_groups=setting.norm_groups,
+        accumulate=setting.accumulate,
         schedule=replace(RECIPE.schedule, rates={setting.fast: 3.0} if setting.fast else {}),
     )  # fmt: skip
     queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()

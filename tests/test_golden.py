@@ -1,6 +1,7 @@
 """The golden hashes: that they are reached, and that nothing is left out of them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -28,6 +29,12 @@ NOT_VARIED = {
 def test_a_golden_run_ends_with_the_bits_in_the_file(name, tmp_path):
     differences = hashes.moved(hashes.read().get(name), ends_with(RUNS[name], tmp_path))
     assert not differences, f"{name} has {TOLD}"
+
+
+def test_parts_of_a_minibatch_have_the_bits_of_a_whole_one():
+    recipe = RUNS["hybrid_in_parts"].recipe
+    assert replace(recipe, accumulate=1) == RUNS["hybrid"].recipe != recipe
+    assert hashes.read()["hybrid_in_parts"] == hashes.read()["hybrid"]
 
 
 @pytest.mark.parametrize("kib", [4, 4096])

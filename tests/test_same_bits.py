@@ -20,6 +20,7 @@ def test_the_draws_reach_every_network_number_of_ranks_and_split():
     drawn = [same_bits.draw(random.Random(seed)) for seed in range(300)]
     assert {setting.network for setting in drawn} == set(same_bits.NETWORKS)
     assert {setting.ranks for setting in drawn} == set(same_bits.RANKS)
+    assert {setting.accumulate for setting in drawn} == {1, 2, 4, 8, 16}
     assert {setting.plan.rpartition("=")[2] for setting in drawn} >= {"data", "2", "4", "8"}
     split = {entry for setting in drawn for entry in setting.plan.split(",")}
     assert split >= {f"conv{index}=2" for index in range(1, 6)}

@@ -70,6 +70,10 @@ class Costs:
         moved = 3 * FLOAT * classes  # read, once more, write
         return self._measured_or(loss_problem(classes), samples, lambda n, _: _only(n * moved / self._memory))
 
+    def add(self, floats: int) -> float:
+        """Return the seconds of adding gradients to others."""
+        return 3 * FLOAT * floats / self._memory
+
     def _measured_or(self, problem: str, samples: int, nominal: "Nominal") -> float:
         return self._measured(problem, samples, nominal).forward
 

@@ -11,10 +11,12 @@ from comm.scheduler import BYTES_IN_FLIGHT
 from comm.tree import Tree
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
+from engine.graph.passes.norm_groups import grouped
 from engine.models import build_model
 from engine.training.all_passes import Wrap
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
+from engine.training.parts import check_parts
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
@@ -45,10 +47,28 @@ class Design:
     model_arguments: tuple[tuple[str, Any], ...] = ()
     freeze: tuple[str, ...] = ()
     """Patterns of the layers that are not trained."""
+    accumulate: int = 1
+    """Parts in which each rank computes its share of the minibatch."""
+    norm_groups: int = 0
+    """Groups of samples by which batch normalisations compute; 0: see `norm_groups.groups_asked`."""
 
     def network(self) -> Graph:
-        """Return the network as its model function writes it."""
-        return build_model(self.model, dict(self.model_arguments))
+        """Return the network as its model function writes it, with the groups of the minibatch."""
+        network = build_model(self.model, dict(self.model_arguments))
+        return grouped(network, self.norm_groups, self.batch, self.leaves)
+
+    def rank_settings(self) -> RankSettings:
+        """Return the settings that decide the form of a rank."""
+        return RankSettings(
+            self.batch,
+            self.threads,
+            conv=self.conv,
+            fuse=self.fuse,
+            bucket_floats=self.bucket_floats,
+            freeze=self.freeze,
+            accumulate=self.accumulate,
+            norm_groups=self.norm_groups,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,16 +99,10 @@ def build_rank_of(
     network = design.network()
     design.plan.check(network, design.ranks)
     tree = Tree.of(design.ranks, design.leaves)
+    check_parts(design.accumulate, tree, network)
     world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
     grid = Grid.joined(world, members.model, members.data)
-    settings = RankSettings(
-        design.batch,
-        design.threads,
-        conv=design.conv,
-        fuse=design.fuse,
-        bucket_floats=design.bucket_floats,
-        freeze=design.freeze,
-    )
+    settings = design.rank_settings()
     return build_rank(
         network, settings, design.plan, grid, queue, wrap=wrap, criterion=criterion, copy_in=copy_in
     )

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from comm.collectives import CHUNK_FLOATS
@@ -13,6 +14,7 @@ from engine.config.toml_fields import argument_text
 from engine.config.wording import counted
 from engine.planner.cluster import Cluster
 from engine.planner.design import Design
+from engine.planner.memory import DesignMemory, memory_of
 from engine.planner.plans import most_samples
 from engine.planner.search import BANDWIDTH, COMPUTE, LATENCY, Point, bound, gains, starvation
 from engine.training.rank_parameters import BUCKET_FLOATS
@@ -51,6 +53,11 @@ class Report:
         """The bottleneck of the best design point: see `engine.planner.search.bound`."""
         return bound(self.best, self.gains)
 
+    @cached_property
+    def memory(self) -> DesignMemory:
+        """The memory of the best design point."""
+        return memory_of(self.best.design, self.cluster)
+
     def speed_up(self, point: Point) -> float:
         """Return the speed-up of a design point over one node."""
         return self.single.step_seconds / point.step_seconds
@@ -68,6 +75,8 @@ class Report:
         )
         if self.nodes > machines:
             found.append(f"{self.cluster.name} has {machines} nodes, not {self.nodes}")
+        if (lacking := self.memory.warning()) is not None:
+            found.append(lacking)
         slower = starvation(self.best, self.single)
         samples = most_samples(design.ranks, design.batch)
         if slower > _STARVED:
@@ -98,6 +107,8 @@ class Report:
             "ranks_per_node": machine.ranks,
             "batch": self.best.design.batch,
             "leaves": self.best.design.leaves,
+            "accumulate": self.best.design.accumulate,
+            "bytes_held_per_rank": self.memory.rank_bytes,
             "threads": self.best.design.threads,
             "one_node_samples_per_second": self.single.samples_per_second,
             "bound": self.bound,
@@ -139,6 +150,7 @@ class Report:
             f"speed-up  {self.speed_up(self.best):.1f} over one node "
             f"({rate(self.single)} samples/s), efficiency {self.efficiency(self.best):.0%}",
             f"bound by  {self.bound}: {_explained(self.gains)}",
+            f"memory    {self.memory.line()}",
         ]
         alone = prediction.communication_alone_seconds
         if alone is not None:
@@ -198,6 +210,8 @@ def command(design: Design, nodes: int) -> str:
         f"{launcher} --bind-to none python -m engine.train {model} --data {data} --batch {design.batch}",
         f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
     ]
+    if design.accumulate > 1:
+        parts.append(f"--accumulate {design.accumulate}")
     if design.bucket_floats != BUCKET_FLOATS:
         parts.append(f"--bucket-kib {design.bucket_floats // FLOATS_PER_KIB}")
     if design.chunk_floats != CHUNK_FLOATS:

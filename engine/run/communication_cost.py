@@ -8,6 +8,7 @@ from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
 from engine.graph.parallel.shared_norm import SharedNorm
+from engine.training.parts import Part
 from engine.training.rank import Rank
 from layers.layer import Array, Buffers, Context
 from layers.work import BACKWARD_DATA, FORWARD
@@ -46,19 +47,31 @@ def communication_alone(
 
 def _one_step(rank: Rank, run: Context) -> float:
     start = time.perf_counter()
-    for node in rank.graph:
-        rank.parameters[node.name].wait()
-        _exchange(node, rank.memory[node.name], run, FORWARD)
-    rank.loss.submit(stop=False)
-    rank.states.submit()
-    for node in reversed(rank.graph.nodes):
-        rank.parameters[node.name].submit_reduce()
-        _exchange(node, rank.memory[node.name], run, BACKWARD_DATA)
-        rank.parameters[node.name].submit_update(_update_nothing)
+    for part in rank.memory.parts:
+        _forward(rank, part, run)
+        if part.is_last:
+            rank.loss.submit(stop=False)
+            rank.states.submit()
+        _backward(rank, part, run)
     rank.parameters.wait()
     rank.states.wait()
     rank.loss.wait()
     return time.perf_counter() - start
+
+
+def _forward(rank: Rank, part: Part, run: Context) -> None:
+    for node in rank.graph:
+        rank.parameters[node.name].wait()
+        _exchange(node, part[node.name], run, FORWARD)
+
+
+def _backward(rank: Rank, part: Part, run: Context) -> None:
+    for node in reversed(rank.graph.nodes):
+        if part.is_last:
+            rank.parameters[node.name].submit_reduce()
+        _exchange(node, part[node.name], run, BACKWARD_DATA)
+        if part.is_last:
+            rank.parameters[node.name].submit_update(_update_nothing)
 
 
 def _exchange(node: Node, at: Buffers, run: Context, direction: str) -> None:

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from comm.tree import ceil_div, tree_sum
 from engine.data.dataset import Dataset
 from engine.data.loader import BadHook, Batch, Loader
-from engine.data.sampler import ABSENT, evaluation
+from engine.data.sampler import evaluation
 from engine.run.failures import Failures
+from engine.run.reading import own_shares, read_parts
 from engine.training.rank import Rank
 from engine.training.step import forward
 from layers.layer import Context
 
 Measure = Callable[[Batch], NDArray[np.float64]]
-"""Computes a minibatch, and returns what is to be known of it: a row for each own leaf."""
+"""Computes a minibatch or a part of it, and returns what is to be known of it: a row for each own leaf."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Evaluator:
 
     def _measure(self, minibatch: Batch) -> NDArray[np.float64]:
         forward(self.rank, minibatch, self.context)
-        self.rank.loss.backward(self.rank.memory, minibatch.labels, self.context)
-        return self.rank.loss.leaf_rows()
+        self.rank.loss.backward(self.rank.memory, minibatch, self.context)
+        return self.rank.loss.leaf_rows()[self.rank.memory.parts[minibatch.part].leaves]
 
 
 def gather_measured(
@@ -78,34 +79,24 @@ def gather_measured(
     """
     collectives, batch = rank.grid.world, rank.settings.batch
     own = collectives.tree.leaves_of(collectives.communicator.rank)
+    parts = rank.memory.parts
     minibatches = ceil_div(len(dataset), batch)
     rows = np.zeros((collectives.tree.leaves, minibatches * columns + 1), np.float64)
-    shares = (share.rows(rank.memory.own_samples) for share in evaluation(len(dataset), batch))
+    shares = own_shares(rank, evaluation(len(dataset), batch))
+    own_rows = rows[own.start : own.stop]
     with Loader(dataset, shares, on_bad=on_bad) as loader:
-        for index, minibatch in enumerate(_all(loader, minibatches, rank, failures)):
+        for index in range(minibatches):
             if ends():
                 return None
-            rows[own.start : own.stop, columns * index : columns * (index + 1)] = measure(minibatch)
+            for minibatch in read_parts(rank, loader, failures):
+                of_part = own_rows[parts[minibatch.part].leaves]
+                of_part[:, columns * index : columns * (index + 1)] = measure(minibatch)
             tell(index + 1)
     rows[own.start : own.stop, -1] = failures.first is not None
     rank.queue.submit(collectives.all_gather_leaves(rows), name="gather evaluation").wait()
     if rows[:, -1].any():
         return None
     return rows[:, :-1].reshape(collectives.tree.leaves, minibatches, columns)
-
-
-def _all(loader: Loader, minibatches: int, rank: Rank, failures: Failures) -> Iterator[Batch]:
-    """Yield so many minibatches: after a failure zeros, which belong to no class."""
-    samples = rank.memory.own_samples.stop - rank.memory.own_samples.start
-    for _ in range(minibatches):
-        if failures.first is None:
-            with failures.kept():
-                batch = next(loader)
-        if failures.first is not None:
-            shape = rank.graph.input_shape
-            absent = np.full(samples, ABSENT, np.int32)
-            batch = Batch(np.zeros((samples, *shape), np.float32), absent, absent.astype(np.int64), 0)
-        yield batch
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import math
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from comm.communicator import Communicator
 from engine.config.errors import UserError
@@ -12,6 +13,7 @@ from engine.data.loader import DEPTH
 from engine.host.affinity import machine_name
 from engine.host.memory_limit import container_limit, own_bytes, physical_bytes, process_limits
 from engine.run.prepare import Prepared
+from engine.training.parts import allowed_parts
 from engine.training.planned_memory import planned_memory
 from engine.training.rank_settings import settings_of
 
@@ -55,16 +57,64 @@ def needs_of(prepared: Prepared, rank: int, threads: int) -> Needs:
     UserError
         There is not even address space for it.
     """
-    recipe, graph = prepared.start.recipe, prepared.graph
+    accumulate = prepared.start.recipe.accumulate
     try:
-        planned = planned_memory(graph, settings_of(recipe, threads), prepared.plan, prepared.tree, rank)
+        return needs_beside(*_planned(prepared, rank, threads, accumulate))
     except MemoryError as error:
-        raise UserError(no_memory(error)) from error
-    samples = len(prepared.tree.leaves_of(rank)) * recipe.batch // prepared.tree.leaves
+        found = _first(prepared, lambda parts: _has_address_space(prepared, rank, threads, parts))
+        raise UserError(no_memory(error, _mend(found))) from error
+
+
+def parts_that_fit(
+    prepared: Prepared, threads: int, ranks: Mapping[int, Needs], limit: Limit, *, at_most: bool
+) -> int | None:
+    """Return the fewest parts of a minibatch with which some ranks stay below a limit; None without any.
+
+    Parameters
+    ----------
+    ranks
+        What they need as it is, by their numbers.
+    at_most
+        Whether they shall be far below the limit, with all that they may need.
+    """
+
+    def fit(parts: int) -> bool:
+        needed = dict[int, int]()  # of ranks with so many leaves
+        total = 0.0
+        for rank, needs in ranks.items():
+            leaves = len(prepared.tree.leaves_of(rank))
+            if leaves not in needed:
+                needed[leaves] = _planned(prepared, rank, threads, parts)[at_most]
+            total += needed[leaves] + needs.filled * limit.binding
+        return total <= (CLOSE if at_most else 1) * limit.bytes
+
+    return _first(prepared, fit)
+
+
+def _first(prepared: Prepared, fits: Callable[[int], bool]) -> int | None:
+    """Return the first number of parts beyond the recipe's that fits."""
+    more = (n for n in allowed_parts(prepared.tree, prepared.graph) if n > prepared.start.recipe.accumulate)
+    return next(filter(fits, more), None)
+
+
+def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tuple[int, int]:
+    """Return the bytes that a rank needs at least and at most with so many parts of a minibatch."""
+    recipe, graph, tree = prepared.start.recipe, prepared.graph, prepared.tree
+    settings = replace(settings_of(recipe, threads), accumulate=accumulate)
+    planned = planned_memory(graph, settings, prepared.plan, tree, rank)
+    samples = len(tree.leaves_of(rank)) * recipe.batch // tree.leaves // accumulate
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT
     saved = 2 * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
     at_least = planned.parameters + planned.values + batches
-    return needs_beside(at_least, at_least + planned.working + saved)
+    return at_least, at_least + planned.working + saved
+
+
+def _has_address_space(prepared: Prepared, rank: int, threads: int, accumulate: int) -> bool:
+    try:
+        _planned(prepared, rank, threads, accumulate)
+    except MemoryError:
+        return False
+    return True
 
 
 def needs_beside(at_least: int, at_most: int) -> Needs:
@@ -72,8 +122,24 @@ def needs_beside(at_least: int, at_most: int) -> Needs:
     return Needs(own_bytes(), at_least, at_most, _limits())
 
 
-def check_needs(world: Communicator, needs: Needs) -> list[str]:
+class FindParts(Protocol):
+    """Like `parts_that_fit` of a run."""
+
+    def __call__(self, ranks: Mapping[int, Needs], limit: Limit, /, *, at_most: bool) -> int | None:
+        """Return the number of parts."""
+
+
+def _no_parts(_ranks: Mapping[int, Needs], _limit: Limit, *, at_most: bool) -> None:
+    """Find no number of parts."""
+
+
+def check_needs(world: Communicator, needs: Needs, find_parts: FindParts = _no_parts) -> list[str]:
     """Return what is so close to a limit that the user should know it (collective).
+
+    Parameters
+    ----------
+    find_parts
+        Asked what would do; unless given, a minibatch is not computed in parts.
 
     Raises
     ------
@@ -83,23 +149,34 @@ def check_needs(world: Communicator, needs: Needs) -> list[str]:
     everyone: list[Needs] = world.gather_objects(needs)
     said: list[str] = []
     for limit in needs.limits:
-        sharing = [each for each in everyone if limit.shared_by in {one.shared_by for one in each.limits}]
-        if limit.binding and sum(each.bytes(limit) for each in sharing) > limit.bytes:
-            raise UserError(f"memory: {_comparison(needs.bytes(limit), sharing, limit, 'needs')}; {_MEND}")
-        if not said and sum(each.bytes(limit, at_most=True) for each in sharing) > CLOSE * limit.bytes:
-            need = _comparison(needs.bytes(limit, at_most=True), sharing, limit, "may need")
-            said.append(f"memory: {need}; if the run is killed, {_MEND}")
+        sharing = {
+            rank: each
+            for rank, each in enumerate(everyone)
+            if limit.shared_by in {one.shared_by for one in each.limits}
+        }
+        count = len(sharing)
+        if limit.binding and sum(each.bytes(limit) for each in sharing.values()) > limit.bytes:
+            need = _comparison(needs.bytes(limit), count, limit, "needs")
+            raise UserError(f"memory: {need}; {_mend(find_parts(sharing, limit, at_most=False))}")
+        most = sum(each.bytes(limit, at_most=True) for each in sharing.values())
+        if not said and most > CLOSE * limit.bytes:
+            need = _comparison(needs.bytes(limit, at_most=True), count, limit, "may need")
+            mend = _mend(find_parts(sharing, limit, at_most=True))
+            said.append(f"memory: {need}; if the run is killed, {mend}")
     return said
 
 
-_MEND = "lower --batch, or use more hosts"
+def _mend(parts: int | None) -> str:
+    """Return what can be done, with the number of parts of a minibatch that would do."""
+    fitting = "" if parts is None else f"give --accumulate {parts}, which fits, "
+    return f"{fitting}lower --batch, or use more hosts"
 
 
-def no_memory(error: BaseException) -> str:
+def no_memory(error: BaseException, mend: str = "lower --batch, or use more hosts") -> str:
     """Return the line for a MemoryError."""
     there = [f"ulimit {option} is {_size(limit)}" for option, limit in process_limits().items()]
     there += [f"{limit.name} is {_size(limit.bytes)}" for limit in _limits() if limit.bytes < math.inf]
-    return f"memory: {', and '.join([str(error) or 'none is left', *there[:1]])}; {_MEND}"
+    return f"memory: {', and '.join([str(error) or 'none is left', *there[:1]])}; {mend}"
 
 
 def _limits() -> tuple[Limit, ...]:
@@ -112,8 +189,8 @@ def _limits() -> tuple[Limit, ...]:
     )
 
 
-def _comparison(own: int, sharing: Sequence[Needs], limit: Limit, verb: str) -> str:
-    here = "one rank here" if len(sharing) == 1 else f"each of {counted(len(sharing), 'rank')} here"
+def _comparison(own: int, sharing: int, limit: Limit, verb: str) -> str:
+    here = "one rank here" if sharing == 1 else f"each of {counted(sharing, 'rank')} here"
     return f"{here} {verb} {_size(own)}, and {limit.name} is {_size(limit.bytes)}"
 
 

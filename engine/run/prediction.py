@@ -56,22 +56,23 @@ def _layers(trainer: Trainer, costs: Costs) -> dict[str, dict[str, Any]]:
     for node in trainer.rank.graph:
         for layer, at in layers_of(node.layer, trainer.rank.memory[node.name]):
             name = layer.node if isinstance(layer, WatchedLayer) else node.name
-            found[name] = _row(unwrapped(layer), at, costs)
+            found[name] = _row(unwrapped(layer), at, costs, parts=len(trainer.rank.memory.parts))
     return found
 
 
-def _row(layer: Layer, at: Buffers, costs: Costs) -> dict[str, Any]:
+def _row(layer: Layer, at: Buffers, costs: Costs, *, parts: int) -> dict[str, Any]:
+    """Return what the passes of a layer cost in a step, of which each does so many parts."""
     samples, extents = len(at.samples), layer.extents(*at.shapes)
     passes = costs.passes(layer, at.shapes, samples)
     row: dict[str, Any] = {
         "kind": type(layer).__name__,
-        "flop": 0.0 if extents is None else float(samples * extents.flops),
-        FORWARD: passes.forward,
+        "flop": 0.0 if extents is None else float(parts * samples * extents.flops),
+        FORWARD: parts * passes.forward,
     }
     if at.gradients and layer.parameters(*at.shapes):
-        row[BACKWARD_WEIGHTS] = passes.backward_weights
+        row[BACKWARD_WEIGHTS] = parts * passes.backward_weights
     if at.dx:
-        row[BACKWARD_DATA] = passes.backward_data
+        row[BACKWARD_DATA] = parts * passes.backward_data
     return row
 
 

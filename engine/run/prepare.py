@@ -16,7 +16,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.freeze import check_frozen
-from engine.graph.passes.norm_groups import check_norm_groups
+from engine.graph.passes.norm_groups import check_norm_groups, grouped
 from engine.graph.passes.patterns import first_matching
 from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
@@ -28,6 +28,7 @@ from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
 from engine.run.state import State
+from engine.training.parts import check_parts
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 
@@ -83,11 +84,13 @@ def prepare(start: Start, ranks: int) -> Prepared:
     graph, data, placed = _network_and_data(placed, is_new=start.state is None)
     recipe = replace(recipe, model_arguments=placed.model_arguments)
     start = replace(start, recipe=recipe)
+    check_norm_groups(graph, recipe.leaves)
+    graph = grouped(graph, recipe.norm_groups, recipe.batch, recipe.leaves)
     configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
+    check_parts(recipe.accumulate, tree, configured)
     plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=placed.cluster)
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)
-    check_norm_groups(graph, recipe.leaves)
     _check_comparable(recipe, data)
     _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)

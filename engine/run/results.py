@@ -31,7 +31,7 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"steps {trainer.progress.step} to {trainer.total_steps}; "
         f"{counted(rank.grid.world.communicator.size, 'rank')} x "
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
-        f"plan {rank.plan}"
+        f"plan {rank.plan}{_in_parts(rank)}"
     )
     for line in (*trainer.data.lines(), *trainer.task.notes, *_rates(rank), *_norms(trainer)):
         log.say(line)
@@ -40,6 +40,11 @@ def greet(trainer: Trainer, log: RunLog) -> None:
             f"{len(trainer.data.train)} training samples: {sampler.steps_per_epoch} steps an epoch; "
             f"the {sampler.dropped} samples of the incomplete last minibatch are dropped, others each epoch"
         )
+
+
+def _in_parts(rank: Rank) -> str:
+    parts = len(rank.memory.parts)
+    return f", each rank's samples in {parts} parts" if parts > 1 else ""
 
 
 def _rates(rank: Rank) -> Iterator[str]:
@@ -84,6 +89,7 @@ def describe(
         "threads": trainer.context.threads.count,
         "batch": recipe.batch,
         "leaves": recipe.leaves,
+        "accumulate": recipe.accumulate,
         "plan": str(rank.plan),
         "overlap": recipe.overlap,
         "seed": recipe.seed,

@@ -1,6 +1,6 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,8 +21,10 @@ from engine.run.evaluator import Evaluator
 from engine.run.failures import Failures
 from engine.run.finite import check_loss, check_weights
 from engine.run.log import RunLog
+from engine.run.reading import own_shares, read_parts
 from engine.run.saver import Saver, Task
 from engine.run.state import State
+from engine.training.loss import LostSamplesError
 from engine.training.optimizer import SGD
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule
@@ -129,8 +131,8 @@ class Trainer:
 
     def _run_steps(self, log: RunLog, called: Callbacks) -> None:
         first = self.progress.step
-        left = islice(self.sampler.training(first), self.total_steps - first)
-        shares = (share.rows(self.rank.memory.own_samples) for share in left)
+        left = self.total_steps - first
+        shares = own_shares(self.rank, islice(self.sampler.training(first), left))
         augment, seed, recorder = Augment.parse(self.recipe.augment), self.recipe.seed, self.recorder
         with Loader(
             self.data.train,
@@ -141,11 +143,15 @@ class Trainer:
             on_load=recorder.load,
         ) as loader:
             clock = StepClock(self.rank.queue, lambda: loader.wait_seconds, recorder)
-            for batch, minibatch in zip(loader, self.sampler.training(first), strict=False):  # endless
-                self.failures.keep(loader.failure())  # of the next minibatch: this one's step can save
+            for minibatch in islice(self.sampler.training(first), left):
+                batches = self._read(loader)
                 self.rank.memory.minibatch[:] = minibatch.samples
                 wanted = self._is_asked_to_end() or self.failures.first is not None
-                record = self._step(batch, clock, stop=wanted)
+                try:
+                    record = self._step(batches, clock, minibatch.epoch, stop=wanted)
+                except LostSamplesError:  # the weights are those after the last step, which can be saved
+                    self.progress.interrupted = True
+                    break
                 with self.failures.kept():
                     log.step(record)
                 check_loss(self.rank, self.control, record, self.progress.saved_step)
@@ -156,6 +162,14 @@ class Trainer:
                     clock.restart()
                 if self.progress.stopped_early or self.progress.interrupted or self._ends_alone():
                     break
+
+    def _read(self, loader: Loader) -> Iterable[Batch]:
+        """Return the next minibatch, or its parts, of which no more than one is in use at a time."""
+        if len(self.rank.memory.parts) > 1:
+            return read_parts(self.rank, loader, self.failures)
+        batch = next(loader)
+        self.failures.keep(loader.failure())  # of the next minibatch: this one's step can save
+        return (batch,)
 
     def _finish(self, log: RunLog, called: Callbacks) -> None:
         """Save and evaluate what the last step has left to do."""
@@ -192,7 +206,7 @@ class Trainer:
         ending = "what was done is saved" if is_saved else "it could not be saved"
         self.failures.end(f"{message}; after step {step}: {ending}")
 
-    def _step(self, batch: Batch, clock: StepClock, *, stop: bool) -> dict[str, Any]:
+    def _step(self, batches: Iterable[Batch], clock: StepClock, epoch: int, *, stop: bool) -> dict[str, Any]:
         """Train on one minibatch and return its record; all ranks learn whether one of them wants to stop."""
         progress, context = self.progress, self.context
         rate = self._schedule.at(progress.step)
@@ -202,7 +216,7 @@ class Trainer:
             with self.recorder.updating():
                 self._optimizer.update(weights, gradients, velocity, rate * rate_factor)
 
-        outcome = train_step(self.rank, batch, context, update, stop=stop)
+        outcome = train_step(self.rank, batches, context, update, stop=stop)
         lap = clock.lap(progress.step + 1)
         progress.laps.append(lap)
         if progress.step % self.sampler.steps_per_epoch == 0:
@@ -214,7 +228,7 @@ class Trainer:
         progress.results["final_loss"] = outcome.loss / self.recipe.batch
         return {
             "step": progress.step,
-            "epoch": batch.epoch,
+            "epoch": epoch,
             "loss": progress.results["final_loss"],
             "accuracy": outcome.correct / self.recipe.batch,
             "rate": rate,

@@ -42,7 +42,7 @@ def in_memory(
     leaves, plan = next_power_of_two(world.size), Plan()
     own = world.split(0) if world.size > 1 else world
     collectives = Collectives(own, Tree.of(world.size, leaves), shared_memory=recipe.shared_memory)
-    settings = replace(settings_of(recipe, threads), batch=batch * leaves)
+    settings = replace(settings_of(recipe, threads), batch=batch * leaves, accumulate=1)
     queue = InlineCommThread(on_failure=failure.abort_on_error(world))
     rank = build_rank(network, settings, plan, Grid.of(collectives, plan.parts), queue)
     agreed(world, lambda: check_needs(world, _needs(rank)))  # nothing of it has been touched yet

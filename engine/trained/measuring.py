@@ -99,7 +99,7 @@ def total_loss(losses: NDArray[np.float64], *, batch: int, leaves: int) -> float
 
 def _once(rank: Rank, context: Context, minibatch: Batch) -> NDArray[np.float64]:
     logits = _logits(rank, context, minibatch)
-    rank.loss.backward(rank.memory, minibatch.labels, context)  # writes over the logits
+    rank.loss.backward(rank.memory, minibatch, context)  # writes over the logits
     return _rows(rank, minibatch, logits, rank.loss.sample_losses)
 
 

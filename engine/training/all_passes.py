@@ -10,11 +10,12 @@ from engine.graph.parallel.overlapped_exchange import overlap_exchanges
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.graph.parallel.shared_norm import share_norms
+from engine.graph.passes.accumulate import accumulate
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse
-from engine.graph.passes.norm_groups import groups_asked, set_norm_groups
+from engine.graph.passes.norm_groups import grouped
 from engine.graph.passes.rates import set_rates
 from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
@@ -46,12 +47,12 @@ def all_passes(
         Runs the exchanges of the plan.
     """
     graph = set_convolutions(network, settings.conv, settings.conv_feature_leaves)
-    leaves = grid.world.tree.leaves
-    graph = set_norm_groups(graph, groups_asked(settings.norm_groups, settings.batch, leaves), leaves)
+    graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
     graph = freeze(set_rates(graph, settings.rate_factors), settings.freeze)
+    graph = accumulate(graph, settings.accumulate)
     if wrap is not None:
         nodes = tuple(replace(node, layer=wrap(node)) for node in graph)
         graph = Graph(graph.input_shape, nodes)
-    return overlap_exchanges(graph)
+    return overlap_exchanges(graph, members=1 if settings.accumulate == 1 else plan.parts)

@@ -1,12 +1,13 @@
 """Flat parameters of one or several nodes, reduced, updated and broadcast together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from comm.collectives import Collectives, Peers
 from comm.comm_thread import CommandQueue, Request
 from comm.job import Job
 from engine.host.aligned_arrays import aligned_zeros
+from engine.training.parts import Slot
 from layers.layer import Array
 
 BEFORE_PARAMETERS = -1
@@ -36,6 +37,8 @@ class Bucket:
         Priority of its jobs: the index of the first node, for which the next forward pass waits first.
     rate_factor
         What the learning rate of all members is multiplied by.
+    slots
+        Of `gradients`, the first, and of those that parts of a minibatch need beside it.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Bucket:
         collectives: Collectives,
         queue: CommandQueue,
         rate_factor: float = 1.0,
+        slots: Sequence[Slot] = ((0, 0),),
     ):
         self.name, self._members, self._priority = name, members, priority
         self._rate_factor = rate_factor
@@ -55,6 +59,8 @@ class Bucket:
         padded = collectives.tree.padded(floats)
         self.weights, self._weights_of = self._allocate(padded)
         self.gradients, self._gradients_of = self._allocate(padded)
+        self.partials = {slots[0]: self.gradients}
+        self.partials |= {slot: aligned_zeros((padded,)) for slot in slots[1:]}
         self._strips = collectives.tree.strips_of(collectives.communicator.rank, padded)
         self.velocities = tuple(aligned_zeros((strip.stop - strip.start,)) for strip in self._strips)
         self._reduced = self._updated = 0  # members that have called so far
@@ -101,7 +107,7 @@ class Bucket:
 
     def arrays(self) -> list[Array]:
         """Return the gradients and velocities on this rank."""
-        return [self.gradients, *self.velocities]
+        return [*self.partials.values(), *self.velocities]
 
     @property
     def bytes(self) -> int:

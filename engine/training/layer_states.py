@@ -62,9 +62,9 @@ class LayerStates:
         """Return the arrays of a node's state by name; none where its layer has no state."""
         return self._state.get(node, {})
 
-    def leaf_values(self, node: str) -> dict[str, Values]:
-        """Return the arrays that a node's forward pass fills, one row for each own leaf."""
-        return self._noted.get(node, {})
+    def leaf_values(self, node: str, leaves: slice = slice(None)) -> dict[str, Values]:
+        """Return the arrays that a node's forward pass fills, one row for each of some own leaves."""
+        return {name: rows[leaves] for name, rows in self._noted.get(node, {}).items()}
 
     def submit(self) -> None:
         """Start gathering what the forward passes have noted."""

@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from comm.tree import tree_sum
+from engine.config.errors import UserError
+from engine.data.loader import Batch
 from engine.training.bucket import BEFORE_PARAMETERS
 from engine.training.memory import Memory
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
 
-COLUMNS = 3  # of a leaf's row: loss, correct samples, ranks that want to stop
+COLUMNS = 4  # of a leaf's row: loss, correct samples, ranks that want to stop, or have not read all samples
+
+
+class LostSamplesError(UserError):
+    """A rank could not read a part of the minibatch: on all ranks the step ends before any weight changes."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +75,21 @@ class Loss:
         self._correct = np.zeros(samples, np.uint8)
         self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)
         self._request: Request | None = None
+        self._in_parts, self._is_lost = len(memory.parts) > 1, False
 
-    def backward(self, memory: Memory, labels: NDArray[np.int32], run: Context) -> None:
+    def backward(self, memory: Memory, batch: Batch, run: Context) -> None:
         """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
+        rows = memory.parts[batch.part].rows
+        self._is_lost |= batch.is_lost
         self._criterion.forward_backward(
             run.threads,
             memory.output,
-            labels,
+            batch.labels,
             self._classes,
             1 / self._batch,
             memory.output_gradient,
-            self._losses,
-            self._correct,
+            self._losses[rows],
+            self._correct[rows],
         )
 
     @property
@@ -99,17 +108,29 @@ class Loss:
         return np.stack([total, correct.sum(axis=1)], axis=1)
 
     def submit(self, *, stop: bool) -> None:
-        """Start gathering the sums of all leaves; `stop` tells all ranks that this one wants to end."""
+        """Start gathering the sums of all leaves; `stop` tells all ranks that this one wants to end.
+
+        Raises
+        ------
+        LostSamplesError
+            On all ranks. Samples that are read in the middle of a step may be bad, so where there are parts
+            the ranks wait here for each other. A minibatch in one part is known to be good before.
+        """
         own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)
         self._rows[own.start : own.stop, :2] = self.leaf_rows()
         self._rows[own.start : own.stop, 2] = stop
+        self._rows[own.start : own.stop, 3], self._is_lost = self._is_lost, False
         self._request = self._queue.submit(
             self._collectives.all_gather_leaves(self._rows), name="gather loss", priority=BEFORE_PARAMETERS
         )
+        if self._in_parts:
+            self._request.wait()
+            if self._rows[:, 3].any():
+                raise LostSamplesError("samples of the minibatch could not be read")
 
     def wait(self) -> Outcome:
         """Wait for the sums of all leaves, and return those of the minibatch."""
         assert self._request is not None
         self._request.wait()
-        loss, correct, stop = tree_sum(self._rows)
+        loss, correct, stop, _ = tree_sum(self._rows)
         return Outcome(float(loss), int(correct), bool(stop))

@@ -1,6 +1,7 @@
 """Every array of one rank's steps: planned from the graph, allocated once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -8,9 +9,11 @@ from numpy.typing import NDArray
 
 from comm.grid import Grid
 from comm.tree import ceil_div
-from engine.graph import INPUT, Sharding
+from engine.data.loader import Batch
+from engine.graph import INPUT, Node, Sharding
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.layer_states import LayerStates
+from engine.training.parts import Part
 from engine.training.rank_parameters import RankParameters
 from engine.training.storage import Storage
 from layers.kernels import reorder
@@ -24,12 +27,12 @@ _LINE = 64  # bytes of a cache line
 
 
 class Memory:
-    """The buffers of each node for this rank's samples of a minibatch, by the node's name.
+    """The buffers of each node for this rank's samples of a minibatch, or a part of them, by the node's name.
 
     Parameters
     ----------
     parameters
-        Of the graph that this rank runs; its forks are inserted.
+        Of the graph that this rank runs; its forks are inserted. They know the number of parts.
     batch
         Samples of the global minibatch.
     threads
@@ -52,20 +55,24 @@ class Memory:
         self._copy_in = copy_in
         self.minibatch = np.zeros(batch, np.int64)
         """Index in the data set of each sample of the global minibatch; written before a step."""
-        leaves = {Sharding.BATCH: grid.own_leaves}
-        leaves[Sharding.FEATURE] = leaves[Sharding.WHOLE] = grid.group_leaves
+        parts = parameters.accumulate
         per_leaf = batch // grid.world.tree.leaves
-        places = {held: slice(run.start * per_leaf, run.stop * per_leaf) for held, run in leaves.items()}
-        self.own_samples = places[Sharding.BATCH]
+        own = grid.own_leaves
+        self.own_samples = slice(own.start * per_leaf, own.stop * per_leaf)
         """This rank's places in the global minibatch."""
-        samples = {held: self.minibatch[rows] for held, rows in places.items()}
+        self._places = {Sharding.BATCH: _places(own, 1, parts, per_leaf)}
+        self._places[Sharding.FEATURE] = self._places[Sharding.WHOLE] = _places(
+            grid.group_leaves, grid.parts, parts, per_leaf
+        )
+        self._samples = {held: np.zeros_like(places[0]) for held, places in self._places.items()}
         sharding = {INPUT: Sharding.BATCH} | {value: node.held for node in graph for value in node.outputs}
-        storage = Storage(graph, {value: len(samples[held]) for value, held in sharding.items()})
+        storage = Storage(graph, {value: len(self._samples[held]) for value, held in sharding.items()})
         values, gradients = storage.allocate_values(), storage.allocate_gradients()
         self.input = values[INPUT]
         self.output, self.output_gradient = values[graph.output], gradients[graph.output]
-        self._at = {
-            node.name: Buffers(
+
+        def buffers(node: Node) -> Buffers:
+            return Buffers(
                 key=crc32(node.name.encode()),
                 shapes=graph.input_shapes(node),
                 shape=graph.shapes[node.outputs[0]],
@@ -77,16 +84,42 @@ class Memory:
                 gradients=parameters[node.name].gradients,
                 state=states.state(node.name),
                 leaf_values=states.leaf_values(node.name),
-                leaves=len(leaves[node.held]),
-                samples=samples[node.held],
+                leaves=len(self._samples[node.held]) // per_leaf,
+                samples=self._samples[node.held],
                 first=node.first,
             )
-            for node in graph
-        }
+
+        self._at = {node.name: buffers(node) for node in graph}
+        each = len(own) // parts
+        self.parts = tuple(
+            Part(
+                places=slice((own.start + first) * per_leaf, (own.start + first + each) * per_leaf),
+                rows=slice(first * per_leaf, (first + each) * per_leaf),
+                leaves=slice(first, first + each),
+                is_last=first + each == len(own),
+                buffers=self._of_part(parameters, states, first // each, slice(first, first + each)),
+            )
+            for first in range(0, len(own), each)
+        )
+        """One part, unless the run accumulates."""
         self._allocate_scratch(threads)
 
     def __getitem__(self, name: str) -> Buffers:
-        return self._at[name]
+        return self.parts[0][name]
+
+    def _of_part(
+        self, parameters: RankParameters, states: LayerStates, part: int, leaves: slice
+    ) -> dict[str, Buffers]:
+        """Return the buffers by node for one part: its gradients, and what is noted of its leaves."""
+        if parameters.accumulate == 1:
+            return self._at
+        found = {}
+        for name, at in self._at.items():
+            sums = parameters.partial_sums(name, part)
+            noted = states.leaf_values(name, leaves)
+            gradients = sums[0].gradients if sums else {}
+            found[name] = replace(at, gradients=gradients, leaf_values=noted, partial_sums=sums)
+        return found
 
     def arrays(self) -> list[NDArray[np.generic]]:
         """Return all arrays of values and gradients; some are views of the same memory.
@@ -99,9 +132,12 @@ class Memory:
         """Return the layers' working memory; most of it is shared by all layers."""
         return [array for at in self._at.values() for array in at.scratch.values()]
 
-    def load(self, x: Array, threads: Threads) -> None:
-        """Copy a plain minibatch, float32 ``[N, C, H, W]`` or ``[N, F]``, into the graph's input."""
-        self._copy_in(threads, x, self.input)
+    def load(self, batch: Batch, threads: Threads) -> Part:
+        """Copy a plain minibatch, or a part of it, into the graph's input; return which part it is."""
+        for held, own in self._samples.items():
+            self.minibatch.take(self._places[held][batch.part], out=own)
+        self._copy_in(threads, batch.x, self.input)
+        return self.parts[batch.part]
 
     def _allocate_scratch(self, threads: int) -> None:
         """Allocate the layers' working memory: an array for each that is kept, one arena for all others.
@@ -123,3 +159,9 @@ class Memory:
         arena = aligned_zeros((longest,), np.uint8)
         for at, name, scratch, place in places:
             at.scratch[name] = arena[place].view(scratch.dtype).reshape(scratch.shape)
+
+
+def _places(leaves: range, members: int, parts: int, per_leaf: int) -> list[NDArray[np.int64]]:
+    """Return the places in the minibatch of each part's samples: of each member a run of its leaves."""
+    places = np.arange(leaves.start * per_leaf, leaves.stop * per_leaf).reshape(members, parts, -1)
+    return [np.ascontiguousarray(places[:, part].reshape(-1)) for part in range(parts)]

@@ -14,7 +14,8 @@ from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import Bucket, Update
 from engine.training.normal import NormalNumbers
-from layers.layer import Array, Parameter
+from engine.training.parts import additions
+from layers.layer import Array, Parameter, PartialSum
 
 MOMENTUM = "momentum."
 """Prefix of the names of velocities in a checkpoint."""
@@ -86,6 +87,19 @@ class Parameters:
             views[name] = flat[start:stop].reshape(parameter.blocked)
             start = stop
         return views
+
+    def partial_sums(self, part: int, parts: int, members: int) -> tuple[PartialSum, ...]:
+        """Return where the gradients of one of several parts go, for the samples of each of some ranks."""
+        if self._bucket is None or parts == 1:
+            return ()
+        partials, stop = self._bucket.partials, self._start + padded_floats(self.described)
+        own = {slot: flat[self._start : stop] for slot, flat in partials.items()}
+        found = []
+        for member in range(members):
+            slot, adds = additions(part, parts, member)
+            pairs = tuple((own[total], own[addend]) for total, addend in adds)
+            found.append(PartialSum(self._views(partials[slot]), pairs))
+        return tuple(found)
 
     @property
     def floats(self) -> int:

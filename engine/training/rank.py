@@ -88,7 +88,9 @@ def build_rank(
         Copies a minibatch into the graph's input.
     """
     graph = all_passes(network, settings, plan, grid, queue, wrap=wrap)
-    parameters = RankParameters(graph, grid, queue, bucket_floats=settings.bucket_floats)
+    parameters = RankParameters(
+        graph, grid, queue, bucket_floats=settings.bucket_floats, accumulate=settings.accumulate
+    )
     states = LayerStates(graph, grid.world, queue)
     memory = Memory(parameters, states, settings.batch, grid, settings.threads, copy_in=copy_in)
     loss = Loss(memory, settings.batch, grid.world, queue, criterion=criterion or SoftmaxCrossEntropy())

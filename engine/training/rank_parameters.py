@@ -9,7 +9,8 @@ from comm.grid import Grid
 from engine.graph import Graph, Node
 from engine.training.bucket import Bucket
 from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of
-from layers.layer import Array, Parameter
+from engine.training.parts import slots
+from layers.layer import Array, Parameter, PartialSum
 
 BUCKET_FLOATS = 1 << 16
 """Most floats of a bucket of several nodes. Beyond it bytes cost more than messages, and gradients that are
@@ -23,6 +24,8 @@ class RankParameters:
     ----------
     bucket_floats
         Neighbouring nodes share a bucket while they fit in; any number gives the same bits.
+    accumulate
+        Parts of a minibatch, whose gradients are added up.
     """
 
     def __init__(
@@ -32,12 +35,14 @@ class RankParameters:
         queue: CommandQueue,
         *,
         bucket_floats: int = BUCKET_FLOATS,
+        accumulate: int = 1,
     ):
-        self.graph = graph
+        self.graph, self.accumulate = graph, accumulate
         described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
         self._of_node = {name: Parameters(name, {}, None) for name in described}
         places = {name: place for place, name in enumerate(described)}
         splits = {node.name: _split(graph, node, grid, queue) for node in graph if node.shards}
+        self._members = {name: grid.parts if name in splits else 1 for name in described}
         self._buckets: list[Bucket] = []
         for name, its in described.items():
             if its and rate_factor_of(its) == 0:
@@ -52,6 +57,7 @@ class RankParameters:
                 collectives=grid.data if members[0] in splits else grid.world,
                 queue=queue,
                 rate_factor=rate_factor_of(described[members[0]]),
+                slots=slots(accumulate, self._members[members[0]] if accumulate > 1 else 1),
             )
             self._buckets.append(bucket)
             start = 0
@@ -64,6 +70,10 @@ class RankParameters:
 
     def __iter__(self) -> Iterator[Parameters]:
         return iter(self._of_node.values())
+
+    def partial_sums(self, node: str, part: int) -> tuple[PartialSum, ...]:
+        """Return where the gradients of a part of the minibatch go; empty for a minibatch in one part."""
+        return self._of_node[node].partial_sums(part, self.accumulate, self._members[node])
 
     @property
     def rate_factors(self) -> dict[str, float]:

@@ -23,6 +23,8 @@ class RankSettings:
     fuse: bool = True
     """Whether a convolution takes in the ReLU and the pooling behind it."""
     bucket_floats: int = BUCKET_FLOATS
+    accumulate: int = 1
+    """Parts in which a rank computes its share of a minibatch, one after the other."""
     freeze: tuple[str, ...] = ()
     """Patterns of the nodes that are not trained."""
     rate_factors: tuple[tuple[str, float], ...] = ()
@@ -39,6 +41,7 @@ def settings_of(recipe: Recipe, threads: int) -> RankSettings:
         norm_groups=recipe.norm_groups,
         fuse=recipe.fuse,
         bucket_floats=recipe.bucket_kib * FLOATS_PER_KIB,
+        accumulate=recipe.accumulate,
         freeze=tuple(recipe.freeze),
         rate_factors=tuple(recipe.schedule.rates.items()),
     )

@@ -10,6 +10,8 @@ from layers.kernels.rows import IMAGE, as_rows, copy_row, floats, row_address
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 
+_ROW = 1 << 12  # floats of a flat array that are a task
+
 
 def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
     """Write target = ((sources[0] + sources[1]) + sources[2]) + ...; images or vectors.
@@ -20,6 +22,15 @@ def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
     sources = tuple(as_rows(source) for source in sources)
     tasks, work = target.shape[0] * target.shape[1], target.size * len(sources)
     threads.run(_add_all(len(sources)), tasks, work, sources, target)
+
+
+def add_flat(threads: Threads, total, addend) -> None:
+    """Write total += addend, element by element; both float32 [n], n a multiple of LANES."""
+    rows = total.size // _ROW
+    for part, width in ((slice(0, rows * _ROW), _ROW), (slice(rows * _ROW, total.size), total.size % _ROW)):
+        if total[part].size:
+            mine, other = (array[part].reshape(-1, width) for array in (total, addend))
+            add_all(threads, (mine, other), mine)
 
 
 def tree_add(threads: Threads, slots: list[Any], top: int, leaf: int) -> int:

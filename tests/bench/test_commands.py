@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import (
+    accumulate,
     blocking,
     collectives,
     compare_torch,
@@ -26,6 +27,7 @@ from bench import (
 )  # fmt: skip
 
 COMMANDS = {
+    "accumulate": accumulate.main,
     "blocking": blocking.main,
     "collectives": collectives.main,
     "compare_torch": compare_torch.main,
@@ -127,6 +129,15 @@ def test_a_wrong_result_is_not_timed(
     assert "WRONG" in capsys.readouterr().out
 
 
+def test_accumulate_compares_whole_steps_and_their_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["digits", "--parts", "2", "--leaves", "4", "--rounds", "1", "--threads", "1"]
+    assert accumulate.main([*asked, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["parts"] == [1, 2]
+    assert min(*result["step_seconds"], *result["peak_resident_bytes"]) > 0
+    assert len(set(result["weights_sha256"])) == 1
+
+
 def test_leaves_compares_whole_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert leaves.main(["digits", "--leaves", "4", "--rounds", "1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -163,6 +174,11 @@ def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> Non
         ("kernels", [TINY, "--leaves", "3"], "leaves: got 3; must be a power of two"),
         ("kernels", [TINY, "--leaves", "2"], f"{TINY}: minibatch 1 does not divide into 2 leaves"),
         ("blocking", ["nothing"], "no problem is called like 'nothing'"),
+        (
+            "accumulate",
+            ["digits", "--parts", "32"],
+            "parts: got 32; must be a power of two, 2 or more, up",
+        ),
         ("leaves", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
         ("leaves", ["digits", "--leaves", "3"], "leaves: got 3; must be a power of two"),
         ("collectives", ["--rounds", "0"], "rounds: got 0; must be at least 1"),

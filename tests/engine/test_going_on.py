@@ -124,10 +124,8 @@ def passes_and_jobs(graph, **settings):
     )
     rank.initialise(1)
     samples = Samples.draw(graph.input_shape, graph.output_shape[0], 8)
-    train_step(
-        rank, Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0), Context(Threads(1)),
-        lambda *_: None,
-    )  # fmt: skip
+    batch = Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0)
+    train_step(rank, (batch,), Context(Threads(1)), lambda *_: None)
     return Counter(span.name for span in recorder.spans), rank.parameters.parameter_bytes
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -71,6 +72,29 @@ def test_threads_leaves_and_ranks_of_a_node_are_taken(capsys):
     table = json.loads(printed(capsys, *given, "--ranks-per-node", "4", "--json"))
     assert (table["threads"], table["leaves"], table["ranks_per_node"]) == (3, 32, 4)
     assert table["command"].startswith("mpirun -n 8 ")
+
+
+def test_memory_is_told_and_what_would_fit(capsys):
+    given = ("--model", "digits", "--nodes", "2", "--batch", "512", "--cores", "4", "--plan", "data")
+    text = printed(capsys, *given)
+    assert re.search(
+        r"^memory +\d+\.\d+ .B a rank: .* weights, gradients and momentum, .* values", text, re.M
+    )
+    assert "warning" not in text
+    held = json.loads(printed(capsys, *given, "--json"))["bytes_held_per_rank"]
+    small = (*given, "--memory-gb", f"{0.5 * held / 1e9:.6f}")
+    warned = re.search(
+        r"^warning: 1 rank on a node need .*: --accumulate (\d+) fits$", printed(capsys, *small), re.M
+    )
+    assert warned
+    parts = ("--accumulate", warned[1])
+    text = printed(capsys, *small, *parts)
+    assert f"a rank, for one of {warned[1]} parts of its minibatch: " in text
+    assert "warning" not in text
+    table = json.loads(printed(capsys, *small, *parts, "--json"))
+    assert table["accumulate"] == int(warned[1])
+    assert table["bytes_held_per_rank"] <= 0.5 * held
+    assert f"--accumulate {warned[1]}" in table["command"]
 
 
 def test_nodes_are_described_in_a_few_words(capsys):
@@ -178,6 +202,10 @@ def test_the_trace_is_explained_as_predicted(capsys, tmp_path, nodes):
         (["--nodes", "8", "--batch", "100"], "error: batch: 100 does not divide into 16 leaves"),
         (["--cluster", "cori_phase2"], 'error: cluster: got "cori_phase2" (did you mean "cori_phase1"?)'),
         (["--nodes", "4", "--plan", "fc6=3"], "error: plan: fc6=3: 3 parts; must be a power of two"),
+        (
+            ["--accumulate", "8", "--nodes", "4"],
+            "error: accumulate: got 8 with 16 leaves on 4 ranks; must be one of 1, 2, 4",
+        ),
         (["--plan", "magic"], 'error: plan: got "magic"'),
         (["--sweep", "nodes=x"], 'error: sweep: got "nodes=x"'),
         (["--sweep", "nodes=1..4", "--nodes", "4"], "error: sweep: goes with neither --nodes nor --trace"),

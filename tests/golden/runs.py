@@ -188,6 +188,12 @@ RUNS = {
         ranks=4,
         ranks_per_host=2,
     ),
+    "hybrid_in_parts": Run(
+        graphs.convolutional,
+        _recipe(plan="conv1=2,conv3=2,conv5=2,fc6=2", conv_feature_leaves=2, steps=2, accumulate=2),
+        ranks=4,
+        ranks_per_host=2,
+    ),
     "images": Run(graphs.convolutional, ranks=2, ranks_per_host=2),
     "images_direct": Run(graphs.convolutional, _recipe(conv="direct", steps=2), threads=2),
     "images_split": Run(

@@ -6,6 +6,7 @@ import pytest
 
 from engine.graph.parallel.overlapped_exchange import OverlappedExchange
 from engine.graph.parallel.shared_norm import SharedNorm
+from engine.graph.passes.accumulate import Accumulated
 from engine.graph.passes.freeze import Frozen
 from engine.graph.passes.rates import OwnRate
 from engine.profile.recorder import Recorder
@@ -19,7 +20,16 @@ from tests.layers.cases import CASES
 
 CONTRACT = sorted(name for name in vars(Layer) if not name.startswith("_"))
 METHODS = [name for name in CONTRACT if callable(getattr(Layer, name))]
-WRAPPERS = (TimedLayer, OverlappedExchange, SharedNorm, Conv2dReLU, Conv2dReLUPool, Frozen, OwnRate)
+WRAPPERS = (
+    TimedLayer,
+    OverlappedExchange,
+    SharedNorm,
+    Conv2dReLU,
+    Conv2dReLUPool,
+    Frozen,
+    OwnRate,
+    Accumulated,
+)
 
 
 def test_every_member_of_the_contract_is_forwarded():

@@ -15,12 +15,20 @@ from layers.layout import interior, storage_shape
 from layers.wrapped import WrappedLayer, unwrapped
 
 _VALUE, _GRADIENT = "exchanged", "exchanged_gradient"
+_MEMBER = "of a member:"
+"""Before the names of the working memory for the samples of one rank."""
 
 
-def overlap_exchanges(graph: Graph) -> Graph:
+def overlap_exchanges(graph: Graph, *, members: int = 1) -> Graph:
     """Merge each exchange with the layer that reads it, where that has weights.
 
     Layers may be wrapped already: then the exchange and the layer inside each node are watched one by one.
+
+    Parameters
+    ----------
+    members
+        Ranks whose samples a shard takes one after the other in backward_weights: all that share the layer
+        where the minibatch is cut into parts.
     """
     exchanges = {node.name: node for node in graph if isinstance(unwrapped(node.layer), Exchange)}
     merged: set[str] = set()
@@ -29,7 +37,7 @@ def overlap_exchanges(graph: Graph) -> Graph:
         before = exchanges.get(node.inputs[0])
         if before is not None and node.layer.parameters(*graph.input_shapes(node)):
             merged.add(before.name)
-            node = _merged(before, node)  # noqa: PLW2901
+            node = _merged(before, node, members)  # noqa: PLW2901
         nodes.append(node)
     return Graph(graph.input_shape, tuple(node for node in nodes if node.name not in merged))
 
@@ -44,9 +52,9 @@ def layers_of(layer: Layer, at: Buffers) -> Iterator[tuple[Layer, Buffers]]:
         yield layer, at
 
 
-def _merged(before: Node, node: Node) -> Node:
+def _merged(before: Node, node: Node, members: int) -> Node:
     assert isinstance(before.layer, StartsBackward)
-    overlapped = OverlappedExchange(before.layer, node.layer)
+    overlapped = OverlappedExchange(before.layer, node.layer, members if node.shards else 1)
     shards = tuple(map(overlapped.around, node.shards))
     return replace(node, inputs=before.inputs, layer=overlapped, shards=shards)
 
@@ -62,6 +70,8 @@ class OverlappedExchange(WrappedLayer):
 
     exchange: StartsBackward
     layer: Layer
+    members: int = 1
+    """Ranks whose samples backward_weights takes one after the other."""
 
     differs: ClassVar[Mapping[str, Any]] = {"reads_x": False, "in_place": False, "featurewise": False}
 
@@ -85,7 +95,11 @@ class OverlappedExchange(WrappedLayer):
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of both, and the value between them with its gradient."""
         (between,) = self.inner_shapes(*inputs)
+        of_member = dict[str, Scratch]()
+        if self.members > 1:
+            of_member = self.layer.scratch(samples // self.members, leaves // self.members, threads, between)
         return {
+            **{f"{_MEMBER} {name}": scratch for name, scratch in of_member.items() if not scratch.kept},
             _VALUE: Scratch(storage_shape(between, samples, self.layer.halo(between)), kept=True),
             _GRADIENT: Scratch(storage_shape(between, samples, NO_HALO)),
             **self.exchange.scratch(samples, leaves, threads, *inputs),
@@ -103,7 +117,8 @@ class OverlappedExchange(WrappedLayer):
         if at.dx:
             self.layer.backward_data(inside, run)
             at.finish_backward_data = self.exchange.begin_backward_data(self.exchange_buffers(at), run)
-        self.layer.backward_weights(inside, run)
+        for own in self._by_member(inside):
+            self.layer.backward_weights(own, run)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Wait for the messages and write dx."""
@@ -121,6 +136,43 @@ class OverlappedExchange(WrappedLayer):
         value, gradient = self._between(at)
         dx = (gradient,) if at.dx else ()
         return replace(at, shapes=self.inner_shapes(*at.shapes), x=(value,), dx=dx, data_first=bool(at.dx))
+
+    def _by_member(self, at: Buffers) -> Iterator[Buffers]:
+        """Yield the layer's buffers for the samples of one rank after the other.
+
+        Leaves of one rank are added first, and its leaves in other parts of the minibatch lie between them
+        and those of the next rank. What the layer keeps has a sample in each index.
+        """
+        if self.members == 1:
+            yield at
+            return
+        count = len(at.samples) // self.members
+        for member in range(self.members):
+            rows = slice(member * count, (member + 1) * count)
+            kept = {
+                name: array[rows]
+                for name, array in at.scratch.items()
+                if f"{_MEMBER} {name}" not in at.scratch and len(array) == len(at.samples)
+            }
+            own = {
+                name.removeprefix(f"{_MEMBER} "): array
+                for name, array in at.scratch.items()
+                if name.startswith(_MEMBER)
+            }
+            partial = at.partial_sums[member : member + 1]
+            yield replace(
+                at,
+                x=tuple(x[rows] for x in at.x),
+                y=tuple(y[rows] for y in at.y),
+                dx=(),
+                dy=tuple(dy[rows] for dy in at.dy),
+                gradients=partial[0].gradients if partial else {},
+                scratch=kept | own,
+                leaves=at.leaves // self.members,
+                samples=at.samples[rows],
+                data_first=False,
+                partial_sums=partial,
+            )
 
     def _between(self, at: Buffers) -> tuple[Array, Array]:
         """Return the views of the exchanged value and of its gradient."""

@@ -25,6 +25,11 @@ def groups_asked(asked: int, batch: int, leaves: int) -> int:
     return groups
 
 
+def grouped(graph: Graph, asked: int, batch: int, leaves: int) -> Graph:
+    """Return the graph whose batch normalisations know how many leaves are a group; see `groups_asked`."""
+    return set_norm_groups(graph, groups_asked(asked, batch, leaves), leaves)
+
+
 def set_norm_groups(graph: Graph, groups: int, leaves: int) -> Graph:
     """Return the graph whose batch normalisations know how many leaves are a group.
 

@@ -123,7 +123,7 @@ class Rehearsal:
         begin = time.perf_counter()
         batch = next(iter(batches))
         start = time.perf_counter()
-        train_step(self._rank, batch, run, _update_nothing)
+        train_step(self._rank, (batch,), run, _update_nothing)
         wall = time.perf_counter() - begin
         spans = self._recorder.spans
         forward = [span for span in spans if span.attributes[PASS] == FORWARD]

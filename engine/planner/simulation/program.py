@@ -93,13 +93,14 @@ def record(design: Design, costs: Costs, members: Members, update: Update, *, st
         criterion=_PricedCriterion(costs, operations),
         copy_in=partial(_price_load, costs, operations),
     )
-    samples = rank.memory.own_samples.stop - rank.memory.own_samples.start
+    samples = rank.memory.parts[0].rows.stop
     x = np.broadcast_to(np.float32(0), (samples, *rank.graph.input_shape))  # nobody reads it
-    batch = Batch(x, np.zeros(samples, np.int32), np.zeros(samples, np.int64), epoch=0)
+    labels, indices = np.zeros(samples, np.int32), np.zeros(samples, np.int64)
+    batches = [Batch(x, labels, indices, 0, part) for part in range(design.accumulate)]
     with closing(Threads(1)) as threads:
         run = Context(threads)
         for number in range(1, steps + 1):
-            train_step(rank, batch, run, update)
+            train_step(rank, batches, run, update)
             operations += [Compute(costs.cluster.software.step_s, LOOP_NODE), EndStep(number)]
     return operations
 
@@ -186,6 +187,9 @@ class _PricedLayer(WatchedLayer):
     def backward_weights(self, at: Buffers, run: Context) -> None:
         if at.gradients:
             self._note(BACKWARD_WEIGHTS, at)
+            added = sum(total.size for partial in at.partial_sums for total, _ in partial.adds)
+            if added:
+                self.operations.append(Compute(self.costs.add(added), self.node, BACKWARD_WEIGHTS))
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         self._note(BACKWARD_DATA, at)

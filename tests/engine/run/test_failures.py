@@ -68,10 +68,12 @@ def resumed(folder, recipe):
     return train(1, graph, recipe, restore=(read_state(saved), read_tensors(saved, graph)))[0]
 
 
-@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize(("accumulate", "overlap"), [(1, True), (1, False), (2, True), (2, False)])
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_a_sample_that_cannot_be_read_costs_no_finished_step_on_any_number_of_ranks(tmp_path, ranks, overlap):
-    recipe = changed(steps=20, overlap=overlap)
+def test_a_sample_that_cannot_be_read_costs_no_finished_step_on_any_number_of_ranks(
+    tmp_path, ranks, accumulate, overlap
+):
+    recipe = changed(steps=20, overlap=overlap, accumulate=accumulate)
     last = step_without_sample_7(recipe)
     with pytest.raises(RunEndedError) as ended:
         train(ranks, perceptron(), recipe, data=DataSource(failing(ERRORS["image"]), None), folder=tmp_path)

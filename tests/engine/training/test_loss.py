@@ -8,6 +8,7 @@ from comm.comm_thread import InlineCommThread
 from comm.grid import Grid
 from comm.threads import run_ranks
 from comm.tree import Tree
+from engine.data.loader import Batch
 from engine.graph import GraphBuilder
 from engine.graph.parallel.plan import Plan
 from engine.training.loss import Outcome
@@ -34,7 +35,8 @@ def losses(ranks, *, stopping=(), labels=None):
         made = build_rank(net.graph(), RankSettings(BATCH, 1), Plan(), grid, InlineCommThread())
         own = made.memory.own_samples
         made.memory.output[:, :CLASSES] = logits[own]
-        made.loss.backward(made.memory, labels[own], Context(Threads(1)))
+        batch = Batch(np.zeros((0, 3), np.float32), labels[own], np.arange(own.start, own.stop), 0)
+        made.loss.backward(made.memory, batch, Context(Threads(1)))
         made.loss.submit(stop=world.rank in stopping)
         return made.loss.wait(), made.memory.output_gradient[:, :CLASSES].copy()
 

@@ -10,6 +10,7 @@ from comm.comm_thread import InlineCommThread
 from comm.grid import Grid
 from comm.threads import run_ranks, single_rank
 from comm.tree import Tree
+from engine.data.loader import Batch
 from engine.graph.parallel.plan import Plan
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import RankParameters
@@ -67,9 +68,10 @@ def test_a_loss_function_and_a_way_in_of_ones_own_are_used():
         blocked[:, :12] = 2 * x
 
     rank = single(criterion=Constant(), copy_in=doubled)
-    rank.memory.load(np.ones((8, 12), np.float32), Threads(1))
+    batch = Batch(np.ones((8, 12), np.float32), np.zeros(8, np.int32), np.arange(8), 0)
+    rank.memory.load(batch, Threads(1))
     assert (rank.memory.input[:, :12] == 2).all()
-    rank.loss.backward(rank.memory, np.zeros(8, np.int32), Context(Threads(1)))
+    rank.loss.backward(rank.memory, batch, Context(Threads(1)))
     rank.loss.submit(stop=False)
     outcome = rank.loss.wait()
     assert (outcome.loss, outcome.correct) == (16.0, 8)

@@ -31,7 +31,7 @@ def recorded(*, bucket_floats=0, **given):
     settings = RankSettings(8, 1, bucket_floats=bucket_floats)
     rank = build_rank(perceptron(), settings, Plan(), grid, queue, wrap=partial(timed, recorder=recorder))
     rank.initialise(1)
-    outcome = train_step(rank, BATCH, Context(Threads(1)), lambda *_: None, **given)
+    outcome = train_step(rank, (BATCH,), Context(Threads(1)), lambda *_: None, **given)
     return [span.name for span in recorder.spans if span.attributes.get("kind") != "exchange"], outcome
 
 

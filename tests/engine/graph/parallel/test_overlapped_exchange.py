@@ -88,7 +88,7 @@ def backward(
         count = mine.memory.own_samples.stop - mine.memory.own_samples.start
         labels = np.zeros(count, np.int32)
         batch = Batch(np.ones((count, *graph.input_shape), np.float32), labels, labels, epoch=0)
-        train_step(mine, batch, Context(Threads(1)), lambda *_: None)
+        train_step(mine, (batch,), Context(Threads(1)), lambda *_: None)
         mine.parameters.wait()
         queue.close()
         return events[events.index("gather loss") + 1 :]

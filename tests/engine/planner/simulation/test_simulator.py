@@ -9,6 +9,7 @@ from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.planner.balance import data_parallel, hybrid, inside_group
 from engine.planner.cluster import FAT_TREE, Channel, Network
+from engine.planner.costs import Costs
 from engine.planner.design import Design
 from engine.planner.simulation.simulator import simulate
 from engine.profile.recorder import COMPUTE, PASS
@@ -17,7 +18,7 @@ from layers.work import Extents
 from tests.engine.planner.clusters import cluster
 
 GIGABIT = Channel(latency_s=50e-6, bytes_per_s=118e6, message_s=20e-6, processor_s_per_byte=0.3e-9)
-LOSS_BYTES = 3 * 8  # of a leaf
+LOSS_BYTES = 4 * 8  # of a leaf
 
 
 def design(model="vgg_a", ranks=4, *, batch=64, plan="data", **changes):
@@ -54,6 +55,23 @@ def test_a_split_layer_exchanges_the_bytes_of_the_equations(ranks, parts):
     )
     back_to_samples = inside_group(outgoing, batch, ranks, groups) * (parts - 1) / parts**2
     assert whole - split == pytest.approx(alone - between - inside - back_to_samples, rel=2e-3)
+
+
+@pytest.mark.parametrize(("plan", "members"), [("data", 1), ("fc4=2", 2)])
+def test_parts_of_a_minibatch_send_the_same_bytes_and_compute_the_same_and_add(plan, members, monkeypatch):
+    monkeypatch.setattr(Costs, "add", lambda _, floats: 1e-3 * floats)
+    whole, parts = (simulate(design("digits", 2, plan=plan, accumulate=each), cluster()) for each in (1, 4))
+    assert parts.bytes_sent_per_rank == pytest.approx(whole.bytes_sent_per_rank, rel=1e-3)  # cache lines
+    added, graph = 0, MODELS["digits"]()
+    for node in graph:
+        floats = padded_floats(node.layer.parameters(*graph.input_shapes(node)))
+        if node.name == "fc4" and members > 1:  # of each member's samples, and then of both
+            floats, sums = floats // 2, 2 * 3 + 1
+        else:
+            sums = 3
+        added += sums * floats
+    more = parts.compute_seconds - whole.compute_seconds
+    assert more == pytest.approx(1e-3 * added, rel=1e-3)  # a thousand additions take longer than all passes
 
 
 @pytest.mark.parametrize("ranks", [2, 8, 64])

@@ -1,0 +1,94 @@
+"""The parts in which a rank computes its share of a minibatch, and the tree in which gradients are added.
+
+A rank's leaves are a subtree of the fixed tree, so equal aligned runs of them are subtrees of that. The
+gradients of a part are the sum of its subtree; sums of parts are added as a binary counter does, so that no
+more than one of each height waits for its sibling, and the result has the bits of a whole minibatch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from comm.tree import Tree, is_power_of_two
+from engine.config.errors import UserError
+from engine.config.wording import counted, one_of
+from engine.graph import Graph
+from layers.layer import Buffers
+
+Slot = tuple[int, int]
+"""A buffer of partial gradients: the rank of the group whose samples they are of, and its place there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One part of a rank's share of the minibatch, by node with the buffers for it.
+
+    All parts have the same arrays of values and gradients of values, and working memory.
+    """
+
+    places: slice
+    """Its samples among those of the global minibatch."""
+    rows: slice
+    """The same among those of the rank."""
+    leaves: slice
+    """Its leaves among those of the rank."""
+    is_last: bool
+    buffers: Mapping[str, Buffers]
+
+    def __getitem__(self, name: str) -> Buffers:
+        return self.buffers[name]
+
+
+def slots(parts: int, members: int) -> list[Slot]:
+    """Return the buffers that the gradients of some parts need; (0, 0) has the sum over all in the end."""
+    return [(member, place) for member in range(members) for place in range(parts.bit_length())]
+
+
+def additions(part: int, parts: int, member: int = 0) -> tuple[Slot, list[tuple[Slot, Slot]]]:
+    """Return where the gradients of a part go, and which (sum, addend) are complete once they are there.
+
+    Parameters
+    ----------
+    member
+        A part of a layer that M ranks share has samples of each of them. First the parts of one rank are
+        added, then the ranks', as their leaves are M subtrees of the group's.
+    """
+    top = part.bit_count()
+    adds = [((member, top - level - 1), (member, top - level)) for level in range(_merges(part))]
+    if part == parts - 1:
+        adds += [
+            ((member + 1 - (2 << level), 0), (member + 1 - (1 << level), 0))
+            for level in range(_merges(member))
+        ]
+    return (member, top), adds
+
+
+def _merges(index: int) -> int:
+    """Return how many sums become complete with one of a row of equal terms."""
+    return (~index & (index + 1)).bit_length() - 1
+
+
+def check_parts(parts: int, tree: Tree, graph: Graph) -> None:
+    """Raise UserError where the ranks cannot compute a minibatch in so many parts."""
+    allowed = allowed_parts(tree, graph)
+    if parts not in allowed:
+        raise UserError(
+            f"accumulate: got {parts} with {tree.leaves} leaves on {counted(tree.ranks, 'rank')}"
+            f"{_together(tree, graph)}; {one_of(map(str, allowed))}"
+        )
+
+
+def allowed_parts(tree: Tree, graph: Graph) -> list[int]:
+    """Return the numbers of parts into which every rank can cut its leaves, for all layers."""
+    each = tree.leaves // tree.blocks
+    together = max(node.layer.leaves_together(tree.leaves) for node in graph)
+    most = max(1, each // together)
+    assert is_power_of_two(most)
+    return [1 << level for level in range(most.bit_length())]
+
+
+def _together(tree: Tree, graph: Graph) -> str:
+    """Return which layer wants several leaves at once; empty where none does."""
+    for node in graph:
+        if (run := node.layer.leaves_together(tree.leaves)) > 1:
+            return f", of which {node.name} takes {run} at once"
+    return ""

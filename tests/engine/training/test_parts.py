@@ -1,0 +1,80 @@
+"""Parts of a minibatch: their sums are the tree's, and what cannot be cut is refused."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from comm.tree import Tree
+from engine.config.errors import UserError
+from engine.graph import Graph, Node
+from engine.training.parts import additions, allowed_parts, check_parts, slots
+from layers.relu import ReLU
+from tests.engine.graphs import perceptron
+
+
+def tree_text(terms):
+    """Write the balanced tree over some terms."""
+    while len(terms) > 1:
+        terms = [f"({one}+{other})" for one, other in zip(terms[::2], terms[1::2], strict=True)]
+    return terms[0]
+
+
+@pytest.mark.parametrize("members", [1, 2, 4])
+@pytest.mark.parametrize("parts", [2, 4, 8, 16])
+def test_partial_gradients_are_added_as_the_tree_with_one_buffer_for_each_height(parts, members):
+    held = dict.fromkeys(slots(parts, members), "")
+    assert len(held) == members * parts.bit_length()
+    for part in range(parts):
+        for member in range(members):
+            slot, adds = additions(part, parts, member)
+            held[slot] = f"{member}.{part}"
+            for total, addend in adds:
+                held[total] = f"({held[total]}+{held[addend]})"
+    leaves = [f"{member}.{part}" for member in range(members) for part in range(parts)]
+    assert held[0, 0] == tree_text(leaves)
+
+
+def test_a_whole_minibatch_needs_no_further_buffer_and_no_addition():
+    assert slots(1, 1) == [(0, 0)]
+    assert additions(0, 1) == ((0, 0), [])
+
+
+@dataclass(frozen=True)
+class Together(ReLU):
+    run: int = 4
+
+    def leaves_together(self, leaves: int) -> int:
+        return min(self.run, leaves)
+
+
+def with_runs() -> Graph:
+    graph = perceptron()
+    nodes = tuple(
+        Node(node.name, Together() if node.name == "relu1" else node.layer, node.inputs) for node in graph
+    )
+    return Graph(graph.input_shape, nodes)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "allowed"), [(1, [1, 2, 4, 8, 16]), (2, [1, 2, 4, 8]), (3, [1, 2, 4]), (5, [1, 2]), (16, [1])]
+)
+def test_every_rank_cuts_its_leaves_into_aligned_runs(ranks, allowed):
+    tree = Tree.of(ranks, 16)
+    assert allowed_parts(tree, perceptron()) == allowed
+    each = [len(tree.leaves_of(rank)) for rank in range(ranks)]
+    assert allowed[-1] == min(each)
+    for parts in allowed:
+        check_parts(parts, tree, perceptron())
+
+
+def test_more_parts_than_leaves_are_refused_with_what_is_allowed():
+    with pytest.raises(UserError) as error:
+        check_parts(8, Tree.of(3, 16), perceptron())
+    assert str(error.value) == "accumulate: got 8 with 16 leaves on 3 ranks; must be one of 1, 2, 4"
+
+
+def test_a_layer_that_takes_several_leaves_at_once_bounds_the_parts():
+    assert allowed_parts(Tree.of(2, 16), with_runs()) == [1, 2]
+    with pytest.raises(UserError, match=r"on 2 ranks, of which relu1 takes 4 at once; must be one of 1, 2$"):
+        check_parts(4, Tree.of(2, 16), with_runs())
+    check_parts(1, Tree.of(16, 16), with_runs())
