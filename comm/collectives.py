@@ -212,6 +212,23 @@ class Collectives:
             Contiguous [leaves, ...]: the rows of the rank's own leaves are filled at entry, all at return.
         """
         assert len(values) == self.tree.leaves and values.flags.c_contiguous
+        return self._all_gather(tag, values, self._rows)
+
+    @_with_tag
+    def all_gather(self, tag: int, values: npt.NDArray[Any]) -> Job:
+        """Gather one row of each rank on all ranks.
+
+        Parameters
+        ----------
+        values
+            Contiguous [ranks, ...]: the rank's own row is filled when the job starts, all are at return.
+        """
+        assert len(values) == self.communicator.size and values.flags.c_contiguous
+        return self._all_gather(tag, values, self._ranks)
+
+    def _all_gather(
+        self, tag: int, values: npt.NDArray[Any], rows_of: Callable[[int, int], list[slice]]
+    ) -> Job:
         rank, ranks = self.communicator.rank, self.communicator.size
         known = 1  # number of ranks whose rows are here: this rank and those just below it
         while known < ranks:
@@ -219,8 +236,8 @@ class Collectives:
             to, source = (rank + known) % ranks, (rank - known) % ranks
             yield Round(
                 self.communicator,
-                [Message(to, tag, values[rows]) for rows in self._rows(rank, count)],
-                [Message(source, tag, values[rows]) for rows in self._rows(source, count)],
+                [Message(to, tag, values[rows]) for rows in rows_of(rank, count)],
+                [Message(source, tag, values[rows]) for rows in rows_of(source, count)],
             )
             known += count
 
@@ -306,6 +323,13 @@ class Collectives:
             return [slice(self.tree.leaves_of(first).start, stop)]
         first += self.tree.ranks
         return [slice(0, stop), slice(self.tree.leaves_of(first).start, self.tree.leaves)]
+
+    def _ranks(self, last: int, count: int) -> list[slice]:
+        """Return `count` consecutive ranks, the last of which is `last`, modulo all ranks."""
+        first = last - count + 1
+        if first >= 0:
+            return [slice(first, last + 1)]
+        return [slice(0, last + 1), slice(first + self.communicator.size, self.communicator.size)]
 
     def _take_tag(self) -> int:
         """Return the first of a job's two tags, one for each block that a rank may receive for.
