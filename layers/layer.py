@@ -44,6 +44,8 @@ class Parameter:
     """Of the initial normal distribution; 0 starts at zero."""
     rate_factor: float = 1.0
     """What the learning rate is multiplied by; 0: it is not trained, and has no gradient."""
+    decay_factor: float = 1.0
+    """What the weight decay is multiplied by; 0: exempt."""
     block_rows: int = 0
     """Standard rows in each index of `blocked`, of which `pack` takes any run too; 0: only all at once."""
 
