@@ -67,7 +67,7 @@ class Ours:
         recorder.watch(self.rank.queue)
         self.rank.initialise(SEED)
         self._run = Context(Threads(threads), seed=SEED)
-        self._optimizer = SGD(**vars(recipe.optimizer))
+        self._update = SGD(MOMENTUM).at(0, RATE)
         x, labels = minibatch(model, samples)
         self._batch = Batch(x, labels, np.arange(samples, dtype=np.int64), 0)
         self.rank.memory.minibatch[:] = self._batch.samples
@@ -78,12 +78,7 @@ class Ours:
         run.training = dropout
         for _ in range(steps):
             start = time.perf_counter()
-            outcome = train_step(
-                self.rank, self._batch, run,
-                lambda weights, gradients, velocity, _: self._optimizer.update(
-                    weights, gradients, velocity, RATE
-                ),
-            )  # fmt: skip
+            outcome = train_step(self.rank, self._batch, run, self._update)
             self.rank.parameters.wait()
             done.seconds.append(time.perf_counter() - start)
             done.losses.append(outcome.loss / len(self._batch.labels))

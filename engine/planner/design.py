@@ -13,11 +13,13 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.models import build_model
 from engine.training.all_passes import Wrap
+from engine.training.bucket import USUAL_FORM
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
+from engine.training.update import UpdateForm
 from layers.kernels import reorder
 
 
@@ -45,6 +47,8 @@ class Design:
     model_arguments: tuple[tuple[str, Any], ...] = ()
     freeze: tuple[str, ...] = ()
     """Patterns of the layers that are not trained."""
+    form: UpdateForm = USUAL_FORM
+    """Of the update: SGD with momentum."""
 
     def network(self) -> Graph:
         """Return the network as its model function writes it."""
@@ -88,6 +92,7 @@ def build_rank_of(
         fuse=design.fuse,
         bucket_floats=design.bucket_floats,
         freeze=design.freeze,
+        form=design.form,
     )
     return build_rank(
         network, settings, design.plan, grid, queue, wrap=wrap, criterion=criterion, copy_in=copy_in

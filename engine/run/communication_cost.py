@@ -9,7 +9,8 @@ from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
 from engine.training.rank import Rank
-from layers.layer import Array, Buffers, Context
+from engine.training.update import NOTHING
+from layers.layer import Buffers, Context
 from layers.wrapped import unwrapped
 
 REPETITIONS = 5
@@ -23,7 +24,7 @@ def communication_alone(
 
     Submits the jobs of a step in the order of a step, with an update that does nothing: every rank spreads
     its strips of the weights as they are, and the exchanges of a plan run on what the last step has left.
-    Weights, velocities and state stay the same bits; the gradients are lost.
+    Weights, moments and state stay the same bits; the gradients are lost.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def _one_step(rank: Rank, run: Context) -> float:
         for exchange, at in _exchanges(node, rank.memory[node.name]):
             if at.dx:
                 exchange.begin_backward_data(at, run)()
-        rank.parameters[node.name].submit_update(_update_nothing)
+        rank.parameters[node.name].submit_update(NOTHING)
     rank.parameters.wait()
     rank.states.wait()
     rank.loss.wait()
@@ -69,7 +70,3 @@ def _exchanges(node: Node, at: Buffers) -> Iterator[tuple[StartsBackward, Buffer
         if isinstance(unwrapped(layer), Exchange):
             assert isinstance(layer, StartsBackward)
             yield layer, its
-
-
-def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array, _factor: float) -> None:
-    """Leave the weights as they are."""

@@ -13,7 +13,7 @@ from engine.host.affinity import machine_name
 from engine.host.memory_limit import container_limit, own_bytes, physical_bytes, process_limits
 from engine.run.prepare import Prepared
 from engine.training.planned_memory import planned_memory
-from engine.training.rank_settings import settings_of
+from engine.training.rank_settings import form_of, settings_of
 
 CLOSE = 0.9  # of what there is
 _FLOAT = 4
@@ -62,7 +62,9 @@ def needs_of(prepared: Prepared, rank: int, threads: int) -> Needs:
         raise UserError(no_memory(error)) from error
     samples = len(prepared.tree.leaves_of(rank)) * recipe.batch // prepared.tree.leaves
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT
-    saved = 2 * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
+    form = form_of(recipe)
+    tensors = 1 + len(form.moments) + form.averages
+    saved = tensors * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
     at_least = planned.parameters + planned.values + batches
     return needs_beside(at_least, at_least + planned.working + saved)
 

@@ -10,6 +10,7 @@ from engine.graph.parallel.overlapped_exchange import overlap_exchanges
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.decay import exempt_from_decay
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse
@@ -46,7 +47,8 @@ def all_passes(
     graph = set_convolutions(network, settings.conv, settings.conv_feature_leaves)
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = partition(graph, plan, grid, queue)
-    graph = freeze(set_rates(graph, settings.rate_factors), settings.freeze)
+    graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)
+    graph = freeze(graph, settings.freeze)
     if wrap is not None:
         nodes = tuple(replace(node, layer=wrap(node)) for node in graph)
         graph = Graph(graph.input_shape, nodes)

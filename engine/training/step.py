@@ -1,9 +1,9 @@
 """One training step. Read this page first: it is the whole engine."""
 
 from engine.data.loader import Batch
-from engine.training.bucket import Update
 from engine.training.loss import Outcome
 from engine.training.rank import Rank
+from engine.training.update import Update
 from layers.layer import Context
 
 
