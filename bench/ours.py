@@ -71,7 +71,7 @@ class Ours:
         recorder.watch(self.rank.queue)
         self.rank.initialise(SEED)
         self._run = Context(Threads(threads), seed=SEED)
-        self._optimizer = SGD(**vars(recipe.optimizer))
+        self._update = SGD(MOMENTUM).at(0, RATE)
         x, labels = minibatch(model, samples)
         indices = np.arange(samples, dtype=np.int64)
         self._samples, self.rank.memory.minibatch[:] = samples, indices
@@ -86,12 +86,7 @@ class Ours:
         run.training = dropout
         for _ in range(steps):
             start, worked = time.perf_counter(), time.process_time()
-            outcome = train_step(
-                self.rank, self._batches, run,
-                lambda weights, gradients, velocity, _: self._optimizer.update(
-                    weights, gradients, velocity, RATE
-                ),
-            )  # fmt: skip
+            outcome = train_step(self.rank, self._batches, run, self._update)
             self.rank.parameters.wait()
             done.seconds.append(time.perf_counter() - start)
             done.processor_seconds.append(time.process_time() - worked)

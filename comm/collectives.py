@@ -211,7 +211,7 @@ class Collectives:
         values
             Contiguous [leaves, ...]: the rows of the rank's own leaves are filled at entry, all at return.
         """
-        return self._gather(tag, values, self.tree, 0)
+        return self._gather_leaves(tag, values, self.tree, 0)
 
     @_with_tag
     def all_gather_among(self, tag: int, values: npt.NDArray[Any], tree: Tree, first: int) -> Job:
@@ -224,19 +224,49 @@ class Collectives:
         tree
             Of the ranks from `first` on, this one among them, and their leaves.
         """
-        return self._gather(tag, values, tree, first)
+        return self._gather_leaves(tag, values, tree, first)
 
-    def _gather(self, tag: int, values: npt.NDArray[Any], tree: Tree, first: int) -> Job:
+    @_with_tag
+    def all_gather(self, tag: int, values: npt.NDArray[Any]) -> Job:
+        """Gather one row of each rank on all ranks.
+
+        Parameters
+        ----------
+        values
+            Contiguous [ranks, ...]: the rank's own row is filled when the job starts, all are at return.
+        """
+        ranks = self.communicator.size
+        assert len(values) == ranks and values.flags.c_contiguous
+        return self._all_gather(tag, values, ranks, 0, partial(_rows_of_ranks, ranks))
+
+    def _gather_leaves(self, tag: int, values: npt.NDArray[Any], tree: Tree, first: int) -> Job:
         assert len(values) == tree.leaves and values.flags.c_contiguous
-        rank, ranks = self.communicator.rank - first, tree.ranks
+        return self._all_gather(tag, values, tree.ranks, first, partial(_rows, tree))
+
+    def _all_gather(
+        self,
+        tag: int,
+        values: npt.NDArray[Any],
+        ranks: int,
+        first: int,
+        rows_of: Callable[[int, int], list[slice]],
+    ) -> Job:
+        """Gather rows on `ranks` ranks from `first` on.
+
+        Parameters
+        ----------
+        rows_of
+            Returns the rows of ``count`` consecutive ones, given the ``last``: ``rows_of(last, count)``.
+        """
+        rank = self.communicator.rank - first
         known = 1  # number of ranks whose rows are here: this rank and those just below it
         while known < ranks:
             count = min(known, ranks - known)
             to, source = (rank + known) % ranks, (rank - known) % ranks
             yield Round(
                 self.communicator,
-                [Message(first + to, tag, values[rows]) for rows in _rows(tree, rank, count)],
-                [Message(first + source, tag, values[rows]) for rows in _rows(tree, source, count)],
+                [Message(first + to, tag, values[rows]) for rows in rows_of(rank, count)],
+                [Message(first + source, tag, values[rows]) for rows in rows_of(source, count)],
             )
             known += count
 
@@ -344,6 +374,12 @@ def _rows(tree: Tree, last: int, count: int) -> list[slice]:
         return [slice(tree.leaves_of(first).start, stop)]
     first += tree.ranks
     return [slice(0, stop), slice(tree.leaves_of(first).start, tree.leaves)]
+
+
+def _rows_of_ranks(ranks: int, last: int, count: int) -> list[slice]:
+    """Return `count` consecutive ranks, the last of which is `last`, modulo all `ranks`."""
+    first = last - count + 1
+    return [slice(first, last + 1)] if first >= 0 else [slice(0, last + 1), slice(first + ranks, ranks)]
 
 
 def _rounds_since_write(written: deque[slice], region: slice) -> int:

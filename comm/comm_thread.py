@@ -4,7 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from comm.backoff import Backoff
@@ -19,15 +19,15 @@ class Request:
     """Handle of a submitted job."""
 
     def __init__(self, queue: "CommandQueue", name: str) -> None:
-        self._queue, self.name = queue, name
+        self.queue, self.name = queue, name
         self._error: BaseException | None = None
         self._ended = False
 
     def wait(self) -> None:
         """Block until the job has ended; raise the error that ended it, its own or of an earlier job."""
         if not self._ended:
-            with self._queue.blocked(self.name):
-                self._queue.drive(self)
+            with self.queue.blocked(self.name):
+                self.queue.drive(self)
         if self._error is not None:
             raise self._error
 
@@ -38,6 +38,23 @@ class Request:
     def end(self, error: BaseException | None) -> None:
         """Mark the job as ended; called once, by the queue."""
         self._error, self._ended = error, True
+
+
+class AllOf(Request):
+    """Several requests as one, which a job may be started after."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        super().__init__(requests[0].queue, requests[0].name)
+        self._requests = tuple(requests)
+
+    def wait(self) -> None:
+        """Block until all jobs have ended; raise the error of the first that has failed."""
+        for request in self._requests:
+            request.wait()
+
+    def has_ended(self) -> bool:
+        """Return at once whether all jobs have ended."""
+        return all(request.has_ended() for request in self._requests)
 
 
 class CommandQueue(ABC):

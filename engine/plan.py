@@ -21,7 +21,7 @@ from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.options import read_argument
 from engine.config.paths import expand
-from engine.config.recipe import read_recipe, shipped
+from engine.config.recipe import OPTIMIZERS, OptimizerFields, Recipe, read_recipe, shipped
 from engine.graph.parallel.plan import AUTO, Plan
 from engine.host.affinity import find_cores
 from engine.host.stop_signals import listening
@@ -39,6 +39,7 @@ from engine.planner.sweep import Sweep, read_nodes
 from engine.profile.figure import figure_class
 from engine.profile.trace_file import check_writable, write_spans
 from engine.run.output_place import check_output
+from engine.training.rank_settings import form_of
 
 _PEAK = (
     "flops_per_s is the rate of the fastest kind of kernels, in the multiply-adds of a direct convolution: "
@@ -109,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ranks-per-node", type=int, metavar="N", help="default what the cluster says")
     parser.add_argument(
         "--threads", type=int, metavar="N", help="of a rank's kernels; default as in training"
+    )
+    parser.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="whose updates cost time; default sgd"
     )
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
@@ -293,11 +297,13 @@ def _search(
     plan: str,
 ) -> list[Point]:
     design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
+    asked = Recipe(optimizer=OptimizerFields(options.optimizer))
     design = replace(
         design,
         model_arguments=tuple(_arguments(options).items()),
         accumulate=options.accumulate,
         norm_groups=options.norm_groups,
+        form=form_of(asked),
     )
     if options.threads is not None:
         design = replace(design, threads=options.threads)

@@ -46,6 +46,8 @@ class Parameter:
     """What the learning rate is multiplied by; 0: it is not trained, and has no gradient."""
     initial: float = 0.0
     """What all values start at where the variance is 0."""
+    decay_factor: float = 1.0
+    """What the weight decay is multiplied by; 0: exempt."""
     block_rows: int = 0
     """Standard rows in each index of `blocked`, of which `pack` takes any run too; 0: only all at once."""
 

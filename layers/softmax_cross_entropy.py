@@ -12,7 +12,12 @@ from layers.layer import Array
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy:
-    """loss = -log(softmax(logits)[label]); not a Layer, for it reads labels and ends the graph."""
+    """loss = -log(softmax(logits)[label]); not a Layer, for it reads labels and ends the graph.
+
+    With label smoothing (Szegedy et al. 2016, arXiv:1512.00567, section 7) a share of the label is spread
+    over all classes: ``loss = -sum(wanted * log(softmax(logits)))`` with smoothing / classes wanted of each
+    class, and 1 - smoothing more of the label.
+    """
 
     def forward_backward(
         self,
@@ -24,6 +29,7 @@ class SoftmaxCrossEntropy:
         gradient: Array,
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
+        smoothing: float = 0.0,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and a 1 for each correct prediction.
 
@@ -38,6 +44,8 @@ class SoftmaxCrossEntropy:
         losses : float64 [N]
         correct : uint8 [N]
             1 where the label has the greatest logit; of equals the first counts.
+        smoothing
+            From 0, which gives the bits of a loss without it, to below 1.
 
         Raises
         ------
@@ -47,5 +55,5 @@ class SoftmaxCrossEntropy:
         if len(labels) and labels.max() >= classes:
             raise ValueError(f"label {labels.max()} must be less than the {classes} classes")
         softmax_cross_entropy.forward_backward(
-            threads, logits, labels, classes, scale, gradient, losses, correct
+            threads, logits, labels, classes, scale, gradient, losses, correct, smoothing
         )

@@ -20,6 +20,7 @@ over the minibatch is minimised.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -39,33 +40,72 @@ def train(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    kind: str = "sgd",
+    betas: tuple[float, ...] = (0.9, 0.999),
+    eps: float = 0.0,
+    trust_coefficient: float = 1e-3,
+    decay_exempt: Sequence[str] = (),
+    clip_norm: float = 0.0,
+    ema: float = 0.0,
+    label_smoothing: float = 0.0,
     frozen: Container[str] = (),
     rate_factors: Mapping[str, float] | None = None,
     running: Weights | None = None,
 ) -> tuple[list[float], Weights]:
-    """Train one step a batch with PyTorch's SGD; return the loss before each step, and the weights.
+    """Train one step a batch; return the loss before each step, and the weights, with `ema` their average.
 
-    ``g += weight_decay * w; v = momentum * v + g; w -= rate * (g + momentum * v if nesterov else v)``
+    sgd: ``g += decay * w; v = momentum * v + g; w -= rate * v``, nesterov: ``rate * (g + momentum * v)``.
+    adamw: ``w -= rate * (m' / (sqrt(v') + eps) + decay * w)`` with averages m and v of g and g * g, which
+    are corrected as PyTorch's are. lars: ``v = momentum * v + rate * trust * (g + decay * w); w -= v``. lamb
+    is adamw with a trust.
 
     Nodes that are `frozen` keep their weights; `rate_factors` multiply the rate of others, by name. The
-    running statistics of batch normalisations, where given, are updated in place.
+    running statistics of batch normalisations, where given, are updated in place. `decay_exempt` are patterns
+    of "node.parameter" without decay and with a trust of 1.
     """
     weights = {key: value.astype(np.float64) for key, value in weights.items()}
-    velocity = {key: np.zeros_like(value) for key, value in weights.items()}
+    first, second = ({key: np.zeros_like(value) for key, value in weights.items()} for _ in range(2))
+    averages = dict(weights)
     losses = []
-    for (x, labels), rate in zip(batches, learning_rates, strict=True):
-        loss, gradients = loss_and_gradients(network, weights, x, labels)
+    for step, ((x, labels), rate) in enumerate(zip(batches, learning_rates, strict=True), start=1):
+        loss, gradients = loss_and_gradients(network, weights, x, labels, label_smoothing)
         losses.append(loss)
         if running:
             _move_statistics(network, weights, x, running)
+        gradients = {key: gradient for key, gradient in gradients.items() if key[0] not in frozen}
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
+        shorter = clip_norm / norm if 0 < clip_norm < norm else 1.0
         for key, gradient in gradients.items():
-            if key[0] in frozen:
-                continue
-            own = rate * (rate_factors or {}).get(key[0], 1.0)
-            g = gradient + weight_decay * weights[key]
-            velocity[key] = momentum * velocity[key] + g
-            weights[key] = weights[key] - own * (g + momentum * velocity[key] if nesterov else velocity[key])
-    return losses, weights
+            own, w, g = rate * (rate_factors or {}).get(key[0], 1.0), weights[key], gradient * shorter
+            exempt = any(fnmatchcase(".".join(key), pattern) for pattern in decay_exempt)
+            decay = 0.0 if exempt else weight_decay
+            if kind in ("adamw", "lamb"):
+                first[key] = betas[0] * first[key] + (1 - betas[0]) * g
+                second[key] = betas[1] * second[key] + (1 - betas[1]) * g * g
+                root = np.sqrt(second[key] / (1 - betas[1] ** step))
+                usual = 1e-8 if kind == "adamw" else 1e-6
+                direction = first[key] / (1 - betas[0] ** step) / (root + (eps or usual)) + decay * w
+                trust = _trust(_norm(w), _norm(direction), exempt) if kind == "lamb" else 1.0
+                weights[key] = w - own * trust * direction
+            elif kind == "lars":
+                trust = _trust(trust_coefficient * _norm(w), _norm(g) + decay * _norm(w), exempt)
+                first[key] = momentum * first[key] + own * trust * (g + decay * w)
+                weights[key] = w - first[key]
+            else:
+                g = g + decay * w
+                first[key] = momentum * first[key] + g
+                weights[key] = w - own * (g + momentum * first[key] if nesterov else first[key])
+        share = max(1 - ema, 10 / (step + 9))
+        averages = {key: averages[key] + share * (weights[key] - averages[key]) for key in weights}
+    return losses, averages if ema else weights
+
+
+def _norm(values: Array) -> float:
+    return float(np.sqrt((values**2).sum()))
+
+
+def _trust(weights: float, step: float, exempt: bool) -> float:
+    return 1.0 if exempt or weights == 0 or step == 0 else weights / step
 
 
 def loss_and_gradients(
@@ -73,11 +113,12 @@ def loss_and_gradients(
     weights: Mapping[tuple[str, str], Array],
     x: NDArray[np.floating],
     labels: NDArray[np.integer],
+    label_smoothing: float = 0.0,
 ) -> tuple[float, Weights]:
     """Return the mean loss of a minibatch and its gradient by every parameter."""
     values = forward(network, weights, x)
     last = network[-1]["name"]
-    loss, slope = _softmax_cross_entropy(values[last], labels)
+    loss, slope = _softmax_cross_entropy(values[last], labels, label_smoothing)
     gradients: Weights = {}
     slopes = {last: slope}
     for node in reversed(network):
@@ -130,16 +171,17 @@ def _own(weights: Mapping[tuple[str, str], Array], node: Node) -> Parameters:
     return {name: value for (owner, name), value in weights.items() if owner == node["name"]}
 
 
-def _softmax_cross_entropy(logits: Array, labels: NDArray[np.integer]) -> tuple[float, Array]:
-    samples = len(logits)
+def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: float) -> tuple[float, Array]:
+    samples, classes = logits.shape
     slope = np.zeros_like(logits)
     loss = 0.0
     for n in range(samples):
+        wanted = np.full(classes, smoothing / classes)
+        wanted[labels[n]] += 1 - smoothing
         exponentials = np.exp(logits[n] - logits[n].max())
         probabilities = exponentials / exponentials.sum()
-        loss -= np.log(probabilities[labels[n]])
-        slope[n] = probabilities
-        slope[n, labels[n]] -= 1
+        loss -= (wanted * np.log(probabilities)).sum()
+        slope[n] = probabilities - wanted
     return loss / samples, slope / samples
 
 

@@ -11,7 +11,10 @@ from engine.config.settings import Setting, all_settings, check_settings, meant
 from engine.config.toml_fields import dumps, parse, read_text, shipped_names, to_table
 from engine.config.wording import did_you_mean, one_of
 
-KINDS = ("constant", "step", "cosine")
+OPTIMIZERS = ("sgd", "adamw", "lars", "lamb")
+KINDS = ("constant", "step", "cosine", "polynomial", "one_cycle")
+ENDING_KINDS = ("cosine", "polynomial", "one_cycle")
+"""Those in which every rate depends on the length of the run."""
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
 MOST_FEATURE_LEAVES = 1024
 MOST_PARTS = 1 << 20  # of a minibatch; a rank has as many leaves at least
@@ -21,8 +24,10 @@ FLOATS_PER_KIB = 256
 _MOST_KIB = 1 << 20
 _MOST_STEPS = (1 << 40) - 1
 _MOST_EPOCHS = (1 << 31) - 1
+_MOST_POWER = 100
 _LARGE = 1e30  # a float32, with room for a factor or two
 _MOST_FACTOR = 1e6  # such a factor
+_LEAST_EPS = 1e-30  # a float32 that is not 0, with room for a root
 _METRICS = ("test_accuracy", "test_loss")
 _OFF = "off"
 _KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
@@ -44,13 +49,84 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class OptimizerFields:
-    """Momentum SGD."""
+    """How gradients become steps: momentum SGD, or another rule."""
 
-    momentum: Annotated[float, Setting("momentum of SGD", SCHEDULE, metavar="M", least=0, below=1.0)] = 0.9
-    nesterov: Annotated[bool, Setting("on: Nesterov's momentum", SCHEDULE)] = False
-    weight_decay: Annotated[
-        float, Setting("L2 weight decay", SCHEDULE, metavar="W", least=0, below=_LARGE)
+    kind: Annotated[
+        str, Setting("rule by which gradients change weights", SCHEDULE, "optimizer", choices=OPTIMIZERS)
+    ] = "sgd"
+    momentum: Annotated[
+        float, Setting("momentum of sgd and lars", SCHEDULE, metavar="M", least=0, below=1.0)
+    ] = 0.9
+    nesterov: Annotated[bool, Setting("on: Nesterov's momentum, of sgd", SCHEDULE)] = False
+    betas: Annotated[
+        tuple[float, ...],
+        Setting(
+            "adamw, lamb: decay of the averages of gradients and of their squares",
+            SCHEDULE,
+            metavar="B1,B2",
+            least=0,
+            below=1.0,
+        ),
+    ] = (0.9, 0.999)
+    eps: Annotated[
+        float,
+        Setting(
+            "adamw, lamb: added to the root of the average square; 0: 1e-8 and 1e-6",
+            SCHEDULE,
+            metavar="X",
+            least=0,
+            below=1.0,
+        ),
     ] = 0.0
+    trust_coefficient: Annotated[
+        float,
+        Setting(
+            "lars: a tensor's step over the length of its weights",
+            SCHEDULE,
+            metavar="X",
+            above=0,
+            below=_LARGE,
+        ),
+    ] = 1e-3
+    weight_decay: Annotated[
+        float,
+        Setting(
+            "L2 weight decay; with adamw and lamb apart from the gradients",
+            SCHEDULE,
+            metavar="W",
+            least=0,
+            below=_LARGE,
+        ),
+    ] = 0.0
+    decay_exempt: Annotated[
+        tuple[str, ...],
+        Setting(
+            "parameters that do not decay, nor have lars's and lamb's own rate: *.bias,norm*",
+            SCHEDULE,
+            metavar="PATTERN,PATTERN",
+        ),
+    ] = ()
+    clip_norm: Annotated[
+        float,
+        Setting(
+            "longest norm of all gradients together, to which longer ones are scaled; 0: any",
+            SCHEDULE,
+            metavar="X",
+            least=0,
+            below=_LARGE,
+        ),
+    ] = 0.0
+
+    def check(self) -> None:
+        """Raise UserError where fields do not go together."""
+        if len(self.betas) != 2:
+            raise UserError(f"optimizer.betas: got {list(self.betas)}; must be two numbers, as [0.9, 0.999]")
+        if self.nesterov and self.kind != "sgd":
+            raise UserError(f'optimizer.nesterov: got true with kind = "{self.kind}"; must be false')
+        if 0 < self.eps < _LEAST_EPS:
+            raise UserError(f"optimizer.eps: got {self.eps}; must be 0, or at least {_LEAST_EPS}")
+        if 0 < self.clip_norm < _LEAST_EPS:
+            raise UserError(f"optimizer.clip_norm: got {self.clip_norm}; must be 0, or at least {_LEAST_EPS}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +151,49 @@ class ScheduleFields:
         float,
         Setting("step: what the rate is multiplied by", SCHEDULE, metavar="X", least=0, below=10.0),
     ] = 0.1
+    power: Annotated[
+        int,
+        Setting(
+            "polynomial: exponent of the share of steps that are left",
+            SCHEDULE,
+            "poly-power",
+            metavar="N",
+            least=1,
+            most=_MOST_POWER,
+        ),
+    ] = 1
+    start: Annotated[
+        float,
+        Setting(
+            "one_cycle: share of the rate to begin with",
+            SCHEDULE,
+            "start-share",
+            metavar="X",
+            least=0,
+            most=1.0,
+        ),
+    ] = 0.04
+    peak_epochs: Annotated[
+        float,
+        Setting(
+            "one_cycle: epochs after the warm-up until the rate is at its highest",
+            SCHEDULE,
+            metavar="X",
+            least=0,
+            below=_LARGE,
+        ),
+    ] = 0.0
+    end: Annotated[
+        float,
+        Setting(
+            "one_cycle, polynomial: share of the rate to end with",
+            SCHEDULE,
+            "end-share",
+            metavar="X",
+            least=0,
+            most=1.0,
+        ),
+    ] = 0.0
     rates: Annotated[
         dict[str, float],
         Setting(
@@ -131,6 +250,26 @@ class Recipe:
     ] = 0
     epochs: Annotated[int, Setting("passes over the training set", SCHEDULE, least=0, most=_MOST_EPOCHS)] = 0
     steps: Annotated[int, Setting("minibatches, instead of epochs", SCHEDULE, least=0, most=_MOST_STEPS)] = 0
+    label_smoothing: Annotated[
+        float,
+        Setting(
+            "share of each label that is spread over all classes, in training",
+            SCHEDULE,
+            metavar="X",
+            least=0,
+            below=1.0,
+        ),
+    ] = 0.0
+    ema: Annotated[
+        float,
+        Setting(
+            "decay of an average of the weights, which is evaluated and saved in their place: 0.999; 0: none",
+            SCHEDULE,
+            metavar="D",
+            least=0,
+            below=1.0,
+        ),
+    ] = 0.0
     seed: Annotated[
         int, Setting("of weights, order and augmentation", TRAINED, least=0, most=(1 << 63) - 1)
     ] = 1
@@ -351,6 +490,7 @@ class Recipe:
         `models` are the shipped ones; a function in a user's file is not looked for here.
         """
         check_settings(self)
+        self.optimizer.check()
         if self.model not in models and function_in_file(self.model) is None:
             hint = did_you_mean(self.model, models)
             raise UserError(f'model: got "{self.model}"{hint}; {one_of(models)}, or FILE.py:function')

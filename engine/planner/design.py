@@ -14,12 +14,14 @@ from engine.graph.parallel.plan import Plan
 from engine.graph.passes.norm_groups import grouped
 from engine.models import build_model
 from engine.training.all_passes import Wrap
+from engine.training.bucket import USUAL_FORM
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
 from engine.training.parts import check_parts
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
+from engine.training.update import UpdateForm
 from layers.kernels import reorder
 
 
@@ -51,6 +53,8 @@ class Design:
     """Parts in which each rank computes its share of the minibatch."""
     norm_groups: int = 0
     """Groups of samples by which batch normalisations compute; 0: see `norm_groups.groups_asked`."""
+    form: UpdateForm = USUAL_FORM
+    """Of the update: SGD with momentum."""
 
     def network(self) -> Graph:
         """Return the network as its model function writes it, with the groups of the minibatch."""
@@ -68,6 +72,7 @@ class Design:
             freeze=self.freeze,
             accumulate=self.accumulate,
             norm_groups=self.norm_groups,
+            form=self.form,
         )
 
 

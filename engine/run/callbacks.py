@@ -35,10 +35,14 @@ class RunView:
         self.stopped = True
 
     def weights(self) -> dict[str, Array]:
-        """Return copies of all weights in standard layout by name (collective: call it on all ranks)."""
+        """Return copies of all weights in standard layout by name (collective: call it on all ranks).
+
+        With `ema` they are the averages, as everywhere outside the training itself.
+        """
         set_float_mode()
         self._rank.parameters.wait()
-        return self._rank.parameters.gather_weights()
+        with self._rank.averaged():
+            return self._rank.parameters.gather_weights()
 
 
 class Callback:

@@ -1,9 +1,10 @@
 """Checkpoints: safetensors and a small JSON in one folder that appears whole or not at all.
 
 ``<run>/checkpoints/step-00000120/`` holds ``model.safetensors`` (weights in standard layout),
-``optimizer.safetensors`` (velocities) and ``state.json``. Nothing in them depends on ranks or plan. The
-metadata of ``model.safetensors`` says, as JSON under the one name LOCKSTEP, what its tensors are, so that the
-file can be understood alone. Under one name: safetensors writes several in another order each time.
+``optimizer.safetensors`` (moments) and ``state.json``. With `ema` the model is the average of the weights,
+and the trained ones are beside the moments. Nothing in them depends on ranks or plan. The metadata of
+``model.safetensors`` says, as JSON under the one name LOCKSTEP, what its tensors are, so that the file can be
+understood alone. Under one name: safetensors writes several in another order each time.
 """
 
 import json
@@ -26,7 +27,8 @@ from engine.run.best import Best
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, REPLACED, STATE, checkpoint_folder, prune, sweep
 from engine.run.state import FORMAT, State, described_state, state_of
 from engine.run.whole import as_safetensors, check_whole, offering_another
-from engine.training.parameters import MOMENTUM
+from engine.training.optimizer import optimizer_of
+from engine.training.parameters import TRAINED
 from layers.layer import Array, Shape
 
 LOCKSTEP = "lockstep"
@@ -34,7 +36,7 @@ LOCKSTEP = "lockstep"
 
 
 def save_checkpoint(
-    run: Path, state: State, weights: dict[str, Array], velocities: dict[str, Array], *, keep: int = 2
+    run: Path, state: State, model: dict[str, Array], optimizer: dict[str, Array], *, keep: int = 2
 ) -> Path:
     """Write a checkpoint into the run's folder and return its path.
 
@@ -44,7 +46,7 @@ def save_checkpoint(
     folder = checkpoint_folder(run, state.step)
     unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(REPLACED)
     about = {LOCKSTEP: explanation(state)}
-    contents = {MODEL: save(weights, metadata=about), OPTIMIZER: save(velocities)}
+    contents = {MODEL: save(model, metadata=about), OPTIMIZER: save(optimizer)}
     sums = {name: {"bytes": len(each), "crc32": crc32(each)} for name, each in contents.items()}
     contents[STATE] = json.dumps(
         {"format": FORMAT, **asdict(state), "files": sums}, indent=2, default=str
@@ -102,9 +104,9 @@ def saved_recipe(checkpoint: Path, state: State) -> Recipe:
 
 
 def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
-    """Read all weights, state and velocities, checked against what the graph wants.
+    """Read all weights, state and moments, checked against what the graph wants.
 
-    There are no velocities of layers that were frozen.
+    There are no moments of layers that were frozen.
 
     Raises
     ------
@@ -115,12 +117,19 @@ def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
         check_whole(checkpoint)
         recipe = parse_recipe(described_state(checkpoint)["recipe"], str(checkpoint / STATE))
     frozen = first_matching(graph, recipe.freeze)
-    velocities = _wanted(graph, MOMENTUM, without=frozen)
-    return _read_model(checkpoint, graph) | _read(checkpoint / OPTIMIZER, velocities)
+    prefixes = [f"{moment}." for moment in optimizer_of(recipe.optimizer).moments]
+    if recipe.ema:
+        prefixes.append(TRAINED)
+    wanted = dict[str, Shape]()
+    for prefix in prefixes:
+        wanted |= _wanted(graph, prefix, without=frozen)
+    if recipe.ema:
+        wanted |= _states(graph, TRAINED)
+    return _read_model(checkpoint, graph) | _read(checkpoint / OPTIMIZER, wanted)
 
 
 def read_weights_and_state(checkpoint: Path, graph: Graph) -> dict[str, Array]:
-    """Read what a network in use needs, as `read_tensors` does; the velocities need not be there."""
+    """Read what a network in use needs, as `read_tensors` does; the moments need not be there."""
     with offering_another(checkpoint):
         check_whole(checkpoint, (MODEL,))
     return _read_model(checkpoint, graph)
@@ -182,4 +191,12 @@ def _wanted(graph: Graph, prefix: str, *, without: Container[str] = ()) -> dict[
         for node in graph
         if node.name not in without
         for name, parameter in node.layer.parameters(*graph.input_shapes(node)).items()
+    }
+
+
+def _states(graph: Graph, prefix: str) -> dict[str, Shape]:
+    return {
+        f"{prefix}{node.name}.{name}": state.shape
+        for node in graph
+        for name, state in node.layer.state(*graph.input_shapes(node)).items()
     }

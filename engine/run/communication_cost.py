@@ -10,7 +10,8 @@ from engine.graph.parallel.overlapped_exchange import layers_of
 from engine.graph.parallel.shared_norm import SharedNorm
 from engine.training.parts import Part
 from engine.training.rank import Rank
-from layers.layer import Array, Buffers, Context
+from engine.training.update import NOTHING
+from layers.layer import Buffers, Context
 from layers.work import BACKWARD_DATA, FORWARD
 from layers.wrapped import unwrapped
 
@@ -25,7 +26,7 @@ def communication_alone(
 
     Submits the jobs of a step in the order of a step, with an update that does nothing: every rank spreads
     its strips of the weights as they are, and the exchanges of a plan run on what the last step has left.
-    Weights, velocities and state stay the same bits; the gradients are lost.
+    Weights, moments and state stay the same bits; the gradients are lost.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def _backward(rank: Rank, part: Part, run: Context) -> None:
             rank.parameters[node.name].submit_reduce()
         _exchange(node, part[node.name], run, BACKWARD_DATA)
         if part.is_last:
-            rank.parameters[node.name].submit_update(_update_nothing)
+            rank.parameters[node.name].submit_update(NOTHING)
 
 
 def _exchange(node: Node, at: Buffers, run: Context, direction: str) -> None:
@@ -88,7 +89,3 @@ def _exchange(node: Node, at: Buffers, run: Context, direction: str) -> None:
                 layer.forward(its, run)
             else:
                 layer.begin_backward_data(its, run)()
-
-
-def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array, _factor: float) -> None:
-    """Leave the weights as they are."""

@@ -33,7 +33,7 @@ def check_loss(rank: Rank, control: Communicator, record: Mapping[str, Any], sav
 
 
 def check_weights(rank: Rank, control: Communicator, step: int, saved: int) -> None:
-    """End the run on all ranks where weights, velocities or state are not finite (collective)."""
+    """End the run on all ranks where weights, moments or state are not finite (collective)."""
     where = find_in_weights(rank, control)
     if where is not None:
         raise RunEndedError(f"step {step}: {where} is not finite; {_mending(saved)}")
@@ -45,9 +45,9 @@ def _mending(saved: int) -> str:
 
 
 def find_in_weights(rank: Rank, control: Communicator) -> str | None:
-    """Return which weights, velocities or state are not all finite, the first in the network's order.
+    """Return which weights, moments or state are not all finite, the first in the network's order.
 
-    None if all are, on all ranks (collective: velocities and shards differ between ranks).
+    None if all are, on all ranks (collective: moments and shards differ between ranks).
     """
     rank.parameters.wait()
     return _first(control, _weights(rank))
@@ -64,8 +64,7 @@ def _weights(rank: Rank) -> Iterator[tuple[str, Iterable[NDArray[np.float32]]]]:
         yield f"a weight of {parameters.node}", parameters.weights.values()
     for node in rank.graph:
         yield f"the state of {node.name}", rank.states.state(node.name).values()
-    for bucket, velocities in rank.parameters.velocities():
-        yield f"a velocity of {bucket}", velocities
+    yield from rank.parameters.kept()
 
 
 def _first(control: Communicator, named: Iterable[tuple[str, Iterable[NDArray[np.float32]]]]) -> str | None:

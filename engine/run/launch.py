@@ -299,7 +299,8 @@ def _train(
     try:
         around = Surroundings(environment(world, cores), places.warnings)
         results = run_session(trainer, callbacks, around=around)
-        weights = rank.parameters.gather_weights() if keep_weights else {}
+        with rank.averaged():
+            weights = rank.parameters.gather_weights() if keep_weights else {}
     except BaseException:
         if world.size == 1:  # nobody is waited for: the thread must not outlive the run
             queue.close()

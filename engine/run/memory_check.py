@@ -15,7 +15,7 @@ from engine.host.memory_limit import container_limit, own_bytes, physical_bytes,
 from engine.run.prepare import Prepared
 from engine.training.parts import allowed_parts
 from engine.training.planned_memory import planned_memory
-from engine.training.rank_settings import settings_of
+from engine.training.rank_settings import form_of, settings_of
 
 CLOSE = 0.9  # of what there is
 _FLOAT = 4
@@ -104,7 +104,9 @@ def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tu
     planned = planned_memory(graph, settings, prepared.plan, tree, rank)
     samples = len(tree.leaves_of(rank)) * recipe.batch // tree.leaves // accumulate
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT
-    saved = 2 * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
+    form = form_of(recipe)
+    tensors = 1 + len(form.moments) + form.averages
+    saved = tensors * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
     at_least = planned.parameters + planned.values + batches
     return at_least, at_least + planned.working + saved
 

@@ -15,6 +15,7 @@ from engine.data.sources import open_data
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.decay import check_exempt
 from engine.graph.passes.freeze import check_frozen
 from engine.graph.passes.norm_groups import check_norm_groups, grouped
 from engine.graph.passes.patterns import first_matching
@@ -47,7 +48,7 @@ class Prepared:
     model_code: str
     """Hash of the model's alone."""
     tensors: dict[str, Array]
-    """Weights, state and velocities of the checkpoint; empty without one."""
+    """Weights, state and moments of the checkpoint; empty without one."""
     initial: InitialWeights | None = None
     """With which a new run begins; None where all are drawn."""
 
@@ -91,6 +92,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=placed.cluster)
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)
+    check_exempt(graph, recipe.optimizer.decay_exempt)
     _check_comparable(recipe, data)
     _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)

@@ -82,6 +82,8 @@ def describe(
     held = trainer.control.gather_objects(own)
     ended = datetime.fromtimestamp(held[0][3]).astimezone()
     best = trainer.control.gather_objects(_best(trainer))[0]
+    with rank.averaged():
+        weights_sha256, state_sha256 = rank.parameters.weights_sha256(), rank.states.sha256()
     return {
         "model": recipe.model,
         "data": recipe.data,
@@ -105,9 +107,9 @@ def describe(
         "init_sha256": trainer.task.init,
         "frozen": [name for name, factor in rank.parameters.rate_factors.items() if factor == 0],
         "history": trainer.task.history,
-        "weights_sha256": rank.parameters.weights_sha256(),
+        "weights_sha256": weights_sha256,
         "published_sha256": None if is_cut_short else published_sha256(trainer.task),
-        "state_sha256": rank.states.sha256(),
+        "state_sha256": state_sha256,
         "step_seconds_median": lap.step if lap else None,
         "exposed_communication_seconds_median": lap.exposed_communication if lap else None,
         "data_wait_seconds_median": lap.data_wait if lap else None,

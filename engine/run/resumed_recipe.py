@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.config.errors import UserError
 from engine.config.paths import expand, function_in_file
-from engine.config.recipe import Recipe
+from engine.config.recipe import ENDING_KINDS, Recipe
 from engine.config.settings import all_settings
 from engine.config.toml_fields import argument_text
 from engine.data.registry import SOURCES, written
@@ -41,10 +41,10 @@ def check_same(saved: Recipe, recipe: Recipe, *, where: str, overridden: tuple[s
             undo = f"{undo}, say --override-rate {_shown(now)}"
         if name not in ("epochs", "steps"):
             raise UserError(f"{changed}; must be the same: {undo}, or start a new run, without --resume")
-        if saved.schedule.kind == "cosine":
+        if saved.schedule.kind in ENDING_KINDS:
             raise UserError(
-                f'{changed}; with schedule.kind "cosine" the length of the run is in every rate, '
-                f"also of the steps already done: must be the same: {undo}, or start a new run"
+                f'{changed}; with schedule.kind "{saved.schedule.kind}" the length of the run is in every '
+                f"rate, also of the steps already done: must be the same: {undo}, or start a new run"
             )
 
 

@@ -19,6 +19,7 @@ from engine.run.kept_checkpoints import best_of, checkpoint_folder, note_best
 from engine.run.run_folder import METRICS
 from engine.run.state import TENSORS, State
 from engine.training.hashes import sha256_of
+from engine.training.parameters import TRAINED
 from engine.training.rank import Rank
 from layers.layer import Array
 
@@ -85,18 +86,25 @@ class Saver:
         return written
 
     def gather(self) -> tuple[Tensors, Tensors]:
-        """Return weights and velocities where there is a folder, nothing elsewhere (collective)."""
-        keep = self._folder is not None
-        velocities = self._rank.parameters.gather_velocities(keep=keep)
-        return self._rank.parameters.gather_weights(keep=keep), velocities
+        """Return the model and the optimizer's tensors where there is a folder (collective).
+
+        The model is what is used afterwards: weights and state, or their averages where the recipe asks for
+        them; weights and state that are trained then go with the optimizer, for a run that goes on.
+        """
+        keep, parameters, states = self._folder is not None, self._rank.parameters, self._rank.states
+        optimizer = parameters.gather_moments(keep=keep) | parameters.gather_trained(keep=keep)
+        if self._rank.settings.ema:
+            optimizer |= {f"{TRAINED}{name}": array for name, array in states.tensors().items()}
+        with self._rank.averaged():
+            return parameters.gather_weights(keep=keep) | states.tensors(), optimizer
 
     def write(
         self,
         step: int,
         epoch_loss: float | None,
         best: Best | None,
-        weights: Tensors,
-        velocities: Tensors,
+        model: Tensors,
+        optimizer: Tensors,
     ) -> Path | None:
         """Write what `gather` has returned, on rank 0, and return the checkpoint.
 
@@ -107,7 +115,7 @@ class Saver:
         """
         if self._folder is None:
             return None
-        recipe, data = self._task.recipe, self._task.data
+        recipe, data, states = self._task.recipe, self._task.data, self._rank.states.tensors()
         text = recipe.to_toml()
         state = State(
             step,
@@ -125,15 +133,14 @@ class Saver:
             model=self._described_model(),
             tensors=TENSORS,
             recipe_sha256=sha256(text.encode()).hexdigest(),
-            weights_sha256=sha256_of(weights),
+            weights_sha256=sha256_of({name: model[name] for name in model if name not in states}),
             model_code=self._task.model_code,
             test_data=data.test_identity,
         )
-        tensors = weights | self._rank.states.tensors()
         with self._writing(self._folder):
             if (self._folder / METRICS).exists():  # no line up to a checkpoint gets lost
                 sync(self._folder / METRICS)
-            folder = save_checkpoint(self._folder, state, tensors, velocities, keep=recipe.keep_checkpoints)
+            folder = save_checkpoint(self._folder, state, model, optimizer, keep=recipe.keep_checkpoints)
         self._written = step
         return folder
 

@@ -1,7 +1,7 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,11 +24,13 @@ from engine.run.log import RunLog
 from engine.run.reading import own_shares, read_parts
 from engine.run.saver import Saver, Task
 from engine.run.state import State
+from engine.training.average import share_of
 from engine.training.loss import LostSamplesError
-from engine.training.optimizer import SGD
+from engine.training.optimizer import averaging, optimizer_of
 from engine.training.rank import Rank
 from engine.training.schedule import Schedule
 from engine.training.step import train_step
+from engine.training.update import Piece, Update
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
 
@@ -91,7 +93,7 @@ class Trainer:
         self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         self.progress = Progress(0, 0)
-        self._optimizer = SGD(**vars(recipe.optimizer))
+        self._optimizer = optimizer_of(recipe.optimizer)
         self._schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
         self.failures = Failures(control)
@@ -102,8 +104,7 @@ class Trainer:
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""
-        self.rank.parameters.restore(tensors)
-        self.rank.states.restore(tensors)
+        self.rank.restore(tensors)
         self.progress = Progress(state.step, state.step, epoch_loss=state.epoch_loss)
         self._saved_best = state.best
 
@@ -212,11 +213,8 @@ class Trainer:
         rate = self._schedule.at(progress.step)
         context.step = progress.step
 
-        def update(weights: Array, gradients: Array, velocity: Array, rate_factor: float) -> None:
-            with self.recorder.updating():
-                self._optimizer.update(weights, gradients, velocity, rate * rate_factor)
-
-        outcome = train_step(self.rank, batches, context, update, stop=stop)
+        outcome = train_step(self.rank, batches, context, self._update(rate), stop=stop)
+        norm = self.rank.parameters.gradient_norm()
         lap = clock.lap(progress.step + 1)
         progress.laps.append(lap)
         if progress.step % self.sampler.steps_per_epoch == 0:
@@ -232,11 +230,28 @@ class Trainer:
             "loss": progress.results["final_loss"],
             "accuracy": outcome.correct / self.recipe.batch,
             "rate": rate,
+            **({} if norm is None else {"gradient_norm": norm}),
             "seconds": lap.step,
             "exposed_communication_seconds": lap.exposed_communication,
             "data_wait_seconds": lap.data_wait,
             "samples_per_second": self.recipe.batch / lap.step,
         }
+
+    def _update(self, rate: float) -> Update:
+        """Return the update of this step, which notes its time."""
+        step, recorder = self.progress.step, self.recorder
+        update = self._optimizer.at(step, rate)
+        if self.recipe.ema:
+            update = averaging(update, share_of(self.recipe.ema, step))
+
+        def timed(work: Callable[[Piece], None]) -> Callable[[Piece], None]:
+            def apply(piece: Piece) -> None:
+                with recorder.updating():
+                    work(piece)
+
+            return apply
+
+        return replace(update, apply=timed(update.apply), direct=timed(update.direct))
 
     def _end_of_step(self, log: RunLog, called: Callbacks) -> bool:
         """Save and evaluate where the recipe says so; return whether anything was done.
@@ -282,7 +297,7 @@ class Trainer:
         progress.evaluated_step = progress.step
         if self.data.test is None:
             return True
-        with self.recorder.doing("evaluation"):
+        with self.recorder.doing("evaluation"), self.rank.averaged():
             figures = self._evaluator.evaluate(self.data.test, self.failures, ends=self._is_cut_short)
         if figures is not None:
             progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
@@ -350,7 +365,7 @@ class Trainer:
             self._saver.note_best(comparison.best)
 
     def _save(self, called: Callbacks) -> None:
-        """Write a checkpoint of finite weights (collective: the velocities come from all ranks)."""
+        """Write a checkpoint of finite weights (collective: the moments come from all ranks)."""
         progress, written = self.progress, None
         with self.recorder.doing("checkpoint"):
             check_weights(self.rank, self.control, progress.step, progress.saved_step)
@@ -371,6 +386,10 @@ def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
         milestones=tuple(round(milestone * steps_per_epoch) for milestone in fields.milestones),
         factor=fields.factor,
         total=total,
+        power=fields.power,
+        start=fields.start,
+        peak=round(fields.peak_epochs * steps_per_epoch),
+        end=fields.end,
     )
 
 

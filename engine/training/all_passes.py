@@ -12,6 +12,7 @@ from engine.graph.parallel.plan import Plan
 from engine.graph.parallel.shared_norm import share_norms
 from engine.graph.passes.accumulate import accumulate
 from engine.graph.passes.convolution import set_convolutions
+from engine.graph.passes.decay import exempt_from_decay
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse
@@ -50,8 +51,8 @@ def all_passes(
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
-    graph = freeze(set_rates(graph, settings.rate_factors), settings.freeze)
-    graph = accumulate(graph, settings.accumulate)
+    graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)
+    graph = accumulate(freeze(graph, settings.freeze), settings.accumulate)
     if wrap is not None:
         nodes = tuple(replace(node, layer=wrap(node)) for node in graph)
         graph = Graph(graph.input_shape, nodes)

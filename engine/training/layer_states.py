@@ -1,6 +1,7 @@
 """State of layers: arrays that are not trained, but are kept equal on all ranks, saved and hashed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, Request
 from engine.graph import Graph, Sharding
+from engine.training.average import move, share_of
 from engine.training.bucket import BEFORE_PARAMETERS
 from engine.training.hashes import sha256_of
 from layers.layer import Array
@@ -27,8 +29,8 @@ class LayerStates:
         A parameter and a state of a layer have one name, which would be one tensor in a checkpoint.
     """
 
-    def __init__(self, graph: Graph, collectives: Collectives, queue: CommandQueue):
-        self._collectives, self._queue = collectives, queue
+    def __init__(self, graph: Graph, collectives: Collectives, queue: CommandQueue, *, ema: float = 0.0):
+        self._collectives, self._queue, self._ema = collectives, queue, ema
         self._nodes = [node for node in graph if node.layer.state(*graph.input_shapes(node))]
         assert all(node.held is Sharding.BATCH and not node.shards for node in self._nodes)
         own = collectives.tree.leaves_of(collectives.communicator.rank)
@@ -56,6 +58,7 @@ class LayerStates:
             node: {name: np.zeros((len(own), *shape), np.float64) for name, shape in its.items()}
             for node, its in shapes.items()
         }
+        self._averages = self.tensors() if ema else {}
         self._request: Request | None = None
 
     def state(self, node: str) -> dict[str, Array]:
@@ -95,15 +98,37 @@ class LayerStates:
                 for name, columns in self._columns[node.name].items()
             }
             node.layer.update_state(self._state[node.name], values, step)
+        if self._averages:
+            share = share_of(self._ema, step)
+            for owner, name, array in self._arrays():
+                move(self._averages[f"{owner}.{name}"], array, share)
 
     def tensors(self) -> dict[str, Array]:
         """Return copies of all state by name, ``node.state``."""
         return {f"{node}.{name}": array.copy() for node, name, array in self._arrays()}
 
-    def restore(self, tensors: dict[str, Array]) -> None:
-        """Overwrite the state with the tensors of a checkpoint."""
+    def restore(self, tensors: Mapping[str, Array], prefix: str = "") -> None:
+        """Overwrite the state with tensors of a checkpoint, behind a prefix."""
         for node, name, array in self._arrays():
-            array[...] = tensors[f"{node}.{name}"]
+            array[...] = tensors[f"{prefix}{node}.{name}"]
+
+    def start_averages(self, tensors: Mapping[str, Array]) -> None:
+        """Let the averages, where there are any, be these tensors."""
+        for name, array in self._averages.items():
+            array[...] = tensors[name]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let averages stand in the place of the state inside the `with`; nothing without any."""
+        self._swap()
+        yield
+        self._swap()
+
+    def _swap(self) -> None:
+        own, averages = self.tensors(), {name: array.copy() for name, array in self._averages.items()}
+        if averages:
+            self.restore(averages)
+            self.start_averages(own)
 
     def sha256(self) -> str | None:
         """Hash all state, sorted by name, little-endian float32; None for a network without any."""

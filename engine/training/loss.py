@@ -45,6 +45,7 @@ class Criterion(Protocol):
         gradient: Array,
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
+        smoothing: float = 0.0,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right."""
 
@@ -56,6 +57,8 @@ class Loss:
     ----------
     batch : int
         Samples of the global minibatch, by which the gradient is divided.
+    smoothing
+        Share of each label that is spread over all classes in training; evaluation takes labels as they are.
     """
 
     def __init__(
@@ -66,9 +69,10 @@ class Loss:
         queue: CommandQueue,
         *,
         criterion: Criterion,
+        smoothing: float = 0.0,
     ):
         (self._classes,) = memory.graph.output_shape
-        self._criterion = criterion
+        self._criterion, self._smoothing = criterion, smoothing
         self._batch, self._collectives, self._queue = batch, collectives, queue
         samples = memory.own_samples.stop - memory.own_samples.start
         self._losses = np.zeros(samples, np.float64)
@@ -90,6 +94,7 @@ class Loss:
             memory.output_gradient,
             self._losses[rows],
             self._correct[rows],
+            self._smoothing if run.training else 0.0,
         )
 
     @property

@@ -12,13 +12,14 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
 from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
-from engine.training.bucket import Bucket, Update
+from engine.training.bucket import AVERAGE, Bucket, Stretch
 from engine.training.normal import NormalNumbers
 from engine.training.parts import additions
+from engine.training.update import Update
 from layers.layer import Array, Parameter, PartialSum
 
-MOMENTUM = "momentum."
-"""Prefix of the names of velocities in a checkpoint."""
+TRAINED = "trained."
+"""Prefix of the names of weights in a checkpoint whose model is their average."""
 
 _PACKED_FLOATS = 1 << 18  # of the initial weights at a time, 1 MB
 _DRAWN_FLOATS = 1 << 16  # of the initial weights at a time: there may be room for this rank's part only
@@ -168,33 +169,49 @@ class Parameters:
         for rows in self._gather(name, self.weights[name]):
             digest.update(rows.astype("<f4", copy=False).data)
 
-    def gather_velocities(self, *, keep: bool) -> dict[str, Array]:
-        """Gather the velocities of all ranks (collective); names as in `gather_weights`, behind MOMENTUM.
+    def gather_moments(self, *, keep: bool) -> dict[str, Array]:
+        """Gather the optimizer's moments of all ranks (collective), each named ``moment.node.parameter``.
 
         Weights that are not trained have none. Ranks that do not `keep` them get none, and skip the
         conversion to standard layout.
         """
-        if self._bucket is None:
-            return {}
-        flat = self._bucket.gather_velocities()
-        return self._unpack(self._views(flat), MOMENTUM, keep=keep)
+        gathered = dict[str, Array]()
+        for moment in self._kept:
+            if moment != AVERAGE:
+                assert self._bucket is not None
+                views = self._views(self._bucket.gather_kept(moment))
+                gathered |= self._unpack(views, f"{moment}.", keep=keep)
+        return gathered
+
+    def gather_trained(self, *, keep: bool) -> dict[str, Array]:
+        """Gather the trained weights where the model is their average, behind TRAINED (collective)."""
+        return self._unpack(self.weights, TRAINED, keep=keep) if AVERAGE in self._kept else {}
 
     def restore(self, tensors: dict[str, Array]) -> None:
-        """Overwrite weights and velocities with those of `gather_weights` and `gather_velocities`."""
-        self.restore_weights(tensors)
-        if self._bucket is None:
-            return
-        self.restore_weights(tensors)
-        flat = aligned_zeros((self._start + padded_floats(self.described),))
-        views = self._views(flat)
-        for name, parameter in self.described.items():
-            parameter.pack(tensors[f"{MOMENTUM}{self.node}.{name}"][self._rows(name)], views[name])
-        self._bucket.restore_velocities(self._start, flat[self._start :])
+        """Overwrite weights, averages and moments with those of `gather_weights` and `gather_moments`.
 
-    def restore_weights(self, tensors: dict[str, Array]) -> None:
-        """Overwrite the weights alone with those of `gather_weights`."""
+        Where weights are averaged, the plain names are those of the averages.
+        """
+        averages = AVERAGE in self._kept
+        self.restore_weights(tensors, TRAINED if averages else "")
+        for kept in self._kept:
+            prefix = "" if kept == AVERAGE else f"{kept}."
+            flat = aligned_zeros((self._start + padded_floats(self.described),))
+            views = self._views(flat)
+            for name, parameter in self.described.items():
+                parameter.pack(tensors[f"{prefix}{self.node}.{name}"][self._rows(name)], views[name])
+            assert self._bucket is not None
+            self._bucket.restore_kept(kept, self._start, flat[self._start :])
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        """Names of what is kept beside the weights; nothing of those that are not trained."""
+        return () if self._bucket is None else tuple(self._bucket.kept)
+
+    def restore_weights(self, tensors: dict[str, Array], prefix: str = "") -> None:
+        """Overwrite the weights alone with those of `gather_weights`, or others behind a prefix."""
         for name, parameter in self.described.items():
-            parameter.pack(tensors[f"{self.node}.{name}"][self._rows(name)], self.weights[name])
+            parameter.pack(tensors[f"{prefix}{self.node}.{name}"][self._rows(name)], self.weights[name])
 
     def _unpack(self, views: dict[str, Array], prefix: str, *, keep: bool) -> dict[str, Array]:
         whole = {}
@@ -221,6 +238,13 @@ def padded_floats(described: dict[str, Parameter]) -> int:
     """Return a node's floats in a bucket, rounded up to cache lines so that each node begins on one."""
     floats = sum(_size(parameter) for parameter in described.values())
     return ceil_div(floats, STRIP_FLOATS) * STRIP_FLOATS
+
+
+def stretches_of(described: dict[str, Parameter], start: int) -> Iterator[Stretch]:
+    """Yield where the tensors of a node lie that begins at `start` in a bucket, with their factors."""
+    for parameter in described.values():
+        yield Stretch(start, parameter.rate_factor, parameter.decay_factor)
+        start += _size(parameter)
 
 
 def rate_factor_of(described: dict[str, Parameter]) -> float:

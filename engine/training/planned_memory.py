@@ -19,7 +19,7 @@ class PlannedMemory:
     """Bytes that a rank allocates for its steps, by what they are for."""
 
     parameters: int
-    """Weights, gradients and velocities."""
+    """Weights, gradients, moments and averages."""
     values: int
     """Of all layers, and their gradients."""
     working: int

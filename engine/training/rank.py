@@ -1,6 +1,7 @@
 """One rank of a training run, built in one place: training, the planner and its rehearsals all use it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +15,7 @@ from engine.training.all_passes import Wrap, all_passes
 from engine.training.layer_states import LayerStates
 from engine.training.loss import Criterion, Loss
 from engine.training.memory import CopyIn, Memory
+from engine.training.parameters import TRAINED
 from engine.training.rank_parameters import RankParameters
 from engine.training.rank_settings import RankSettings
 from layers.kernels import reorder
@@ -52,11 +54,25 @@ class Rank:
         """
         given = given or {}
         self.states.restore({**self.states.tensors(), **given})
+        self.states.start_averages(self.states.tensors())
         arrays = (*self.memory.arrays(), *self.parameters.arrays())
         tasks = self.parameters.initialisation_tasks(seed, given)
         tasks += [partial(touch, block) for block in blocks(arrays, _TOUCHED_BYTES)]
         for _ in on_threads(lambda task: task(), tasks, self.settings.threads):
             pass
+        self.parameters.start_averages()
+
+    def restore(self, tensors: dict[str, Array]) -> None:
+        """Overwrite weights, state, averages and moments with those of a checkpoint."""
+        self.parameters.restore(tensors)
+        self.states.restore(tensors, TRAINED if self.settings.ema else "")
+        self.states.start_averages(tensors)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the averages of weights and state stand in their place inside the `with` (collective)."""
+        with self.parameters.averaged(), self.states.averaged():
+            yield
 
 
 def build_rank(
@@ -89,11 +105,24 @@ def build_rank(
     """
     graph = all_passes(network, settings, plan, grid, queue, wrap=wrap)
     parameters = RankParameters(
-        graph, grid, queue, bucket_floats=settings.bucket_floats, accumulate=settings.accumulate
+        graph,
+        grid,
+        queue,
+        bucket_floats=settings.bucket_floats,
+        accumulate=settings.accumulate,
+        form=settings.form,
+        clip_norm=settings.clip_norm,
     )
-    states = LayerStates(graph, grid.world, queue)
+    states = LayerStates(graph, grid.world, queue, ema=settings.ema)
     memory = Memory(parameters, states, settings.batch, grid, settings.threads, copy_in=copy_in)
-    loss = Loss(memory, settings.batch, grid.world, queue, criterion=criterion or SoftmaxCrossEntropy())
+    loss = Loss(
+        memory,
+        settings.batch,
+        grid.world,
+        queue,
+        criterion=criterion or SoftmaxCrossEntropy(),
+        smoothing=settings.label_smoothing,
+    )
     return Rank(
         settings, plan, grid, queue, graph, parameters, states, memory, loss, network.parameter_count()
     )

@@ -2,14 +2,19 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
 from engine.graph import Graph, Node
-from engine.training.bucket import Bucket
-from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of
+from engine.training.bucket import USUAL_FORM, Bucket, Stretch
+from engine.training.gradient_norm import GradientNorm
+from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of, stretches_of
 from engine.training.parts import slots
+from engine.training.tensor_norms import TensorNorms
+from engine.training.update import UpdateForm
 from layers.layer import Array, Parameter, PartialSum
 
 BUCKET_FLOATS = 1 << 16
@@ -26,6 +31,10 @@ class RankParameters:
         Neighbouring nodes share a bucket while they fit in; any number gives the same bits.
     accumulate
         Parts of a minibatch, whose gradients are added up.
+    form
+        Of the update.
+    clip_norm
+        Gradients are clipped to; where the form says so.
     """
 
     def __init__(
@@ -36,8 +45,10 @@ class RankParameters:
         *,
         bucket_floats: int = BUCKET_FLOATS,
         accumulate: int = 1,
+        form: UpdateForm = USUAL_FORM,
+        clip_norm: float = 0.0,
     ):
-        self.graph, self.accumulate = graph, accumulate
+        self.graph, self.accumulate, self._form = graph, accumulate, form
         described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
         self._of_node = {name: Parameters(name, {}, None) for name in described}
         places = {name: place for place, name in enumerate(described)}
@@ -47,8 +58,13 @@ class RankParameters:
         for name, its in described.items():
             if its and rate_factor_of(its) == 0:
                 self._of_node[name] = Parameters(name, its, None, split=splits.get(name))
-        for members in _bucketed(described, set(splits), bucket_floats):
+        bucketed = _bucketed(described, set(splits), bucket_floats)
+        self._gradient_norm = (
+            GradientNorm(clip_norm, len(bucketed), grid.world, queue) if form.clips else None
+        )
+        for members in bucketed:
             sizes = {name: padded_floats(described[name]) for name in members}
+            stretches = _stretches({name: described[name] for name in members}, per_tensor=form.per_tensor)
             bucket = Bucket(
                 members[0] if len(members) == 1 else f"{members[0]}..{members[-1]}",
                 sum(sizes.values()),
@@ -56,8 +72,11 @@ class RankParameters:
                 priority=places[members[0]],
                 collectives=grid.data if members[0] in splits else grid.world,
                 queue=queue,
-                rate_factor=rate_factor_of(described[members[0]]),
+                stretches=stretches,
                 slots=slots(accumulate, self._members[members[0]] if accumulate > 1 else 1),
+                form=form,
+                tensor_norms=TensorNorms(len(stretches), grid.world, queue) if form.per_tensor else None,
+                gradient_norm=self._gradient_norm,
             )
             self._buckets.append(bucket)
             start = 0
@@ -97,19 +116,44 @@ class RankParameters:
         return [partial(parameters.initialise, seed, given) for parameters in largest]
 
     def arrays(self) -> list[Array]:
-        """Return all gradients and velocities on this rank."""
+        """Return all gradients, moments and averages on this rank."""
         return [array for bucket in self._buckets for array in bucket.arrays()]
 
     @property
     def parameter_bytes(self) -> int:
-        """Bytes of the weights, gradients and velocities on this rank."""
+        """Bytes of the weights, gradients, moments and averages on this rank."""
         frozen = sum(parameters.frozen_bytes for parameters in self._of_node.values())
         return frozen + sum(bucket.bytes for bucket in self._buckets)
 
-    def velocities(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
-        """Yield the name of each bucket and the velocities of its strips that this rank owns."""
+    def kept(self) -> Iterator[tuple[str, tuple[Array, ...]]]:
+        """Yield the moments and averages of each bucket's strips that this rank owns, with their names."""
         for bucket in self._buckets:
-            yield bucket.name, bucket.velocities
+            for name, arrays in bucket.kept.items():
+                yield f"the {name} of {bucket.name}", arrays
+
+    def gradient_norm(self) -> float | None:
+        """Wait for the norm of all gradients of the last step, before clipping; None: it is not taken."""
+        if self._gradient_norm is None or not self._buckets:
+            return None
+        return self._gradient_norm.wait()
+
+    def start_averages(self) -> None:
+        """Let the averages of weights, where there are any, be the weights as they are."""
+        for bucket in self._buckets:
+            bucket.start_averages()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let averages stand in the place of weights inside the `with` (collective); nothing without any.
+
+        After an error they stay there: the other ranks would be waited for in vain.
+        """
+        buckets = self._buckets if self._form.averages else []
+        for bucket in buckets:
+            bucket.swap_averages()
+        yield
+        for bucket in buckets:
+            bucket.swap_averages()
 
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of all weights in standard layout by name (collective), on ranks that `keep` them."""
@@ -119,16 +163,24 @@ class RankParameters:
             for name, tensor in parameters.gather_weights(keep=keep).items()
         }
 
-    def gather_velocities(self, *, keep: bool) -> dict[str, Array]:
-        """Gather all velocities in standard layout by name (collective), for ranks that `keep` them."""
+    def gather_moments(self, *, keep: bool) -> dict[str, Array]:
+        """Gather all moments in standard layout by name (collective), for ranks that `keep` them."""
         return {
             name: tensor
             for parameters in self._of_node.values()
-            for name, tensor in parameters.gather_velocities(keep=keep).items()
+            for name, tensor in parameters.gather_moments(keep=keep).items()
+        }
+
+    def gather_trained(self, *, keep: bool) -> dict[str, Array]:
+        """Gather the weights whose average is the model (collective), for ranks that `keep` them."""
+        return {
+            name: tensor
+            for parameters in self._of_node.values()
+            for name, tensor in parameters.gather_trained(keep=keep).items()
         }
 
     def restore(self, tensors: dict[str, Array]) -> None:
-        """Overwrite weights and velocities with those of a checkpoint."""
+        """Overwrite weights, averages and moments with those of a checkpoint."""
         for parameters in self._of_node.values():
             parameters.restore(tensors)
 
@@ -154,6 +206,18 @@ class RankParameters:
 def _split(graph: Graph, node: Node, grid: Grid, queue: CommandQueue) -> Split:
     described = tuple(layer.parameters(*graph.input_shapes(node)) for layer in node.shards)
     return Split(described, grid.model, queue)
+
+
+def _stretches(members: dict[str, dict[str, Parameter]], *, per_tensor: bool) -> tuple[Stretch, ...]:
+    """Return where weights lie in a bucket that are updated alike; one for each tensor, if asked for."""
+    found: list[Stretch] = []
+    start = 0
+    for described in members.values():
+        for stretch in stretches_of(described, start):
+            if per_tensor or not found or replace(stretch, start=found[-1].start) != found[-1]:
+                found.append(stretch)
+        start += padded_floats(described)
+    return tuple(found)
 
 
 def _bucketed(

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.training.bucket import USUAL_FORM
+from engine.training.optimizer import optimizer_of
 from engine.training.rank_parameters import BUCKET_FLOATS
+from engine.training.update import UpdateForm
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class RankSettings:
     """Patterns of the nodes that are not trained."""
     rate_factors: tuple[tuple[str, float], ...] = ()
     """Patterns of nodes and what their learning rate is multiplied by; the first that fits counts."""
+    decay_exempt: tuple[str, ...] = ()
+    """Patterns of parameters whose weights do not decay."""
+    form: UpdateForm = USUAL_FORM
+    clip_norm: float = 0.0
+    """What gradients are clipped to; 0: they are not."""
+    ema: float = 0.0
+    """Decay of the averages of weights; 0: there are none."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
 
 
 def settings_of(recipe: Recipe, threads: int) -> RankSettings:
@@ -44,4 +56,20 @@ def settings_of(recipe: Recipe, threads: int) -> RankSettings:
         accumulate=recipe.accumulate,
         freeze=tuple(recipe.freeze),
         rate_factors=tuple(recipe.schedule.rates.items()),
+        decay_exempt=tuple(recipe.optimizer.decay_exempt),
+        form=form_of(recipe),
+        clip_norm=recipe.optimizer.clip_norm,
+        ema=recipe.ema,
+        label_smoothing=recipe.label_smoothing,
+    )
+
+
+def form_of(recipe: Recipe) -> UpdateForm:
+    """Return the form of the update that a recipe asks for."""
+    optimizer = optimizer_of(recipe.optimizer)
+    return UpdateForm(
+        optimizer.moments,
+        per_tensor=optimizer.per_tensor,
+        clips=recipe.optimizer.clip_norm > 0,
+        averages=recipe.ema > 0,
     )

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from engine.data.loader import Batch
-from engine.training.bucket import Update
 from engine.training.loss import Outcome
 from engine.training.parts import Part
 from engine.training.rank import Rank
+from engine.training.update import Update
 from layers.layer import Context
 
 

@@ -14,7 +14,15 @@ VECTORS = float32[:, :]
 
 
 def forward_backward(
-    threads: Threads, logits, labels, classes: int, scale: float, gradient, losses, correct
+    threads: Threads,
+    logits,
+    labels,
+    classes: int,
+    scale: float,
+    gradient,
+    losses,
+    correct,
+    smoothing: float = 0.0,
 ) -> None:
     """Write loss, gradient and whether the label has the greatest logit, the first of equals.
 
@@ -28,17 +36,22 @@ def forward_backward(
     labels : int32 [N]
     losses : float64 [N]
     correct : uint8 [N]
+    smoothing
+        Share of the label that is spread over all classes.
     """
     work = 16 * logits.size
     threads.run(
-        _forward_backward(), len(labels), work, logits, labels, classes, scale, gradient, losses, correct
-    )
+        _forward_backward(), len(labels), work,
+        logits, labels, classes, scale, gradient, losses, correct, smoothing,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def _forward_backward():
-    @kernel(int64, int64, int64, VECTORS, int32[:], int64, float64, VECTORS, float64[:], uint8[:])
-    def softmax_cross_entropy(worker, first, last, logits, labels, classes, scale, gradient, losses, correct):
+    @kernel(int64, int64, int64, VECTORS, int32[:], int64, float64, VECTORS, float64[:], uint8[:], float64)
+    def softmax_cross_entropy(
+        worker, first, last, logits, labels, classes, scale, gradient, losses, correct, smoothing
+    ):
         for n in range(first, last):
             target = gradient.ctypes.data + n * gradient.strides[0]
             row = floats(target)
@@ -50,6 +63,10 @@ def _forward_backward():
                 for k in range(classes):
                     best = k if row[k] > row[best] else best
                 greatest, chosen = row[best], row[label]
+                below = 0.0  # how far all logits are below the greatest
+                if smoothing > 0:
+                    for k in range(classes):
+                        below += float64(greatest) - float64(row[k])
                 for k in range(classes):
                     row[k] = exp_nonpositive(row[k] - greatest)
                 total = 0.0
@@ -64,6 +81,13 @@ def _forward_backward():
                 for k in range(classes):
                     row[k] *= factor
                 row[label] = float32(missing * scale)
+                if smoothing > 0:
+                    each = smoothing / classes
+                    wanted = below - classes * (float64(greatest) - float64(chosen))
+                    losses[n] += each * wanted
+                    for k in range(classes):
+                        row[k] -= float32(each * scale)
+                    row[label] = float32((missing + smoothing - each) * scale)
             for k in range(classes if label >= 0 else 0, gradient.shape[1]):
                 row[k] = float32(0)
 

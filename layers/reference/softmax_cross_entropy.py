@@ -7,16 +7,22 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
 
-def forward(logits: Array, labels: Labels) -> Array:
-    """Return the loss of each sample [N]."""
-    chosen = np.take_along_axis(_log_softmax(logits), np.maximum(labels, 0)[:, None], axis=1)[:, 0]
-    return np.where(labels >= 0, -chosen, 0)
+def forward(logits: Array, labels: Labels, smoothing: float = 0.0) -> Array:
+    """Return the loss of each sample [N]; `smoothing` is the share of labels spread over all classes."""
+    return np.where(labels >= 0, -(_wanted(logits, labels, smoothing) * _log_softmax(logits)).sum(axis=1), 0)
 
 
-def backward_data(logits: Array, labels: Labels, scale: float) -> Array:
+def backward_data(logits: Array, labels: Labels, scale: float, smoothing: float = 0.0) -> Array:
     """Return the gradient of scale * (sum of the losses)."""
-    one_hot = labels[:, None] == np.arange(logits.shape[1])
-    return np.where(labels[:, None] >= 0, np.exp(_log_softmax(logits)) - one_hot, 0) * scale
+    wanted = _wanted(logits, labels, smoothing)
+    return np.where(labels[:, None] >= 0, np.exp(_log_softmax(logits)) - wanted, 0) * scale
+
+
+def _wanted(logits: Array, labels: Labels, smoothing: float) -> Array:
+    classes = logits.shape[1]
+    one_hot = labels[:, None] == np.arange(classes)
+    wanted: Array = (1 - smoothing) * one_hot + smoothing / classes
+    return wanted
 
 
 def _log_softmax(logits: Array) -> Array:

@@ -186,6 +186,18 @@ def test_all_gather_leaves_fills_the_rows_of_all_ranks(size: int) -> None:
 
 
 @every_size
+def test_all_gather_fills_one_row_of_each_rank(size: int) -> None:
+    def work(communicator: Communicator) -> list[list[int]]:
+        values = np.zeros((size, 2), np.int64)
+        job = collectives(communicator).all_gather(values)
+        values[communicator.rank] = communicator.rank, -communicator.rank  # before the job runs
+        run_job(job)
+        return [[int(each) for each in row] for row in values]
+
+    assert run_ranks(size, work, random_delays()) == [[[rank, -rank] for rank in range(size)]] * size
+
+
+@every_size
 def test_broadcast_copies_the_array_of_any_root(size: int) -> None:
     def work(communicator: Communicator) -> list[int]:
         collective, got = collectives(communicator), []

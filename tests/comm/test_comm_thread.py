@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from comm import comm_thread as module
-from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
+from comm.comm_thread import AllOf, CommandQueue, CommThread, InlineCommThread, Request
 from comm.job import Job
 from comm.scheduler import Scheduler
 
@@ -259,3 +259,33 @@ def test_a_request_is_called_as_its_job() -> None:
     inline, thread = InlineCommThread(), CommThread()
     assert [queue.submit(iter([None]), name="short").name for queue in (inline, thread)] == ["short"] * 2
     thread.close()
+
+
+@both
+def test_a_job_starts_only_after_all_that_it_follows(make: Make) -> None:
+    ran = list[str]()
+
+    def slow() -> Job:
+        for _ in range(50):
+            yield None
+        ran.append("slow")
+
+    jobs = make()
+    first = [jobs.submit(slow(), priority=9), jobs.submit(job(partial(ran.append, "quick")), priority=8)]
+    both_of_them = AllOf(first)
+    after = jobs.submit(job(partial(ran.append, "after")), priority=1, after=both_of_them)
+    after.wait()
+    both_of_them.wait()
+    assert both_of_them.has_ended()
+    assert ran[-1] == "after" and sorted(ran[:-1]) == ["quick", "slow"]
+    jobs.close()
+
+
+def test_all_have_not_ended_while_one_has_not() -> None:
+    jobs = InlineCommThread()
+    ended, running = Request(jobs, "ended"), Request(jobs, "running")
+    ended.end(None)
+    assert not AllOf([ended, running]).has_ended()
+    running.end(ValueError("broken"))
+    with pytest.raises(ValueError, match="broken"):
+        AllOf([ended, running]).wait()

@@ -127,7 +127,8 @@ def train_rank(
     else:
         trainer.restore(*restore)
     results = run_session(trainer)
-    weights = trainer.rank.parameters.gather_weights()
+    with trainer.rank.averaged():
+        weights = trainer.rank.parameters.gather_weights()
     queue.close()
     return results, weights
 

@@ -26,6 +26,7 @@ from engine.training.rank import build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
 from engine.training.step import train_step
+from engine.training.update import NOTHING
 from layers.kernels.threads import Threads
 from layers.layer import Context
 from tests.engine.cluster import Samples, changed, train
@@ -125,7 +126,7 @@ def passes_and_jobs(graph, **settings):
     rank.initialise(1)
     samples = Samples.draw(graph.input_shape, graph.output_shape[0], 8)
     batch = Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0)
-    train_step(rank, (batch,), Context(Threads(1)), lambda *_: None)
+    train_step(rank, (batch,), Context(Threads(1)), NOTHING)
     return Counter(span.name for span in recorder.spans), rank.parameters.parameter_bytes
 
 

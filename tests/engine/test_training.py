@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from layers.kernels.threads import Threads
 from layers.linear import Linear
 from tests import naive
 from tests.engine.cluster import RECIPE, Samples, changed, train
-from tests.engine.graphs import GRAPHS, with_dropout
+from tests.engine.graphs import GRAPHS, mixed, with_dropout
 from tests.engine.naive_view import naive_network, naive_network_of_step
 
 SGD_VARIANTS = {
@@ -39,9 +40,9 @@ def naive_weights(
     batches = [(data.x[share.samples], data.labels[share.samples]) for share in shares]
     weights = {tuple(name.rsplit(".", 1)): array for name, array in initial.items()}
     rates = [recipe.schedule.rate] * recipe.steps
-    losses, trained = naive.train(
-        naive_network(graph, norm_groups), weights, batches, rates, **vars(recipe.optimizer), **which
-    )
+    rules = {**vars(recipe.optimizer), "ema": recipe.ema, "label_smoothing": recipe.label_smoothing}
+    network = naive_network(graph, norm_groups)
+    losses, trained = naive.train(network, weights, batches, rates, **rules, **which)
     return losses, {".".join(name): array for name, array in trained.items()}
 
 
@@ -112,6 +113,64 @@ def test_every_form_of_sgd_follows_the_naive_trainer(variant):
     _, got = train(2, graph, recipe, data=DataSource(data, None))
     for parameter, array in want.items():
         np.testing.assert_allclose(got[parameter], array, rtol=1e-3, atol=1e-5, err_msg=parameter)
+
+
+RULES = {
+    "adamw": {"optimizer": OptimizerFields("adamw", weight_decay=0.1, clip_norm=1.0), "ema": 0.9},
+    "exempt": {"optimizer": OptimizerFields(weight_decay=0.1, decay_exempt=("*.bias", "fc1.*"))},
+    "lars": {"optimizer": OptimizerFields("lars", weight_decay=0.01, trust_coefficient=0.1)},
+    "lars exempt": {
+        "optimizer": OptimizerFields(
+            "lars", weight_decay=0.1, trust_coefficient=0.1, decay_exempt=("*.bias",), clip_norm=2.0
+        ),
+        "label_smoothing": 0.2,
+    },
+    "lamb": {
+        "optimizer": OptimizerFields(
+            "lamb", betas=(0.8, 0.9), eps=1e-4, weight_decay=0.1, decay_exempt=("fc2.bias",)
+        ),
+        "label_smoothing": 0.1,
+    },
+    "clipped": {"optimizer": OptimizerFields(clip_norm=0.5, nesterov=True)},
+    "average": {"ema": 0.75},
+    "smooth": {"label_smoothing": 0.3},
+}
+"""Fields of recipes with other rules than plain SGD."""
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_every_rule_follows_the_naive_trainer(rules):
+    graph = GRAPHS["perceptron"]()
+    data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
+    recipe = changed(steps=12, schedule=ScheduleFields(rate=0.02), **RULES[rules])
+    initial = untrained(graph)
+    losses, want = naive_weights(graph, recipe, data, initial)
+    for ranks in (1, 3):
+        results, got = train(ranks, late(graph), recipe, data=DataSource(data, None), bucket_floats=700)
+        assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
+        for parameter, array in want.items():  # float32 against float64 over twelve steps
+            np.testing.assert_allclose(got[parameter], array, rtol=1e-3, atol=2e-5, err_msg=parameter)
+    _, plain = naive_weights(graph, changed(steps=12, schedule=recipe.schedule), data, initial)
+    assert max(np.abs(plain[name] - want[name]).max() for name in want) > 1e-3  # the rule can be seen
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("make", [GRAPHS["residual"], mixed])
+def test_the_bits_of_every_rule_do_not_depend_on_ranks_buckets_or_plan(make, rules):
+    graph, recipe = make(), changed(**RULES[rules])
+    if rules == "exempt":
+        recipe = changed(optimizer=OptimizerFields(weight_decay=0.1, decay_exempt=("*.bias", "conv1.*")))
+    if rules == "lamb":
+        recipe = changed(recipe, optimizer=replace(recipe.optimizer, decay_exempt=("conv2.bias",)))
+    plans = ("data", "fc4=2,fc5=2") if make is mixed else ("data", "data")
+    found = set()
+    for ranks, plan, bucket_floats in ((1, 0, 700), (2, 1, 0), (3, 0, 1 << 16), (4, 1, 700)):
+        results, _ = train(
+            ranks, graph, changed(recipe, plan=plans[plan], overlap=ranks != 2),
+            bucket_floats=bucket_floats, ranks_per_host=2 * plan + 1,
+        )  # fmt: skip
+        found.add((results["weights_sha256"], results["final_loss"]))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -181,6 +181,41 @@ RUNS = {
         _recipe(freeze=("conv1", "fc4"), schedule={"rates": {"fc6": 3.0, "conv*": 0.5}}),
         ranks=2,
     ),
+    "adamw": Run(
+        networks.with_state,
+        _recipe(
+            steps=6,
+            ema=0.75,
+            optimizer={
+                "kind": "adamw", "nesterov": False, "weight_decay": 0.1, "clip_norm": 0.5,
+                "decay_exempt": ("*.bias",),
+            },
+            schedule={"kind": "one_cycle", "start": 0.1, "peak_epochs": 1.0, "end": 0.05},
+        ),
+        ranks=2,
+    ),
+    "lars": Run(
+        graphs.mixed,
+        _recipe(
+            plan="fc4=2,fc5=2",
+            label_smoothing=0.1,
+            optimizer={
+                "kind": "lars", "nesterov": False, "trust_coefficient": 0.02, "decay_exempt": ("*.bias",),
+            },
+            schedule={"kind": "polynomial", "power": 2, "rate": 0.5, "warmup_epochs": 0.5},
+        ),
+        ranks=4,
+        ranks_per_host=2,
+    ),
+    "lamb": Run(
+        graphs.branches,
+        _recipe(
+            optimizer={
+                "kind": "lamb", "nesterov": False, "betas": (0.8, 0.9), "eps": 1e-4, "clip_norm": 1.0,
+            },
+        ),
+        ranks=3,
+    ),
     "split_features": Run(graphs.wide, _recipe(plan="fc1=2,fc2=2,fc3=2,fc4=2"), ranks=2, threads=2),
     "hybrid": Run(
         graphs.convolutional,

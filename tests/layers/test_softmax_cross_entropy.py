@@ -16,7 +16,12 @@ SCALE = 0.125
 
 
 def _run(
-    logits: NDArray[np.float32], labels: NDArray[np.int32], *, count: int = 1, in_place: bool = False
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    *,
+    count: int = 1,
+    in_place: bool = False,
+    smoothing: float = 0.0,
 ) -> Result:
     """Return gradient (padding included), losses and correct."""
     samples, classes = logits.shape
@@ -25,7 +30,7 @@ def _run(
     gradient = padded if in_place else np.full_like(padded, np.nan)
     losses, correct = np.full(samples, np.nan), np.full(samples, 7, np.uint8)
     SoftmaxCrossEntropy().forward_backward(
-        harness.workers(count), padded, labels, classes, SCALE, gradient, losses, correct
+        harness.workers(count), padded, labels, classes, SCALE, gradient, losses, correct, smoothing
     )
     return gradient, losses, correct
 
@@ -50,12 +55,36 @@ def test_losses_and_gradient_equal_the_reference(classes: int) -> None:
     np.testing.assert_array_equal(correct, (logits.argmax(axis=1) == labels) & (labels >= 0))
 
 
-def test_gradient_of_the_reference_equals_finite_differences() -> None:
+@pytest.mark.parametrize("classes", [1, 2, 10, 16, 33, 1000])
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_smoothed_labels_equal_the_reference(classes: int, smoothing: float) -> None:
+    logits, labels = _draw(30, classes)
+    gradient, losses, correct = _run(logits, labels, smoothing=smoothing)
+    exact = logits.astype(np.float64)
+    np.testing.assert_allclose(
+        losses, reference.forward(exact, labels, smoothing), rtol=1e-6, atol=2e-7
+    )  # exp in float32
+    expected = reference.backward_data(exact, labels, SCALE, smoothing)
+    np.testing.assert_allclose(gradient[:, :classes], expected, rtol=1e-6, atol=1e-8)
+    assert not gradient[:, classes:].any()
+    np.testing.assert_array_equal(correct, _run(logits, labels)[2])
+
+
+def test_smoothing_of_nothing_changes_no_bit() -> None:
+    logits, labels = _draw(30, 10)
+    plain, smooth = _run(logits, labels), _run(logits, labels, smoothing=5e-324)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(plain, smooth, strict=True))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_gradient_of_the_reference_equals_finite_differences(smoothing: float) -> None:
     logits, labels = _draw(6, 10)
     exact = logits.astype(np.float64)
     direction = np.random.default_rng(0).standard_normal(exact.shape)
-    up, down = (reference.forward(exact + step * direction, labels).sum() * SCALE for step in (1e-5, -1e-5))
-    slope = np.vdot(reference.backward_data(exact, labels, SCALE), direction)
+    up, down = (
+        reference.forward(exact + step * direction, labels, smoothing).sum() * SCALE for step in (1e-5, -1e-5)
+    )
+    slope = np.vdot(reference.backward_data(exact, labels, SCALE, smoothing), direction)
     np.testing.assert_allclose((up - down) / 2e-5, slope, rtol=1e-7)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from layers.conv2d import Conv2d
 from layers.depthwise_conv2d import DepthwiseConv2d
-from layers.kernels import sgd, softmax_cross_entropy
+from layers.kernels import adam, sgd, softmax_cross_entropy, steps, sum_of_squares
 from layers.kernels.target import TARGET
 from layers.linear import Linear
 from tests.layers import harness
@@ -36,7 +36,12 @@ SUMMED = [
 def digests(cases: Sequence[Case] = (*CASES, *SUMMED)) -> dict[str, str]:
     """Return one digest for each case, by its name; those of SUMMED are cut into 8 leaves."""
     found = {str(case): _digest(_computed(case, 8 if case in SUMMED else 1)) for case in cases}
-    return {**found, "softmax": _digest(_softmax()), "sgd": _digest(_sgd())}
+    return {
+        **found,
+        "softmax": _digest(_softmax()),
+        "sgd": _digest(_sgd()),
+        "updates": _digest(_updates()),
+    }
 
 
 def _digest(arrays: Iterator[NDArray[np.generic]]) -> str:
@@ -60,8 +65,9 @@ def _softmax() -> Iterator[NDArray[np.generic]]:
     labels = generator.integers(0, classes, samples).astype(np.int32)
     losses, correct = np.zeros(samples), np.zeros(samples, np.uint8)
     arguments = (labels, classes, 1 / 300, logits, losses, correct)
-    softmax_cross_entropy.forward_backward(harness.workers(1), logits, *arguments)
-    yield from (logits, losses, correct)
+    for smoothing in (0.0, 0.1):
+        softmax_cross_entropy.forward_backward(harness.workers(1), logits, *arguments, smoothing)
+        yield from (logits, losses, correct)
 
 
 def _sgd() -> Iterator[NDArray[np.float32]]:
@@ -72,6 +78,22 @@ def _sgd() -> Iterator[NDArray[np.float32]]:
             values = tuple(np.float32(scale) * array for array in (weights, gradients, velocity))
             sgd.update(*values, 0.01, 0.9, 5e-4, nesterov)
             yield from values
+
+
+def _updates() -> Iterator[NDArray[np.generic]]:
+    generator = np.random.default_rng(5)
+    weights, gradients, first, second = (generator.standard_normal(1001, dtype=np.float32) for _ in range(4))
+    numbers = {"betas": (0.9, 0.999), "eps": 1e-8, "root": 1.25}
+    for scale in (1, 1e-19, 1e-38):
+        w, g, m, v = (np.float32(scale) * each for each in (weights, gradients, first, abs(second)))
+        adam.adamw(w, g, m, v, **numbers, step=0.01, shrink=1e-4)
+        adam.lamb_direction(w, g, m, v, **numbers, scale=2.0, decay=0.01)
+        steps.descend(w, g, rate=0.1)
+        steps.lars(w, g, m, rate=0.1, momentum=0.9, weight_decay=0.01)
+        steps.approach(v, w, share=0.3)
+        limbs = np.zeros(sum_of_squares.LIMBS, np.int64)
+        sum_of_squares.add_squares(w, limbs)
+        yield from (w, g, m, v, limbs)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from engine.planner.design import Design
 from engine.planner.measurement.pings import Pings, ping
 from engine.planner.measurement.rehearsal import KINDS, Rehearsal, Times, merged
 from engine.training.optimizer import SGD
+from engine.training.update import Piece
 from layers.kernels import relu
 from layers.kernels.threads import Threads
 from layers.work import PASSES
@@ -219,12 +220,12 @@ def _update_rate() -> float:
     """Return the bytes/s of weights that are updated."""
     weights, gradients, velocity = (aligned_zeros((_LARGE,)) for _ in range(3))
     gradients[:] = 1
-    optimizer = SGD()
+    update = SGD().at(0, _RATE)
 
     def work() -> None:
         for start in range(0, _LARGE, _PIECE):
             piece = slice(start, start + _PIECE)
-            optimizer.update(weights[piece], gradients[piece], velocity[piece], _RATE)
+            update.apply(Piece(weights[piece], gradients[piece], (velocity[piece],)))
 
     return _rate(work, weights.nbytes)
 

@@ -23,8 +23,9 @@ from engine.planner.design import Design, Members, build_rank_of
 from engine.profile.recorder import PASS, Recorder, Span
 from engine.profile.timed_layer import TimedLayer, timed
 from engine.training.step import train_step
+from engine.training.update import NOTHING
 from layers.kernels.threads import Threads
-from layers.layer import Array, Buffers, Context
+from layers.layer import Buffers, Context
 from layers.work import BACKWARD_WEIGHTS, FORWARD
 from layers.wrapped import unwrapped
 
@@ -123,7 +124,7 @@ class Rehearsal:
         begin = time.perf_counter()
         batch = next(iter(batches))
         start = time.perf_counter()
-        train_step(self._rank, (batch,), run, _update_nothing)
+        train_step(self._rank, (batch,), run, NOTHING)
         wall = time.perf_counter() - begin
         spans = self._recorder.spans
         forward = [span for span in spans if span.attributes[PASS] == FORWARD]
@@ -166,10 +167,6 @@ def merged(many: Sequence[Times]) -> Times:
             for direction, seconds in passes.items():
                 total.note(key, direction, *seconds)
     return total
-
-
-def _update_nothing(_weights: Array, _gradients: Array, _velocity: Array, _factor: float) -> None:
-    """Leave the weights as they are."""
 
 
 @final

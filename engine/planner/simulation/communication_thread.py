@@ -27,6 +27,8 @@ from engine.planner.simulation.instructions import Event, Instruction, Occupy, S
 from engine.planner.simulation.messages import Ledger
 from engine.planner.simulation.program import Submit
 from engine.profile.recorder import COMMUNICATION, COMPUTE, PASS, UPDATE, Span
+from engine.training.bucket import USUAL_FORM
+from engine.training.update import Update
 from layers.layer import Array
 
 _SOON_S = 1e-9  # by how much later a stall is looked for than the scheduler's limit, so that it has passed
@@ -131,10 +133,21 @@ class CommunicationThread:
         self._stall_check_s = self._clock() + STALL_S + _SOON_S
         return [Schedule(self._stall_check_s, Event.POLL)]
 
-    def update(self, weights: Array, _gradients: Array, _velocity: Array, _rate_factor: float) -> None:
-        """Charge for an update of weights; jobs call it where training would update them."""
+    @property
+    def update(self) -> Update:
+        """Charges for updates of weights, and for norms, where training would make them."""
+        streams = self._design.form.streams
+        return Update(
+            apply=lambda piece: self._charge_update(piece.weights, streams),
+            direct=lambda piece: self._charge_update(piece.weights, streams),
+            add_squares=lambda values, _: self._charge_update(values, 1),
+        )
+
+    def _charge_update(self, values: Array, streams: int) -> None:
+        """Charge for values that so many times are read or written."""
         if self._updates_cost:
-            self._ledger.processor_s += weights.nbytes / self._software.update_bytes_per_s
+            share = streams / USUAL_FORM.streams
+            self._ledger.processor_s += share * values.nbytes / self._software.update_bytes_per_s
             self._updates = True
 
     def _charged(self, job: Job) -> Job:

@@ -22,8 +22,8 @@ from engine.graph.parallel.exchange import Exchange, Finish, StartsBackward
 from engine.graph.parallel.shared_norm import SharedNorm
 from engine.planner.costs import Costs
 from engine.planner.design import Design, Members, build_rank_of
-from engine.training.bucket import Update
 from engine.training.step import train_step
+from engine.training.update import Update
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Context, Layer
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
@@ -159,6 +159,7 @@ class _PricedCriterion:
         gradient: Array,
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
+        smoothing: float = 0.0,
     ) -> None:
         """Take down the loss of the labels' samples."""
         self.operations.append(Compute(self.costs.loss(len(labels), classes), LOSS_NODE))

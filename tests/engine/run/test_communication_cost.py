@@ -50,7 +50,7 @@ def measured(ranks: int, run_seconds: float):
 
 def state(trainer: Trainer) -> dict[str, np.ndarray]:
     parameters = trainer.rank.parameters
-    return parameters.gather_weights() | parameters.gather_velocities(keep=True)
+    return parameters.gather_weights() | parameters.gather_moments(keep=True)
 
 
 def test_weights_and_velocities_stay_the_same_bits():

@@ -108,7 +108,7 @@ def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps(
     batch = Batch(samples.x, samples.labels.astype(np.int32), np.arange(8), 0)
     for step in range(3):
         if step:
-            train_step(rank, (batch,), run, lambda *strip: SGD().update(*strip[:3], 0.1))
+            train_step(rank, (batch,), run, SGD().at(step, 0.1))
         for name in ("conv2", "conv3"):
             at = memory[name]
             for image in (at.x[0], at.dy[0]):

@@ -15,8 +15,9 @@ from engine.graph import Graph, GraphBuilder
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.training import parameters as module
-from engine.training.parameters import MOMENTUM, Parameters, padded_floats
+from engine.training.parameters import Parameters, padded_floats
 from engine.training.rank_parameters import RankParameters
+from engine.training.update import NOTHING
 from layers.conv2d import Conv2d
 from layers.linear import Linear
 from layers.relu import ReLU
@@ -124,11 +125,11 @@ def test_the_digest_is_of_the_standard_layout():
 def test_what_is_restored_is_gathered_again():
     (before,) = split(1, "data", lambda _, made: made.gather_weights())
     tensors = {name: array + 1 for name, array in before.items()}
-    tensors |= {f"{MOMENTUM}{name}": array - 1 for name, array in before.items()}
+    tensors |= {f"momentum.{name}": array - 1 for name, array in before.items()}
 
     def restored(_, made):
         made.restore(tensors)
-        return made.gather_weights() | made.gather_velocities(keep=True)
+        return made.gather_weights() | made.gather_moments(keep=True)
 
     for ranks, plan in ((1, "data"), (2, "fc1=2"), (4, "fc1=2")):
         for gathered in split(ranks, plan, restored):
@@ -142,11 +143,11 @@ def test_a_node_without_parameters_does_nothing():
     relu = RankParameters(network(), grid, queue)["relu1"]
     assert isinstance(relu, Parameters)
     relu.submit_reduce()
-    relu.submit_update(lambda *_: pytest.fail("there is nothing to update"))
+    relu.submit_update(NOTHING)
     relu.wait()
     relu.initialise(1, {})
     relu.restore({})
-    assert (relu.floats, relu.gather_weights(), relu.gather_velocities(keep=True)) == (0, {}, {})
+    assert (relu.floats, relu.gather_weights(), relu.gather_moments(keep=True)) == (0, {}, {})
     assert queue.blocked_by_name == {}
 
 

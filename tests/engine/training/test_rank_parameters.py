@@ -9,6 +9,7 @@ from comm.threads import single_rank
 from comm.tree import Tree
 from engine.graph import GraphBuilder
 from engine.training.rank_parameters import RankParameters
+from engine.training.update import NOTHING
 from layers.linear import Linear
 from layers.relu import ReLU
 
@@ -29,7 +30,7 @@ def jobs(bucket_floats: int) -> list[str]:
     parameters = model(bucket_floats, queue)
     for node in reversed(list(parameters)):
         node.submit_reduce()
-        node.submit_update(lambda *_: None)
+        node.submit_update(NOTHING)
     return list(queue.blocked_by_name)
 
 

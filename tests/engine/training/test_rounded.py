@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from engine.training.rounded import cosine, power
+from engine.training.rounded import cosine, one_minus_power, power
 
 
 def test_a_cosine_is_the_c_librarys_to_the_last_place():
@@ -37,3 +37,16 @@ def test_a_power_is_the_nearest_float():
 )
 def test_powers_of_zero_and_to_zero(base, exponent, found):
     assert power(base, exponent) == found
+
+
+@pytest.mark.parametrize("base", [0.0, 0.5, 0.9, 0.999, 1 - 2**-53])
+def test_what_a_power_leaves_of_one_is_the_nearest_float(base):
+    for exponent in (1, 2, 3, 10, 257, 1000):
+        exact, found = 1 - Fraction(base) ** exponent, one_minus_power(base, exponent)
+        for neighbour in (math.nextafter(found, 0), math.nextafter(found, 2)):
+            assert abs(Fraction(found) - exact) <= abs(Fraction(neighbour) - exact)
+
+
+def test_powers_of_late_steps_take_no_time_and_vanish():
+    assert one_minus_power(0.999, 10**12) == 1.0
+    assert one_minus_power(1 - 2**-40, 2**40) == pytest.approx(1 - math.exp(-1), rel=1e-12)

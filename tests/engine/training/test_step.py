@@ -13,9 +13,11 @@ from engine.data.loader import Batch
 from engine.graph.parallel.plan import Plan
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
+from engine.training.bucket import USUAL_FORM
 from engine.training.rank import build_rank
 from engine.training.rank_settings import RankSettings
 from engine.training.step import forward, train_step
+from engine.training.update import NOTHING, UpdateForm
 from layers.kernels.threads import Threads
 from layers.layer import Context
 from tests.engine.graphs import perceptron
@@ -23,15 +25,15 @@ from tests.engine.graphs import perceptron
 BATCH = Batch(np.ones((8, 12), np.float32), np.zeros(8, np.int32), np.arange(8), 0)
 
 
-def recorded(*, bucket_floats=0, **given):
+def recorded(*, bucket_floats=0, form=USUAL_FORM, **given):
     """Take a step; return its passes and jobs in their order, and its outcome."""
     recorder = Recorder(keep=True)
     queue = InlineCommThread(on_span=recorder.communication)
     grid = Grid.of(Collectives(single_rank(), Tree.of(1, 4)), 1)
-    settings = RankSettings(8, 1, bucket_floats=bucket_floats)
+    settings = RankSettings(8, 1, bucket_floats=bucket_floats, form=form)
     rank = build_rank(perceptron(), settings, Plan(), grid, queue, wrap=partial(timed, recorder=recorder))
     rank.initialise(1)
-    outcome = train_step(rank, (BATCH,), Context(Threads(1)), lambda *_: None, **given)
+    outcome = train_step(rank, (BATCH,), Context(Threads(1)), NOTHING, **given)
     return [span.name for span in recorder.spans if span.attributes.get("kind") != "exchange"], outcome
 
 
@@ -58,6 +60,19 @@ def test_weights_are_overwritten_after_the_last_pass_that_reads_them():
 def test_a_bucket_is_reduced_and_updated_after_all_its_members():
     events, _ = recorded(bucket_floats=1 << 20)
     assert events[-3:] == ["fc1 backward_weights", "reduce fc1..fc3", "update fc1..fc3"]
+
+
+def test_norms_of_tensors_come_between_a_bucket_s_reduce_and_its_update():
+    events, _ = recorded(form=UpdateForm(per_tensor=True))
+    at = events.index("reduce fc2")
+    assert events[at : at + 4] == ["reduce fc2", "fc2 backward_data", "norms of fc2", "update fc2"]
+
+
+def test_clipping_holds_all_updates_back_until_the_norm_of_all_gradients_is_there():
+    events, _ = recorded(form=UpdateForm(clips=True))
+    assert events[-5:-3] == ["measure gradients", "norm of gradients"]
+    assert events[-3:] == ["update fc3", "update fc2", "update fc1"]
+    assert not any(name.startswith("update") for name in events[:-3])
 
 
 def test_forward_runs_every_layer_once_and_waits_for_weights_only():

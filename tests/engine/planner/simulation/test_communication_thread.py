@@ -11,6 +11,7 @@ from engine.planner.simulation.instructions import Announce, Event, Occupy, Sche
 from engine.planner.simulation.links import Links
 from engine.planner.simulation.messages import Fabric, Ledger, SimulatedCommunicator
 from engine.profile.recorder import COMMUNICATION, COMPUTE, UPDATE
+from engine.training.update import Piece, UpdateForm
 from tests.engine.planner.clusters import cluster
 from tests.engine.planner.simulation.threads import Clock, communication, request, submit
 
@@ -73,7 +74,7 @@ def test_an_update_is_paid_for_on_the_thread_that_does_it(overlap, row):
     thread = communication(clock, overlap=overlap)
 
     def job():
-        thread.update(WEIGHTS, WEIGHTS, WEIGHTS, 1.0)
+        thread.update.apply(Piece(WEIGHTS, WEIGHTS))
         yield None
 
     thread.submit(submit(job(), ticket))
@@ -91,10 +92,28 @@ def test_an_update_is_paid_for_on_the_thread_that_does_it(overlap, row):
 
 def test_communication_alone_pays_for_no_update():
     thread = communication(Clock(), updates_cost=False)
-    thread.update(WEIGHTS, WEIGHTS, WEIGHTS, 1.0)
+    thread.update.apply(Piece(WEIGHTS, WEIGHTS))
     thread.submit(submit(iter([None])))
     assert thread.turn() == []
     assert thread.state == Polling()
+
+
+@pytest.mark.parametrize(
+    ("form", "streams"),
+    [
+        (UpdateForm(), 5),  # of weights, gradients and velocities, three read and two written
+        (UpdateForm(("exp_avg", "exp_avg_sq")), 7),
+        (UpdateForm(("exp_avg", "exp_avg_sq"), averages=True), 9),
+    ],
+)
+def test_an_update_costs_what_it_reads_and_writes(form, streams):
+    thread = communication(Clock(), form=form)
+    thread.update.apply(Piece(WEIGHTS, WEIGHTS))
+    assert thread._ledger.processor_s == pytest.approx(8.0 * streams / 5)
+    thread.update.add_squares(WEIGHTS, None)
+    assert thread._ledger.processor_s == pytest.approx(8.0 * (streams + 1) / 5)
+    thread.update.direct(Piece(WEIGHTS, WEIGHTS))
+    assert thread._ledger.processor_s == pytest.approx(8.0 * (2 * streams + 1) / 5)
 
 
 @pytest.mark.parametrize(("prioritised", "first"), [(True, "urgent"), (False, "early")])

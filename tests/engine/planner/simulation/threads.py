@@ -6,6 +6,7 @@ from engine.planner.design import Design
 from engine.planner.simulation.communication_thread import CommunicationThread
 from engine.planner.simulation.messages import Ledger
 from engine.planner.simulation.program import Submit
+from engine.training.bucket import USUAL_FORM
 from tests.engine.planner.clusters import cluster
 
 THREADS = 3
@@ -33,11 +34,13 @@ def design(**changes):
     return Design("digits", 2, 64, 16, Plan(), THREADS, **changes)
 
 
-def communication(clock, ledger=None, *, overlap=True, prioritised=True, updates_cost=True, **software):
+def communication(
+    clock, ledger=None, *, overlap=True, prioritised=True, updates_cost=True, form=USUAL_FORM, **software
+):
     """Return a thread whose adds and updates take a second a byte; `software` are changes of that."""
     costs = cluster(**{"add_bytes_per_s": 1.0, "update_bytes_per_s": 1.0, **software}).software
     return CommunicationThread(
-        design(overlap=overlap, prioritised=prioritised),
+        design(overlap=overlap, prioritised=prioritised, form=form),
         costs,
         ledger or Ledger(),
         clock=clock,
