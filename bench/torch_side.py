@@ -12,11 +12,13 @@ from torch import nn
 from bench.ours import MOMENTUM, RATE, Steps, minibatch
 from engine.graph import INPUT, Graph
 from engine.models import MODELS
+from layers.activations import ReLU6
 from layers.add import Add
 from layers.avg_pool import AvgPool
 from layers.batch_norm import BatchNorm
 from layers.concat import Concat
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.global_avg_pool import GlobalAvgPool
@@ -169,9 +171,10 @@ def _module(layer: Layer, *shapes: Shape, in_place: bool = True) -> nn.Module:
     return _COUNTERPARTS[type(layer)](layer, shapes[0])
 
 
-def _convolution(it: Conv2d, x: Shape) -> nn.Module:
+def _convolution(it: Conv2d | DepthwiseConv2d, x: Shape) -> nn.Module:
     top, left, bottom, right = it.pads
-    found = nn.Conv2d(x[0], it.out_channels, it.kernel, it.stride, (top, left), bias=it.bias)
+    out, groups = (it.out_channels, 1) if isinstance(it, Conv2d) else (x[0], x[0])
+    found = nn.Conv2d(x[0], out, it.kernel, it.stride, (top, left), groups=groups, bias=it.bias)
     if (top, left) == (bottom, right):
         return found
     found.padding = (0, 0)
@@ -192,11 +195,13 @@ _COUNTERPARTS: dict[type[Layer], Callable[..., nn.Module]] = {
     BatchNorm: _normalisation,
     Concat: lambda _, __: _Join(),
     Conv2d: _convolution,
+    DepthwiseConv2d: _convolution,
     Dropout: lambda it, _: nn.Dropout(it.probability),
     Flatten: lambda _, __: nn.Flatten(),
     GlobalAvgPool: lambda _, __: _GlobalMean(),
     Linear: lambda it, x: nn.Linear(x[0], it.out_features, bias=it.bias),
     MaxPool: lambda it, _: nn.MaxPool2d(it.window, it.stride, it.padding, ceil_mode=it.ceil_mode),
     ReLU: lambda _, __: nn.ReLU(),
+    ReLU6: lambda _, __: nn.ReLU6(),
     Sigmoid: lambda _, __: nn.Sigmoid(),
 }

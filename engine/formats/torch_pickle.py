@@ -9,7 +9,9 @@ import math
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from engine.config.wording import shortened
 from layers.layer import Shape
@@ -27,6 +29,8 @@ STORAGES = {
     "BoolStorage": "bool",
 }
 """Types of values by torch's classes of storages."""
+STORAGE_BYTES = {kind: 2 if kind == "bfloat16" else np.dtype(kind).itemsize for kind in STORAGES.values()}
+"""Bytes of a value by its type."""
 
 _ORDERED_DICT = "collections.OrderedDict"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
@@ -40,7 +44,7 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class StorageEntry:
-    """A run of values, which lies in a file of its own in the archive."""
+    """A run of values, which lies by itself in the file."""
 
     key: str
     kind: str
@@ -68,15 +72,20 @@ class PickleError(Exception):
     """The pickle is damaged, or no state dict; the message says in what way."""
 
 
-def read_pickle(content: bytes) -> Any:
-    """Return what a pickle holds.
+def read_pickle(content: bytes | IO[bytes], storages: dict[str, StorageEntry] | None = None) -> Any:
+    """Return what a pickle holds; of an open file what begins at its place, which is then behind it.
+
+    Parameters
+    ----------
+    storages
+        Gets all storages that the pickle names, by their keys.
 
     Raises
     ------
     PickleError
         It is damaged, or holds something else than tensors and plain values.
     """
-    machine = _Machine()
+    machine = _Machine({} if storages is None else storages)
     try:
         for instruction, argument, _ in pickletools.genops(content):
             machine.run(instruction.name, argument)
@@ -90,8 +99,9 @@ def read_pickle(content: bytes) -> Any:
 class _Machine:
     """The stack, and the memo of what has been made."""
 
-    def __init__(self) -> None:
+    def __init__(self, storages: dict[str, StorageEntry]) -> None:
         self._stack: list[Any] = []
+        self._storages = storages
         self._memo: dict[int, Any] = {}
 
     def run(self, name: str, argument: Any) -> None:
@@ -180,11 +190,20 @@ class _Machine:
         self._stack.append(_Name(text))
 
     def storage(self, _: Any) -> None:
-        """Make the storage that a tuple describes: its word, type, key, place and number of values."""
-        word, kind, key, _, size = self.pop()
-        if word != "storage" or not isinstance(kind, _Name) or type(key) is not str or type(size) is not int:
+        """Make the storage that a tuple describes: its word, type, key, place and number of values.
+
+        Before torch 1.6 there may be a sixth, which is None unless it is a part of another storage.
+        """
+        word, kind, key, _, size, *part = self.pop()
+        described = (
+            isinstance(kind, _Name) and type(key) is str and type(size) is int and part in ([], [None])
+        )
+        if word != "storage" or not described:
             raise TypeError("a storage is described in another way")
-        self._stack.append(StorageEntry(key, STORAGES[kind.text.removeprefix("torch.")], size))
+        entry = StorageEntry(key, STORAGES[kind.text.removeprefix("torch.")], size)
+        if self._storages.setdefault(key, entry) != entry:
+            raise ValueError(f"the storage {key} is described in two ways")
+        self._stack.append(entry)
 
     def call(self, _: Any) -> None:
         """Make what a call of one of the known names would make."""

@@ -17,6 +17,7 @@ from engine.models.alexnet import alexnet
 from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
 from engine.models.digits import digits
+from engine.models.efficientnet_lite0 import efficientnet_lite0
 from engine.models.googlenet import googlenet
 from engine.models.mnist import mnist
 from engine.models.overfeat_fast import overfeat_fast
@@ -39,6 +40,7 @@ _FUNCTIONS: tuple[Callable[..., Graph], ...] = (
     resnet34,
     resnet50,
     resnet101,
+    efficientnet_lite0,
     cd_dnn,
 )
 MODELS: dict[str, Callable[..., Graph]] = {function.__name__: function for function in _FUNCTIONS}

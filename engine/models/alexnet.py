@@ -25,7 +25,7 @@ def alexnet(classes: int = 1000, image: Sequence[int] = (3, 224, 224)) -> Graph:
         ("5", Conv2d(256, 3, padding=1), True),
     )
     for name, convolution, pooled in convolutions:
-        add_convolution(net, name, convolution, norm=False)
+        add_convolution(net, name, convolution, norm=None)
         if pooled:
             net.add(f"pool{name}", MaxPool(3, 2))
     net.add("flatten", Flatten())

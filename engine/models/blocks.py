@@ -2,24 +2,23 @@
 
 from engine.graph import GraphBuilder
 from layers.batch_norm import BatchNorm
-from layers.conv2d import Conv2d
+from layers.layer import Layer
 from layers.relu import ReLU
 
 
 def add_convolution(
     net: GraphBuilder,
     name: str,
-    convolution: Conv2d,
+    convolution: Layer,
     *inputs: str,
-    norm: bool = True,
-    relu: bool = True,
-    initial_scale: float = 1.0,
+    norm: BatchNorm | None = BatchNorm(),  # noqa: B008 -- it is immutable
+    activation: Layer | None = ReLU(),  # noqa: B008
 ) -> str:
-    """Add a convolution with a normalisation and ReLU behind it; return the name of what comes out.
+    """Add a convolution, a normalisation and an activation; return the name of what comes out.
 
     They are called conv, norm and relu with `name` behind.
     """
     last = net.add(f"conv{name}", convolution, *inputs)
-    if norm:
-        last = net.add(f"norm{name}", BatchNorm(initial_scale=initial_scale))
-    return net.add(f"relu{name}", ReLU()) if relu else last
+    if norm is not None:
+        last = net.add(f"norm{name}", norm)
+    return last if activation is None else net.add(f"relu{name}", activation)

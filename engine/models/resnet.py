@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from engine.graph import Graph, GraphBuilder
 from engine.models.blocks import add_convolution
 from layers.add import Add
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.global_avg_pool import GlobalAvgPool
 from layers.linear import Linear
@@ -54,7 +55,7 @@ def _resnet(block: Block, depths: Sequence[int], classes: int, image: Sequence[i
             value, made = block(net, name, width, stride)
             if made != channels or stride > 1:
                 projection = Conv2d(made, 1, stride=stride, bias=False)
-                shortcut = add_convolution(net, f"{name}_shortcut", projection, shortcut, relu=False)
+                shortcut = add_convolution(net, f"{name}_shortcut", projection, shortcut, activation=None)
             net.add(f"add{name}", Add(), value, shortcut)
             shortcut, channels = net.add(f"relu{name}", ReLU()), made
     net.add("pool", GlobalAvgPool())
@@ -65,7 +66,9 @@ def _resnet(block: Block, depths: Sequence[int], classes: int, image: Sequence[i
 def _basic(net: GraphBuilder, name: str, width: int, stride: int) -> tuple[str, int]:
     add_convolution(net, f"{name}_1", Conv2d(width, 3, stride=stride, padding=1, bias=False))
     second = Conv2d(width, 3, padding=1, bias=False)
-    return add_convolution(net, f"{name}_2", second, relu=False, initial_scale=0.0), width
+    return add_convolution(
+        net, f"{name}_2", second, norm=BatchNorm(initial_scale=0.0), activation=None
+    ), width
 
 
 def _bottleneck(net: GraphBuilder, name: str, width: int, stride: int) -> tuple[str, int]:
@@ -73,4 +76,6 @@ def _bottleneck(net: GraphBuilder, name: str, width: int, stride: int) -> tuple[
     add_convolution(net, f"{name}_2", Conv2d(width, 3, stride=stride, padding=1, bias=False))
     channels = EXPANSION * width
     third = Conv2d(channels, 1, bias=False)
-    return add_convolution(net, f"{name}_3", third, relu=False, initial_scale=0.0), channels
+    return add_convolution(
+        net, f"{name}_3", third, norm=BatchNorm(initial_scale=0.0), activation=None
+    ), channels

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from engine.graph import Graph, GraphBuilder
 from engine.models.blocks import add_convolution
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
@@ -41,7 +42,12 @@ def _vgg(depths: Sequence[int], classes: int, image: Sequence[int], norm: bool) 
     net = GraphBuilder(image)
     for stage, (depth, channels) in enumerate(zip(depths, CHANNELS, strict=True), start=1):
         for index in range(1, depth + 1):
-            add_convolution(net, f"{stage}_{index}", Conv2d(channels, 3, padding=1, bias=not norm), norm=norm)
+            add_convolution(
+                net,
+                f"{stage}_{index}",
+                Conv2d(channels, 3, padding=1, bias=not norm),
+                norm=BatchNorm() if norm else None,
+            )
         net.add(f"pool{stage}", MaxPool(2, 2))
     net.add("flatten", Flatten())
     for name, gain in (("fc6", 2.0), ("fc7", AFTER_DROPOUT)):

@@ -23,6 +23,7 @@ SMALL = {
     "resnet34": _TINY,
     "resnet50": _TINY,
     "resnet101": _TINY,
+    "efficientnet_lite0": _TINY,
     "overfeat_fast": {"image": [3, 87, 87], "classes": 10},
     "cd_dnn": {"classes": 100},
 }

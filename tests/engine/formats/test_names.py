@@ -39,6 +39,7 @@ def test_parameters_and_states_stand_in_the_order_of_the_nodes():
 
 
 OF_TABLE = {
+    "efficientnet_lite_pytorch:lite0": ("efficientnet_lite0", {}),
     "torchvision:alexnet": ("alexnet", {}),
     "torchvision:resnet18": ("resnet18", {}),
     "torchvision:resnet34": ("resnet34", {}),

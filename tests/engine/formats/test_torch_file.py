@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 import zipfile
 
 import numpy as np
@@ -235,12 +236,9 @@ def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is empty; a file of torch.save in its zip format is wanted"),
-        (b"text", "is no zip file; a file of torch.save"),
-        (
-            pickle.dumps({"a": 1}, protocol=2),
-            "is a bare pickle, as torch.save wrote before torch 1.6; load it",
-        ),
+        (b"", "is empty; a file of torch.save is wanted"),
+        (b"text", "is neither a zip file nor a pickle; a file of torch.save"),
+        (pickle.dumps({"a": 1}, protocol=2), "is a pickle, but not one of torch.save"),
         (bytes(257) + b"ustar" + bytes(250), "is a tar archive, as torch wrote before"),
         (b"PK\x03\x04" + bytes(100), "is cut or damaged: File is not a zip file"),
     ],
@@ -252,10 +250,56 @@ def test_other_formats_are_named(tmp_path, content, said):
     assert read(path).startswith(said)
 
 
-def test_a_file_that_torch_wrote_in_its_old_format_is_named(tmp_path):
+def old_file(*, magic=0x1950A86A20F9469CFC6C, little=True, root=None, keys=("0",), values=(6,), content=None):
+    """Return a file as torch wrote it before its version 1.6."""
+    begin = (magic, 1001, {"protocol_version": 1001, "little_endian": little, "type_sizes": {}})
+    pickles = [pickle.dumps(each, protocol=2) for each in begin] + [one_tensor() if root is None else root]
+    pickles.append(pickle.dumps(list(keys), protocol=2))
+    storages = [
+        struct.pack("<q", count) + (SIX.tobytes() if content is None else content) for count in values
+    ]
+    return b"".join(pickles + storages)
+
+
+def test_a_file_from_before_torch_1_6_is_read(tmp_path):
+    path = tmp_path / "old.pth"
+    path.write_bytes(old_file())
+    assert_same(read_torch(path), {"weight": SIX.reshape(2, 3)})
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ({"magic": 1}, "is a pickle, but not one of torch.save"),
+        ({"little": False}, "has the byte order big; must be little"),
+        ({"values": (5,)}, "is cut or damaged: the storage 0 has 5 values, not 6"),
+        ({"content": SIX.tobytes()[:-1]}, "is cut or damaged: data/0 has 23 bytes, not 24"),
+        ({"keys": ("1",)}, "is cut or damaged: 1"),
+        ({"keys": ()}, "is cut or damaged: 0"),
+        ({"values": ()}, "is cut or damaged: unpack requires a buffer of 8 bytes"),
+    ],
+    ids=str,
+)
+def test_a_damaged_file_from_before_torch_1_6_is_refused(tmp_path, described, said):
+    path = tmp_path / "old.pth"
+    path.write_bytes(old_file(**described))
+    assert read(path) == said
+
+
+def test_a_cut_file_from_before_torch_1_6_is_refused_wherever_it_is_cut(tmp_path):
+    path, content = tmp_path / "old.pth", old_file()
+    for end in range(0, len(content), 7):
+        path.write_bytes(content[:end])
+        read(path)
+
+
+def test_what_torch_wrote_in_its_old_format_is_read(tmp_path):
     torch = pytest.importorskip("torch", reason="extra: bench")
-    torch.save({"a": torch.zeros(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert read(tmp_path / "old.pth").startswith("is a bare pickle, as torch.save wrote before torch 1.6")
+    x = torch.arange(12.0).reshape(3, 4)
+    saved = {"whole": x, "part": x[1:, ::2], "half": x.half(), "bn.num_batches_tracked": torch.tensor(3)}
+    torch.save(saved, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    wanted = {name: each.float().numpy() for name, each in saved.items() if "tracked" not in name}
+    assert_same(read_torch(tmp_path / "old.pth"), wanted)
 
 
 def test_other_archives_are_named(tmp_path):

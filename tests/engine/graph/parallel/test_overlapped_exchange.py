@@ -20,6 +20,7 @@ from engine.graph.passes.fork import insert_forks
 from engine.training.rank import build_rank
 from engine.training.rank_settings import RankSettings
 from engine.training.step import train_step
+from engine.training.update import NOTHING
 from layers.kernels.threads import Threads
 from layers.layer import Context
 from layers.wrapped import WatchedLayer
@@ -88,7 +89,7 @@ def backward(
         count = mine.memory.own_samples.stop - mine.memory.own_samples.start
         labels = np.zeros(count, np.int32)
         batch = Batch(np.ones((count, *graph.input_shape), np.float32), labels, labels, epoch=0)
-        train_step(mine, (batch,), Context(Threads(1)), lambda *_: None)
+        train_step(mine, (batch,), Context(Threads(1)), NOTHING)
         mine.parameters.wait()
         queue.close()
         return events[events.index("gather loss") + 1 :]
