@@ -70,22 +70,22 @@ def branches() -> Graph:
     return net.graph()
 
 
-def normed() -> Graph:
+def normed(groups: int | None = None) -> Graph:
     """Normalise behind each convolution of a residual block with a projection, and vectors at the end."""
     net = GraphBuilder((2, 8, 8))
     net.add("conv1", Conv2d(16, 3, padding=1))
-    net.add("norm1", BatchNorm())
+    net.add("norm1", BatchNorm(groups))
     stem = net.add("relu1", ReLU())
     net.add("conv2", Conv2d(24, 3, stride=2, padding=1), stem)
-    net.add("norm2", BatchNorm(momentum=0.3, scaled=False))
+    net.add("norm2", BatchNorm(groups, momentum=0.3, scaled=False))
     net.add("project", Conv2d(24, 1, stride=2), stem)
-    net.add("norm3", BatchNorm(epsilon=1e-3, initial_scale=0.5))
+    net.add("norm3", BatchNorm(groups, epsilon=1e-3, initial_scale=0.5))
     net.add("add3", Add(), "norm2", "norm3")
     net.add("relu3", ReLU())
     net.add("pool", AvgPool())
     net.add("flatten", Flatten())
     net.add("fc4", Linear(20))
-    net.add("norm4", BatchNorm())
+    net.add("norm4", BatchNorm(groups))
     net.add("relu4", ReLU())
     net.add("fc5", Linear(4, gain=1.0))
     return net.graph()
