@@ -55,7 +55,7 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         for groups in (1 if self.groups is None else self.groups, self.group_leaves):
-            if not is_power_of_two(groups):
+            if type(groups) is not int or not is_power_of_two(groups):
                 raise ValueError(f"{self}: groups and group_leaves must be powers of two")
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"{self}: momentum must be at least 0 and at most 1")
@@ -178,10 +178,9 @@ class BatchNorm(Layer):
         statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
         means = rows / (_values(at) * self.group_leaves)
         inverse = statistics[:, 1].astype(np.float64)
-        means[:, 1] *= inverse * inverse
-        batch_norm.backward_data(
-            run.threads, x, dy, statistics, means.astype(np.float32), self._weight(at), dx
-        )
+        factor = inverse * self._weight(at)
+        terms = np.stack([factor, factor * means[:, 0], factor * (inverse * inverse) * means[:, 1]], axis=1)
+        batch_norm.backward_data(run.threads, x, dy, statistics, terms.astype(np.float32), dx)
 
     def _sum_slopes(self, at: Buffers, run: Context) -> None:
         statistics, slopes = at.scratch["statistics"], at.scratch["slopes"]

@@ -152,36 +152,35 @@ def _slopes():
     return batch_norm_slopes
 
 
-def backward_data(threads: Threads, x, dy, statistics, means, weight, dx) -> None:
-    """Write dx = ((dy - means[0]) - (x - mean) * means[1]) * (weight / deviation); dx may be dy.
+def backward_data(threads: Threads, x, dy, statistics, terms, dx) -> None:
+    """Write dx = (dy * terms[0] - terms[1]) - (x - mean) * terms[2]; dx may be dy.
 
     Parameters
     ----------
     x, dy, dx : float32 [N, C/LANES, H, W, LANES], or vectors [N, F]
-    statistics, weight
+    statistics
         As for `normalise`.
-    means : float32 [groups, 2, C]
-        Means of dy, and of dy * (x - mean) / deviation**2.
+    terms : float32 [groups, 3, C]
     """
     x, dy, dx = as_channels(x), as_channels(dy), as_channels(dx)
-    threads.run(_backward_data(), x.shape[0] * x.shape[1], 3 * x.size, x, dy, statistics, means, weight, dx)
+    threads.run(_backward_data(), x.shape[0] * x.shape[1], 3 * x.size, x, dy, statistics, terms, dx)
 
 
 @lru_cache(maxsize=1)
 def _backward_data():
-    @kernel(int64, int64, int64, IMAGE, IMAGE, BY_GROUP, BY_GROUP, BY_CHANNEL, IMAGE)
-    def batch_norm_backward_data(worker, first, last, x, dy, statistics, means, weight, dx):
+    @kernel(int64, int64, int64, IMAGE, IMAGE, BY_GROUP, BY_GROUP, IMAGE)
+    def batch_norm_backward_data(worker, first, last, x, dy, statistics, terms, dx):
         _, blocks, rows, columns, _ = x.shape
         per_group = x.shape[0] // statistics.shape[0]
         for task in range(first, last):  # one plane of one block of channels
             n, block = divmod(task, blocks)
-            mean, inverse = _statistics_of(statistics, n // per_group, block)
-            level, slope = _statistics_of(means, n // per_group, block)
+            mean, _inverse = _statistics_of(statistics, n // per_group, block)
+            factor, level = _statistics_of(terms, n // per_group, block)
             backward_plane(
                 row_address(dx, n, block, 0), dx.strides[2],
                 row_address(dy, n, block, 0), dy.strides[2],
                 row_address(x, n, block, 0), x.strides[2],
-                rows, columns, mean, inverse, level, slope, weight.ctypes.data + 4 * block * LANES,
+                rows, columns, mean, factor, level, level + terms.strides[1],
             )  # fmt: skip
 
     return batch_norm_backward_data
@@ -325,23 +324,22 @@ def normalise_plane(
 @intrinsic
 def backward_plane(
     typing_context, dx, dx_row_bytes, dy, dy_row_bytes, x, x_row_bytes, rows, columns,
-    mean, inverse, level, slope, weight,
+    mean, factor, level, slope,
 ):  # fmt: skip
-    """Write dx = ((dy - level) - (x - mean) * slope) * (inverse * weight) of a plane; see `backward_data`."""
+    """Write dx = (dy * factor - level) - (x - mean) * slope of a plane; all are addresses."""
 
     def codegen(_context, builder, _signature, arguments):
         dx, dx_row_bytes, dy, dy_row_bytes, x, x_row_bytes, rows, columns, *by_channel = arguments
-        mean, inverse, level, slope, weight = (load_vector(builder, at, constant(0)) for at in by_channel)
-        factor = builder.fmul(inverse, weight)
+        mean, factor, level, slope = (load_vector(builder, at, constant(0)) for at in by_channel)
         with cgutils.for_range(builder, rows) as i, cgutils.for_range(builder, columns) as j:
             offset = builder.mul(j.index, constant(LANES))
             own = load_vector(builder, _row(builder, dy, i.index, dy_row_bytes), offset)
             value = load_vector(builder, _row(builder, x, i.index, x_row_bytes), offset)
             bent = builder.fmul(builder.fsub(value, mean), slope)
-            own = builder.fmul(builder.fsub(builder.fsub(own, level), bent), factor)
+            own = builder.fsub(builder.fsub(builder.fmul(own, factor), level), bent)
             store_vector(builder, own, _row(builder, dx, i.index, dx_row_bytes), offset)
 
-    return types.void(*[types.int64] * 13), codegen
+    return types.void(*[types.int64] * 12), codegen
 
 
 class _Chains:
