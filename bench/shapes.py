@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from engine.graph import INPUT
 from engine.models import MODELS
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.layer import Layer, Shape
 from layers.linear import Linear
@@ -152,6 +153,7 @@ def _googlenet() -> Iterator[Problem]:
 def _resnet50() -> Iterator[Problem]:
     """He et al. 2016 (arXiv:1512.03385, table 1), each different layer once; stride in the first 1x1."""
     yield _conv("resnet50:conv1", (3, 224, 224), 64, 7, 2, 3, first=True)
+    yield Problem("resnet50:norm1", BatchNorm(), ((64, 112, 112),), 32)
     channels, size = 64, 56
     for stage, width in enumerate((64, 128, 256, 512), start=2):
         stride = 1 if stage == 2 else 2
@@ -161,6 +163,8 @@ def _resnet50() -> Iterator[Problem]:
         yield _conv(f"resnet50:conv{stage}_3x3", (width, out, out), width, 3, 1, 1)
         yield _conv(f"resnet50:conv{stage}_expand", (width, out, out), 4 * width, 1)
         yield _conv(f"resnet50:conv{stage}_reduce", (4 * width, out, out), width, 1)
+        yield Problem(f"resnet50:norm{stage}", BatchNorm(), ((width, out, out),), 32)
+        yield Problem(f"resnet50:norm{stage}_expand", BatchNorm(), ((4 * width, out, out),), 32)
         channels, size = 4 * width, out
 
 

@@ -55,7 +55,7 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         for groups in (1 if self.groups is None else self.groups, self.group_leaves):
-            if not is_power_of_two(groups):
+            if type(groups) is not int or not is_power_of_two(groups):
                 raise ValueError(f"{self}: groups and group_leaves must be powers of two")
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"{self}: momentum must be at least 0 and at most 1")
@@ -180,8 +180,9 @@ class BatchNorm(Layer):
         statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
         means = rows / (_values(at) * self.group_leaves)
         inverse = statistics[:, 1].astype(np.float64)
-        means[:, 1] *= inverse * inverse
-        self._write_dx(at, run, statistics, means.astype(np.float32))
+        factor = inverse * self._parameters(at)[0]
+        terms = np.stack([factor, factor * means[:, 0], factor * (inverse * inverse) * means[:, 1]], axis=1)
+        self._write_dx(at, run, statistics, terms.astype(np.float32))
 
     def _normalise(self, at: Buffers, run: Context, statistics: Array) -> None:
         """Write y, given the statistics of each group."""
@@ -194,10 +195,10 @@ class BatchNorm(Layer):
             run.threads, at.x[0], at.dy[0], at.leaves, statistics, *self._parameters(at), slopes
         )
 
-    def _write_dx(self, at: Buffers, run: Context, statistics: Array, means: Array) -> None:
-        """Write dx, given statistics and means of each group."""
+    def _write_dx(self, at: Buffers, run: Context, statistics: Array, terms: Array) -> None:
+        """Write dx, given the statistics of each group and the terms of its gradient."""
         batch_norm.backward_data(
-            run.threads, at.x[0], at.dy[0], statistics, means, *self._parameters(at), at.dx[0]
+            run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0]
         )
 
     def _statistics(self, mean: Rows, variance: Rows) -> Array:

@@ -87,9 +87,9 @@ class FusedBatchNorm(BatchNorm):
             at.scratch["slopes"], behind=self._behind, y=at.y[0] if self.reads_y else None,
         )  # fmt: skip
 
-    def _write_dx(self, at: Buffers, run: Context, statistics: Array, means: Array) -> None:
+    def _write_dx(self, at: Buffers, run: Context, statistics: Array, terms: Array) -> None:
         batch_norm.backward_data(
-            run.threads, at.x[0], at.dy[0], statistics, means, *self._parameters(at), at.dx[0],
+            run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0],
             behind=self._behind, y=at.y[0] if self.reads_y else None,
             addend_slope=at.dx[1] if self.adds else None,
         )  # fmt: skip

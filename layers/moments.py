@@ -35,3 +35,11 @@ def add_rows(rows: Addends, per_run: int) -> Addends:
     while per_run > 1:
         rows, per_run = rows[::2] + rows[1::2], per_run // 2
     return rows
+
+
+def add_in_order(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums over the last axis: one after the other, as `np.sum` chooses an order of its own."""
+    total = values[..., 0].copy()
+    for index in range(1, values.shape[-1]):
+        total += values[..., index]
+    return total

@@ -12,6 +12,8 @@ with the operations and attributes
     mask         mask, an array like the input that it is multiplied by
     max_pool     window (rows, columns), stride, padding (one number)
     avg_pool     window, stride
+    group_norm   groups (equal runs of channels), epsilon; parameters weight, bias [C]; a layer
+                 normalisation is one of vectors with a single group
     batch_norm   groups (equal runs of samples), epsilon, momentum, scaled; parameters weight, bias [C];
                  with `statistics`, a pair of arrays [C], mean and variance are these and not a group's
 
@@ -329,6 +331,29 @@ def _batch_norm_backward(node: Node, inputs: list[Array], own: Parameters, dy: A
     return [np.concatenate(dx) / deviation], parameters
 
 
+def _group_norm(node: Node, inputs: list[Array], own: Parameters) -> Array:
+    normal, _ = _normal(node, inputs[0])
+    return normal * _like(own["weight"], inputs[0]) + _like(own["bias"], inputs[0])
+
+
+def _group_norm_backward(node: Node, inputs: list[Array], own: Parameters, dy: Array) -> Slopes:
+    (x,) = inputs
+    normal, deviation = _normal(node, x)
+    parameters = {"weight": _channels(dy * normal).sum(1), "bias": _channels(dy).sum(1)}
+    d = (dy * _like(own["weight"], x)).reshape(len(x), node["groups"], -1)
+    s = normal.reshape(d.shape)
+    dx = d - d.mean(2, keepdims=True) - s * (d * s).mean(2, keepdims=True)
+    return [dx.reshape(x.shape) / deviation], parameters
+
+
+def _normal(node: Node, x: Array) -> tuple[Array, Array]:
+    """Return values less the mean of their sample's group, by its deviation; and that deviation."""
+    grouped = x.reshape(len(x), node["groups"], -1)
+    off = grouped - grouped.mean(2, keepdims=True)
+    deviation = np.broadcast_to(np.sqrt((off**2).mean(2, keepdims=True) + node["epsilon"]), off.shape)
+    return (off / deviation).reshape(x.shape), deviation.reshape(x.shape)
+
+
 def _standardised(node: Node, x: Array) -> tuple[Array, Array]:
     """Return values less their mean, by their deviation; and that deviation."""
     standard, deviations = [], []
@@ -385,6 +410,7 @@ _FORWARD = {
     "add": _add,
     "concat": _concat,
     "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
 }
 
 _BACKWARD = {
@@ -399,4 +425,5 @@ _BACKWARD = {
     "add": _add_backward,
     "concat": _concat_backward,
     "batch_norm": _batch_norm_backward,
+    "group_norm": _group_norm_backward,
 }

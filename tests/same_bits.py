@@ -25,9 +25,20 @@ from engine.training.parts import allowed_parts
 from engine.training.rank_settings import settings_of
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
+from layers.group_norm import GroupNorm
+from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from tests.engine.cluster import Samples, make_trainer
-from tests.engine.graphs import convolutional, mixed, normed, normed_split, residual, wide, with_dropout
+from tests.engine.graphs import (
+    convolutional,
+    mixed,
+    normed,
+    normed_samples,
+    normed_split,
+    residual,
+    wide,
+    with_dropout,
+)
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "mixed": mixed,
@@ -37,6 +48,7 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "residual": residual,
     "dropout": with_dropout,
     "normed": normed,
+    "samples": normed_samples,
 }
 RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
 RECIPE = Recipe(
@@ -88,11 +100,11 @@ class Setting:
 
 def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
-    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 3, 1, 1, 2))  # the first four can be split
+    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 3, 1, 1, 2, 1))  # the first four can be split
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
     norm_groups = rng.choice((0, 1, 2, 4, 8, 16)) if "norm" in network else 0
     graph = grouped(NETWORKS[network](), norm_groups, RECIPE.batch, RECIPE.leaves)
-    trained = (Conv2d, Linear, BatchNorm)
+    trained = (Conv2d, Linear, BatchNorm, GroupNorm, LayerNorm)
     names = [node.name for node in NETWORKS[network]() if isinstance(node.layer, trained)]
     frozen = rng.sample(names, rng.choice((0, 0, 1, 2, len(names) - 1)))
     return Setting(

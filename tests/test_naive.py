@@ -23,7 +23,8 @@ NETWORK: list[dict[str, Any]] = [
     {"name": "norm", "op": "batch_norm", "inputs": ["pool2"], "groups": 2, "epsilon": 1e-3, "scaled": True},
     {"name": "flat", "op": "flatten", "inputs": ["norm"]},
     {"name": "shift", "op": "batch_norm", "inputs": ["flat"], "groups": 1, "epsilon": 0.1, "scaled": False},
-    {"name": "fc1", "op": "linear", "inputs": ["shift"]},
+    {"name": "group", "op": "group_norm", "inputs": ["shift"], "groups": 3, "epsilon": 0.1},
+    {"name": "fc1", "op": "linear", "inputs": ["group"]},
     {"name": "sigmoid", "op": "sigmoid", "inputs": ["fc1"]},
     {"name": "fc2", "op": "linear", "inputs": ["sigmoid"]},
 ]
@@ -45,6 +46,7 @@ def _draw() -> tuple[naive.Weights, Array, NDArray[np.int64]]:
         weights[name, "bias"] = 0.1 * generator.standard_normal(shape[0])
     weights["norm", "weight"], weights["norm", "bias"] = generator.standard_normal((2, 5))
     weights["shift", "bias"] = generator.standard_normal(5 * 1 * 3)
+    weights["group", "weight"], weights["group", "bias"] = generator.standard_normal((2, 5 * 1 * 3))
     return weights, generator.standard_normal((4, 2, 5, 6)), generator.integers(0, 5, 4)
 
 

@@ -49,12 +49,14 @@ if TYPE_CHECKING:
     from layers.dropout import Dropout as Dropout
     from layers.flatten import Flatten as Flatten
     from layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
+    from layers.group_norm import GroupNorm as GroupNorm
     from layers.layer import Buffers as Buffers
     from layers.layer import Context as Context
     from layers.layer import Layer as Layer
     from layers.layer import Parameter as Parameter
     from layers.layer import Scratch as Scratch
     from layers.layer import State as State
+    from layers.layer_norm import LayerNorm as LayerNorm
     from layers.linear import Linear as Linear
     from layers.max_pool import MaxPool as MaxPool
     from layers.onnx_form import OnnxNode as OnnxNode
@@ -88,7 +90,9 @@ _PLACES = {
     "layers.dropout": ("Dropout",),
     "layers.flatten": ("Flatten",),
     "layers.global_avg_pool": ("GlobalAvgPool",),
+    "layers.group_norm": ("GroupNorm",),
     "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),
+    "layers.layer_norm": ("LayerNorm",),
     "layers.linear": ("Linear",),
     "layers.max_pool": ("MaxPool",),
     "layers.onnx_form": ("OnnxNode",),

@@ -197,7 +197,7 @@ def backward_data(
     x,
     dy,
     statistics,
-    means,
+    terms,
     weight,
     bias,
     dx,
@@ -206,15 +206,14 @@ def backward_data(
     y=None,
     addend_slope=None,
 ) -> None:
-    """Write dx = ((dz - means[0]) - (x - mean) * means[1]) * (weight / deviation); dx may be dy.
+    """Write dx = (dz * terms[0] - terms[1]) - (x - mean) * terms[2]; dx may be dy.
 
     Parameters
     ----------
     x, dy, dx : float32 [N, C/LANES, H, W, LANES], or vectors [N, F]
     statistics, weight, bias
-        As for `normalise`.
-    means : float32 [groups, 2, C]
-        Means of dz, and of dz * (x - mean) / deviation**2; z is what was normalised.
+        As for `normalise`; z is what was normalised.
+    terms : float32 [groups, 3, C]
     y
         Where something was added.
     addend_slope
@@ -224,7 +223,7 @@ def backward_data(
     y, slope = as_channels(x if y is None else y), as_channels(dx if addend_slope is None else addend_slope)
     work = (3 + 2 * behind.adds) * x.size
     threads.run(
-        _backward_data(behind), x.shape[0] * x.shape[1], work, x, dy, y, statistics, means, weight, bias, dx,
+        _backward_data(behind), x.shape[0] * x.shape[1], work, x, dy, y, statistics, terms, weight, bias, dx,
         slope,
     )  # fmt: skip
 
@@ -235,14 +234,14 @@ def _backward_data(BEHIND):
         int64, int64, int64, IMAGE, IMAGE, IMAGE, BY_GROUP, BY_GROUP, BY_CHANNEL, BY_CHANNEL, IMAGE, IMAGE
     )
     def batch_norm_backward_data(
-        worker, first, last, x, dy, y, statistics, means, weight, bias, dx, addend_slope
+        worker, first, last, x, dy, y, statistics, terms, weight, bias, dx, addend_slope
     ):
         _, blocks, rows, columns, _ = x.shape
         per_group = x.shape[0] // statistics.shape[0]
         for task in range(first, last):  # one plane of one block of channels
             n, block = divmod(task, blocks)
             mean, inverse = _statistics_of(statistics, n // per_group, block)
-            level, slope = _statistics_of(means, n // per_group, block)
+            factor, level = _statistics_of(terms, n // per_group, block)
             lanes = 4 * block * LANES
             backward_plane(
                 BEHIND,
@@ -251,8 +250,8 @@ def _backward_data(BEHIND):
                 row_address(dy, n, block, 0), dy.strides[2],
                 row_address(x, n, block, 0), x.strides[2],
                 row_address(y, n, block, 0), y.strides[2],
-                rows, columns, mean, inverse, level, slope,
-                weight.ctypes.data + lanes, bias.ctypes.data + lanes,
+                rows, columns, mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
+                factor, level, level + terms.strides[1],
             )  # fmt: skip
 
     return batch_norm_backward_data
@@ -403,16 +402,16 @@ def normalise_plane(
 @intrinsic
 def backward_plane(
     typing_context, behind, dx, dx_row_bytes, addend_slope, addend_row_bytes, dy, dy_row_bytes,
-    x, x_row_bytes, y, y_row_bytes, rows, columns, mean, inverse, level, slope, weight, bias,
+    x, x_row_bytes, y, y_row_bytes, rows, columns, mean, inverse, weight, bias, factor, level, slope,
 ):  # fmt: skip
-    """Write dx = ((dz - level) - (x - mean) * slope) * (inverse * weight) of a plane; see `backward_data`."""
+    """Write dx = (dz * factor - level) - (x - mean) * slope of a plane; see `backward_data`."""
     follows = behind.value
 
     def codegen(_context, builder, _signature, arguments):
         targets, read = arguments[1:5], arguments[5:11]
-        rows, columns, mean, inverse, level, slope, weight, bias = arguments[11:]
-        channel = _Channel(builder, mean, inverse, weight, bias)
-        level, slope = (load_vector(builder, at, constant(0)) for at in (level, slope))
+        rows, columns, *by_channel = arguments[11:]
+        channel = _Channel(builder, *by_channel[:4])
+        factor, level, slope = (load_vector(builder, at, constant(0)) for at in by_channel[4:])
         with cgutils.for_range(builder, rows) as i, cgutils.for_range(builder, columns) as j:
             offset = builder.mul(j.index, constant(LANES))
             places = list(zip(read[::2], read[1::2], strict=True))[: 3 if follows.adds else 2]
@@ -424,10 +423,10 @@ def backward_plane(
             if follows.adds:
                 store_vector(builder, dz, _row(builder, targets[2], i.index, targets[3]), offset)
             bent = builder.fmul(builder.fsub(x, channel.mean), slope)
-            own = builder.fmul(builder.fsub(builder.fsub(dz, level), bent), channel.factor)
+            own = builder.fsub(builder.fsub(builder.fmul(dz, factor), level), bent)
             store_vector(builder, own, _row(builder, targets[0], i.index, targets[1]), offset)
 
-    return types.void(behind, *[types.int64] * 18), codegen
+    return types.void(behind, *[types.int64] * 19), codegen
 
 
 class _Channel:

@@ -8,6 +8,8 @@ from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.group_norm import GroupNorm
+from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
@@ -70,24 +72,38 @@ def branches() -> Graph:
     return net.graph()
 
 
-def normed() -> Graph:
+def normed(groups: int | None = None) -> Graph:
     """Normalise behind each convolution of a residual block with a projection, and vectors at the end."""
     net = GraphBuilder((2, 8, 8))
     net.add("conv1", Conv2d(16, 3, padding=1))
-    net.add("norm1", BatchNorm())
+    net.add("norm1", BatchNorm(groups))
     stem = net.add("relu1", ReLU())
     net.add("conv2", Conv2d(24, 3, stride=2, padding=1), stem)
-    net.add("norm2", BatchNorm(momentum=0.3, scaled=False))
+    net.add("norm2", BatchNorm(groups, momentum=0.3, scaled=False))
     net.add("project", Conv2d(24, 1, stride=2), stem)
-    net.add("norm3", BatchNorm(epsilon=1e-3, initial_scale=0.5))
+    net.add("norm3", BatchNorm(groups, epsilon=1e-3, initial_scale=0.5))
     net.add("add3", Add(), "norm2", "norm3")
     net.add("relu3", ReLU())
     net.add("pool", AvgPool())
     net.add("flatten", Flatten())
     net.add("fc4", Linear(20))
-    net.add("norm4", BatchNorm())
+    net.add("norm4", BatchNorm(groups))
     net.add("relu4", ReLU())
     net.add("fc5", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def normed_samples() -> Graph:
+    """Normalise within samples: groups of channels that blocks do not hold, and vectors."""
+    net = GraphBuilder((2, 6, 5))
+    net.add("conv1", Conv2d(40, 3, padding=1))
+    net.add("norm1", GroupNorm(4))
+    net.add("relu1", ReLU())
+    net.add("flatten", Flatten())
+    net.add("fc2", Linear(37))
+    net.add("norm2", LayerNorm())
+    net.add("relu2", ReLU())
+    net.add("fc3", Linear(4, gain=1.0))
     return net.graph()
 
 
@@ -183,4 +199,5 @@ GRAPHS = {
     "residual": residual,
     "branches": branches,
     "normed": normed,
+    "normed_samples": normed_samples,
 }

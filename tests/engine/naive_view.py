@@ -12,6 +12,8 @@ from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.group_norm import GroupNorm
+from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.reference import dropout
@@ -64,6 +66,9 @@ def _operation(node: Node, shape: tuple[int, ...]) -> dict:
         case BatchNorm(groups=groups, epsilon=epsilon, momentum=momentum, scaled=scaled):
             described = {"op": "batch_norm", "epsilon": epsilon, "momentum": momentum, "scaled": scaled}
             return described if groups is None else described | {"groups": groups}
+        case GroupNorm(epsilon=epsilon) | LayerNorm(epsilon=epsilon) as layer:
+            groups = layer.groups if isinstance(layer, GroupNorm) else 1
+            return {"op": "group_norm", "groups": groups, "epsilon": epsilon}
         case layer:
             return {"op": NAMES[type(layer)]}
 

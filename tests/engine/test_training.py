@@ -17,7 +17,9 @@ from engine.training.rank_parameters import BUCKET_FLOATS
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
+from layers.group_norm import GroupNorm
 from layers.kernels.threads import Threads
+from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from tests import naive
 from tests.engine.cluster import RECIPE, Samples, changed, train
@@ -76,9 +78,23 @@ class LateBatchNorm(Late, BatchNorm):
     pass
 
 
+class LateGroupNorm(Late, GroupNorm):
+    pass
+
+
+class LateLayerNorm(Late, LayerNorm):
+    pass
+
+
 def late(graph: Graph) -> Graph:
     """Return the graph with slow backward_data: whoever updates weights too early is seen."""
-    slow = {Conv2d: LateConv2d, Linear: LateLinear, BatchNorm: LateBatchNorm}
+    slow = {
+        Conv2d: LateConv2d,
+        Linear: LateLinear,
+        BatchNorm: LateBatchNorm,
+        GroupNorm: LateGroupNorm,
+        LayerNorm: LateLayerNorm,
+    }
     nodes = tuple(
         type(node)(node.name, slow[type(node.layer)](**vars(node.layer)), node.inputs)
         if type(node.layer) in slow

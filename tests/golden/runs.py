@@ -174,6 +174,7 @@ RUNS = {
     "dropout": Run(graphs.with_dropout, ranks=3, ranks_per_host=3),
     "state": Run(networks.with_state, ranks=2),
     "norm": Run(graphs.normed, _recipe(batch=64), ranks=4, ranks_per_host=2),
+    "norm_of_samples": Run(graphs.normed_samples, ranks=2),
     "norm_together": Run(graphs.normed, _recipe(norm_groups=1, leaves=16), ranks=3),
     "norm_apart": Run(graphs.normed, _recipe(norm_groups=4), threads=2),
     "frozen_and_rates": Run(

@@ -16,7 +16,9 @@ from layers.fork import Fork
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.fused_norm import FusedBatchNorm
 from layers.global_avg_pool import GlobalAvgPool
+from layers.group_norm import GroupNorm
 from layers.layer import Layer, Shape
+from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
@@ -157,6 +159,12 @@ CASES = [
     Case(BatchNorm(), ((3, 2, 300),)),  # rows longer than a chunk
     Case(BatchNorm(), ((100,),), samples=5),
     Case(BatchNorm(scaled=False), ((7,),), samples=300),
+    Case(GroupNorm(1), ((17, 5, 7),)),
+    Case(GroupNorm(4), ((40, 3, 3),)),  # groups that blocks of channels do not hold
+    Case(GroupNorm(24, epsilon=1e-3), ((48, 9, 20),), samples=2),
+    Case(GroupNorm(2), ((6,),), samples=5),
+    Case(LayerNorm(), ((100,),), samples=5),
+    Case(LayerNorm(epsilon=1e-3), ((32,),)),
     Case(Flatten(), ((17, 5, 7),)),
     Case(Flatten(), ((3, 1, 1),)),
     Case(Flatten(), ((64, 2, 3),)),

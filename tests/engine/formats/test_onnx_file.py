@@ -41,7 +41,7 @@ def forked():
 
 NETWORKS = [
     graphs.perceptron, graphs.chain, graphs.residual, graphs.branches, graphs.with_dropout,
-    graphs.convolutional, graphs.normed, with_state, forked,
+    graphs.convolutional, graphs.normed, graphs.normed_samples, with_state, forked,
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A step in simulation: nothing is lost, nothing comes from nowhere, and it is the engine's schedule."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,7 @@ from engine.planner.simulation.simulator import simulate
 from engine.profile.recorder import COMPUTE, PASS
 from engine.training.parameters import padded_floats
 from layers.work import Extents
+from tests.engine.graphs import normed
 from tests.engine.planner.clusters import cluster
 
 GIGABIT = Channel(latency_s=50e-6, bytes_per_s=118e6, message_s=20e-6, processor_s_per_byte=0.3e-9)
@@ -163,3 +165,19 @@ def test_a_plan_that_does_not_fit_is_refused():
         simulate(design(plan="fc9=2"), cluster())
     with pytest.raises(ValueError, match="leaves"):
         simulate(Design("vgg_a", 32, 64, 16, Plan(), threads=1), cluster())
+
+
+@pytest.mark.parametrize(("ranks", "batch", "sharing"), [(2, 64, 1), (4, 64, 2), (4, 48, 4), (3, 48, 3)])
+def test_ranks_that_share_a_batch_normalisation_wait_for_each_others_rows(ranks, batch, sharing, monkeypatch):
+    """There are 2 groups of 64 samples, and 1 of 48."""
+    monkeypatch.setitem(MODELS, "normed", normed)
+    monkeypatch.setitem(MODELS, "apart", partial(normed, groups=16))
+    together, apart = (
+        simulate(design(model, ranks, batch=batch), cluster(network=GIGABIT)) for model in ("normed", "apart")
+    )
+    channels = 3 * 32 + 16  # of four layers, in whole vectors
+    rows = 2 * 2 * 8 * channels * (sharing - 1)  # of two passes, two sums each, of all ranks but the own
+    sent = together.bytes_sent_per_rank - apart.bytes_sent_per_rank
+    assert sent == pytest.approx(rows, rel=0 if ranks & (ranks - 1) == 0 else 0.5)
+    if sharing > 1:  # two messages a layer, one after the other, which nothing hides
+        assert together.step_seconds - apart.step_seconds > 8 * GIGABIT.latency_s
