@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from layers.dropout import Dropout as Dropout
     from layers.flatten import Flatten as Flatten
     from layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
+    from layers.grouped_conv2d import GroupedConv2d as GroupedConv2d
     from layers.layer import Buffers as Buffers
     from layers.layer import Context as Context
     from layers.layer import Layer as Layer
@@ -86,6 +87,7 @@ _PLACES = {
     "layers.dropout": ("Dropout",),
     "layers.flatten": ("Flatten",),
     "layers.global_avg_pool": ("GlobalAvgPool",),
+    "layers.grouped_conv2d": ("GroupedConv2d",),
     "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),
     "layers.linear": ("Linear",),
     "layers.max_pool": ("MaxPool",),

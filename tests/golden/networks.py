@@ -10,6 +10,7 @@ from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
 from layers.global_avg_pool import GlobalAvgPool
+from layers.grouped_conv2d import GroupedConv2d
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
@@ -165,4 +166,19 @@ def separable() -> Graph:
         net.add(f"depth{number}", DepthwiseConv2d(kernel, stride, padding, dilation, bias=number != 3))
     net.add("mean", GlobalAvgPool())
     net.add("fc6", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def grouped() -> Graph:
+    """Convolve in groups: of whole vectors, by Winograd and not, narrow ones, and all at once."""
+    net = GraphBuilder((16, 13, 12))
+    net.add("conv1", GroupedConv2d(128, 3, 2, padding=1))
+    net.add("relu1", ReLU())
+    net.add("conv2", GroupedConv2d(128, 3, 2, padding=1, bias=False))
+    net.add("relu2", ReLU())
+    net.add("conv3", GroupedConv2d(64, 3, 32, 2, 1))
+    net.add("relu3", ReLU())
+    net.add("conv4", GroupedConv2d(36, 1, 4))
+    net.add("mean", GlobalAvgPool())
+    net.add("fc5", Linear(4, gain=1.0))
     return net.graph()
