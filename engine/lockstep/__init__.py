@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from layers.depthwise_conv2d import DepthwiseConv2d as DepthwiseConv2d
     from layers.dropout import Dropout as Dropout
     from layers.flatten import Flatten as Flatten
+    from layers.given import Given as Given
     from layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
     from layers.grouped_conv2d import GroupedConv2d as GroupedConv2d
     from layers.layer import Buffers as Buffers
@@ -86,6 +87,7 @@ _PLACES = {
     "layers.depthwise_conv2d": ("DepthwiseConv2d",),
     "layers.dropout": ("Dropout",),
     "layers.flatten": ("Flatten",),
+    "layers.given": ("Given",),
     "layers.global_avg_pool": ("GlobalAvgPool",),
     "layers.grouped_conv2d": ("GroupedConv2d",),
     "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),

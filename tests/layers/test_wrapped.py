@@ -10,6 +10,7 @@ from engine.graph.passes.rates import OwnRate
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import TimedLayer
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.given import Given
 from layers.layer import Layer
 from layers.linear import Linear
 from layers.work import PASSES
@@ -18,7 +19,7 @@ from tests.layers.cases import CASES
 
 CONTRACT = sorted(name for name in vars(Layer) if not name.startswith("_"))
 METHODS = [name for name in CONTRACT if callable(getattr(Layer, name))]
-WRAPPERS = (TimedLayer, OverlappedExchange, Conv2dReLU, Conv2dReLUPool, Frozen, OwnRate)
+WRAPPERS = (TimedLayer, OverlappedExchange, Conv2dReLU, Conv2dReLUPool, Frozen, OwnRate, Given)
 
 
 def test_every_member_of_the_contract_is_forwarded():

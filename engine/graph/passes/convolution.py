@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from engine.graph import Graph
 from layers.conv2d import Conv2d
+from layers.given import Given
 from layers.grouped_conv2d import GroupedConv2d
 from layers.layer import Layer
 
@@ -22,6 +23,8 @@ def set_convolutions(graph: Graph, algorithm: str, feature_leaves: int) -> Graph
     def of(layer: Layer) -> Layer:
         if isinstance(layer, Conv2d):
             return replace(layer, algorithm=algorithm, feature_leaves=feature_leaves)
+        if isinstance(layer, Given):
+            return layer.around(of(layer.layer))
         return replace(layer, algorithm=algorithm) if isinstance(layer, GroupedConv2d) else layer
 
     return Graph(graph.input_shape, tuple(replace(node, layer=of(node.layer)) for node in graph))
