@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from layers import layout
-from layers.conv2d import Conv2d, Padding
+from layers.conv2d import Conv2d, Padding, pads_of
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
@@ -48,6 +48,11 @@ class GroupedConv2d(Layer):
                 f"groups: got {self.groups}; must be at least 1 and divide out_channels={self.out_channels}"
             )
         self._convolution(self.out_channels)  # says what is wrong with the others
+
+    @property
+    def pads(self) -> tuple[int, int, int, int]:
+        """Zeros above, left of, below and right of the image."""
+        return pads_of(self.padding)
 
     def _convolution(self, out_channels: int) -> Conv2d:
         return Conv2d(
