@@ -11,6 +11,11 @@ from bench.peak import Gated, Gauge, Timing
 from bench.shapes import Problem
 from bench.worker import TUNED, Worker
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
+from layers.grouped_conv2d import GroupedConv2d
+
+CONVOLUTIONS = (Conv2d, DepthwiseConv2d, GroupedConv2d)
+"""Kinds of layers that are compared."""
 
 LAYOUTS = ("contiguous", "channels_last", "blocked")
 """blocked: tensors in the form that oneDNN chooses for them, as between layers of ``to_mkldnn``."""
@@ -84,7 +89,7 @@ def check(chosen: Sequence[Problem]) -> None:
     """Raise ValueError where there is no PyTorch, or a problem is no convolution."""
     if find_spec("torch") is None:
         raise ValueError("PyTorch is not installed; it comes with the extra: pip install -e '.[bench]'")
-    others = [problem.name for problem in chosen if not isinstance(problem.layer, Conv2d)]
+    others = [problem.name for problem in chosen if not isinstance(problem.layer, CONVOLUTIONS)]
     if others:
         raise ValueError(f"--against torch: {others[0]} is no convolution; only those are compared")
 

@@ -36,9 +36,9 @@ _HEAD = f"{'layer':24} {'pass':17} {'block':>24} {'KB':>6} {'walk':7} {'tile':>9
 
 
 def nest_of(problem: Problem, direction: str) -> Nest | None:
-    """Return the loops of a pass; None for a layer that does not multiply."""
+    """Return the loops of a pass; None for a layer that does not multiply, or in groups."""
     loops = problem.layer.extents(*problem.inputs)
-    if loops is None:
+    if loops is None or loops.groups > 1:
         return None
     channels, image, kernel = (loops.ifm, loops.ofm), (loops.ih, loops.iw), (loops.kh, loops.kw)
     return blocking.nest(direction, problem.minibatch, channels, image, kernel, loops.stride, loops.padding)

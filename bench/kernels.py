@@ -26,6 +26,7 @@ examples:
   python -m bench.kernels overfeat_fast:conv --conv direct   beside the same with Winograd
   python -m bench.kernels fc --minibatch 1        weights once through memory
   python -m bench.kernels pointwise: --against torch         1x1, beside PyTorch's best memory format
+  python -m bench.kernels depthwise: --against torch --threads 1
   python -m bench.kernels --list                  the names, and nothing else
 
 columns:
@@ -52,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.kernels",
         description="Check and time the layers of VGG-A, OverFeat-FAST, CD-DNN, AlexNet, GoogLeNet and "
-        "ResNet-50, and matrix products and convolutions of odd shapes, pass by pass.",
+        "ResNet-50, depthwise and grouped convolutions, what stands between convolutions, and matrix "
+        "products and convolutions of odd shapes, pass by pass.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,7 +1,8 @@
 """Named problems, "vgg_a:conv3_2": one layer on one shape; shared by tests and benchmarks.
 
-Every layer of the engine's large networks, the convolutions of AlexNet, GoogLeNet and ResNet-50, and matrix
-products and convolutions of odd shapes as DeepBench collected them from speech and vision.
+Every layer of the engine's large networks, the convolutions of AlexNet, GoogLeNet and ResNet-50, depthwise
+and grouped ones, what stands between convolutions, and matrix products and convolutions of odd shapes as
+DeepBench collected them from speech and vision.
 """
 
 import math
@@ -12,10 +13,16 @@ from functools import lru_cache
 
 from engine.graph import INPUT
 from engine.models import MODELS
+from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
+from layers.global_avg_pool import GlobalAvgPool
+from layers.grouped_conv2d import GroupedConv2d
 from layers.layer import Layer, Shape
 from layers.linear import Linear
+from layers.max_pool import MaxPool
+from layers.scale import Scale
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
 PASSES = (FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS)
@@ -47,7 +54,7 @@ class Problem:
 
     def with_convolution(self, algorithm: str) -> "Problem":
         """Return the problem with the algorithm of a convolution set; other layers are unchanged."""
-        if not isinstance(self.layer, Conv2d):
+        if not isinstance(self.layer, (Conv2d, GroupedConv2d)):
             return self
         return replace(self, layer=replace(self.layer, algorithm=algorithm))
 
@@ -74,7 +81,7 @@ class Problem:
 def problems() -> dict[str, Problem]:
     """Return all problems by name."""
     found = [*_networks(), *_alexnet(), *_googlenet(), *_resnet50(), *_gemms(), *_convolutions()]
-    found += [*_pointwise(), *_first_layers(), *_wide(), *_odd()]
+    found += [*_pointwise(), *_first_layers(), *_wide(), *_odd(), *_depthwise(), *_grouped(), *_between()]
     named = {problem.name: problem for problem in found}
     assert len(named) == len(found)
     return named
@@ -288,3 +295,41 @@ def _odd() -> Iterator[Problem]:
     )
     for shape, out_channels, kernel, stride, padding, minibatch in rows:
         yield _named("odd", shape, out_channels, kernel, stride, padding, minibatch=minibatch)
+
+
+def _depthwise() -> Iterator[Problem]:
+    """Depthwise convolutions of MobileNet-V2 (3x3) and EfficientNet-Lite0 (5x5)."""
+    rows = (  # channels, rows and columns of the image, kernel, stride
+        (32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 3, 1), (144, 56, 3, 2), (192, 28, 3, 1), (192, 28, 3, 2),
+        (384, 14, 3, 1), (576, 14, 3, 1), (576, 14, 3, 2), (960, 7, 3, 1), (144, 56, 5, 2), (240, 28, 5, 1),
+        (480, 14, 5, 1), (672, 14, 5, 2), (1152, 7, 5, 1),
+    )  # fmt: skip
+    for channels, size, kernel, stride in rows:
+        layer = DepthwiseConv2d(kernel, stride, kernel // 2)
+        name = f"depthwise:{channels}x{size}x{size}-{kernel}x{kernel}{f'/{stride}' * (stride > 1)}"
+        yield Problem(name, layer, ((channels, size, size),), 8)
+
+
+def _grouped() -> Iterator[Problem]:
+    """3x3 of ResNeXt-50 32x4d (Xie et al. 2017, arXiv:1611.05431, table 1), and AlexNet's of two groups."""
+    rows = (
+        (128, 56, 128, 32),
+        (256, 28, 256, 32),
+        (512, 14, 512, 32),
+        (1024, 7, 1024, 32),
+        (384, 13, 384, 2),
+    )
+    for channels, size, out_channels, groups in rows:
+        name = f"grouped:{channels}x{size}x{size}-{out_channels}-3x3-g{groups}"
+        yield Problem(name, GroupedConv2d(out_channels, 3, groups, padding=1), ((channels, size, size),), 8)
+
+
+def _between() -> Iterator[Problem]:
+    """Layers that stand between convolutions: pooling, squeeze and excitation, activations."""
+    large, small = (64, 112, 112), (480, 14, 14)
+    yield Problem("between:max_pool-3x3/2", MaxPool(3, 2, 1), (large,), 8)
+    yield Problem("between:max_pool-3x3", MaxPool(3, 1, 1), (small,), 8)
+    yield Problem("between:global_avg_pool", GlobalAvgPool(), (small,), 32)
+    yield Problem("between:scale", Scale(), (small, small[:1]), 32)
+    for layer in (GELU(), SiLU(), HardSwish(), HardSigmoid(), ReLU6()):
+        yield Problem(f"between:{type(layer).__name__.lower()}", layer, ((64, 56, 56),), 8)

@@ -4,8 +4,8 @@ import time
 
 import torch
 
+from bench.against import CONVOLUTIONS
 from bench.shapes import problems
-from layers.conv2d import Conv2d
 from layers.work import BACKWARD_DATA, FORWARD
 
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -41,12 +41,13 @@ class TorchConv:
     def _prepare(self, name: str, layout: str, minibatch: int) -> None:
         problem = problems()[name]
         layer, (shape,) = problem.layer, problem.inputs
-        assert isinstance(layer, Conv2d)
-        extents = layer.extents(shape)
-        self._stride, self._padding = [layer.stride] * 2, list(extents.padding)
+        assert isinstance(layer, CONVOLUTIONS)
+        out_channels, channels, *kernel = layer.parameters(shape)["weight"].shape
+        self._stride, self._padding = [layer.stride] * 2, list(layer.pads[:2])
+        self._groups = shape[0] // channels
         x = torch.randn(minibatch, *shape)
-        weight = torch.randn(layer.out_channels, shape[0], *layer.kernel_size) * extents.ifm**-0.5
-        self._bias = torch.randn(layer.out_channels)
+        weight = torch.randn(out_channels, channels, *kernel) * channels**-0.5
+        self._bias = torch.randn(out_channels)
         self._blocked = layout == "blocked"
         if self._blocked:
             # A result of oneDNN has its own format: that is how it gets x, unless x is the network's input.
@@ -57,31 +58,43 @@ class TorchConv:
                 x = x.to_mkldnn()
             self._x, self._weight = x, weight
             self._packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-                weight.to_mkldnn(), self._padding, self._stride, [1, 1], 1, [minibatch, *shape]
+                weight.to_mkldnn(), self._padding, self._stride, [1, 1], self._groups, [minibatch, *shape]
             )
             self._packed_bias = self._bias.to_mkldnn()
-            self._dy = _convolve(x, self._packed, self._packed_bias, self._stride, self._padding)
+            self._dy = self._blocked_forward()
         else:
             self._x = x.contiguous(memory_format=_FORMATS[layout])
             self._weight = weight.contiguous(memory_format=_FORMATS[layout])
-            y = torch.conv2d(self._x, self._weight, self._bias, self._stride, self._padding)
-            self._dy = torch.randn_like(y)
+            self._dy = torch.randn_like(self._plain_forward())
+
+    def _blocked_forward(self) -> torch.Tensor:
+        return _convolve(self._x, self._packed, self._packed_bias, self._stride, self._padding, self._groups)
+
+    def _plain_forward(self) -> torch.Tensor:
+        return torch.conv2d(
+            self._x, self._weight, self._bias, self._stride, self._padding, groups=self._groups
+        )
 
     def _run(self, direction: str) -> None:
         if direction == FORWARD and self._blocked:
-            _convolve(self._x, self._packed, self._packed_bias, self._stride, self._padding)
+            self._blocked_forward()
         elif direction == FORWARD:
-            torch.conv2d(self._x, self._weight, self._bias, self._stride, self._padding)
+            self._plain_forward()
         else:
             of_data = direction == BACKWARD_DATA
             torch.ops.aten.convolution_backward(
                 self._dy, self._x, self._weight, [len(self._bias)], self._stride, self._padding, [1, 1],
-                False, [0, 0], 1, [of_data, not of_data, not of_data],
+                False, [0, 0], self._groups, [of_data, not of_data, not of_data],
             )  # fmt: skip
 
 
 def _convolve(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: list[int], padding: list[int]
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    stride: list[int],
+    padding: list[int],
+    groups: int = 1,
 ) -> torch.Tensor:
-    result: torch.Tensor = torch.mkldnn_convolution(x, weight, bias, padding, stride, [1, 1], 1)
+    result: torch.Tensor = torch.mkldnn_convolution(x, weight, bias, padding, stride, [1, 1], groups)
     return result

@@ -50,6 +50,8 @@ class Parameter:
     """What the weight decay is multiplied by; 0: exempt."""
     block_rows: int = 0
     """Standard rows in each index of `blocked`, of which `pack` takes any run too; 0: only all at once."""
+    given: Array | None = field(default=None, compare=False)
+    """float32 in standard layout that it starts with instead; None: there is none."""
 
     def pieces(self, blocked: Array, floats: int) -> Iterator[tuple[Shape, Array]]:
         """Yield the standard shape and the place of each part that `pack` can write by itself, in order.

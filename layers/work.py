@@ -25,11 +25,13 @@ class Extents:
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
     """Rows and columns."""
+    groups: int = 1
+    """Runs of input maps, each of which makes a run of output maps by itself."""
 
     @property
     def weights(self) -> int:
         """Number of weights; biases are not counted, as in the paper."""
-        return self.ifm * self.ofm * self.kh * self.kw
+        return self.ifm * self.ofm * self.kh * self.kw // self.groups
 
     @property
     def flops(self) -> int:

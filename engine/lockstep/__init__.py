@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from layers.depthwise_conv2d import DepthwiseConv2d as DepthwiseConv2d
     from layers.dropout import Dropout as Dropout
     from layers.flatten import Flatten as Flatten
+    from layers.given import Given as Given
     from layers.global_avg_pool import GlobalAvgPool as GlobalAvgPool
     from layers.group_norm import GroupNorm as GroupNorm
+    from layers.grouped_conv2d import GroupedConv2d as GroupedConv2d
     from layers.layer import Buffers as Buffers
     from layers.layer import Context as Context
     from layers.layer import Layer as Layer
@@ -89,8 +91,10 @@ _PLACES = {
     "layers.depthwise_conv2d": ("DepthwiseConv2d",),
     "layers.dropout": ("Dropout",),
     "layers.flatten": ("Flatten",),
+    "layers.given": ("Given",),
     "layers.global_avg_pool": ("GlobalAvgPool",),
     "layers.group_norm": ("GroupNorm",),
+    "layers.grouped_conv2d": ("GroupedConv2d",),
     "layers.layer": ("Buffers", "Context", "Layer", "Parameter", "Scratch", "State"),
     "layers.layer_norm": ("LayerNorm",),
     "layers.linear": ("Linear",),

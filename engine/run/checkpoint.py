@@ -22,7 +22,7 @@ from engine.config.files import UNFINISHED, read_bytes, sync_folder, write_durab
 from engine.config.recipe import Recipe, parse_recipe
 from engine.formats.names import tensor_shapes
 from engine.graph import Graph
-from engine.graph.passes.patterns import first_matching
+from engine.graph.passes.freeze import frozen_nodes
 from engine.run.best import Best
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, REPLACED, STATE, checkpoint_folder, prune, sweep
 from engine.run.state import FORMAT, State, described_state, state_of
@@ -116,7 +116,7 @@ def read_tensors(checkpoint: Path, graph: Graph) -> dict[str, Array]:
     with offering_another(checkpoint):
         check_whole(checkpoint)
         recipe = parse_recipe(described_state(checkpoint)["recipe"], str(checkpoint / STATE))
-    frozen = first_matching(graph, recipe.freeze)
+    frozen = frozen_nodes(graph, recipe.freeze)
     prefixes = [f"{moment}." for moment in optimizer_of(recipe.optimizer).moments]
     if recipe.ema:
         prefixes.append(TRAINED)

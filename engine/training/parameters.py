@@ -133,7 +133,7 @@ class Parameters:
     def initialise(self, seed: int, given: Mapping[str, Array]) -> None:
         """Take the initial weights that are given; draw the others, as a function of seed and names only."""
         for name, parameter in self.described.items():
-            whole = given.get(f"{self.node}.{name}")
+            whole = given.get(f"{self.node}.{name}", parameter.given)
             if whole is not None:
                 parameter.pack(whole[self._rows(name)], self.weights[name])
             elif parameter.variance > 0:

@@ -1,5 +1,7 @@
 """Networks for shapes that the small ones of `tests.engine.graphs` lack."""
 
+import numpy as np
+
 from engine.graph import Graph, GraphBuilder
 from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
@@ -9,7 +11,9 @@ from layers.conv2d import Conv2d
 from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.given import Given
 from layers.global_avg_pool import GlobalAvgPool
+from layers.grouped_conv2d import GroupedConv2d
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
@@ -165,4 +169,32 @@ def separable() -> Graph:
         net.add(f"depth{number}", DepthwiseConv2d(kernel, stride, padding, dilation, bias=number != 3))
     net.add("mean", GlobalAvgPool())
     net.add("fc6", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def grouped() -> Graph:
+    """Convolve in groups: of whole vectors, by Winograd and not, narrow ones, and all at once."""
+    net = GraphBuilder((16, 13, 12))
+    net.add("conv1", GroupedConv2d(128, 3, 2, padding=1))
+    net.add("relu1", ReLU())
+    net.add("conv2", GroupedConv2d(128, 3, 2, padding=1, bias=False))
+    net.add("relu2", ReLU())
+    net.add("conv3", GroupedConv2d(64, 3, 32, 2, 1))
+    net.add("relu3", ReLU())
+    net.add("conv4", GroupedConv2d(36, 1, 4))
+    net.add("mean", GlobalAvgPool())
+    net.add("fc5", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def whitened() -> Graph:
+    """Begin with a convolution whose weights are given and stay."""
+    net = GraphBuilder((3, 12, 11))
+    values = np.linspace(-0.5, 0.5, 24 * 3 * 2 * 2, dtype=np.float32).reshape(24, 3, 2, 2)
+    net.add("whiten1", Given(Conv2d(24, 2), {"weight": values}))
+    net.add("gelu1", GELU())
+    net.add("conv2", Conv2d(33, 3))
+    net.add("pool2", MaxPool(2, 2))
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(4, gain=1.0))
     return net.graph()

@@ -261,6 +261,8 @@ RUNS = {
     "pointwise": Run(networks.pointwise, _recipe(steps=2, batch=16, leaves=2), ranks=2),
     "activated": Run(networks.activated, ranks=2),
     "separable": Run(networks.separable, ranks=2),
+    "grouped": Run(networks.grouped, _recipe(steps=2), ranks=2, threads=2),
+    "whitened": Run(networks.whitened, ranks=2),
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
 }  # fmt: skip
 """By name, as in `golden.toml`."""

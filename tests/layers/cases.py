@@ -17,6 +17,7 @@ from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.fused_norm import FusedBatchNorm
 from layers.global_avg_pool import GlobalAvgPool
 from layers.group_norm import GroupNorm
+from layers.grouped_conv2d import GroupedConv2d
 from layers.layer import Layer, Shape
 from layers.layer_norm import LayerNorm
 from layers.linear import Linear
@@ -96,6 +97,15 @@ CASES = [
     Case(DepthwiseConv2d(3, padding=2, dilation=2), ((17, 7, 9),)),
     Case(DepthwiseConv2d((3, 4), 2, 3, dilation=3), ((16, 11, 12),)),
     Case(DepthwiseConv2d(3, 2, 4, dilation=4), ((3, 9, 14),)),  # odd inputs are not read
+    Case(GroupedConv2d(32, 3, 2, padding=1), ((32, 9, 7),)),
+    Case(GroupedConv2d(64, 1, 4), ((128, 5, 6),)),
+    Case(GroupedConv2d(96, (3, 2), 2, 2, (1, 0), bias=False), ((32, 8, 9),)),
+    Case(GroupedConv2d(128, 3, 2, padding=1), ((128, 9, 10),)),  # Winograd
+    Case(GroupedConv2d(32, 3, 8, 2, 1), ((32, 8, 7),), samples=16),  # four groups fill a vector
+    Case(GroupedConv2d(64, 3, 32, padding=1), ((32, 6, 5),)),
+    Case(GroupedConv2d(16, 3, 4, padding=1, bias=False), ((24, 6, 5),)),  # all four groups at once
+    Case(GroupedConv2d(9, 3, 3), ((6, 7, 5),)),
+    Case(GroupedConv2d(5, 3, 5, padding=1), ((5, 4, 4),)),
     Case(Linear(1), ((1,),), samples=1),
     Case(Linear(31), ((17,),)),
     Case(Linear(10), ((33,),), samples=16),

@@ -10,6 +10,7 @@ from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
 from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.global_avg_pool import GlobalAvgPool
+from layers.grouped_conv2d import GroupedConv2d
 from layers.layer import Layer, Shape
 from layers.max_pool import MaxPool
 from layers.scale import Scale
@@ -51,6 +52,11 @@ SIDES: dict[str, tuple[Layer, tuple[Shape, ...], Computed]] = {
         DepthwiseConv2d((5, 3), 2, (4, 1), dilation=2, bias=False),
         ((16, 12, 9),),
         lambda x, weight: F.conv2d(x, weight, None, 2, (4, 1), 2, groups=16),
+    ),
+    "grouped 3x3, 4 channels a group": (
+        GroupedConv2d(64, 3, 16, 2, 1),
+        ((64, 9, 8),),
+        lambda x, weight, bias: F.conv2d(x, weight, bias, 2, 1, groups=16),
     ),
     "GELU": (GELU(), ((300,),), F.gelu),
     "SiLU": (SiLU(), ((300,),), F.silu),

@@ -12,6 +12,7 @@ from engine.graph.passes.rates import OwnRate
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import TimedLayer
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.given import Given
 from layers.layer import Layer
 from layers.linear import Linear
 from layers.work import PASSES
@@ -29,6 +30,7 @@ WRAPPERS = (
     Frozen,
     OwnRate,
     Accumulated,
+    Given,
 )
 
 

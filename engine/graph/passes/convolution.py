@@ -4,6 +4,9 @@ from dataclasses import replace
 
 from engine.graph import Graph
 from layers.conv2d import Conv2d
+from layers.given import Given
+from layers.grouped_conv2d import GroupedConv2d
+from layers.layer import Layer
 
 
 def set_convolutions(graph: Graph, algorithm: str, feature_leaves: int) -> Graph:
@@ -16,10 +19,12 @@ def set_convolutions(graph: Graph, algorithm: str, feature_leaves: int) -> Graph
     feature_leaves
         Runs of output channels into which backward_data cuts its sum, where the channels divide that far.
     """
-    nodes = tuple(
-        replace(node, layer=replace(node.layer, algorithm=algorithm, feature_leaves=feature_leaves))
-        if isinstance(node.layer, Conv2d)
-        else node
-        for node in graph
-    )
-    return Graph(graph.input_shape, nodes)
+
+    def of(layer: Layer) -> Layer:
+        if isinstance(layer, Conv2d):
+            return replace(layer, algorithm=algorithm, feature_leaves=feature_leaves)
+        if isinstance(layer, Given):
+            return layer.around(of(layer.layer))
+        return replace(layer, algorithm=algorithm) if isinstance(layer, GroupedConv2d) else layer
+
+    return Graph(graph.input_shape, tuple(replace(node, layer=of(node.layer)) for node in graph))

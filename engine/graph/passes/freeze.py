@@ -21,22 +21,33 @@ _NOTED = "leaf_values "  # before the names of what forward notes and nobody rea
 
 
 def freeze(graph: Graph, patterns: Iterable[str]) -> Graph:
-    """Return the graph with the nodes frozen that one of the patterns fits."""
-    frozen = first_matching(graph, patterns)
+    """Return the graph with the nodes frozen of `frozen_nodes`."""
+    frozen = frozen_nodes(graph, patterns)
     nodes = (
         replace(node, layer=Frozen(node.layer, node.name)) if node.name in frozen else node for node in graph
     )
     return Graph(graph.input_shape, tuple(nodes))
 
 
+def frozen_nodes(graph: Graph, patterns: Iterable[str]) -> set[str]:
+    """Return the nodes that one of the patterns fits, and those whose layer says that it is not trained."""
+    untrained = {
+        node.name
+        for node in graph
+        if any(its.rate_factor == 0 for its in node.layer.parameters(*graph.input_shapes(node)).values())
+    }
+    return untrained | set(first_matching(graph, patterns))
+
+
 def check_frozen(graph: Graph, patterns: Iterable[str]) -> None:
     """Raise UserError unless each pattern names a layer of a network, and a layer is left to train."""
     listed = tuple(patterns)
     check_patterns(graph, listed, "freeze")
-    frozen = first_matching(graph, listed)
+    frozen = frozen_nodes(graph, listed)
     trained = [node for node in graph if node.layer.parameters(*graph.input_shapes(node))]
     if all(node.name in frozen for node in trained):
-        raise UserError(f"freeze: got {', '.join(listed)}, which leaves no layer with weights to train")
+        what = f"freeze: got {', '.join(listed)}, which leaves" if listed else "model: it has"
+        raise UserError(f"{what} no layer with weights to train")
 
 
 @final

@@ -44,6 +44,9 @@ class OwnRate(WatchedLayer):
     factor: float
 
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
-        """Return the parameters with the factor of their rate."""
+        """Return the parameters with the factor of their rate; one that is not trained stays so."""
         its = self.layer.parameters(*inputs)
-        return {name: replace(parameter, rate_factor=self.factor) for name, parameter in its.items()}
+        return {
+            name: replace(parameter, rate_factor=self.factor * parameter.rate_factor)
+            for name, parameter in its.items()
+        }
