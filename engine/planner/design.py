@@ -15,7 +15,7 @@ from engine.models import build_model
 from engine.training.all_passes import Wrap
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
-from engine.training.parts import check_parts
+from engine.training.microbatches import check_microbatches
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
@@ -47,7 +47,7 @@ class Design:
     freeze: tuple[str, ...] = ()
     """Patterns of the layers that are not trained."""
     accumulate: int = 1
-    """Parts in which each rank computes its share of the minibatch."""
+    """Microbatches in which each rank computes its share of a minibatch."""
 
     def network(self) -> Graph:
         """Return the network as its model function writes it."""
@@ -94,7 +94,7 @@ def build_rank_of(
     network = design.network()
     design.plan.check(network, design.ranks)
     tree = Tree.of(design.ranks, design.leaves)
-    check_parts(design.accumulate, tree, network)
+    check_microbatches(design.accumulate, tree, network)
     world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
     grid = Grid.joined(world, members.model, members.data)
     settings = design.rank_settings()

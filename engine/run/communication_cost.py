@@ -8,7 +8,7 @@ from comm.communicator import Communicator
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
-from engine.training.parts import Part
+from engine.training.microbatches import Microbatch
 from engine.training.rank import Rank
 from layers.layer import Array, Buffers, Context
 from layers.wrapped import unwrapped
@@ -46,33 +46,33 @@ def communication_alone(
 
 def _one_step(rank: Rank, run: Context) -> float:
     start = time.perf_counter()
-    for part in rank.memory.parts:
-        _forward(rank, part, run)
-        if part.is_last:
+    for microbatch in rank.memory.microbatches:
+        _forward(rank, microbatch, run)
+        if microbatch.is_last:
             rank.loss.submit(stop=False)
             rank.states.submit()
-        _backward(rank, part, run)
+        _backward(rank, microbatch, run)
     rank.parameters.wait()
     rank.states.wait()
     rank.loss.wait()
     return time.perf_counter() - start
 
 
-def _forward(rank: Rank, part: Part, run: Context) -> None:
+def _forward(rank: Rank, microbatch: Microbatch, run: Context) -> None:
     for node in rank.graph:
         rank.parameters[node.name].wait()
-        for exchange, at in _exchanges(node, part[node.name]):
+        for exchange, at in _exchanges(node, microbatch[node.name]):
             exchange.forward(at, run)
 
 
-def _backward(rank: Rank, part: Part, run: Context) -> None:
+def _backward(rank: Rank, microbatch: Microbatch, run: Context) -> None:
     for node in reversed(rank.graph.nodes):
-        if part.is_last:
+        if microbatch.is_last:
             rank.parameters[node.name].submit_reduce()
-        for exchange, at in _exchanges(node, part[node.name]):
+        for exchange, at in _exchanges(node, microbatch[node.name]):
             if at.dx:
                 exchange.begin_backward_data(at, run)()
-        if part.is_last:
+        if microbatch.is_last:
             rank.parameters[node.name].submit_update(_update_nothing)
 
 

@@ -7,7 +7,7 @@ from comm.collectives import Collectives, Peers
 from comm.comm_thread import CommandQueue, Request
 from comm.job import Job
 from engine.host.aligned_arrays import aligned_zeros
-from engine.training.parts import Slot
+from engine.training.microbatches import Slot
 from layers.layer import Array
 
 BEFORE_PARAMETERS = -1
@@ -38,7 +38,7 @@ class Bucket:
     rate_factor
         What the learning rate of all members is multiplied by.
     slots
-        Of `gradients`, the first, and of those that parts of a minibatch need beside it.
+        Of `gradients`, the first, and of those that microbatches need beside it.
     """
 
     def __init__(
