@@ -19,6 +19,7 @@ from engine.training.rank_settings import settings_of
 
 CLOSE = 0.9  # of what there is
 _FLOAT = 4
+_MEND = "lower --batch, or use more hosts"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ def needs_of(prepared: Prepared, rank: int, threads: int) -> Needs:
     try:
         return needs_beside(*_planned(prepared, rank, threads, accumulate))
     except MemoryError as error:
-        found = _first(prepared, lambda number: _has_address_space(prepared, rank, threads, number))
-        raise UserError(no_memory(error, _mend(found))) from error
+        lacking = error.with_traceback(None)  # whose frames hold what was allocated
+        found = _first(prepared, lambda number: _has_room(prepared, rank, threads, number))
+        mend = _MEND if found is None else f"give --accumulate {found} or more, {_MEND}"
+        raise UserError(no_memory(lacking, mend)) from None
 
 
 def microbatches_that_fit(
@@ -109,12 +112,13 @@ def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tu
     return at_least, at_least + planned.working + saved
 
 
-def _has_address_space(prepared: Prepared, rank: int, threads: int, accumulate: int) -> bool:
+def _has_room(prepared: Prepared, rank: int, threads: int, accumulate: int) -> bool:
+    """Return whether a rank has address space, and memory if it were alone."""
     try:
-        _planned(prepared, rank, threads, accumulate)
+        at_least, _ = _planned(prepared, rank, threads, accumulate)
     except MemoryError:
         return False
-    return True
+    return at_least + own_bytes() <= min(limit.bytes for limit in _limits() if limit.binding)
 
 
 def needs_beside(at_least: int, at_most: int) -> Needs:
@@ -170,11 +174,10 @@ def check_needs(
 
 def _mend(accumulate: int | None) -> str:
     """Return what can be done, with the number of microbatches that would do."""
-    fitting = "" if accumulate is None else f"give --accumulate {accumulate}, which fits, "
-    return f"{fitting}lower --batch, or use more hosts"
+    return _MEND if accumulate is None else f"give --accumulate {accumulate}, which fits, {_MEND}"
 
 
-def no_memory(error: BaseException, mend: str = "lower --batch, or use more hosts") -> str:
+def no_memory(error: BaseException, mend: str = _MEND) -> str:
     """Return the line for a MemoryError."""
     there = [f"ulimit {option} is {_size(limit)}" for option, limit in process_limits().items()]
     there += [f"{limit.name} is {_size(limit.bytes)}" for limit in _limits() if limit.bytes < math.inf]

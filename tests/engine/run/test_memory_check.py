@@ -109,6 +109,20 @@ def test_no_address_space_is_the_same_in_one_line(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_address_space_the_microbatches_that_have_it_are_named(tmp_path, monkeypatch):
+    whole = memory_check.planned_memory
+
+    def planned(network, settings, *others):
+        if settings.accumulate < 4:
+            raise MemoryError
+        return whole(network, settings, *others)
+
+    monkeypatch.setattr(memory_check, "planned_memory", planned)
+    with pytest.raises(UserError, match=r"; give --accumulate 4 or more, lower --batch, or use more hosts$"):
+        run(single_rank(), lambda: new_run("digits", {"out": str(tmp_path / "run")}))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_limit_on_the_process_is_named(monkeypatch):
     monkeypatch.setattr(memory_check, "process_limits", lambda: {"-v": 2 * GB})
     assert re.fullmatch(r"memory: none is left, and ulimit -v is 2\.00 GB; .*", no_memory(MemoryError()))
