@@ -1,4 +1,4 @@
-"""The command ``python -m bench.accumulate``: what a minibatch in parts costs in time and saves in memory."""
+"""The command ``python -m bench.accumulate``: what microbatches cost in time and save in memory."""
 
 import argparse
 import statistics
@@ -14,7 +14,7 @@ from comm.tree import is_power_of_two
 
 _EPILOG = """\
 examples:
-  python -m bench.accumulate                           VGG-A in 4 parts and in 1
+  python -m bench.accumulate                           VGG-A in 4 microbatches, and whole
   python -m bench.accumulate cifar10 --minibatch 128 --rounds 20
 
 Whole training steps on the same minibatch, in processes of their own, taking turns; medians. The weights of
@@ -26,12 +26,12 @@ Processor time is what to look at while others use the machine.
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.accumulate",
-        description="Compare training steps on a minibatch in parts and in one.",
+        description="Compare training steps on a minibatch cut into microbatches with whole ones.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     model_option(parser)
-    parser.add_argument("--parts", type=int, default=4, metavar="K", help="compared with 1; default 4")
+    parser.add_argument("--accumulate", type=int, default=4, metavar="K", help="compared with 1; default 4")
     parser.add_argument("--leaves", type=int, default=16, metavar="N", help="of the minibatch; default 16")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="steps of each; default 7")
     machine.threads_option(parser)
@@ -42,19 +42,21 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    parts, leaves = options.parts, options.leaves
+    accumulate, leaves = options.accumulate, options.leaves
     try:
         samples = minibatch(options.model, options.minibatch)
         if leaves < 1 or not is_power_of_two(leaves) or samples % leaves:
             raise ValueError(f"leaves: got {leaves}; must be a power of two that divides {samples}")
-        if parts < 2 or not is_power_of_two(parts) or parts > leaves:
-            raise ValueError(f"parts: got {parts}; must be a power of two, 2 or more, up to {leaves}")
+        if accumulate < 2 or not is_power_of_two(accumulate) or accumulate > leaves:
+            raise ValueError(
+                f"accumulate: got {accumulate}; must be a power of two, 2 or more, up to {leaves}"
+            )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     common = {"model": options.model, "samples": samples, "leaves": leaves, "threads": options.threads}
-    seconds: dict[int, list[float]] = {1: [], parts: []}
-    worked: dict[int, list[float]] = {1: [], parts: []}
+    seconds: dict[int, list[float]] = {1: [], accumulate: []}
+    worked: dict[int, list[float]] = {1: [], accumulate: []}
     with ExitStack() as stack:
         sides = {
             count: stack.enter_context(closing(Worker({}, side="ours", accumulate=count, **common)))
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "model": options.model,
         "minibatch": samples,
         "leaves": leaves,
-        "parts": list(seconds),
+        "microbatches": list(seconds),
         "step_seconds": [statistics.median(times) for times in seconds.values()],
         "processor_seconds": [statistics.median(times) for times in worked.values()],
         "peak_resident_bytes": held,
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _lines(result: dict[str, Any]) -> list[str]:
     same = "the same bits" if len(set(result["weights_sha256"])) == 1 else "OTHER BITS"
     rows = zip(
-        result["parts"],
+        result["microbatches"],
         result["step_seconds"],
         result["processor_seconds"],
         result["peak_resident_bytes"],
@@ -101,7 +103,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     )
     return [
         f"{result['model']}, minibatch {result['minibatch']} in {result['leaves']} leaves: {same}",
-        "   parts    ms a step    of processors    MB at most",
+        "   microbatches    ms a step    of processors    MB at most",
         *(
             f"{count:>8} {1e3 * step:12.1f} {1e3 * work:16.1f} {most / 1e6:13,.0f}"
             for count, step, work, most in rows

@@ -76,8 +76,8 @@ class Ours:
         indices = np.arange(samples, dtype=np.int64)
         self._samples, self.rank.memory.minibatch[:] = samples, indices
         self._batches = tuple(
-            Batch(x[part.rows], labels[part.rows], indices[part.rows], 0, number)
-            for number, part in enumerate(self.rank.memory.parts)
+            Batch(x[own.rows], labels[own.rows], indices[own.rows], 0, number)
+            for number, own in enumerate(self.rank.memory.microbatches)
         )
 
     def train(self, steps: int, *, dropout: bool = True) -> Steps:

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
-        "--accumulate", type=int, metavar="K", default=1, help="parts of a rank's minibatch; default 1"
+        "--accumulate", type=int, metavar="K", default=1, help="microbatches of a rank; default 1"
     )
     parser.add_argument(
         "--norm-groups",

@@ -81,7 +81,7 @@ class State:
 
 @dataclass(frozen=True)
 class PartialSum:
-    """Where a part of a minibatch leaves its gradients: one subtree of the sum over the leaves."""
+    """Where a microbatch leaves its gradients: one subtree of the sum over the leaves."""
 
     gradients: dict[str, Array]
     adds: tuple[tuple[Array, Array], ...]
@@ -136,8 +136,7 @@ class Buffers:
     leaf_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Arrays of `Layer.leaf_values` with one row for each leaf held here, written by forward in training."""
     partial_sums: tuple[PartialSum, ...] = ()
-    """Where the minibatch is held in parts: for each rank whose samples are here, in their order, where their
-    gradients go."""
+    """Of a microbatch: for each rank whose samples are here, in their order, where their gradients go."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.norm_groups import grouped
 from engine.run.session import run_session
-from engine.training.parts import allowed_parts
+from engine.training.microbatches import allowed_microbatches
 from engine.training.rank_settings import settings_of
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
@@ -90,7 +90,7 @@ class Setting:
         return (
             f"{self.network:<9}/ {self.feature_leaves} {self.ranks:>2} ranks x {self.threads}  "
             f"{self.ranks_per_host:>2} a host  plan {self.plan:<22} "
-            f"parts {self.accumulate:>2}  overlap {self.overlap:d}  fuse {self.fuse:d}  "
+            f"accumulate {self.accumulate:>2}  overlap {self.overlap:d}  fuse {self.fuse:d}  "
             f"chunk {self.chunk_floats:>6} x {self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  "
             f"bucket {self.bucket_floats:>5}  groups {self.norm_groups:>2}  late {self.late:.2f}  "
             f"shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
@@ -117,7 +117,7 @@ def draw(rng: random.Random) -> Setting:
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
         plan=_draw_plan(rng, set_convolutions(NETWORKS[network](), "auto", feature_leaves), ranks),
-        accumulate=rng.choice(allowed_parts(Tree.of(ranks, RECIPE.leaves), graph)),
+        accumulate=rng.choice(allowed_microbatches(Tree.of(ranks, RECIPE.leaves), graph)),
         overlap=rng.random() < 0.8,
         fuse=rng.random() < 0.5,
         chunk_floats=rng.choice((100, 1000, 10_000, 1 << 18)),

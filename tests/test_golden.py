@@ -31,10 +31,10 @@ def test_a_golden_run_ends_with_the_bits_in_the_file(name, tmp_path):
     assert not differences, f"{name} has {TOLD}"
 
 
-def test_parts_of_a_minibatch_have_the_bits_of_a_whole_one():
-    recipe = RUNS["hybrid_in_parts"].recipe
+def test_microbatches_have_the_bits_of_a_whole_minibatch():
+    recipe = RUNS["hybrid_in_microbatches"].recipe
     assert replace(recipe, accumulate=1) == RUNS["hybrid"].recipe != recipe
-    assert hashes.read()["hybrid_in_parts"] == hashes.read()["hybrid"]
+    assert hashes.read()["hybrid_in_microbatches"] == hashes.read()["hybrid"]
 
 
 @pytest.mark.parametrize("kib", [4, 4096])

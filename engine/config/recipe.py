@@ -17,7 +17,7 @@ ENDING_KINDS = ("cosine", "polynomial", "one_cycle")
 """Those in which every rate depends on the length of the run."""
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
 MOST_FEATURE_LEAVES = 1024
-MOST_PARTS = 1 << 20  # of a minibatch; a rank has as many leaves at least
+MOST_MICROBATCHES = 1 << 20  # of a rank, which has as many leaves at least
 MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
 _FOLDER = "recipes"
 FLOATS_PER_KIB = 256
@@ -336,9 +336,9 @@ class Recipe:
     accumulate: Annotated[
         int,
         Setting(
-            "parts, a power of two, in which a rank computes its minibatch, with memory for one part only",
+            "microbatches, a power of two, in which a rank computes its minibatch, with memory for one",
             RUNNING,
-            most=MOST_PARTS,
+            most=MOST_MICROBATCHES,
             power_of_two=True,
             changes_bits=False,
         ),

@@ -42,8 +42,8 @@ class Batch:
         int64 [n], indices into the data set; -1 where the sample is absent.
     epoch
         The epoch of the share, which keyed the augmentation.
-    part
-        Which part of the rank's share of a minibatch it is.
+    microbatch
+        Which one of the rank's share of a minibatch.
     is_lost
         The samples could not be read.
     """
@@ -52,15 +52,15 @@ class Batch:
     labels: NDArray[np.int32]
     samples: NDArray[np.int64]
     epoch: int
-    part: int = 0
+    microbatch: int = 0
     is_lost: bool = False
 
     @classmethod
-    def lost(cls, samples: int, shape: tuple[int, ...], part: int = 0) -> Batch:
+    def lost(cls, samples: int, shape: tuple[int, ...], microbatch: int = 0) -> Batch:
         """Return zeros of no class in place of samples that could not be read."""
         absent = np.full(samples, ABSENT, np.int32)
         x = np.zeros((samples, *shape), np.float32)
-        return cls(x, absent, absent.astype(np.int64), 0, part, is_lost=True)
+        return cls(x, absent, absent.astype(np.int64), 0, microbatch, is_lost=True)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Loader:
                 return
             if self._on_load is not None:
                 self._on_load(start, time.perf_counter())
-            yield replace(buffer, epoch=share.epoch, part=share.part)
+            yield replace(buffer, epoch=share.epoch, microbatch=share.microbatch)
 
     def _allocate(self, samples: int) -> Batch:
         return Batch(

@@ -22,12 +22,12 @@ class Share:
 
     epoch: int
     samples: NDArray[np.int64]
-    part: int = 0
-    """Which one, where a rank takes its share of the minibatch in parts."""
+    microbatch: int = 0
+    """Which one, where a rank takes its part in microbatches."""
 
-    def rows(self, rows: slice, part: int = 0) -> Share:
+    def rows(self, rows: slice, microbatch: int = 0) -> Share:
         """Take only these places of the minibatch."""
-        return Share(self.epoch, self.samples[rows], part)
+        return Share(self.epoch, self.samples[rows], microbatch)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from engine.training.all_passes import Wrap
 from engine.training.bucket import USUAL_FORM
 from engine.training.loss import Criterion
 from engine.training.memory import CopyIn
-from engine.training.parts import check_parts
+from engine.training.microbatches import check_microbatches
 from engine.training.rank import Rank, build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
@@ -50,7 +50,7 @@ class Design:
     freeze: tuple[str, ...] = ()
     """Patterns of the layers that are not trained."""
     accumulate: int = 1
-    """Parts in which each rank computes its share of the minibatch."""
+    """Microbatches in which each rank computes its share of a minibatch."""
     norm_groups: int = 0
     """Groups of samples by which batch normalisations compute; 0: see `norm_groups.groups_asked`."""
     form: UpdateForm = USUAL_FORM
@@ -104,7 +104,7 @@ def build_rank_of(
     network = design.network()
     design.plan.check(network, design.ranks)
     tree = Tree.of(design.ranks, design.leaves)
-    check_parts(design.accumulate, tree, network)
+    check_microbatches(design.accumulate, tree, network)
     world = Collectives(members.world, tree, chunk_floats=design.chunk_floats)
     grid = Grid.joined(world, members.model, members.data)
     settings = design.rank_settings()

@@ -9,7 +9,7 @@ from engine.data.loader import DEPTH
 from engine.planner.balance import FLOAT
 from engine.planner.cluster import Cluster
 from engine.planner.design import Design
-from engine.training.parts import allowed_parts
+from engine.training.microbatches import allowed_microbatches
 from engine.training.planned_memory import PlannedMemory, planned_memory
 
 _GB = 1e9
@@ -21,14 +21,14 @@ class DesignMemory:
 
     planned: PlannedMemory
     minibatches: int
-    """Being read ahead, in parts where the design accumulates."""
+    """Being read ahead, or microbatches where the design accumulates."""
     ranks: int
     """On a node."""
     node_bytes: float
     """Memory of a node."""
-    parts: int
+    accumulate: int
     fitting: int | None
-    """The fewest parts of a minibatch with which the ranks of a node fit; None where none do."""
+    """The fewest microbatches with which the ranks of a node fit; None where none do."""
 
     @property
     def rank_bytes(self) -> int:
@@ -42,15 +42,15 @@ class DesignMemory:
 
     def line(self) -> str:
         """Return what a rank holds, as a line of a report."""
-        parts = f", for one of {self.parts} parts of its minibatch" * (self.parts > 1)
+        each = f", for one of {self.accumulate} microbatches" * (self.accumulate > 1)
         return (
-            f"{_size(self.rank_bytes)} a rank{parts}: {_size(self.planned.parameters)} weights, gradients "
+            f"{_size(self.rank_bytes)} a rank{each}: {_size(self.planned.parameters)} weights, gradients "
             f"and momentum, {_size(self.planned.values)} values, {_size(self.minibatches)} minibatches; a "
             f"node has {_size(self.node_bytes)} for {counted(self.ranks, 'rank')}"
         )
 
     def warning(self) -> str | None:
-        """Return what is wrong, with the number of parts that would do; None where all fits."""
+        """Return what is wrong, with the number of microbatches that would do; None where all fits."""
         if self.fits:
             return None
         mend = f"--accumulate {self.fitting} fits" if self.fitting else "use more nodes, or a smaller --batch"
@@ -65,16 +65,16 @@ def memory_of(design: Design, cluster: Cluster) -> DesignMemory:
     machine = cluster.machine
     ranks = min(design.ranks, machine.ranks * machine.hosts)
 
-    def of_parts(parts: int, fitting: int | None = None) -> DesignMemory:
-        planned, minibatches = _planned(replace(design, accumulate=parts))
-        return DesignMemory(planned, minibatches, ranks, machine.memory_bytes, parts, fitting)
+    def cut_into(microbatches: int, fitting: int | None = None) -> DesignMemory:
+        planned, minibatches = _planned(replace(design, accumulate=microbatches))
+        return DesignMemory(planned, minibatches, ranks, machine.memory_bytes, microbatches, fitting)
 
-    found = of_parts(design.accumulate)
+    found = cut_into(design.accumulate)
     if found.fits:
         return found
-    allowed = allowed_parts(Tree.of(design.ranks, design.leaves), design.network())
-    more = (parts for parts in allowed if parts > design.accumulate)
-    return replace(found, fitting=next((parts for parts in more if of_parts(parts).fits), None))
+    allowed = allowed_microbatches(Tree.of(design.ranks, design.leaves), design.network())
+    more = (number for number in allowed if number > design.accumulate)
+    return replace(found, fitting=next((number for number in more if cut_into(number).fits), None))
 
 
 def _planned(design: Design) -> tuple[PlannedMemory, int]:

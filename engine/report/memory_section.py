@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engine.report import figures
 from engine.report.elements import figure, grid, heading, mark, row_name, run_name, section
-from engine.report.fields import numbers
+from engine.report.fields import numbers, whole
 from engine.report.markup import Markup, join, tag
 from engine.report.run_record import RunRecord
 
@@ -40,8 +40,10 @@ def memory_section(records: Sequence[RunRecord]) -> Markup | None:
 def _held(run: RunRecord) -> list[_Held]:
     peaks = numbers(run.results, "peak_resident_bytes_by_rank")
     parameters = numbers(run.results, "parameter_bytes_by_rank")
+    accumulate = whole(run.results, "accumulate") or 1
+    cut = f", {accumulate} microbatches" if accumulate > 1 else ""
     held = [
-        _Held(f"rank {rank}", max(0.0, peak), parameters[rank] if rank < len(parameters) else None)
+        _Held(f"rank {rank}{cut}", max(0.0, peak), parameters[rank] if rank < len(parameters) else None)
         for rank, peak in enumerate(peaks)
     ]
     if len(held) <= MOST_RANKS:

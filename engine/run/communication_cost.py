@@ -8,7 +8,7 @@ from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
 from engine.graph.parallel.shared_norm import SharedNorm
-from engine.training.parts import Part
+from engine.training.microbatches import Microbatch
 from engine.training.rank import Rank
 from engine.training.update import NOTHING
 from layers.layer import Buffers, Context
@@ -48,30 +48,30 @@ def communication_alone(
 
 def _one_step(rank: Rank, run: Context) -> float:
     start = time.perf_counter()
-    for part in rank.memory.parts:
-        _forward(rank, part, run)
-        if part.is_last:
+    for microbatch in rank.memory.microbatches:
+        _forward(rank, microbatch, run)
+        if microbatch.is_last:
             rank.loss.submit(stop=False)
             rank.states.submit()
-        _backward(rank, part, run)
+        _backward(rank, microbatch, run)
     rank.parameters.wait()
     rank.states.wait()
     rank.loss.wait()
     return time.perf_counter() - start
 
 
-def _forward(rank: Rank, part: Part, run: Context) -> None:
+def _forward(rank: Rank, microbatch: Microbatch, run: Context) -> None:
     for node in rank.graph:
         rank.parameters[node.name].wait()
-        _exchange(node, part[node.name], run, FORWARD)
+        _exchange(node, microbatch[node.name], run, FORWARD)
 
 
-def _backward(rank: Rank, part: Part, run: Context) -> None:
+def _backward(rank: Rank, microbatch: Microbatch, run: Context) -> None:
     for node in reversed(rank.graph.nodes):
-        if part.is_last:
+        if microbatch.is_last:
             rank.parameters[node.name].submit_reduce()
-        _exchange(node, part[node.name], run, BACKWARD_DATA)
-        if part.is_last:
+        _exchange(node, microbatch[node.name], run, BACKWARD_DATA)
+        if microbatch.is_last:
             rank.parameters[node.name].submit_update(NOTHING)
 
 

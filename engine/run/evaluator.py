@@ -12,13 +12,13 @@ from engine.data.dataset import Dataset
 from engine.data.loader import BadHook, Batch, Loader
 from engine.data.sampler import evaluation
 from engine.run.failures import Failures
-from engine.run.reading import own_shares, read_parts
+from engine.run.reading import own_shares, read_minibatch
 from engine.training.rank import Rank
 from engine.training.step import forward
 from layers.layer import Context
 
 Measure = Callable[[Batch], NDArray[np.float64]]
-"""Computes a minibatch or a part of it, and returns what is to be known of it: a row for each own leaf."""
+"""Computes a minibatch or a microbatch, and returns what is to be known of it: a row for each own leaf."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Evaluator:
     def _measure(self, minibatch: Batch) -> NDArray[np.float64]:
         forward(self.rank, minibatch, self.context)
         self.rank.loss.backward(self.rank.memory, minibatch, self.context)
-        return self.rank.loss.leaf_rows()[self.rank.memory.parts[minibatch.part].leaves]
+        return self.rank.loss.leaf_rows()[self.rank.memory.microbatches[minibatch.microbatch].leaves]
 
 
 def gather_measured(
@@ -77,20 +77,20 @@ def gather_measured(
     ends
         Asked before each minibatch; where it is True, on all ranks, nothing more is measured, nor returned.
     """
-    collectives, batch = rank.grid.world, rank.settings.batch
+    collectives, samples = rank.grid.world, rank.settings.batch
     own = collectives.tree.leaves_of(collectives.communicator.rank)
-    parts = rank.memory.parts
-    minibatches = ceil_div(len(dataset), batch)
+    microbatches = rank.memory.microbatches
+    minibatches = ceil_div(len(dataset), samples)
     rows = np.zeros((collectives.tree.leaves, minibatches * columns + 1), np.float64)
-    shares = own_shares(rank, evaluation(len(dataset), batch))
+    shares = own_shares(rank, evaluation(len(dataset), samples))
     own_rows = rows[own.start : own.stop]
     with Loader(dataset, shares, on_bad=on_bad) as loader:
         for index in range(minibatches):
             if ends():
                 return None
-            for minibatch in read_parts(rank, loader, failures):
-                of_part = own_rows[parts[minibatch.part].leaves]
-                of_part[:, columns * index : columns * (index + 1)] = measure(minibatch)
+            for batch in read_minibatch(rank, loader, failures):
+                its_rows = own_rows[microbatches[batch.microbatch].leaves]
+                its_rows[:, columns * index : columns * (index + 1)] = measure(batch)
             tell(index + 1)
     rows[own.start : own.stop, -1] = failures.first is not None
     rank.queue.submit(collectives.all_gather_leaves(rows), name="gather evaluation").wait()

@@ -32,7 +32,7 @@ from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
 from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import FolderLock, lock_folder
-from engine.run.memory_check import check_needs, needs_of, no_memory, parts_that_fit
+from engine.run.memory_check import check_needs, microbatches_that_fit, needs_of, no_memory
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
@@ -166,7 +166,9 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
     hold_wishes()
     _end_if_asked(world)
     needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
-    close = agreed(world, lambda: check_needs(world, needs, partial(parts_that_fit, prepared, threads)))
+    close = agreed(
+        world, lambda: check_needs(world, needs, partial(microbatches_that_fit, prepared, threads))
+    )
     places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
     warnings = _warn(world, cores.complaints(threads) + _slow_kernels() + places.complaints() + close)
     return prepared, cores, replace(places, warnings=warnings)

@@ -13,12 +13,13 @@ from engine.data.loader import DEPTH
 from engine.host.affinity import machine_name
 from engine.host.memory_limit import container_limit, own_bytes, physical_bytes, process_limits
 from engine.run.prepare import Prepared
-from engine.training.parts import allowed_parts
+from engine.training.microbatches import allowed_microbatches
 from engine.training.planned_memory import planned_memory
 from engine.training.rank_settings import form_of, settings_of
 
 CLOSE = 0.9  # of what there is
 _FLOAT = 4
+_MEND = "lower --batch, or use more hosts"
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,16 @@ def needs_of(prepared: Prepared, rank: int, threads: int) -> Needs:
     try:
         return needs_beside(*_planned(prepared, rank, threads, accumulate))
     except MemoryError as error:
-        found = _first(prepared, lambda parts: _has_address_space(prepared, rank, threads, parts))
-        raise UserError(no_memory(error, _mend(found))) from error
+        lacking = error.with_traceback(None)  # whose frames hold what was allocated
+        found = _first(prepared, lambda number: _has_room(prepared, rank, threads, number))
+        mend = _MEND if found is None else f"give --accumulate {found} or more, {_MEND}"
+        raise UserError(no_memory(lacking, mend)) from None
 
 
-def parts_that_fit(
+def microbatches_that_fit(
     prepared: Prepared, threads: int, ranks: Mapping[int, Needs], limit: Limit, *, at_most: bool
 ) -> int | None:
-    """Return the fewest parts of a minibatch with which some ranks stay below a limit; None without any.
+    """Return the fewest microbatches with which some ranks stay below a limit; None without any.
 
     Parameters
     ----------
@@ -78,13 +81,13 @@ def parts_that_fit(
         Whether they shall be far below the limit, with all that they may need.
     """
 
-    def fit(parts: int) -> bool:
+    def fit(number: int) -> bool:
         needed = dict[int, int]()  # of ranks with so many leaves
         total = 0.0
         for rank, needs in ranks.items():
             leaves = len(prepared.tree.leaves_of(rank))
             if leaves not in needed:
-                needed[leaves] = _planned(prepared, rank, threads, parts)[at_most]
+                needed[leaves] = _planned(prepared, rank, threads, number)[at_most]
             total += needed[leaves] + needs.filled * limit.binding
         return total <= (CLOSE if at_most else 1) * limit.bytes
 
@@ -92,13 +95,13 @@ def parts_that_fit(
 
 
 def _first(prepared: Prepared, fits: Callable[[int], bool]) -> int | None:
-    """Return the first number of parts beyond the recipe's that fits."""
-    more = (n for n in allowed_parts(prepared.tree, prepared.graph) if n > prepared.start.recipe.accumulate)
-    return next(filter(fits, more), None)
+    """Return the first number of microbatches beyond the recipe's that fits."""
+    allowed, given = allowed_microbatches(prepared.tree, prepared.graph), prepared.start.recipe.accumulate
+    return next(filter(fits, (number for number in allowed if number > given)), None)
 
 
 def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tuple[int, int]:
-    """Return the bytes that a rank needs at least and at most with so many parts of a minibatch."""
+    """Return the bytes that a rank needs at least and at most with so many microbatches."""
     recipe, graph, tree = prepared.start.recipe, prepared.graph, prepared.tree
     settings = replace(settings_of(recipe, threads), accumulate=accumulate)
     planned = planned_memory(graph, settings, prepared.plan, tree, rank)
@@ -111,12 +114,13 @@ def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tu
     return at_least, at_least + planned.working + saved
 
 
-def _has_address_space(prepared: Prepared, rank: int, threads: int, accumulate: int) -> bool:
+def _has_room(prepared: Prepared, rank: int, threads: int, accumulate: int) -> bool:
+    """Return whether a rank has address space, and memory if it were alone."""
     try:
-        _planned(prepared, rank, threads, accumulate)
+        at_least, _ = _planned(prepared, rank, threads, accumulate)
     except MemoryError:
         return False
-    return True
+    return at_least + own_bytes() <= min(limit.bytes for limit in _limits() if limit.binding)
 
 
 def needs_beside(at_least: int, at_most: int) -> Needs:
@@ -124,24 +128,26 @@ def needs_beside(at_least: int, at_most: int) -> Needs:
     return Needs(own_bytes(), at_least, at_most, _limits())
 
 
-class FindParts(Protocol):
-    """Like `parts_that_fit` of a run."""
+class FindMicrobatches(Protocol):
+    """Like `microbatches_that_fit` of a run."""
 
     def __call__(self, ranks: Mapping[int, Needs], limit: Limit, /, *, at_most: bool) -> int | None:
-        """Return the number of parts."""
+        """Return the number of microbatches."""
 
 
-def _no_parts(_ranks: Mapping[int, Needs], _limit: Limit, *, at_most: bool) -> None:
-    """Find no number of parts."""
+def _no_microbatches(_ranks: Mapping[int, Needs], _limit: Limit, *, at_most: bool) -> None:
+    """Find no number of microbatches."""
 
 
-def check_needs(world: Communicator, needs: Needs, find_parts: FindParts = _no_parts) -> list[str]:
+def check_needs(
+    world: Communicator, needs: Needs, find_microbatches: FindMicrobatches = _no_microbatches
+) -> list[str]:
     """Return what is so close to a limit that the user should know it (collective).
 
     Parameters
     ----------
-    find_parts
-        Asked what would do; unless given, a minibatch is not computed in parts.
+    find_microbatches
+        Asked what would do; unless given, there are no microbatches.
 
     Raises
     ------
@@ -159,22 +165,21 @@ def check_needs(world: Communicator, needs: Needs, find_parts: FindParts = _no_p
         count = len(sharing)
         if limit.binding and sum(each.bytes(limit) for each in sharing.values()) > limit.bytes:
             need = _comparison(needs.bytes(limit), count, limit, "needs")
-            raise UserError(f"memory: {need}; {_mend(find_parts(sharing, limit, at_most=False))}")
+            raise UserError(f"memory: {need}; {_mend(find_microbatches(sharing, limit, at_most=False))}")
         most = sum(each.bytes(limit, at_most=True) for each in sharing.values())
         if not said and most > CLOSE * limit.bytes:
             need = _comparison(needs.bytes(limit, at_most=True), count, limit, "may need")
-            mend = _mend(find_parts(sharing, limit, at_most=True))
+            mend = _mend(find_microbatches(sharing, limit, at_most=True))
             said.append(f"memory: {need}; if the run is killed, {mend}")
     return said
 
 
-def _mend(parts: int | None) -> str:
-    """Return what can be done, with the number of parts of a minibatch that would do."""
-    fitting = "" if parts is None else f"give --accumulate {parts}, which fits, "
-    return f"{fitting}lower --batch, or use more hosts"
+def _mend(accumulate: int | None) -> str:
+    """Return what can be done, with the number of microbatches that would do."""
+    return _MEND if accumulate is None else f"give --accumulate {accumulate}, which fits, {_MEND}"
 
 
-def no_memory(error: BaseException, mend: str = "lower --batch, or use more hosts") -> str:
+def no_memory(error: BaseException, mend: str = _MEND) -> str:
     """Return the line for a MemoryError."""
     there = [f"ulimit {option} is {_size(limit)}" for option, limit in process_limits().items()]
     there += [f"{limit.name} is {_size(limit.bytes)}" for limit in _limits() if limit.bytes < math.inf]

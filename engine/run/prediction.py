@@ -53,26 +53,27 @@ def _machine(rates: QuickRates, threads: int) -> Cluster:
 def _layers(trainer: Trainer, costs: Costs) -> dict[str, dict[str, Any]]:
     """Return the rows of this rank; passes that a layer lacks, or that nobody needs, are left out."""
     found = dict[str, dict[str, Any]]()
+    microbatches = len(trainer.rank.memory.microbatches)
     for node in trainer.rank.graph:
         for layer, at in layers_of(node.layer, trainer.rank.memory[node.name]):
             name = layer.node if isinstance(layer, WatchedLayer) else node.name
-            found[name] = _row(unwrapped(layer), at, costs, parts=len(trainer.rank.memory.parts))
+            found[name] = _row(unwrapped(layer), at, costs, microbatches=microbatches)
     return found
 
 
-def _row(layer: Layer, at: Buffers, costs: Costs, *, parts: int) -> dict[str, Any]:
-    """Return what the passes of a layer cost in a step, of which each does so many parts."""
+def _row(layer: Layer, at: Buffers, costs: Costs, *, microbatches: int) -> dict[str, Any]:
+    """Return what the passes of a layer cost in a step, of which each does so many microbatches."""
     samples, extents = len(at.samples), layer.extents(*at.shapes)
     passes = costs.passes(layer, at.shapes, samples)
     row: dict[str, Any] = {
         "kind": type(layer).__name__,
-        "flop": 0.0 if extents is None else float(parts * samples * extents.flops),
-        FORWARD: parts * passes.forward,
+        "flop": 0.0 if extents is None else float(microbatches * samples * extents.flops),
+        FORWARD: microbatches * passes.forward,
     }
     if at.gradients and layer.parameters(*at.shapes):
-        row[BACKWARD_WEIGHTS] = parts * passes.backward_weights
+        row[BACKWARD_WEIGHTS] = microbatches * passes.backward_weights
     if at.dx:
-        row[BACKWARD_DATA] = parts * passes.backward_data
+        row[BACKWARD_DATA] = microbatches * passes.backward_data
     return row
 
 

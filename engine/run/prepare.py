@@ -29,7 +29,7 @@ from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
 from engine.run.state import State
-from engine.training.parts import check_parts
+from engine.training.microbatches import check_microbatches
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 
@@ -88,7 +88,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     check_norm_groups(graph, recipe.leaves)
     graph = grouped(graph, recipe.norm_groups, recipe.batch, recipe.leaves)
     configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
-    check_parts(recipe.accumulate, tree, configured)
+    check_microbatches(recipe.accumulate, tree, configured)
     plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=placed.cluster)
     check_frozen(graph, recipe.freeze)
     check_rates(graph, recipe.schedule.rates)

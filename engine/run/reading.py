@@ -1,4 +1,4 @@
-"""A rank's share of the minibatches in the parts in which it computes them, and reading these."""
+"""A rank's share of the minibatches, in the microbatches in which it computes them."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,16 +9,17 @@ from engine.training.rank import Rank
 
 
 def own_shares(rank: Rank, minibatches: Iterable[Share]) -> Iterator[Share]:
-    """Yield this rank's parts of global minibatches, one after the other."""
+    """Yield this rank's microbatches of global minibatches, one after the other."""
     for minibatch in minibatches:
-        for number, part in enumerate(rank.memory.parts):
-            yield minibatch.rows(part.places, number)
+        for number, microbatch in enumerate(rank.memory.microbatches):
+            yield minibatch.rows(microbatch.places, number)
 
 
-def read_parts(rank: Rank, loader: Loader, failures: Failures) -> Iterator[Batch]:
-    """Yield the parts of the next minibatch; what fails is kept, and zeros of no class stand for the rest."""
-    for number, part in enumerate(rank.memory.parts):
+def read_minibatch(rank: Rank, loader: Loader, failures: Failures) -> Iterator[Batch]:
+    """Yield the microbatches of the next minibatch; what fails is kept, and zeros stand for the rest."""
+    for number, microbatch in enumerate(rank.memory.microbatches):
         batch = None
         with failures.kept():
             batch = next(loader)
-        yield batch or Batch.lost(part.rows.stop - part.rows.start, rank.graph.input_shape, number)
+        samples = microbatch.rows.stop - microbatch.rows.start
+        yield batch or Batch.lost(samples, rank.graph.input_shape, number)

@@ -31,7 +31,7 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"steps {trainer.progress.step} to {trainer.total_steps}; "
         f"{counted(rank.grid.world.communicator.size, 'rank')} x "
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
-        f"plan {rank.plan}{_in_parts(rank)}"
+        f"plan {rank.plan}{_cut(rank)}"
     )
     for line in (*trainer.data.lines(), *trainer.task.notes, *_rates(rank), *_norms(trainer)):
         log.say(line)
@@ -42,9 +42,9 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         )
 
 
-def _in_parts(rank: Rank) -> str:
-    parts = len(rank.memory.parts)
-    return f", each rank's samples in {parts} parts" if parts > 1 else ""
+def _cut(rank: Rank) -> str:
+    microbatches = len(rank.memory.microbatches)
+    return f", {microbatches} microbatches a rank" if microbatches > 1 else ""
 
 
 def _rates(rank: Rank) -> Iterator[str]:

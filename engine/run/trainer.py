@@ -21,7 +21,7 @@ from engine.run.evaluator import Evaluator
 from engine.run.failures import Failures
 from engine.run.finite import check_loss, check_weights
 from engine.run.log import RunLog
-from engine.run.reading import own_shares, read_parts
+from engine.run.reading import own_shares, read_minibatch
 from engine.run.saver import Saver, Task
 from engine.run.state import State
 from engine.training.average import share_of
@@ -165,9 +165,9 @@ class Trainer:
                     break
 
     def _read(self, loader: Loader) -> Iterable[Batch]:
-        """Return the next minibatch, or its parts, of which no more than one is in use at a time."""
-        if len(self.rank.memory.parts) > 1:
-            return read_parts(self.rank, loader, self.failures)
+        """Return the next minibatch, or its microbatches, each of which is valid until the next one."""
+        if len(self.rank.memory.microbatches) > 1:
+            return read_minibatch(self.rank, loader, self.failures)
         batch = next(loader)
         self.failures.keep(loader.failure())  # of the next minibatch: this one's step can save
         return (batch,)

@@ -11,7 +11,7 @@ from comm.comm_thread import CommandQueue, Request
 from comm.job import Job
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.gradient_norm import GradientNorm
-from engine.training.parts import Slot
+from engine.training.microbatches import Slot
 from engine.training.tensor_norms import TensorNorms
 from engine.training.update import Piece, Update, UpdateForm
 from layers.kernels.sum_of_squares import Limbs
@@ -58,7 +58,7 @@ class Bucket:
     stretches
         In their order; one for each tensor where the update needs norms of tensors.
     slots
-        Of `gradients`, the first, and of those that parts of a minibatch need beside it.
+        Of `gradients`, the first, and of those that microbatches need beside it.
     form
         Of the update.
     tensor_norms

@@ -20,7 +20,7 @@ COLUMNS = 4  # of a leaf's row: loss, correct samples, ranks that want to stop, 
 
 
 class LostSamplesError(UserError):
-    """A rank could not read a part of the minibatch: on all ranks the step ends before any weight changes."""
+    """A rank could not read a microbatch: on all ranks the step ends before any weight changes."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ class Loss:
         self._correct = np.zeros(samples, np.uint8)
         self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)
         self._request: Request | None = None
-        self._in_parts, self._is_lost = len(memory.parts) > 1, False
+        self._is_cut, self._is_lost = len(memory.microbatches) > 1, False
 
     def backward(self, memory: Memory, batch: Batch, run: Context) -> None:
         """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
-        rows = memory.parts[batch.part].rows
+        rows = memory.microbatches[batch.microbatch].rows
         self._is_lost |= batch.is_lost
         self._criterion.forward_backward(
             run.threads,
@@ -118,8 +118,8 @@ class Loss:
         Raises
         ------
         LostSamplesError
-            On all ranks. Samples that are read in the middle of a step may be bad, so where there are parts
-            the ranks wait here for each other. A minibatch in one part is known to be good before.
+            On all ranks. Samples that are read in the middle of a step may be bad, so with microbatches the
+            ranks wait here for each other. A whole minibatch is known to be good before.
         """
         own = self._collectives.tree.leaves_of(self._collectives.communicator.rank)
         self._rows[own.start : own.stop, :2] = self.leaf_rows()
@@ -128,7 +128,7 @@ class Loss:
         self._request = self._queue.submit(
             self._collectives.all_gather_leaves(self._rows), name="gather loss", priority=BEFORE_PARAMETERS
         )
-        if self._in_parts:
+        if self._is_cut:
             self._request.wait()
             if self._rows[:, 3].any():
                 raise LostSamplesError("samples of the minibatch could not be read")

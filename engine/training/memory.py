@@ -13,7 +13,7 @@ from engine.data.loader import Batch
 from engine.graph import INPUT, Node, Sharding
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.layer_states import LayerStates
-from engine.training.parts import Part
+from engine.training.microbatches import Microbatch
 from engine.training.rank_parameters import RankParameters
 from engine.training.storage import Storage
 from layers.kernels import reorder
@@ -27,12 +27,12 @@ _LINE = 64  # bytes of a cache line
 
 
 class Memory:
-    """The buffers of each node for this rank's samples of a minibatch, or a part of them, by the node's name.
+    """The buffers of each node for this rank's samples of a minibatch, or a microbatch, by the node's name.
 
     Parameters
     ----------
     parameters
-        Of the graph that this rank runs; its forks are inserted. They know the number of parts.
+        Of the graph that this rank runs; its forks are inserted. They know the number of microbatches.
     batch
         Samples of the global minibatch.
     threads
@@ -55,14 +55,14 @@ class Memory:
         self._copy_in = copy_in
         self.minibatch = np.zeros(batch, np.int64)
         """Index in the data set of each sample of the global minibatch; written before a step."""
-        parts = parameters.accumulate
+        count = parameters.accumulate
         per_leaf = batch // grid.world.tree.leaves
         own = grid.own_leaves
         self.own_samples = slice(own.start * per_leaf, own.stop * per_leaf)
         """This rank's places in the global minibatch."""
-        self._places = {Sharding.BATCH: _places(own, 1, parts, per_leaf)}
+        self._places = {Sharding.BATCH: _places(own, 1, count, per_leaf)}
         self._places[Sharding.FEATURE] = self._places[Sharding.WHOLE] = _places(
-            grid.group_leaves, grid.parts, parts, per_leaf
+            grid.group_leaves, grid.parts, count, per_leaf
         )
         self._samples = {held: np.zeros_like(places[0]) for held, places in self._places.items()}
         sharding = {INPUT: Sharding.BATCH} | {value: node.held for node in graph for value in node.outputs}
@@ -90,32 +90,32 @@ class Memory:
             )
 
         self._at = {node.name: buffers(node) for node in graph}
-        each = len(own) // parts
-        self.parts = tuple(
-            Part(
+        each = len(own) // count
+        self.microbatches = tuple(
+            Microbatch(
                 places=slice((own.start + first) * per_leaf, (own.start + first + each) * per_leaf),
                 rows=slice(first * per_leaf, (first + each) * per_leaf),
                 leaves=slice(first, first + each),
                 is_last=first + each == len(own),
-                buffers=self._of_part(parameters, states, first // each, slice(first, first + each)),
+                buffers=self._of_microbatch(parameters, states, first // each, slice(first, first + each)),
             )
             for first in range(0, len(own), each)
         )
-        """One part, unless the run accumulates."""
+        """One, the whole share, unless the run accumulates."""
         self._allocate_scratch(threads)
 
     def __getitem__(self, name: str) -> Buffers:
-        return self.parts[0][name]
+        return self.microbatches[0][name]
 
-    def _of_part(
-        self, parameters: RankParameters, states: LayerStates, part: int, leaves: slice
+    def _of_microbatch(
+        self, parameters: RankParameters, states: LayerStates, microbatch: int, leaves: slice
     ) -> dict[str, Buffers]:
-        """Return the buffers by node for one part: its gradients, and what is noted of its leaves."""
+        """Return the buffers by node for one microbatch: its gradients, and what is noted of its leaves."""
         if parameters.accumulate == 1:
             return self._at
         found = {}
         for name, at in self._at.items():
-            sums = parameters.partial_sums(name, part)
+            sums = parameters.partial_sums(name, microbatch)
             noted = states.leaf_values(name, leaves)
             gradients = sums[0].gradients if sums else {}
             found[name] = replace(at, gradients=gradients, leaf_values=noted, partial_sums=sums)
@@ -132,12 +132,12 @@ class Memory:
         """Return the layers' working memory; most of it is shared by all layers."""
         return [array for at in self._at.values() for array in at.scratch.values()]
 
-    def load(self, batch: Batch, threads: Threads) -> Part:
-        """Copy a plain minibatch, or a part of it, into the graph's input; return which part it is."""
+    def load(self, batch: Batch, threads: Threads) -> Microbatch:
+        """Copy a plain minibatch, or a microbatch, into the graph's input; return its buffers."""
         for held, own in self._samples.items():
-            self.minibatch.take(self._places[held][batch.part], out=own)
+            self.minibatch.take(self._places[held][batch.microbatch], out=own)
         self._copy_in(threads, batch.x, self.input)
-        return self.parts[batch.part]
+        return self.microbatches[batch.microbatch]
 
     def _allocate_scratch(self, threads: int) -> None:
         """Allocate the layers' working memory: an array for each that is kept, one arena for all others.
@@ -161,7 +161,7 @@ class Memory:
             at.scratch[name] = arena[place].view(scratch.dtype).reshape(scratch.shape)
 
 
-def _places(leaves: range, members: int, parts: int, per_leaf: int) -> list[NDArray[np.int64]]:
-    """Return the places in the minibatch of each part's samples: of each member a run of its leaves."""
-    places = np.arange(leaves.start * per_leaf, leaves.stop * per_leaf).reshape(members, parts, -1)
-    return [np.ascontiguousarray(places[:, part].reshape(-1)) for part in range(parts)]
+def _places(leaves: range, members: int, count: int, per_leaf: int) -> list[NDArray[np.int64]]:
+    """Return the places in the minibatch of each microbatch's samples: of each member a run of its leaves."""
+    places = np.arange(leaves.start * per_leaf, leaves.stop * per_leaf).reshape(members, count, -1)
+    return [np.ascontiguousarray(places[:, index].reshape(-1)) for index in range(count)]

@@ -13,8 +13,8 @@ from comm.comm_thread import CommandQueue
 from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import AVERAGE, Bucket, Stretch
+from engine.training.microbatches import additions
 from engine.training.normal import NormalNumbers
-from engine.training.parts import additions
 from engine.training.update import Update
 from layers.layer import Array, Parameter, PartialSum
 
@@ -89,15 +89,15 @@ class Parameters:
             start = stop
         return views
 
-    def partial_sums(self, part: int, parts: int, members: int) -> tuple[PartialSum, ...]:
-        """Return where the gradients of one of several parts go, for the samples of each of some ranks."""
-        if self._bucket is None or parts == 1:
+    def partial_sums(self, microbatch: int, accumulate: int, members: int) -> tuple[PartialSum, ...]:
+        """Return where the gradients of a microbatch go, for the samples of each of some ranks."""
+        if self._bucket is None or accumulate == 1:
             return ()
         partials, stop = self._bucket.partials, self._start + padded_floats(self.described)
         own = {slot: flat[self._start : stop] for slot, flat in partials.items()}
         found = []
         for member in range(members):
-            slot, adds = additions(part, parts, member)
+            slot, adds = additions(microbatch, accumulate, member)
             pairs = tuple((own[total], own[addend]) for total, addend in adds)
             found.append(PartialSum(self._views(partials[slot]), pairs))
         return tuple(found)

@@ -11,8 +11,8 @@ from comm.grid import Grid
 from engine.graph import Graph, Node
 from engine.training.bucket import USUAL_FORM, Bucket, Stretch
 from engine.training.gradient_norm import GradientNorm
+from engine.training.microbatches import slots
 from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of, stretches_of
-from engine.training.parts import slots
 from engine.training.tensor_norms import TensorNorms
 from engine.training.update import UpdateForm
 from layers.layer import Array, Parameter, PartialSum
@@ -30,7 +30,7 @@ class RankParameters:
     bucket_floats
         Neighbouring nodes share a bucket while they fit in; any number gives the same bits.
     accumulate
-        Parts of a minibatch, whose gradients are added up.
+        Microbatches, whose gradients are added up.
     form
         Of the update.
     clip_norm
@@ -90,9 +90,9 @@ class RankParameters:
     def __iter__(self) -> Iterator[Parameters]:
         return iter(self._of_node.values())
 
-    def partial_sums(self, node: str, part: int) -> tuple[PartialSum, ...]:
-        """Return where the gradients of a part of the minibatch go; empty for a minibatch in one part."""
-        return self._of_node[node].partial_sums(part, self.accumulate, self._members[node])
+    def partial_sums(self, node: str, microbatch: int) -> tuple[PartialSum, ...]:
+        """Return where the gradients of a microbatch go; empty for a whole minibatch."""
+        return self._of_node[node].partial_sums(microbatch, self.accumulate, self._members[node])
 
     @property
     def rate_factors(self) -> dict[str, float]:

@@ -27,7 +27,7 @@ class RankSettings:
     """Whether a convolution takes in the ReLU and the pooling behind it."""
     bucket_floats: int = BUCKET_FLOATS
     accumulate: int = 1
-    """Parts in which a rank computes its share of a minibatch, one after the other."""
+    """Microbatches in which a rank computes its share of a minibatch, one after the other."""
     freeze: tuple[str, ...] = ()
     """Patterns of the nodes that are not trained."""
     rate_factors: tuple[tuple[str, float], ...] = ()

@@ -27,9 +27,9 @@ def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
 def add_flat(threads: Threads, total, addend) -> None:
     """Write total += addend, element by element; both float32 [n], n a multiple of LANES."""
     rows = total.size // _ROW
-    for part, width in ((slice(0, rows * _ROW), _ROW), (slice(rows * _ROW, total.size), total.size % _ROW)):
-        if total[part].size:
-            mine, other = (array[part].reshape(-1, width) for array in (total, addend))
+    for piece, width in ((slice(0, rows * _ROW), _ROW), (slice(rows * _ROW, total.size), total.size % _ROW)):
+        if total[piece].size:
+            mine, other = (array[piece].reshape(-1, width) for array in (total, addend))
             add_all(threads, (mine, other), mine)
 
 

@@ -130,10 +130,10 @@ def test_a_wrong_result_is_not_timed(
 
 
 def test_accumulate_compares_whole_steps_and_their_bits(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["digits", "--parts", "2", "--leaves", "4", "--rounds", "1", "--threads", "1"]
+    asked = ["digits", "--accumulate", "2", "--leaves", "4", "--rounds", "1", "--threads", "1"]
     assert accumulate.main([*asked, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["parts"] == [1, 2]
+    assert result["microbatches"] == [1, 2]
     assert min(*result["step_seconds"], *result["peak_resident_bytes"]) > 0
     assert len(set(result["weights_sha256"])) == 1
 
@@ -176,8 +176,8 @@ def test_blocking_prints_a_row_a_pass(capsys: pytest.CaptureFixture[str]) -> Non
         ("blocking", ["nothing"], "no problem is called like 'nothing'"),
         (
             "accumulate",
-            ["digits", "--parts", "32"],
-            "parts: got 32; must be a power of two, 2 or more, up",
+            ["digits", "--accumulate", "32"],
+            "accumulate: got 32; must be a power of two, 2 or more, up",
         ),
         ("leaves", ["vgg_b"], "model: got 'vgg_b'; must be one of"),
         ("leaves", ["digits", "--leaves", "3"], "leaves: got 3; must be a power of two"),

@@ -1,4 +1,4 @@
-"""A minibatch in parts: the bits of a whole one, in less memory."""
+"""Microbatches: the bits of a whole minibatch, in less memory."""
 
 import json
 from dataclasses import replace
@@ -6,10 +6,15 @@ from itertools import pairwise
 
 import pytest
 
+from comm.threads import single_rank
 from engine.data.dataset import DataSource
+from engine.explain import explain_trace
+from engine.profile.trace_file import read_trace
 from engine.run.checkpoint import read_state, read_tensors
 from engine.run.finding import find_checkpoint
-from engine.training.parts import Part
+from engine.run.launch import run
+from engine.run.start import new_run
+from engine.training.microbatches import Microbatch
 from tests.engine.cluster import Samples, changed, train
 from tests.engine.graphs import convolutional, mixed, perceptron, wide, with_dropout
 from tests.golden.networks import with_state
@@ -32,24 +37,27 @@ def ended(ranks, graph, **fields):
 
 
 @pytest.mark.parametrize("graph", [mixed, with_dropout, with_state])
-def test_parts_change_no_bit_on_any_ranks(graph):
+def test_microbatches_change_no_bit_on_any_ranks(graph):
     """Weights, state, losses and evaluation; 3 ranks hold one or two blocks of leaves."""
     whole, _, _ = ended(1, graph)
     for ranks in (1, 2, 3, 4):
-        for parts in (2, 4):
-            overlap = (ranks + parts) % 4 != 0
-            assert ended(ranks, graph, accumulate=parts, overlap=overlap)[0] == whole, (ranks, parts)
+        for microbatches in (2, 4):
+            overlap = (ranks + microbatches) % 4 != 0
+            assert ended(ranks, graph, accumulate=microbatches, overlap=overlap)[0] == whole, (
+                ranks,
+                microbatches,
+            )
 
 
 @pytest.mark.parametrize("overlap", [True, False])
 @pytest.mark.parametrize("graph", SPLIT)
-def test_parts_change_no_bit_where_ranks_share_layers(graph, overlap):
-    """A shard has samples of several ranks in each part, whose leaves are no neighbours."""
+def test_microbatches_change_no_bit_where_ranks_share_layers(graph, overlap):
+    """A shard has samples of several ranks in each microbatch, whose leaves are no neighbours."""
     fields = {"conv_feature_leaves": 2, "overlap": overlap}
     whole, _, _ = ended(1, graph, **fields)
-    for ranks, parts, fuse in ((2, 2, True), (2, 4, False), (4, 2, False), (4, 4, True)):
-        got, _, _ = ended(ranks, graph, plan=SPLIT[graph], accumulate=parts, fuse=fuse, **fields)
-        assert got == whole, (ranks, parts)
+    for ranks, microbatches, fuse in ((2, 2, True), (2, 4, False), (4, 2, False), (4, 4, True)):
+        got, _, _ = ended(ranks, graph, plan=SPLIT[graph], accumulate=microbatches, fuse=fuse, **fields)
+        assert got == whole, (ranks, microbatches)
 
 
 def test_groups_of_four_add_their_members_as_a_tree():
@@ -63,21 +71,21 @@ def test_frozen_layers_and_rates_of_their_own_change_no_bit_either():
     assert ended(2, mixed, plan="fc4=2,fc5=2", accumulate=4, **fields)[0] == whole
 
 
-def test_a_run_goes_on_with_another_number_of_parts(tmp_path):
+def test_a_run_goes_on_with_another_number_of_microbatches(tmp_path):
     graph = perceptron()
     whole, _ = train(1, graph, changed(steps=8))
     train(2, graph, changed(steps=5, checkpoint_steps=5, accumulate=4), folder=tmp_path)
     saved = find_checkpoint(tmp_path)
     restore = read_state(saved), read_tensors(saved, graph)
-    for ranks, parts in ((1, 8), (3, 2), (2, 1)):
-        rest, _ = train(ranks, graph, changed(steps=8, accumulate=parts), restore=restore)
-        assert rest["weights_sha256"] == whole["weights_sha256"], parts
+    for ranks, microbatches in ((1, 8), (3, 2), (2, 1)):
+        rest, _ = train(ranks, graph, changed(steps=8, accumulate=microbatches), restore=restore)
+        assert rest["weights_sha256"] == whole["weights_sha256"], microbatches
 
 
-def test_figures_of_a_run_say_the_parts_and_add_up(tmp_path, capsys):
+def test_figures_of_a_run_say_the_microbatches_and_add_up(tmp_path, capsys):
     results, _ = train(2, mixed(), replace(RECIPE, steps=6, accumulate=4), folder=tmp_path)
     assert results["accumulate"] == 4
-    assert "plan data, each rank's samples in 4 parts" in capsys.readouterr().err
+    assert "plan data, 4 microbatches a rank" in capsys.readouterr().err
     table = results["where_the_time_went"]
     explained = sum(
         table[f"{name}_seconds"]
@@ -92,23 +100,39 @@ def test_figures_of_a_run_say_the_parts_and_add_up(tmp_path, capsys):
     assert [each["step"] for each in steps if each["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
 
 
-def test_what_is_predicted_of_a_layer_is_that_of_all_parts():
+def test_a_trace_has_the_passes_of_all_microbatches_and_explains_the_same(tmp_path):
+    fields = {"steps": 6, "epochs": 0, "threads": 1, "accumulate": 4}
+    path = tmp_path / "trace.json"
+    results = run(
+        single_rank(),
+        lambda: new_run("digits", {**fields, "out": str(tmp_path / "run"), "trace": str(path)}),
+    )
+    trace = read_trace(path)
+    explained, table = explain_trace(trace, path).to_json(), results["where_the_time_went"]
+    for name in ("step_seconds", "forward_seconds", "backward_weights_seconds", "rest_seconds"):
+        assert explained[name] == pytest.approx(table[name], rel=1e-3, abs=1e-6), name  # whole nanoseconds
+    spans = [span.name for rank in trace.ranks for span in rank]
+    assert spans.count("conv1 forward") >= 6 * 4
+    assert spans.count("conv1 forward") % 4 == 0
+
+
+def test_what_is_predicted_of_a_layer_is_that_of_all_microbatches():
     whole = ended(1, perceptron)[1]["predicted"]["layers"]
-    parts = ended(1, perceptron, accumulate=4)[1]["predicted"]["layers"]
-    assert {name: each["flop"] for name, each in parts.items()} == {
+    microbatches = ended(1, perceptron, accumulate=4)[1]["predicted"]["layers"]
+    assert {name: each["flop"] for name, each in microbatches.items()} == {
         name: each["flop"] for name, each in whole.items()
     }
 
 
-def test_every_sample_is_in_one_part_of_one_rank(monkeypatch):
+def test_every_sample_is_in_one_microbatch_of_one_rank(monkeypatch):
     seen = []
-    made = Part.__init__
+    made = Microbatch.__init__
 
     def noted(self, **given):
         made(self, **given)
         seen.append((self.places.start, self.places.stop, self.is_last))
 
-    monkeypatch.setattr(Part, "__init__", noted)
+    monkeypatch.setattr(Microbatch, "__init__", noted)
     train(3, perceptron(), replace(RECIPE, steps=1, accumulate=2))
     places = sorted((start, stop) for start, stop, _ in seen)
     assert places[0][0] == 0

@@ -89,7 +89,7 @@ def test_memory_is_told_and_what_would_fit(capsys):
     assert warned
     parts = ("--accumulate", warned[1])
     text = printed(capsys, *small, *parts)
-    assert f"a rank, for one of {warned[1]} parts of its minibatch: " in text
+    assert f"a rank, for one of {warned[1]} microbatches: " in text
     assert "warning" not in text
     table = json.loads(printed(capsys, *small, *parts, "--json"))
     assert table["accumulate"] == int(warned[1])

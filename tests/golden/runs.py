@@ -224,7 +224,7 @@ RUNS = {
         ranks=4,
         ranks_per_host=2,
     ),
-    "hybrid_in_parts": Run(
+    "hybrid_in_microbatches": Run(
         graphs.convolutional,
         _recipe(plan="conv1=2,conv3=2,conv5=2,fc6=2", conv_feature_leaves=2, steps=2, accumulate=2),
         ranks=4,

@@ -28,7 +28,7 @@ def overlap_exchanges(graph: Graph, *, members: int = 1) -> Graph:
     ----------
     members
         Ranks whose samples a shard takes one after the other in backward_weights: all that share the layer
-        where the minibatch is cut into parts.
+        where the minibatch is cut into microbatches.
     """
     exchanges = {node.name: node for node in graph if isinstance(unwrapped(node.layer), Exchange)}
     merged: set[str] = set()
@@ -140,7 +140,7 @@ class OverlappedExchange(WrappedLayer):
     def _by_member(self, at: Buffers) -> Iterator[Buffers]:
         """Yield the layer's buffers for the samples of one rank after the other.
 
-        Leaves of one rank are added first, and its leaves in other parts of the minibatch lie between them
+        Leaves of one rank are added first, and its leaves in other microbatches lie between them
         and those of the next rank. What the layer keeps has a sample in each index.
         """
         if self.members == 1:

@@ -1,4 +1,4 @@
-"""Let layers add their gradients to those of earlier parts of the minibatch, in the order of the tree."""
+"""Let layers add their gradients to those of earlier microbatches, in the order of the tree."""
 
 from dataclasses import dataclass, replace
 from typing import final
@@ -9,9 +9,9 @@ from layers.layer import Buffers, Context
 from layers.wrapped import WatchedLayer
 
 
-def accumulate(graph: Graph, parts: int) -> Graph:
-    """Return the graph with layers that accumulate; the same graph for a minibatch in one part."""
-    if parts == 1:
+def accumulate(graph: Graph, microbatches: int) -> Graph:
+    """Return the graph with layers that accumulate; the same graph for a whole minibatch."""
+    if microbatches == 1:
         return graph
     nodes = tuple(
         replace(node, layer=Accumulated(node.layer, node.name))
@@ -25,10 +25,10 @@ def accumulate(graph: Graph, parts: int) -> Graph:
 @final
 @dataclass(frozen=True)
 class Accumulated(WatchedLayer):
-    """A layer that is given a minibatch part by part, and adds up the gradients of its parameters."""
+    """A layer that is given one microbatch after the other, and adds up the gradients of its parameters."""
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
-        """Write the gradients of this part, and add what became complete with it."""
+        """Write the gradients of this microbatch, and add what became complete with it."""
         self.layer.backward_weights(at, run)
         for partial in at.partial_sums:
             for total, addend in partial.adds:

@@ -93,10 +93,10 @@ def record(design: Design, costs: Costs, members: Members, update: Update, *, st
         criterion=_PricedCriterion(costs, operations),
         copy_in=partial(_price_load, costs, operations),
     )
-    samples = rank.memory.parts[0].rows.stop
+    samples = rank.memory.microbatches[0].rows.stop
     x = np.broadcast_to(np.float32(0), (samples, *rank.graph.input_shape))  # nobody reads it
     labels, indices = np.zeros(samples, np.int32), np.zeros(samples, np.int64)
-    batches = [Batch(x, labels, indices, 0, part) for part in range(design.accumulate)]
+    batches = [Batch(x, labels, indices, 0, number) for number in range(design.accumulate)]
     with closing(Threads(1)) as threads:
         run = Context(threads)
         for number in range(1, steps + 1):

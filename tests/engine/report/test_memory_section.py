@@ -6,9 +6,9 @@ from tests.engine.report.test_page import Page
 from tests.engine.report.written import RESULTS, write_run
 
 
-def shown(folder, peaks, parameters):
+def shown(folder, peaks, parameters, **more):
     """Return the cells of the table, row by row."""
-    results = {**RESULTS, "peak_resident_bytes_by_rank": peaks, "parameter_bytes_by_rank": parameters}
+    results = {**RESULTS, **more, "peak_resident_bytes_by_rank": peaks, "parameter_bytes_by_rank": parameters}
     section = memory_section(read_runs([str(write_run(folder, results=results))]))
     return None if section is None else Page(section.text).text
 
@@ -29,6 +29,11 @@ def test_of_many_ranks_the_most_a_median_and_the_least_are_shown(tmp_path):
         "rank 0, the least of 101",
     ]
     assert [text for text in found if text.endswith(" MB")] == ["101 MB", "51.0 MB", "1.00 MB"]
+
+
+def test_memory_for_microbatches_is_called_so(tmp_path):
+    found = shown(tmp_path, [3e6], [1e6], accumulate=4)
+    assert [text for text in found if text.startswith("rank ")] == ["rank 0, 4 microbatches"]
 
 
 def test_without_the_memory_of_any_rank_there_is_no_section(tmp_path):

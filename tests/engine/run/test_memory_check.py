@@ -11,7 +11,7 @@ from comm.threads import run_ranks, single_rank
 from engine.config.errors import UserError
 from engine.run import memory_check
 from engine.run.launch import run
-from engine.run.memory_check import Limit, Needs, check_needs, needs_of, no_memory, parts_that_fit
+from engine.run.memory_check import Limit, Needs, check_needs, microbatches_that_fit, needs_of, no_memory
 from engine.run.prepare import prepare
 from engine.run.start import new_run
 
@@ -71,7 +71,7 @@ def test_a_run_that_needs_too_much_leaves_no_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("share", [0.3, 1e-3])
-def test_the_parts_that_would_fit_are_named(tmp_path, monkeypatch, share):
+def test_the_microbatches_that_would_fit_are_named(tmp_path, monkeypatch, share):
     """The limit is a share of what the whole minibatch needs, beyond what the process holds."""
     prepared = prepare(
         new_run("cifar10", {"data": "synthetic", "steps": 1, "epochs": 0, "out": str(tmp_path)}), 1
@@ -80,19 +80,19 @@ def test_the_parts_that_would_fit_are_named(tmp_path, monkeypatch, share):
     alone = needs_of(prepared, 0, 1)
     limit = Limit("the container's limit", ("container", "a"), share * alone.at_least)
     with pytest.raises(UserError) as error:
-        check_needs(single_rank(), replace(alone, limits=(limit,)), partial(parts_that_fit, prepared, 1))
+        check_needs(
+            single_rank(), replace(alone, limits=(limit,)), partial(microbatches_that_fit, prepared, 1)
+        )
     found = re.search(r"; give --accumulate (\d+), which fits, lower --batch", str(error.value))
     assert bool(found) == (share > 0.1)
     if found:
-        parts = int(found[1])
-        needed = [
-            needs_of(with_parts(prepared, each), 0, 1).at_least <= limit.bytes for each in (parts // 2, parts)
-        ]
-        assert needed == [False, True]
+        number = int(found[1])
+        needs = [needs_of(accumulating(prepared, each), 0, 1).at_least for each in (number // 2, number)]
+        assert [each <= limit.bytes for each in needs] == [False, True]
 
 
-def with_parts(prepared, parts):
-    start = replace(prepared.start, recipe=replace(prepared.start.recipe, accumulate=parts))
+def accumulating(prepared, number):
+    start = replace(prepared.start, recipe=replace(prepared.start.recipe, accumulate=number))
     return replace(prepared, start=start)
 
 
@@ -105,6 +105,20 @@ def test_no_address_space_is_the_same_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"memory: Unable to allocate 1\. TiB .*, and the machine's memory is"
     ):
+        run(single_rank(), lambda: new_run("digits", {"out": str(tmp_path / "run")}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_address_space_the_microbatches_that_have_it_are_named(tmp_path, monkeypatch):
+    whole = memory_check.planned_memory
+
+    def planned(network, settings, *others):
+        if settings.accumulate < 4:
+            raise MemoryError
+        return whole(network, settings, *others)
+
+    monkeypatch.setattr(memory_check, "planned_memory", planned)
+    with pytest.raises(UserError, match=r"; give --accumulate 4 or more, lower --batch, or use more hosts$"):
         run(single_rank(), lambda: new_run("digits", {"out": str(tmp_path / "run")}))
     assert not list(tmp_path.iterdir())
 

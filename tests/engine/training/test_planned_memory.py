@@ -35,16 +35,16 @@ def test_the_plan_is_what_a_rank_holds(ranks, plan):
     assert all(min(planned.parameters, planned.values, planned.working) > 0 for planned in found)
 
 
-def test_parts_hold_the_values_of_one_only_and_a_few_more_gradients():
+def test_microbatches_hold_the_values_of_one_only_and_a_few_more_gradients():
     network = build_model("cifar10", {})
-    whole, parts = (
+    whole, cut = (
         planned_memory(network, RankSettings(64, 1, accumulate=each), Plan(), Tree.of(2, 16), 0)
         for each in (1, 4)
     )
-    assert parts.values == pytest.approx(whole.values / 4, rel=0.01)  # each array is aligned
+    assert cut.values == pytest.approx(whole.values / 4, rel=0.01)  # each array is aligned
     gradients = whole.parameters / 2.5  # beside weights, and velocities of a half
-    assert parts.parameters == pytest.approx(whole.parameters + 2 * gradients, rel=0.01)
-    assert parts.working < whole.working
+    assert cut.parameters == pytest.approx(whole.parameters + 2 * gradients, rel=0.01)
+    assert cut.working < whole.working
 
 
 def test_nothing_is_touched():

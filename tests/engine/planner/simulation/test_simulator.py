@@ -60,10 +60,10 @@ def test_a_split_layer_exchanges_the_bytes_of_the_equations(ranks, parts):
 
 
 @pytest.mark.parametrize(("plan", "members"), [("data", 1), ("fc4=2", 2)])
-def test_parts_of_a_minibatch_send_the_same_bytes_and_compute_the_same_and_add(plan, members, monkeypatch):
+def test_microbatches_send_the_same_bytes_and_compute_the_same_and_add(plan, members, monkeypatch):
     monkeypatch.setattr(Costs, "add", lambda _, floats: 1e-3 * floats)
-    whole, parts = (simulate(design("digits", 2, plan=plan, accumulate=each), cluster()) for each in (1, 4))
-    assert parts.bytes_sent_per_rank == pytest.approx(whole.bytes_sent_per_rank, rel=1e-3)  # cache lines
+    whole, cut = (simulate(design("digits", 2, plan=plan, accumulate=each), cluster()) for each in (1, 4))
+    assert cut.bytes_sent_per_rank == pytest.approx(whole.bytes_sent_per_rank, rel=1e-3)  # cache lines
     added, graph = 0, MODELS["digits"]()
     for node in graph:
         floats = padded_floats(node.layer.parameters(*graph.input_shapes(node)))
@@ -72,7 +72,7 @@ def test_parts_of_a_minibatch_send_the_same_bytes_and_compute_the_same_and_add(p
         else:
             sums = 3
         added += sums * floats
-    more = parts.compute_seconds - whole.compute_seconds
+    more = cut.compute_seconds - whole.compute_seconds
     assert more == pytest.approx(1e-3 * added, rel=1e-3)  # a thousand additions take longer than all passes
 
 

@@ -7,7 +7,7 @@ import pytest
 from comm.tree import Tree
 from engine.config.errors import UserError
 from engine.graph import Graph, Node
-from engine.training.parts import additions, allowed_parts, check_parts, slots
+from engine.training.microbatches import additions, allowed_microbatches, check_microbatches, slots
 from layers.relu import ReLU
 from tests.engine.graphs import perceptron
 
@@ -20,17 +20,17 @@ def tree_text(terms):
 
 
 @pytest.mark.parametrize("members", [1, 2, 4])
-@pytest.mark.parametrize("parts", [2, 4, 8, 16])
-def test_partial_gradients_are_added_as_the_tree_with_one_buffer_for_each_height(parts, members):
-    held = dict.fromkeys(slots(parts, members), "")
-    assert len(held) == members * parts.bit_length()
-    for part in range(parts):
+@pytest.mark.parametrize("microbatches", [2, 4, 8, 16])
+def test_partial_gradients_are_added_as_the_tree_with_one_buffer_for_each_height(microbatches, members):
+    held = dict.fromkeys(slots(microbatches, members), "")
+    assert len(held) == members * microbatches.bit_length()
+    for microbatch in range(microbatches):
         for member in range(members):
-            slot, adds = additions(part, parts, member)
-            held[slot] = f"{member}.{part}"
+            slot, adds = additions(microbatch, microbatches, member)
+            held[slot] = f"{member}.{microbatch}"
             for total, addend in adds:
                 held[total] = f"({held[total]}+{held[addend]})"
-    leaves = [f"{member}.{part}" for member in range(members) for part in range(parts)]
+    leaves = [f"{member}.{microbatch}" for member in range(members) for microbatch in range(microbatches)]
     assert held[0, 0] == tree_text(leaves)
 
 
@@ -60,21 +60,21 @@ def with_runs() -> Graph:
 )
 def test_every_rank_cuts_its_leaves_into_aligned_runs(ranks, allowed):
     tree = Tree.of(ranks, 16)
-    assert allowed_parts(tree, perceptron()) == allowed
+    assert allowed_microbatches(tree, perceptron()) == allowed
     each = [len(tree.leaves_of(rank)) for rank in range(ranks)]
     assert allowed[-1] == min(each)
-    for parts in allowed:
-        check_parts(parts, tree, perceptron())
+    for microbatches in allowed:
+        check_microbatches(microbatches, tree, perceptron())
 
 
-def test_more_parts_than_leaves_are_refused_with_what_is_allowed():
+def test_more_microbatches_than_leaves_are_refused_with_what_is_allowed():
     with pytest.raises(UserError) as error:
-        check_parts(8, Tree.of(3, 16), perceptron())
+        check_microbatches(8, Tree.of(3, 16), perceptron())
     assert str(error.value) == "accumulate: got 8 with 16 leaves on 3 ranks; must be one of 1, 2, 4"
 
 
 def test_a_layer_that_takes_several_leaves_at_once_bounds_the_parts():
-    assert allowed_parts(Tree.of(2, 16), with_runs()) == [1, 2]
+    assert allowed_microbatches(Tree.of(2, 16), with_runs()) == [1, 2]
     with pytest.raises(UserError, match=r"on 2 ranks, of which relu1 takes 4 at once; must be one of 1, 2$"):
-        check_parts(4, Tree.of(2, 16), with_runs())
-    check_parts(1, Tree.of(16, 16), with_runs())
+        check_microbatches(4, Tree.of(2, 16), with_runs())
+    check_microbatches(1, Tree.of(16, 16), with_runs())

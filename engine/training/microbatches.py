@@ -1,8 +1,8 @@
-"""The parts in which a rank computes its share of a minibatch, and the tree in which gradients are added.
+"""Microbatches, in which a rank computes its share of a minibatch, and the tree that adds their gradients.
 
 A rank's leaves are a subtree of the fixed tree, so equal aligned runs of them are subtrees of that. The
-gradients of a part are the sum of its subtree; sums of parts are added as a binary counter does, so that no
-more than one of each height waits for its sibling, and the result has the bits of a whole minibatch.
+gradients of a microbatch are the sum of its subtree; they are added as a binary counter does, so that no more
+than one sum of each height waits for its sibling, and the result has the bits of a whole minibatch.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ Slot = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """One part of a rank's share of the minibatch, by node with the buffers for it.
+class Microbatch:
+    """A run of a rank's samples of the minibatch, with the buffers of each node for it.
 
-    All parts have the same arrays of values and gradients of values, and working memory.
+    All have the same arrays of values and their gradients, and the same working memory.
     """
 
     places: slice
@@ -38,23 +38,23 @@ class Part:
         return self.buffers[name]
 
 
-def slots(parts: int, members: int) -> list[Slot]:
-    """Return the buffers that the gradients of some parts need; (0, 0) has the sum over all in the end."""
-    return [(member, place) for member in range(members) for place in range(parts.bit_length())]
+def slots(count: int, members: int) -> list[Slot]:
+    """Return the buffers that gradients of so many microbatches need; (0, 0) has their sum in the end."""
+    return [(member, place) for member in range(members) for place in range(count.bit_length())]
 
 
-def additions(part: int, parts: int, member: int = 0) -> tuple[Slot, list[tuple[Slot, Slot]]]:
-    """Return where the gradients of a part go, and which (sum, addend) are complete once they are there.
+def additions(index: int, count: int, member: int = 0) -> tuple[Slot, list[tuple[Slot, Slot]]]:
+    """Return where the gradients of a microbatch go, and which (sum, addend) are then complete.
 
     Parameters
     ----------
     member
-        A part of a layer that M ranks share has samples of each of them. First the parts of one rank are
-        added, then the ranks', as their leaves are M subtrees of the group's.
+        A layer that M ranks share has samples of each of them in a microbatch. First the sums of one rank are
+        added, then those of the ranks, as their leaves are M subtrees of the group's.
     """
-    top = part.bit_count()
-    adds = [((member, top - level - 1), (member, top - level)) for level in range(_merges(part))]
-    if part == parts - 1:
+    top = index.bit_count()
+    adds = [((member, top - level - 1), (member, top - level)) for level in range(_merges(index))]
+    if index == count - 1:
         adds += [
             ((member + 1 - (2 << level), 0), (member + 1 - (1 << level), 0))
             for level in range(_merges(member))
@@ -67,18 +67,18 @@ def _merges(index: int) -> int:
     return (~index & (index + 1)).bit_length() - 1
 
 
-def check_parts(parts: int, tree: Tree, graph: Graph) -> None:
-    """Raise UserError where the ranks cannot compute a minibatch in so many parts."""
-    allowed = allowed_parts(tree, graph)
-    if parts not in allowed:
+def check_microbatches(count: int, tree: Tree, graph: Graph) -> None:
+    """Raise UserError where the ranks cannot compute a minibatch in so many microbatches."""
+    allowed = allowed_microbatches(tree, graph)
+    if count not in allowed:
         raise UserError(
-            f"accumulate: got {parts} with {tree.leaves} leaves on {counted(tree.ranks, 'rank')}"
+            f"accumulate: got {count} with {tree.leaves} leaves on {counted(tree.ranks, 'rank')}"
             f"{_together(tree, graph)}; {one_of(map(str, allowed))}"
         )
 
 
-def allowed_parts(tree: Tree, graph: Graph) -> list[int]:
-    """Return the numbers of parts into which every rank can cut its leaves, for all layers."""
+def allowed_microbatches(tree: Tree, graph: Graph) -> list[int]:
+    """Return the numbers of microbatches into which every rank can cut its leaves, for all layers."""
     each = tree.leaves // tree.blocks
     together = max(node.layer.leaves_together(tree.leaves) for node in graph)
     most = max(1, each // together)
