@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread
@@ -14,7 +15,7 @@ from comm.communicator import Communicator
 from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.config.errors import UserError
-from engine.config.recipe import Recipe, ScheduleFields
+from engine.config.recipe import OptimizerFields, Recipe, ScheduleFields
 from engine.data.dataset import DataSource
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
@@ -33,6 +34,17 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "residual": residual,
     "dropout": with_dropout,
 }
+RULES: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "clip": {"optimizer": OptimizerFields(weight_decay=0.01, decay_exempt=("*.bias",), clip_norm=0.5)},
+    "adamw": {"optimizer": OptimizerFields("adamw", weight_decay=0.1), "ema": 0.75},
+    "lars": {
+        "optimizer": OptimizerFields("lars", trust_coefficient=0.1, decay_exempt=("*.bias",)),
+        "label_smoothing": 0.1,
+    },
+    "lamb": {"optimizer": OptimizerFields("lamb", weight_decay=0.1, clip_norm=0.5), "ema": 0.75},
+}
+"""Fields of a recipe that decide how gradients become steps."""
 RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
 RECIPE = Recipe(
     batch=32, leaves=16, steps=3, overlap=False, fuse=False, checkpoint_every=0,
@@ -49,6 +61,7 @@ class Setting:
     freeze: tuple[str, ...] = ()
     fast: str = ""
     """A layer with a learning rate of its own."""
+    rules: str = "sgd"
     ranks: int = 1
     ranks_per_host: int = 1
     threads: int = 1
@@ -73,7 +86,7 @@ class Setting:
             f"overlap {self.overlap:d}  fuse {self.fuse:d}  chunk {self.chunk_floats:>6} x "
             f"{self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  bucket {self.bucket_floats:>5}  "
             f"late {self.late:.2f}  shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
-            f"fast {self.fast or 'none'}"
+            f"fast {self.fast or 'none'}  {self.rules}"
         )
 
 
@@ -88,6 +101,7 @@ def draw(rng: random.Random) -> Setting:
         feature_leaves=feature_leaves,
         freeze=tuple(sorted(frozen)),
         fast=rng.choice(("", rng.choice(names))),
+        rules=rng.choice(tuple(RULES)),
         ranks=ranks,
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
@@ -147,6 +161,7 @@ def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource
         RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap,
         conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze,
         schedule=replace(RECIPE.schedule, rates={setting.fast: 3.0} if setting.fast else {}),
+        **RULES[setting.rules],
     )  # fmt: skip
     queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()
     collectives = Collectives(
@@ -179,9 +194,9 @@ class _Unsteady(CommThread):
 
 
 @lru_cache
-def reference(network: str, feature_leaves: int, freeze: tuple[str, ...], fast: str) -> str:
+def reference(network: str, feature_leaves: int, freeze: tuple[str, ...], fast: str, rules: str) -> str:
     """Return the hash of one rank with one thread, nothing overlapped, fused or split."""
-    return weights_sha256(Setting(network, feature_leaves, freeze, fast))
+    return weights_sha256(Setting(network, feature_leaves, freeze, fast, rules))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setting = draw(rng)
         start = time.perf_counter()
         same = weights_sha256(setting) == reference(
-            setting.network, setting.feature_leaves, setting.freeze, setting.fast
+            setting.network, setting.feature_leaves, setting.freeze, setting.fast, setting.rules
         )
         others += not same
         seconds = time.perf_counter() - start
