@@ -114,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="whose updates cost time; default sgd"
     )
+    parser.add_argument(
+        "--clip",
+        action="store_true",
+        help="gradients are clipped by their norm: updates wait for all of them",
+    )
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
         "--plan", metavar="PLAN", default=AUTO, help="data, fc6=2,fc7=2, or auto: search (default)"
@@ -285,7 +290,8 @@ def _search(
 ) -> list[Point]:
     design = starting_point(options.model, nodes, batch, cluster, leaves=options.leaves or 0)
     asked = Recipe(optimizer=OptimizerFields(options.optimizer))
-    design = replace(design, model_arguments=tuple(_arguments(options).items()), form=form_of(asked))
+    form = replace(form_of(asked), clips=options.clip)
+    design = replace(design, model_arguments=tuple(_arguments(options).items()), form=form)
     if options.threads is not None:
         design = replace(design, threads=options.threads)
     allowed = None

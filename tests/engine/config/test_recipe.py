@@ -112,8 +112,8 @@ def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
         ({"optimizer.betas": (0.9,)}, r"^optimizer\.betas: got \[0\.9\]; must be two numbers"),
         ({"optimizer.betas": (0.9, 1.0)}, r"^optimizer\.betas: got 1\.0; must be at least 0 and below 1"),
         (
-            {"optimizer.kind": "lamb", "optimizer.nesterov": True},
-            r'^optimizer\.nesterov: got true with kind = "lamb"; must be false',
+            {"optimizer.kind": "lars", "optimizer.nesterov": True},
+            r'^optimizer\.nesterov: got true with kind = "lars"; must be false',
         ),
         ({"optimizer.eps": 1e-40}, r"^optimizer\.eps: got 1e-40; must be 0, or at least 1e-30"),
         ({"optimizer.clip_norm": 1e-40}, r"^optimizer\.clip_norm: got 1e-40; must be 0, or at least 1e-30"),
