@@ -114,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="whose updates cost time; default sgd"
     )
+    parser.add_argument(
+        "--clip",
+        action="store_true",
+        help="gradients are clipped by their norm: updates wait for all of them",
+    )
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
         "--accumulate", type=int, metavar="K", default=1, help="microbatches of a rank; default 1"
@@ -303,7 +308,7 @@ def _search(
         model_arguments=tuple(_arguments(options).items()),
         accumulate=options.accumulate,
         norm_groups=options.norm_groups,
-        form=form_of(asked),
+        form=replace(form_of(asked), clips=options.clip),
     )
     if options.threads is not None:
         design = replace(design, threads=options.threads)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread
@@ -14,7 +15,7 @@ from comm.communicator import Communicator
 from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.config.errors import UserError
-from engine.config.recipe import Recipe, ScheduleFields
+from engine.config.recipe import OptimizerFields, Recipe, ScheduleFields
 from engine.data.dataset import DataSource
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
@@ -50,6 +51,17 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "normed": normed,
     "samples": normed_samples,
 }
+RULES: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "clip": {"optimizer": OptimizerFields(weight_decay=0.01, decay_exempt=("*.bias",), clip_norm=0.5)},
+    "adamw": {"optimizer": OptimizerFields("adamw", weight_decay=0.1), "ema": 0.75},
+    "lars": {
+        "optimizer": OptimizerFields("lars", trust_coefficient=0.1, decay_exempt=("*.bias",)),
+        "label_smoothing": 0.1,
+    },
+    "lamb": {"optimizer": OptimizerFields("lamb", weight_decay=0.1, clip_norm=0.5), "ema": 0.75},
+}
+"""Fields of a recipe that decide how gradients become steps."""
 RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
 RECIPE = Recipe(
     batch=32, leaves=16, steps=3, overlap=False, fuse=False, checkpoint_every=0,
@@ -68,6 +80,7 @@ class Setting:
     """A layer with a learning rate of its own."""
     norm_groups: int = 0
     """Of batch normalisations; 0: as many as the minibatch allows."""
+    rules: str = "sgd"
     ranks: int = 1
     ranks_per_host: int = 1
     threads: int = 1
@@ -86,6 +99,11 @@ class Setting:
     seed: int = 0
     """Of what is late, and of the priorities."""
 
+    def alone(self) -> "Setting":
+        """Return the same run on one rank: what decides its bits."""
+        deciding = ("network", "feature_leaves", "freeze", "fast", "norm_groups", "rules")
+        return Setting(**{name: getattr(self, name) for name in deciding})
+
     def __str__(self) -> str:
         return (
             f"{self.network:<9}/ {self.feature_leaves} {self.ranks:>2} ranks x {self.threads}  "
@@ -94,7 +112,7 @@ class Setting:
             f"chunk {self.chunk_floats:>6} x {self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  "
             f"bucket {self.bucket_floats:>5}  groups {self.norm_groups:>2}  late {self.late:.2f}  "
             f"shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
-            f"fast {self.fast or 'none'}"
+            f"fast {self.fast or 'none'}  {self.rules}"
         )
 
 
@@ -113,6 +131,7 @@ def draw(rng: random.Random) -> Setting:
         freeze=tuple(sorted(frozen)),
         fast=rng.choice(("", rng.choice(names))),
         norm_groups=norm_groups,
+        rules=rng.choice(tuple(RULES)),
         ranks=ranks,
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
@@ -177,6 +196,7 @@ def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource
         conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze, norm_groups=setting.norm_groups,
         accumulate=setting.accumulate,
         schedule=replace(RECIPE.schedule, rates={setting.fast: 3.0} if setting.fast else {}),
+        **RULES[setting.rules],
     )  # fmt: skip
     queue = _Unsteady(setting, world.rank) if setting.overlap else InlineCommThread()
     collectives = Collectives(
@@ -209,9 +229,10 @@ class _Unsteady(CommThread):
 
 
 @lru_cache
-def reference(network: str, feature_leaves: int, freeze: tuple[str, ...], fast: str, norm_groups: int) -> str:
-    """Return the hash of one rank with one thread, nothing overlapped, fused or split."""
-    return weights_sha256(Setting(network, feature_leaves, freeze, fast, norm_groups))
+@lru_cache
+def reference(alone: Setting) -> str:
+    """Return the hash of a run on one rank (`Setting.alone`): nothing overlapped, fused or split."""
+    return weights_sha256(alone)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -229,9 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for index in range(1, options.runs + 1):
         setting = draw(rng)
         start = time.perf_counter()
-        same = weights_sha256(setting) == reference(
-            setting.network, setting.feature_leaves, setting.freeze, setting.fast, setting.norm_groups
-        )
+        same = weights_sha256(setting) == reference(setting.alone())
         others += not same
         seconds = time.perf_counter() - start
         print(

@@ -10,9 +10,7 @@ from tests import same_bits
 @pytest.mark.parametrize("seed", range(6))
 def test_a_way_to_run_drawn_at_random_changes_no_bit(seed):
     setting = same_bits.draw(random.Random(seed))
-    want = same_bits.reference(
-        setting.network, setting.feature_leaves, setting.freeze, setting.fast, setting.norm_groups
-    )
+    want = same_bits.reference(setting.alone())
     assert same_bits.weights_sha256(setting) == want, setting
 
 
@@ -21,6 +19,7 @@ def test_the_draws_reach_every_network_number_of_ranks_and_split():
     assert {setting.network for setting in drawn} == set(same_bits.NETWORKS)
     assert {setting.ranks for setting in drawn} == set(same_bits.RANKS)
     assert {setting.accumulate for setting in drawn} == {1, 2, 4, 8, 16}
+    assert {setting.rules for setting in drawn} == set(same_bits.RULES)
     assert {setting.plan.rpartition("=")[2] for setting in drawn} >= {"data", "2", "4", "8"}
     split = {entry for setting in drawn for entry in setting.plan.split(",")}
     assert split >= {f"conv{index}=2" for index in range(1, 6)}

@@ -121,7 +121,7 @@ class OptimizerFields:
         """Raise UserError where fields do not go together."""
         if len(self.betas) != 2:
             raise UserError(f"optimizer.betas: got {list(self.betas)}; must be two numbers, as [0.9, 0.999]")
-        if self.nesterov and self.kind != "sgd":
+        if self.nesterov and self.kind == "lars":
             raise UserError(f'optimizer.nesterov: got true with kind = "{self.kind}"; must be false')
         if 0 < self.eps < _LEAST_EPS:
             raise UserError(f"optimizer.eps: got {self.eps}; must be 0, or at least {_LEAST_EPS}")

@@ -33,7 +33,7 @@ def memory_section(records: Sequence[RunRecord]) -> Markup | None:
         "tr", heading(numeric=False), heading(numeric=False, wide=True),
         heading(mark("held"), "parameters"), heading(mark("resident"), "most in all"),
     )  # fmt: skip
-    about = "Parameters are weights, gradients and momentum; most in all is the largest resident memory."
+    about = "Parameters are weights, gradients and moments; most in all is the largest resident memory."
     return section("memory", "Memory", about, grid("Memory by rank", [head], body, class_="layers memory"))
 
 

@@ -67,6 +67,17 @@ def test_a_given_plan_is_not_searched_for(capsys):
     assert {point["plan"] for point in json.loads(printed(capsys, *given, "data"))["points"]} == {"data"}
 
 
+def test_what_an_update_costs_and_what_clipping_holds_back_is_predicted(capsys):
+    def step(*options):
+        given = ("--model", "overfeat_fast", "--nodes", "4", "--plan", "data", "--json")
+        return json.loads(printed(capsys, *given, *options))["points"][0]["step_seconds"]
+
+    plain = step()
+    assert step("--optimizer", "sgd") == plain
+    assert plain < step("--optimizer", "adamw")
+    assert 1.01 * plain < step("--clip")
+
+
 def test_threads_leaves_and_ranks_of_a_node_are_taken(capsys):
     given = ("--model", "digits", "--nodes", "2", "--batch", "64", "--threads", "3", "--leaves", "32")
     table = json.loads(printed(capsys, *given, "--ranks-per-node", "4", "--json"))

@@ -105,6 +105,28 @@ def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
         ({"schedule.milestones": (1.0, float("nan"))}, r"^schedule\.milestones: got nan"),
         ({"schedule.milestones": (-1.0,)}, r"^schedule\.milestones: got -1\.0; must be at least 0"),
         ({"optimizer.weight_decay": float("inf")}, r"^optimizer\.weight_decay: got inf"),
+        (
+            {"optimizer.kind": "adam"},
+            r'^optimizer\.kind: got "adam" \(did you mean "adamw"\?\); must be .*sgd, adamw, lars, lamb',
+        ),
+        ({"optimizer.betas": (0.9,)}, r"^optimizer\.betas: got \[0\.9\]; must be two numbers"),
+        ({"optimizer.betas": (0.9, 1.0)}, r"^optimizer\.betas: got 1\.0; must be at least 0 and below 1"),
+        (
+            {"optimizer.kind": "lars", "optimizer.nesterov": True},
+            r'^optimizer\.nesterov: got true with kind = "lars"; must be false',
+        ),
+        ({"optimizer.eps": 1e-40}, r"^optimizer\.eps: got 1e-40; must be 0, or at least 1e-30"),
+        ({"optimizer.clip_norm": 1e-40}, r"^optimizer\.clip_norm: got 1e-40; must be 0, or at least 1e-30"),
+        ({"optimizer.clip_norm": -1.0}, r"^optimizer\.clip_norm: got -1\.0; must be at least 0"),
+        (
+            {"optimizer.trust_coefficient": 0.0},
+            r"^optimizer\.trust_coefficient: got 0\.0; must be more than 0",
+        ),
+        ({"ema": 1.0}, r"^ema: got 1\.0; must be at least 0 and below 1"),
+        ({"label_smoothing": -0.1}, r"^label_smoothing: got -0\.1; must be at least 0 and below 1"),
+        ({"schedule.power": 0}, r"^schedule\.power: got 0; must be at least 1 and at most 100"),
+        ({"schedule.start": 1.5}, r"^schedule\.start: got 1\.5; must be at least 0 and at most 1"),
+        ({"schedule.end": -0.1}, r"^schedule\.end: got -0\.1; must be at least 0 and at most 1"),
     ],
 )
 def test_a_value_out_of_range_says_what_is_allowed(changes, message):

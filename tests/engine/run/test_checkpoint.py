@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from engine.config.errors import UserError
+from engine.config.recipe import OptimizerFields
 from engine.run import checkpoint
 from engine.run.best import Best
 from engine.run.checkpoint import (
@@ -25,6 +26,7 @@ from engine.run.state import State
 from engine.training.hashes import sha256_of
 from tests.engine.cluster import changed, train
 from tests.engine.graphs import residual, wide
+from tests.golden.networks import with_state
 
 
 def checkpoint_of(folder, graph, ranks=2, **fields):
@@ -42,6 +44,65 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one_on_any_number_
         resumed, _ = train(ranks, graph, changed(steps=7), restore=restore)
         assert resumed["weights_sha256"] == whole["weights_sha256"]
         assert resumed["final_loss"] == whole["final_loss"]
+
+
+ALL_KINDS = {
+    "adamw": {"optimizer": OptimizerFields("adamw", weight_decay=0.1, clip_norm=0.5), "ema": 0.9},
+    "lars": {"optimizer": OptimizerFields("lars", weight_decay=0.1, decay_exempt=("*.bias",))},
+    "lamb": {"optimizer": OptimizerFields("lamb", weight_decay=0.1), "ema": 0.9, "freeze": ("conv2",)},
+    "sgd": {"ema": 0.8, "label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_every_optimizer_goes_on_with_all_that_it_keeps(tmp_path, kind):
+    graph, fields = residual(), ALL_KINDS[kind]
+    whole, _ = train(1, graph, changed(steps=7, **fields))
+    first = checkpoint_of(tmp_path, graph, ranks=2, steps=3, **fields)
+    restore = read_state(first), read_tensors(first, graph)
+    for ranks in (1, 3):
+        resumed, _ = train(ranks, graph, changed(steps=7, **fields), restore=restore)
+        assert resumed["weights_sha256"] == whole["weights_sha256"]
+        assert resumed["final_loss"] == whole["final_loss"]
+
+
+def test_averages_of_state_go_on_too(tmp_path):
+    graph = with_state()
+    whole, _ = train(1, graph, changed(steps=6, ema=0.9))
+    first = checkpoint_of(tmp_path, graph, steps=2, ema=0.9)
+    resumed, _ = train(
+        3, graph, changed(steps=6, ema=0.9), restore=(read_state(first), read_tensors(first, graph))
+    )
+    assert resumed["state_sha256"] == whole["state_sha256"]
+    assert resumed["final_loss"] == whole["final_loss"]
+
+
+@pytest.mark.parametrize("plan", ["data", "fc1=2,fc2=2"])
+def test_what_an_optimizer_keeps_does_not_depend_on_ranks_or_plan(tmp_path, plan):
+    fields = {"optimizer": OptimizerFields("lamb", weight_decay=0.1, clip_norm=0.5), "ema": 0.9}
+    one = checkpoint_of(tmp_path / "one", wide(), ranks=1, **fields)
+    four = checkpoint_of(tmp_path / "four", wide(), ranks=4, plan=plan, **fields)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        found, other = load_file(one / name), load_file(four / name)
+        assert found.keys() == other.keys()
+        assert all(found[each].tobytes() == other[each].tobytes() for each in found)
+
+
+def test_the_model_is_the_average_where_there_is_one_and_the_weights_lie_beside_the_moments(tmp_path):
+    graph = with_state()
+    saved = checkpoint_of(tmp_path / "ema", graph, steps=3, ema=0.9)
+    plain, state = checkpoint_of(tmp_path / "plain", graph, steps=3), read_state(saved)
+    model, optimizer = (load_file(saved / f"{name}.safetensors") for name in ("model", "optimizer"))
+    trained = load_file(plain / "model.safetensors")
+    moments = {name for name in optimizer if name.startswith("momentum.")}
+    assert optimizer.keys() == moments | {f"trained.{name}" for name in trained}
+    for name, array in trained.items():
+        assert optimizer[f"trained.{name}"].tobytes() == array.tobytes()
+    assert any((model[name] != trained[name]).any() for name in trained if name.endswith("weight"))
+    assert any((model[name] != trained[name]).any() for name in trained if name.startswith("scale1"))
+    results, weights = train(1, graph, changed(steps=3, ema=0.9))
+    assert all(model[name].tobytes() == array.tobytes() for name, array in weights.items())
+    assert sha256_of(weights) == state.weights_sha256 == results["weights_sha256"]
 
 
 def test_checkpoints_do_not_depend_on_the_ranks_that_wrote_them(tmp_path):

@@ -39,6 +39,8 @@ def refusal(run, **changes):
             {"schedule.milestones": (3.0,)},
             "schedule.milestones was [] in the checkpoint's run and is [3.0] now",
         ),
+        ({"optimizer.kind": "lars"}, "optimizer.kind was sgd in the checkpoint's run and is lars now"),
+        ({"ema": 0.9}, "ema was 0.0 in the checkpoint's run and is 0.9 now"),
         ({"conv": "direct"}, "conv was auto in the checkpoint's run and is direct now"),
         ({"model_arguments.classes": 9}, "model_arguments.classes was not given in the .* run and is 9 now"),
     ],

@@ -48,9 +48,9 @@ def network() -> Graph:
     return net.graph()
 
 
-def states_of(world, graph=None):
+def states_of(world, graph=None, **given):
     collectives = Collectives(world, Tree.of(world.size, LEAVES))
-    return LayerStates(graph or network(), collectives, InlineCommThread()), collectives.tree
+    return LayerStates(graph or network(), collectives, InlineCommThread(), **given), collectives.tree
 
 
 def note(states, leaves):
@@ -141,3 +141,30 @@ def test_what_is_sent_has_a_name_and_goes_before_parameters():
     states = LayerStates(network(), Collectives(world, Tree.of(1, LEAVES)), queue)
     states.submit()
     assert ("gather leaf values", BEFORE_PARAMETERS) in spans
+
+
+def test_averages_follow_the_state_and_change_places_with_it():
+    states, _ = states_of(single_rank(), ema=0.5)
+    states.start_averages(states.tensors())
+    want = {}
+    for step in range(12):
+        note(states, range(LEAVES))
+        states.submit()
+        states.update(step)
+        share = max(0.5, 10 / (step + 10))
+        for name, array in states.tensors().items():
+            before = want.get(name, 0.0)
+            want[name] = before + share * (array.astype(np.float64) - before)
+    own = states.tensors()
+    with states.averaged():
+        for name, array in states.tensors().items():
+            np.testing.assert_allclose(array, want[name], rtol=1e-6)
+        assert (states.tensors()["second.count"] != own["second.count"]).all()
+    assert all((states.tensors()[name] == own[name]).all() for name in own)
+
+
+def test_without_averages_the_state_stays_in_its_place():
+    states, _ = states_of(single_rank())
+    own = states.tensors()
+    with states.averaged():
+        assert all((states.tensors()[name] == own[name]).all() for name in own)

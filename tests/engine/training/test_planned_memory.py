@@ -7,12 +7,13 @@ from comm.comm_thread import InlineCommThread
 from comm.grid import Grid
 from comm.threads import run_ranks
 from comm.tree import Tree
+from engine.config.recipe import OptimizerFields, Recipe
 from engine.graph.parallel.plan import Plan
 from engine.host.aligned_arrays import held_bytes
 from engine.models import build_model
 from engine.training.planned_memory import PlannedMemory, planned_memory
 from engine.training.rank import build_rank
-from engine.training.rank_settings import RankSettings
+from engine.training.rank_settings import RankSettings, settings_of
 
 
 @pytest.mark.parametrize(("ranks", "plan"), [(1, "data"), (3, "data"), (4, "fc4=2")])
@@ -45,6 +46,23 @@ def test_microbatches_hold_the_values_of_one_only_and_a_few_more_gradients():
     gradients = whole.parameters / 2.5  # beside weights, and velocities of a half
     assert cut.parameters == pytest.approx(whole.parameters + 2 * gradients, rel=0.01)
     assert cut.working < whole.working
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_moments_and_averages_take_a_strip_each(ranks):
+    network, tree = build_model("digits", {}), Tree.of(ranks, 16)
+
+    def parameters(**fields):
+        settings = settings_of(Recipe(steps=1, **fields), 1)
+        return planned_memory(network, settings, Plan(), tree, 0).parameters
+
+    plain = parameters()
+    strips = network.parameter_count() * 4 / ranks
+    kinds = {"lars": 0, "adamw": 1, "lamb": 1}
+    for kind, more in kinds.items():
+        found = parameters(optimizer=OptimizerFields(kind)) - plain
+        assert found == pytest.approx(more * strips, rel=0.1)  # weights are padded
+    assert parameters(ema=0.9) - plain == pytest.approx(strips, rel=0.1)
 
 
 def test_nothing_is_touched():
