@@ -75,8 +75,9 @@ class Winograd(Algorithm):
     ) -> dict[str, Shape]:
         """Return room for transformed tiles, weights and products."""
         if direction == BACKWARD_WEIGHTS:
+            tiles = self._tiles(direction, samples // leaves)
             shapes = conv_winograd_weights.scratch_shapes(
-                self.c_blocks, self.k_blocks, self.loops.kh, leaves, threads
+                self.c_blocks, self.k_blocks, self.loops.kh, tiles, leaves, threads
             )
         else:
             channels = self.c_blocks, self.k_blocks

@@ -12,7 +12,7 @@ from layers.kernels.winograd_transforms import POINTS
 POSITIONS = POINTS * POINTS
 TRANSFORM = 30  # cost of transforming one position of one channel of one tile, either way, in multiply-adds
 BLOCK_TRANSFORM = 24  # the same where source and target are in cache
-BLOCK_CHANNELS = 64  # of x and of dy in one block of the weight gradient
+BLOCK_CHANNELS = 64  # of x for which dy counts as transformed once, and the other way round: cautious
 WEIGHT_TRANSFORM = 12  # one position of one weight, transformed back and added to the tree
 
 OUTPUTS = {3: 4, 5: 2}

@@ -15,8 +15,19 @@ from numba import float32, int64
 
 from layers.arithmetic import ceil_div
 from layers.kernels.epilogue import PLAIN, RELU_POOL, TAPS, Epilogue, copy_taps
+from layers.kernels.gemm import DEPTH, IS_NARROW
 from layers.kernels.jit import inline, kernel
-from layers.kernels.register_tile import TILE_ROWS, Loop, Sums, Tile, Vectors, multiply_tile
+from layers.kernels.matrix_tiles import (
+    LINE_STEPS,
+    NEAR,
+    Finished,
+    Rows,
+    StreamLoop,
+    Streams,
+    StreamTile,
+    stream_tiles,
+)
+from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.rows import IMAGE
 from layers.kernels.simd import LANES, copy_vectors
 from layers.kernels.threads import Threads
@@ -27,6 +38,7 @@ from layers.kernels.winograd_tiles import (
     WEIGHTS,
     Grid,
     Positions,
+    fetch_below,
     image_of,
     next_place,
     padded_position,
@@ -125,8 +137,8 @@ def forward(
     for first in range(0, all_blocks, group):
         count = min(group, all_blocks - first)
         threads.run(_input(), count * c_blocks, work, x, v, zeros, first, grid)
-        threads.run(_multiply(vectors), POSITIONS, work, v, u, m, count, c_blocks, k_blocks)
-        threads.run(_output(), count * k_blocks, work, m, bias, *result, edge, first, grid)
+        threads.run(_multiply(vectors), POSITIONS, work, v, u, m, zeros, count, c_blocks, k_blocks)
+        threads.run(_output(), count * k_blocks, work, m, bias, *result, edge, count, vectors, first, grid)
 
 
 @lru_cache
@@ -165,34 +177,50 @@ def _input_stage(first, last, x, c_blocks, total, v, zeros, first_block, grid):
         place = place_of(tile, grid)
         for t in range(min(ROWS, total - tile)):
             target = v.address + 4 * (task * ROWS + t) * LANES
+            fetch_below(x, cb, place, grid.outputs, POINTS - grid.outputs - grid.pad_h)
             transform_window(x, cb, place, grid, zeros, target, POINTS * v.position, v.position)
             place = next_place(place, grid)
 
 
 @inline
-def _multiply_stage(first, last, TILE, v, u, m, blocks, c_blocks, k_blocks):
-    """Write m = v * u at some positions; a block of tiles stays in L1 while the weights pass by."""
+def _multiply_stage(first, last, TILE, v, u, m, blocks, c_blocks, k_blocks, zeros):
+    """Write m = v * u at some positions, [position][group of vectors][tile][vectors * LANES].
+
+    The weights of a group stay in cache while all tiles pass, and those of the next one come into L2.
+    """
     channels, width = c_blocks * LANES, TILE.vectors * LANES
+    block, groups = channels * ROWS, k_blocks // TILE.vectors
+    deep = ceil_div(c_blocks, ceil_div(channels, DEPTH))
+    step = max(1, width // blocks)  # all tiles together fetch the next weights
     for position in range(first, last):
-        for block in range(blocks):
-            a = v.address + 4 * (position * v.position + block * channels * ROWS)
-            for group in range(k_blocks // TILE.vectors):
-                b = u.address + 4 * (position * u.position + group * channels * width)
-                k_block = block * k_blocks + group * TILE.vectors
-                c = m.address + 4 * (position * m.position + k_block * ROWS * LANES)
-                multiply_tile(
-                    TILE, a, Vectors(b, LANES), Sums(c, row=LANES, vector=ROWS * LANES),
+        for cb in range(0, c_blocks, deep):
+            count = min(deep, c_blocks - cb)
+            a = v.address + 4 * (position * v.position + cb * ROWS * LANES)
+            panels = u.address + 4 * (position * u.position + cb * LANES * width)
+            for group in range(groups):
+                b = panels + 4 * group * channels * width
+                to = m.address + 4 * (position * m.position + group * blocks * ROWS * width)
+                ahead = b + 4 * channels * width
+                if group == groups - 1:
+                    ahead = panels + 4 * (deep * LANES * width if cb + deep < c_blocks else u.position)
+                start, start_row = (zeros, 0) if cb == 0 else (to, width)
+                stream_tiles(
+                    TILE, blocks, 0,
+                    Streams(a, b, near=a + 4 * NEAR * ROWS, ahead=ahead),
+                    Streams(block, 0, near=block, ahead=count * LANES * step),
+                    Rows(start, start_row), Rows(to, width), Finished(0, 0, 0),
                     (
-                        Loop(c_blocks, ROWS * LANES, LANES * width),
-                        Loop(LANES, 1, width),
+                        StreamLoop(count, ROWS * LANES, LANES * width, near=ROWS * LANES, ahead=LANES * step),
+                        StreamLoop(LANES, 1, width, near=LANES // LINE_STEPS, ahead=step),
                     ),
                 )  # fmt: skip
 
 
 @inline
 def _output_stage(
-    first, last, m, bias, y, columns, epilogue, argmax, k_blocks, total, edge, first_block, grid
-):
+    first, last, m, blocks, vectors, bias, y, columns, epilogue, argmax, k_blocks, total, edge, first_block,
+    grid,
+):  # fmt: skip
     """Transform m back into y; a task is a block by LANES channels.
 
     Where pooling follows, a tile makes half the rows and columns of y, and a byte of the contiguous argmax
@@ -203,9 +231,10 @@ def _output_stage(
         block, kb = divmod(task, k_blocks)
         tile = (first_block + block) * ROWS
         place = place_of(tile, grid)
+        group, vector = divmod(kb, vectors)
         bias_at = bias + 4 * kb * LANES
         for t in range(min(ROWS, total - tile)):
-            source = m.address + 4 * (task * ROWS + t) * LANES
+            source = m.address + 4 * (((group * blocks + block) * ROWS + t) * vectors + vector) * LANES
             top, left = place.i * side, place.j * side
             target = y.address + place.n * y.sample + kb * y.block + top * y.row + 4 * left * LANES
             taps = argmax + (((place.n * k_blocks + kb) * y.height + top) * columns + left) * LANES
@@ -220,11 +249,11 @@ def _output_stage(
                     grid.outputs, source, m.position, bias_at, epilogue, edge, side * LANES,
                     edge_taps, side * LANES,
                 )  # fmt: skip
-                vectors = min(side, columns - left)
+                wide = min(side, columns - left)
                 for row in range(min(side, y.height - top)):
-                    copy_vectors(target + row * y.row, edge + 4 * row * side * LANES, vectors)
+                    copy_vectors(target + row * y.row, edge + 4 * row * side * LANES, wide)
                     if epilogue == RELU_POOL:
-                        copy_taps(taps + row * columns * LANES, edge_taps + row * side * LANES, vectors)
+                        copy_taps(taps + row * columns * LANES, edge_taps + row * side * LANES, wide)
             place = next_place(place, grid)
 
 
@@ -238,7 +267,7 @@ def _transform_back(outputs, source, position, bias, epilogue, target, row_step,
 
 @lru_cache
 def _fused(VECTORS):
-    TILE = Tile(ROWS, VECTORS, LANES)
+    TILE = StreamTile(ROWS, VECTORS, a_row=LANES, fetch_b=not IS_NARROW)
 
     @kernel(
         int64, int64, int64, IMAGE, float32[:, ::1], float32[::1], IMAGE, int64, TAPS, SCRATCH, SCRATCH,
@@ -257,10 +286,10 @@ def _fused(VECTORS):
             block = task * group
             count = min(group, ceil_div(total, ROWS) - block)
             _input_stage(0, count * c_blocks, x_image, c_blocks, total, v_at, zeros_at, block, grid)
-            _multiply_stage(0, POSITIONS, TILE, v_at, u_at, m_at, count, c_blocks, k_blocks)
+            _multiply_stage(0, POSITIONS, TILE, v_at, u_at, m_at, count, c_blocks, k_blocks, zeros_at)
             _output_stage(
-                0, count * k_blocks, m_at, bias_at, y_image, y.shape[3], epilogue, argmax.ctypes.data,
-                k_blocks, total, edge_at, block, grid,
+                0, count * k_blocks, m_at, count, VECTORS, bias_at, y_image, y.shape[3], epilogue,
+                argmax.ctypes.data, k_blocks, total, edge_at, block, grid,
             )  # fmt: skip
 
     return winograd_fused
@@ -279,27 +308,33 @@ def _input():
 
 @lru_cache
 def _multiply(VECTORS):
-    TILE = Tile(ROWS, VECTORS, LANES)
+    TILE = StreamTile(ROWS, VECTORS, a_row=LANES, fetch_b=not IS_NARROW)
 
-    @kernel(int64, int64, int64, SCRATCH, float32[:, ::1], SCRATCH, int64, int64, int64)
-    def winograd_multiply(worker, first, last, v, u, m, count, c_blocks, k_blocks):
+    @kernel(int64, int64, int64, SCRATCH, float32[:, ::1], SCRATCH, float32[::1], int64, int64, int64)
+    def winograd_multiply(worker, first, last, v, u, m, zeros, count, c_blocks, k_blocks):
         v_at = Positions(int64(v.ctypes.data), v.shape[2])
         u_at = Positions(int64(u.ctypes.data), u.shape[1])
         m_at = Positions(int64(m.ctypes.data), m.shape[2])
-        _multiply_stage(first, last, TILE, v_at, u_at, m_at, count, c_blocks, k_blocks)
+        zeros_at = zeros.ctypes.data
+        _multiply_stage(first, last, TILE, v_at, u_at, m_at, count, c_blocks, k_blocks, zeros_at)
 
     return winograd_multiply
 
 
 @lru_cache
 def _output():
-    @kernel(int64, int64, int64, SCRATCH, float32[::1], IMAGE, int64, TAPS, float32[:, ::1], int64, GRID)
-    def winograd_output(worker, first, last, m, bias, y, epilogue, argmax, edge, block, grid):
+    @kernel(
+        int64, int64, int64, SCRATCH, float32[::1], IMAGE, int64, TAPS, float32[:, ::1], int64, int64, int64,
+        GRID,
+    )  # fmt: skip
+    def winograd_output(
+        worker, first, last, m, bias, y, epilogue, argmax, edge, blocks, vectors, block, grid
+    ):
         total = y.shape[0] * grid.down * grid.along
         m_at = Positions(int64(m.ctypes.data), m.shape[2])
         _output_stage(
-            first, last, m_at, bias.ctypes.data, image_of(y), y.shape[3], epilogue, argmax.ctypes.data,
-            y.shape[1], total, edge.ctypes.data + worker * edge.strides[0], block, grid,
+            first, last, m_at, blocks, vectors, bias.ctypes.data, image_of(y), y.shape[3], epilogue,
+            argmax.ctypes.data, y.shape[1], total, edge.ctypes.data + worker * edge.strides[0], block, grid,
         )  # fmt: skip
 
     return winograd_output

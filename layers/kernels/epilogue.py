@@ -18,7 +18,16 @@ from layers.kernels.jit import kernel
 from layers.kernels.leaves import tree_add
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.runs import rows_of_run, runs_of_leaf
-from layers.kernels.simd import LANES, VECTOR, constant, load_vector, splat, store_vector, vector_constant
+from layers.kernels.simd import (
+    LANES,
+    VECTOR,
+    constant,
+    constant_like,
+    load_vector,
+    splat,
+    store_vector,
+    vector_constant,
+)
 from layers.kernels.threads import Threads
 
 NONE, RELU, RELU_POOL = range(3)
@@ -71,23 +80,24 @@ def load_bytes(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
 
 
 def store_bytes(builder: ir.IRBuilder, value: ir.Value, address: ir.Value) -> None:
-    """Emit the store of LANES bytes."""
-    builder.store(value, builder.inttoptr(address, BYTES.as_pointer()), align=1)
+    """Emit the store of a vector of bytes."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
 
 
 def pool_window(builder: ir.IRBuilder, window: list[ir.Value]) -> tuple[ir.Value, ir.Value]:
     """Emit the rectified maximum of the four vectors of a window, and its taps."""
-    best, tap = window[0], _taps(0)
+    lanes = window[0].type.count
+    best, tap = window[0], _taps(0, lanes)
     for number, value in enumerate(window[1:], start=1):
         better = wins(builder, value, best)
-        best, tap = builder.select(better, value, best), builder.select(better, _taps(number), tap)
-    zero = vector_constant(0)
+        best, tap = builder.select(better, value, best), builder.select(better, _taps(number, lanes), tap)
+    zero = constant_like(best, 0)
     dead = builder.fcmp_ordered("<=", best, zero)
-    return builder.select(dead, zero, best), builder.select(dead, _taps(NOBODY), tap)
+    return builder.select(dead, zero, best), builder.select(dead, _taps(NOBODY, lanes), tap)
 
 
-def _taps(number: int) -> ir.Constant:
-    return ir.Constant(BYTES, [number] * LANES)
+def _taps(number: int, lanes: int) -> ir.Constant:
+    return ir.Constant(ir.VectorType(_BYTE, lanes), [number] * lanes)
 
 
 @intrinsic

@@ -39,7 +39,13 @@ def tree_add(base, level, top, leaf, vectors):
     int64
         The slot for the next leaf.
     """
-    for _ in range(merges(leaf)):
+    return tree_merge(base, level, top, merges(leaf), vectors) + 1
+
+
+@inline
+def tree_merge(base, level, top, number, vectors):
+    """Merge the `number` + 1 partial blocks up to slot `top`, last ones first; return the slot of the sum."""
+    for _ in range(number):
         add_vectors(base + (top - 1) * level, base + top * level, vectors)
         top -= 1
-    return top + 1
+    return top

@@ -67,10 +67,10 @@ def at_once(rows: int, vectors: int) -> int:
 MOST_VECTORS = at_once(TILE_ROWS, 2)
 """Vectors of a tile of so many rows, at most."""
 
-ZERO, LOAD, BIAS, ADD, BIAS_RELU = range(5)
+ZERO, LOAD, BIAS, BIAS_RELU = range(4)
 """Where the sums begin: at zero, at what C holds, or at the bias.
 
-ADD: at zero, and the whole is added to C. BIAS_RELU: at the bias, and the whole is rectified when stored.
+BIAS_RELU: at the bias, and the whole is rectified when stored.
 """
 
 NO_BIAS = 0
@@ -118,7 +118,7 @@ def multiply_tile(typing_context, tile, a, b, c, nest):
     Parameters
     ----------
     tile : Tile
-        Starts at ZERO or LOAD, or is added to C.
+        Starts at ZERO or LOAD.
     a : int64
         Address of the scalars.
     b : Vectors
@@ -262,7 +262,4 @@ def _part(
 
     each_step(builder, loops, [a, b_at], lambda a, b: sums.multiply_add(a, shape.a_row, b, b_vector))
     for (row, v), slot in sums.slots.items():
-        total = builder.load(slot)
-        if shape.start == ADD:
-            total = builder.fadd(total, load(builder, c_at, offset(row, v)))
-        store(builder, total, c_at, offset(row, v))
+        store(builder, builder.load(slot), c_at, offset(row, v))

@@ -30,7 +30,9 @@ _FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(_FLOAT, LANES)
 """The type of a vector."""
 
-_REGISTER = ir.VectorType(_FLOAT, WIDTH)
+REGISTER = ir.VectorType(_FLOAT, WIDTH)
+"""The type of what one register holds."""
+
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -79,14 +81,14 @@ def store_past(builder: ir.IRBuilder, vector: ir.Value, pointer: ir.Value, offse
 
 def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     """Emit a * b + c of vectors, rounded once; a processor without the instruction calls libm for it."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{a.type.count}f32")
     return builder.call(fma, [a, b, c])
 
 
 def rectify(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
     """Emit max(vector, +0); a NaN stays."""
-    zero = vector_constant(0)
+    zero = constant_like(vector, 0)
     return builder.select(builder.fcmp_ordered("<=", vector, zero), zero, vector)
 
 
@@ -100,9 +102,28 @@ def store_vector(builder: ir.IRBuilder, vector: ir.Value, address: ir.Value, off
     store(builder, vector, pointer_to(builder, address), offset)
 
 
+def load_register(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Value:
+    """Emit the load of one register at an offset from a pointer."""
+    return builder.load(_register_at(builder, pointer, offset), align=4)
+
+
+def store_register(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, offset: ir.Value) -> None:
+    """Emit the store of one register at an offset from a pointer."""
+    builder.store(value, _register_at(builder, pointer, offset), align=4)
+
+
+def _register_at(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value) -> ir.Value:
+    return builder.bitcast(builder.gep(pointer, [offset]), REGISTER.as_pointer())
+
+
 def vector_constant(value: float) -> ir.Constant:
     """Return a vector with one value in all lanes."""
     return ir.Constant(VECTOR, [float(value)] * LANES)
+
+
+def constant_like(vector: ir.Value, value: float) -> ir.Constant:
+    """Return one value in as many lanes as a vector has."""
+    return ir.Constant(vector.type, [float(value)] * vector.type.count)
 
 
 def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
@@ -202,7 +223,7 @@ def copy_registers(typing_context, target, source, registers):
     """Copy `registers` times WIDTH floats from address `source` to address `target`."""
 
     def codegen(_context, builder, _signature, arguments):
-        to, of = (builder.inttoptr(address, _REGISTER.as_pointer()) for address in arguments[:2])
+        to, of = (builder.inttoptr(address, REGISTER.as_pointer()) for address in arguments[:2])
         with cgutils.for_range(builder, arguments[2]) as loop:
             value = builder.load(builder.gep(of, [loop.index]), align=4)
             builder.store(value, builder.gep(to, [loop.index]), align=4)
@@ -229,7 +250,7 @@ def transpose(typing_context, target, target_row, source, source_row):
 
         def row_at(address, step, row):
             place = builder.gep(pointer_to(builder, address), [builder.mul(step, constant(row))])
-            return builder.bitcast(place, _REGISTER.as_pointer())
+            return builder.bitcast(place, REGISTER.as_pointer())
 
         rows = [builder.load(row_at(of, of_row, row), align=4) for row in range(WIDTH)]
         mask = ir.VectorType(_I32, WIDTH)

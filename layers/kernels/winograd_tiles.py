@@ -13,7 +13,7 @@ from numba import float32, int64, types
 
 from layers.arithmetic import ceil_div, round_up
 from layers.kernels.jit import inline
-from layers.kernels.simd import LANES
+from layers.kernels.simd import LANES, prefetch_pixels
 from layers.kernels.winograd_transforms import INPUT, POINTS, transform_rows
 
 POSITIONS = POINTS * POINTS
@@ -102,6 +102,18 @@ def next_place(place, grid):
 def row_or_zeros(plane, row, row_bytes, height, zeros):
     """Return the address of a row of the image that begins at `plane`, or `zeros` outside the image."""
     return plane + row * row_bytes if 0 <= row < height else zeros
+
+
+@inline
+def fetch_below(image, block, place, outputs, reach):
+    """Ask for the pixels of a block that the tile below one needs first; `reach` rows beyond its outputs."""
+    row = (place.i + 1) * outputs + reach
+    corner = image.address + place.n * image.sample + block * image.block
+    corner += row * image.row + 4 * place.j * outputs * LANES
+    if outputs == 4:
+        prefetch_pixels(corner, image.row, 4)
+    else:
+        prefetch_pixels(corner, image.row, 2)
 
 
 @inline

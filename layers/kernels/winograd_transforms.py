@@ -5,10 +5,12 @@ correlation is ``A^T [(G g G^T) * (B^T d B)] A``. The points 0, 1, -1, 2, -2 and
 F(4x4, 3x3) and F(2x2, 5x5); G and A^T follow from R and M. The weight gradient is the exact transpose:
 ``G^T [(B^T d B) * (A dy A^T)] G``.
 
-Each transform acts on LANES channels at once: columns first, then rows.
+Each transform acts on LANES channels: columns first, then rows. What one register holds is transformed by
+itself, and some rows of the result at a time, so that no value leaves the registers in between; what several
+of these groups need is loaded again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from llvmlite import ir
 from numba import types
@@ -17,13 +19,16 @@ from numba.extending import intrinsic
 from layers.kernels.epilogue import NONE, RELU, RELU_POOL, pool_window, store_bytes
 from layers.kernels.simd import (
     LANES,
+    WIDTH,
     constant,
-    load_vector,
+    constant_like,
+    load_register,
     multiply_add,
+    pointer_to,
     rectify,
-    store_vector,
-    vector_constant,
+    store_register,
 )
+from layers.kernels.target import TARGET
 
 POINTS = 6
 """Tile size: positions along one side of a transformed tile."""
@@ -46,10 +51,10 @@ class _Lines:
         return self._builder.fsub(a, b)
 
     def _scale(self, factor: float, a: ir.Value) -> ir.Value:
-        return self._builder.fmul(vector_constant(factor), a)
+        return self._builder.fmul(constant_like(a, factor), a)
 
     def _fma(self, factor: float, a: ir.Value, b: ir.Value) -> ir.Value:
-        return multiply_add(self._builder, vector_constant(factor), a, b)
+        return multiply_add(self._builder, constant_like(a, factor), a, b)
 
     def input(self, d: Vectors) -> Vectors:
         """Apply B^T: 6 -> 6."""
@@ -142,7 +147,35 @@ _SIDES: dict[int, Callable[[int], tuple[int, int]]] = {
 """Sizes of the tile before and after a transform."""
 
 
-def _transform(builder: ir.IRBuilder, kind: int, outputs: int, tile: Sequence[Vectors]) -> list[Vectors]:
+_SPARE = 6
+"""Registers that a transform needs beside the columns' results: for a line and its factors."""
+
+
+def _groups(kind: int, after: int) -> tuple[tuple[int, ...], ...]:
+    """Return the rows of the result by groups: those that share most sums of the same inputs."""
+    if kind == OUTPUT:  # whole windows of pooling
+        return tuple((row, row + 1) for row in range(0, after, 2))
+    if kind == WEIGHT_GRADIENT:
+        return ((0, 2), (1,)) if after == 3 else ((0, 2), (1, 3), (4,))
+    return (0,), (1, 2), (3, 4), (5,)
+
+
+def _transform(
+    builder: ir.IRBuilder,
+    kind: int,
+    outputs: int,
+    value_at: Callable[[int, int, int], ir.Value],
+    finish: Callable[[int, tuple[int, ...], list[Vectors]], None],
+) -> None:
+    """Emit a transform.
+
+    Parameters
+    ----------
+    value_at
+        Emits the register of the source by its row, column and offset in the vector.
+    finish
+        Takes the results at an offset: the numbers of some rows, and these.
+    """
     lines = _Lines(builder, outputs)
     line = {
         INPUT: lines.input,
@@ -151,8 +184,28 @@ def _transform(builder: ir.IRBuilder, kind: int, outputs: int, tile: Sequence[Ve
         OUTPUT: lines.output,
         WEIGHT_GRADIENT: lines.weight_gradient,
     }[kind]
-    columns = [line([row[j] for row in tile]) for j in range(len(tile[0]))]
-    return [line([column[i] for column in columns]) for i in range(len(columns[0]))]
+    before, after = _SIDES[kind](outputs)
+    together = before * after + _SPARE <= TARGET.registers
+    for offset in range(0, LANES, WIDTH):
+        for rows in (tuple(range(after)),) if together else _groups(kind, after):
+            # the compiler drops what the group does not need
+            columns = [line([value_at(i, j, offset) for i in range(before)]) for j in range(before)]
+            finish(offset, rows, [line([column[row] for column in columns]) for row in rows])
+
+
+def _storing(
+    builder: ir.IRBuilder, target: ir.Value, row_step: ir.Value, column_step: ir.Value
+) -> Callable[[int, tuple[int, ...], list[Vectors]], None]:
+    """Return what stores the rows of a result in the tile at an address."""
+    pointer = pointer_to(builder, target)
+
+    def store_rows(offset: int, numbers: tuple[int, ...], rows: list[Vectors]) -> None:
+        for i, row in zip(numbers, rows, strict=True):
+            for j, value in enumerate(row):
+                place = builder.add(_at(builder, i, row_step, j, column_step), constant(offset))
+                store_register(builder, value, pointer, place)
+
+    return store_rows
 
 
 @intrinsic(prefer_literal=True)
@@ -166,7 +219,7 @@ def transform(
     KIND, OUTPUTS : literal int
         One of the five kinds above; M, 4 or 2.
     source, target : int64
-        Addresses of float32 vectors.
+        Addresses of float32 vectors, of tiles that do not overlap.
     source_row, ..., target_column : int64
         Distances in floats of the tile's rows and columns.
     """
@@ -174,15 +227,16 @@ def transform(
     if not all(isinstance(literal, types.IntegerLiteral) for literal in literals):
         return None
     kind, outputs = (literal.literal_value for literal in literals)
-    before, _ = _SIDES[kind](outputs)
 
     def codegen(_context, builder, _signature, arguments):
         source, s_row, s_column, target, t_row, t_column = arguments[2:]
-        tile = [
-            [load_vector(builder, source, _at(builder, i, s_row, j, s_column)) for j in range(before)]
-            for i in range(before)
-        ]
-        _store(builder, _transform(builder, kind, outputs, tile), target, t_row, t_column)
+        source = pointer_to(builder, source)
+
+        def value_at(i, j, offset):
+            place = builder.add(_at(builder, i, s_row, j, s_column), constant(offset))
+            return load_register(builder, source, place)
+
+        _transform(builder, kind, outputs, value_at, _storing(builder, target, t_row, t_column))
 
     return types.void(*literals, *[types.int64] * 6), codegen
 
@@ -201,15 +255,63 @@ def transform_rows(typing_context, KIND, OUTPUTS, rows, source_column, target, t
 
     def codegen(_context, builder, _signature, arguments):
         addresses, s_column, target, t_row, t_column = arguments[2:]
-        tile = []
-        for i in range(before):
-            row = builder.extract_value(addresses, i)
-            offsets = [builder.mul(s_column, constant(j)) for j in range(before)]
-            tile.append([load_vector(builder, row, offset) for offset in offsets])
-        _store(builder, _transform(builder, kind, outputs, tile), target, t_row, t_column)
+        sources = [pointer_to(builder, builder.extract_value(addresses, i)) for i in range(before)]
+
+        def value_at(i, j, offset):
+            place = builder.add(builder.mul(s_column, constant(j)), constant(offset))
+            return load_register(builder, sources[i], place)
+
+        _transform(builder, kind, outputs, value_at, _storing(builder, target, t_row, t_column))
 
     addresses = types.UniTuple(types.int64, before)
     return types.void(*literals, addresses, *[types.int64] * 4), codegen
+
+
+@intrinsic(prefer_literal=True)
+def transform_weight_gradient(typing_context, OUTPUTS, source, position, target, tap, adds):
+    """Write G^T u G of one vector, or add it to what is there.
+
+    Parameters
+    ----------
+    OUTPUTS : literal int
+    source, target : int64
+        Addresses.
+    position, tap : int64
+        Distances in floats of the positions of u and of the taps, row by row.
+    adds : int64
+        0: write; 1: add.
+    """
+    if not isinstance(OUTPUTS, types.IntegerLiteral):
+        return None
+    outputs = OUTPUTS.literal_value
+
+    def codegen(_context, builder, _signature, arguments):
+        source, step, target, tap, adds = arguments[1:]
+        source, taps = pointer_to(builder, source), pointer_to(builder, target)
+        step_row, tap_row = (
+            builder.mul(step, constant(POINTS)),
+            builder.mul(tap, constant(POINTS + 1 - outputs)),
+        )
+        store_rows = _storing(builder, target, tap_row, tap)
+
+        def value_at(i, j, offset):
+            place = builder.add(_at(builder, i, step_row, j, step), constant(offset))
+            return load_register(builder, source, place)
+
+        def finish(offset, numbers, rows):
+            with builder.if_else(builder.icmp_signed("==", adds, constant(0))) as (then, otherwise):
+                with then:
+                    store_rows(offset, numbers, rows)
+                with otherwise:
+                    for i, row in zip(numbers, rows, strict=True):
+                        for j, value in enumerate(row):
+                            place = builder.add(_at(builder, i, tap_row, j, tap), constant(offset))
+                            total = builder.fadd(load_register(builder, taps, place), value)
+                            store_register(builder, total, taps, place)
+
+        _transform(builder, WEIGHT_GRADIENT, outputs, value_at, finish)
+
+    return types.void(OUTPUTS, *[types.int64] * 5), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -235,34 +337,35 @@ def transform_output(
     def codegen(_context, builder, _signature, arguments):
         source, step, bias, epilogue, target, t_row, argmax, argmax_row = arguments[1:]
         step_row, t_column = builder.mul(step, constant(POINTS)), constant(LANES)
-        tile = [
-            [load_vector(builder, source, _at(builder, i, step_row, j, step)) for j in range(POINTS)]
-            for i in range(POINTS)
-        ]
-        offset = load_vector(builder, bias, constant(0))
-        rows = _transform(builder, OUTPUT, outputs, tile)
-        rows = [[builder.fadd(vector, offset) for vector in row] for row in rows]
-        with builder.if_then(builder.icmp_signed("==", epilogue, constant(NONE))):
-            _store(builder, rows, target, t_row, t_column)
-        with builder.if_then(builder.icmp_signed("==", epilogue, constant(RELU))):
-            _store(builder, [[rectify(builder, v) for v in row] for row in rows], target, t_row, t_column)
-        with builder.if_then(builder.icmp_signed("==", epilogue, constant(RELU_POOL))):
-            for i in range(0, outputs, 2):
-                for j in range(0, outputs, 2):
-                    window = [rows[i][j], rows[i][j + 1], rows[i + 1][j], rows[i + 1][j + 1]]
-                    best, tap = pool_window(builder, window)
-                    store_vector(builder, best, target, _at(builder, i // 2, t_row, j // 2, t_column))
-                    where = _at(builder, i // 2, argmax_row, j // 2, t_column)
-                    store_bytes(builder, tap, builder.add(argmax, where))
+        source, bias, pooled = (pointer_to(builder, address) for address in (source, bias, target))
+        store_rows = _storing(builder, target, t_row, t_column)
+
+        def value_at(i, j, offset):
+            place = builder.add(_at(builder, i, step_row, j, step), constant(offset))
+            return load_register(builder, source, place)
+
+        def finish(offset, numbers, rows):
+            term = load_register(builder, bias, constant(offset))
+            rows = [[builder.fadd(value, term) for value in row] for row in rows]
+            with builder.if_then(builder.icmp_signed("==", epilogue, constant(NONE))):
+                store_rows(offset, numbers, rows)
+            with builder.if_then(builder.icmp_signed("==", epilogue, constant(RELU))):
+                store_rows(offset, numbers, [[rectify(builder, value) for value in row] for row in rows])
+            with builder.if_then(builder.icmp_signed("==", epilogue, constant(RELU_POOL))):
+                for first in range(0, len(rows), 2):
+                    i = numbers[first] // 2
+                    for j in range(outputs // 2):
+                        window = [row[2 * j + side] for row in rows[first : first + 2] for side in (0, 1)]
+                        best, tap = pool_window(builder, window)
+                        place = builder.add(_at(builder, i, t_row, j, t_column), constant(offset))
+                        store_register(builder, best, pooled, place)
+                        where = builder.add(_at(builder, i, argmax_row, j, t_column), constant(offset))
+                        store_bytes(builder, tap, builder.add(argmax, where))
+
+        _transform(builder, OUTPUT, outputs, value_at, finish)
 
     return types.void(OUTPUTS, *[types.int64] * 8), codegen
 
 
 def _at(builder: ir.IRBuilder, row: int, row_step: ir.Value, column: int, column_step: ir.Value) -> ir.Value:
     return builder.add(builder.mul(row_step, constant(row)), builder.mul(column_step, constant(column)))
-
-
-def _store(builder, tile, target, row_step, column_step):
-    for i, row in enumerate(tile):
-        for j, vector in enumerate(row):
-            store_vector(builder, vector, target, _at(builder, i, row_step, j, column_step))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from layers.kernels.jit import kernel
 from layers.kernels.register_tile import (
-    ADD,
     LOAD,
     TILE_ROWS,
     ZERO,
@@ -21,6 +20,7 @@ from layers.kernels.register_tile import (
     multiply_tile,
 )
 from layers.kernels.simd import LANES, add_vectors
+from layers.kernels.winograd_sums import sum_tiles
 
 Array = NDArray[np.float32]
 Steps = tuple[int, int, int]
@@ -116,23 +116,26 @@ def test_a_sum_cut_in_two_has_the_same_bits() -> None:
     np.testing.assert_array_equal(whole, cut)
 
 
-def test_one_tile_adds_its_whole_sum_to_what_is_there() -> None:
-    rows, depth, tile = 3, 5, Tile(3, 2, a_row=1, start=ADD)
+@pytest.mark.parametrize("adds", [0, 1])
+@pytest.mark.parametrize("vectors", [1, 4])
+def test_a_sum_of_tiles_is_written_or_added_as_a_whole(vectors: int, adds: int) -> None:
+    rows, count = 3, 5
+    tile = Tile(rows, vectors, a_row=1)
 
-    @kernel(int64, int64, int64)
-    def call(a, b, c):
-        multiply_tile(
-            tile, a, Vectors(b, LANES), Sums(c, tile.vectors * LANES, LANES),
-            (Loop(depth, tile.rows, 2 * LANES),),
-        )  # fmt: skip
+    @kernel(*[int64] * 7)
+    def call(a, b, b_vector, c, count, ahead, adds):
+        into = Sums(c, row=tile.vectors * LANES, vector=LANES)
+        sum_tiles(tile, a, Vectors(b, b_vector), into, count, ahead, adds)
 
     generator = np.random.default_rng(0)
-    a = generator.standard_normal((depth, rows), dtype=np.float32)
-    b = generator.standard_normal((depth, 2 * LANES), dtype=np.float32)
-    c = generator.standard_normal((rows, 2 * LANES), dtype=np.float32)
-    expected = c + a.T.astype(np.float64) @ b
-    call(a.ctypes.data, b.ctypes.data, c.ctypes.data)
-    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-5)
+    a = generator.standard_normal((count, LANES), dtype=np.float32)
+    b = generator.standard_normal((vectors, count, LANES), dtype=np.float32)
+    c = generator.standard_normal((rows + 1, vectors, LANES), dtype=np.float32)
+    products = np.einsum("tr,vtk->rvk", a[:, :rows].astype(np.float64), b.astype(np.float64))
+    expected = c.astype(np.float64)
+    expected[:rows] = adds * expected[:rows] + products
+    call(a.ctypes.data, b.ctypes.data, count * LANES, c.ctypes.data, count, a.ctypes.data, adds)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-5)  # a few roundings of sums below 10
 
 
 def test_add_vectors_adds_what_it_should_and_no_more() -> None:

@@ -9,9 +9,11 @@ import pytest
 from numba import int64
 
 from layers.conv2d import Conv2d
+from layers.kernels import conv_winograd_weights
 from layers.kernels.conv_algorithm import backward_weights_is_winograd, forward_is_winograd
 from layers.kernels.jit import kernel
 from layers.kernels.simd import LANES
+from layers.kernels.winograd_sums import CHUNK_TILES, block_tiles
 from layers.kernels.winograd_transforms import (
     INPUT,
     OUTPUT,
@@ -20,6 +22,7 @@ from layers.kernels.winograd_transforms import (
     WEIGHT,
     WEIGHT_GRADIENT,
     transform,
+    transform_weight_gradient,
 )
 from layers.reference import conv2d as reference
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
@@ -72,6 +75,40 @@ def test_transforms_are_the_matrices_of_the_literature(kind, outputs):
     assert (abs(target - expected) <= roundings * 2.0**-24 * terms).all()
 
 
+@lru_cache
+def _weight_gradient(outputs):
+    @kernel(int64, int64, int64, int64, int64)
+    def call(source, position, target, tap, adds):
+        transform_weight_gradient(outputs, source, position, target, tap, adds)
+
+    return call
+
+
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_a_weight_gradient_is_written_or_added(outputs):
+    taps, position, tap = POINTS + 1 - outputs, 3 * LANES, 2 * LANES
+    rng = np.random.default_rng(outputs)
+    source = rng.standard_normal((POINTS, POINTS, position), dtype=np.float32)
+    before = rng.standard_normal((taps, taps, tap), dtype=np.float32)
+    plain = np.zeros((taps, taps, LANES), np.float32)
+    _transform(WEIGHT_GRADIENT, outputs)(
+        source.ctypes.data, POINTS * position, position, plain.ctypes.data, taps * LANES, LANES
+    )
+    for adds, want in ((0, plain), (1, before[..., :LANES] + plain)):
+        target = before.copy()
+        _weight_gradient(outputs)(source.ctypes.data, position, target.ctypes.data, tap, adds)
+        assert (target[..., :LANES] == want).all()
+        assert (target[..., LANES:] == before[..., LANES:]).all()
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 4])
+def test_register_tiles_cover_a_block_of_channels(vectors):
+    tiles = block_tiles(vectors)
+    shorts = tiles.number - tiles.longs
+    assert tiles.longs > 0
+    assert tiles.longs * tiles.long.rows + shorts * tiles.short.rows == LANES
+
+
 @pytest.mark.parametrize("outputs", [2, 4])
 def test_the_matrices_compute_a_correlation(outputs):
     taps, exact = POINTS + 1 - outputs, matrices(outputs)
@@ -105,6 +142,26 @@ def test_the_error_against_float64_stays_within_its_bound(channels, layer, side,
     assert relative(result.dx[0].plain(), *reference.backward_data(layer, given)) < limit
     want = reference.backward_weights(layer, given)["weight"]
     assert relative(result.gradients["weight"], want) < limit
+
+
+@pytest.mark.parametrize(
+    ("channels", "layer"),
+    [(80, Conv2d(96, 3, padding=1)), (40, Conv2d(192, 3, padding=1)), (80, Conv2d(112, 5, padding=2))],
+)
+@pytest.mark.parametrize(("blocks_at_once", "spans", "threads"), [(2, 1, 1), (4, 2, 2), (3, 100, 3)])
+def test_the_cut_of_the_weight_gradient_changes_no_bit(
+    monkeypatch, channels, layer, blocks_at_once, spans, threads
+):
+    side = 20 if layer.kernel == 5 else 38
+    shape = (channels, side, side - 1)
+    assert layer.is_winograd(BACKWARD_WEIGHTS, 2, shape)
+    given = problem(layer, (shape,), 4)
+    whole = run(layer, given, leaves=2).gradients["weight"]
+    floats = POINTS * POINTS * 2 * blocks_at_once * LANES * CHUNK_TILES * spans
+    monkeypatch.setattr(conv_winograd_weights, "RANGE", blocks_at_once)
+    monkeypatch.setattr(conv_winograd_weights, "SPAN_FLOATS", floats)
+    cut = run(layer, given, leaves=2, threads=threads).gradients["weight"]
+    assert (cut == whole).all()
 
 
 def test_direct_can_be_asked_for():

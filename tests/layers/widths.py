@@ -19,7 +19,8 @@ from tests.layers import harness
 from tests.layers.cases import CASES, Case
 
 SUMMED = [
-    Case(Conv2d(64, 3, padding=1), ((64, 13, 9),), samples=8),  # Winograd, several chunks of tiles
+    Case(Conv2d(64, 3, padding=1), ((64, 13, 9),), samples=8),  # Winograd
+    Case(Conv2d(64, 3, padding=1), ((48, 25, 34),), samples=8),  # several chunks of tiles
     Case(Conv2d(32, 5, padding=2), ((48, 9, 9),), samples=8),
     Case(Conv2d(128, 3, stride=2, padding=1), ((64, 15, 15),), samples=8),
     Case(Conv2d(32, 7, stride=2, padding=3), ((3, 29, 33),), samples=8),  # first layers
