@@ -12,7 +12,7 @@ from layers.arithmetic import is_power_of_two
 from layers.kernels import batch_norm
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape, State
-from layers.moments import Rows, add_rows, merge_moments
+from layers.moments import Rows, add_rows, merge_moments, quietly
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_WEIGHTS, FORWARD
 
@@ -82,6 +82,7 @@ class BatchNorm(Layer):
         channels = inputs[0][:1]
         return {"mean": channels, "variance": channels}
 
+    @quietly
     def update_state(
         self, state: dict[str, Array], leaf_values: Mapping[str, NDArray[np.float64]], step: int
     ) -> None:
@@ -122,6 +123,7 @@ class BatchNorm(Layer):
             mean, variance = (_padded(at.state[name], at.shape) for name in ("running_mean", "running_var"))
             self._write_y(at, run, self._statistics(mean[None], variance[None]))
 
+    @quietly
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         if not at.data_first:
@@ -138,12 +140,14 @@ class BatchNorm(Layer):
         is_summed = bool(at.gradients) and not at.data_first
         self.write_dx(at, run, self.slopes(at, run, self.group_leaves, is_summed=is_summed))
 
+    @quietly
     def moments(self, at: Buffers, run: Context, leaves: int) -> Rows:
         """Return mean and sum of squared deviations of each run of leaves held here, float64 [runs, 2, C]."""
         moments: Rows = at.scratch["moments"]  # type: ignore[assignment]
         batch_norm.moments(run.threads, at.x[0], at.leaves, moments)
         return merge_moments(moments, values_of_leaf(at), leaves)
 
+    @quietly
     def normalise(self, at: Buffers, run: Context, moments: Rows) -> None:
         """Write y, given the moments of the groups of the samples held here."""
         count = values_of_leaf(at) * self.group_leaves
@@ -155,6 +159,7 @@ class BatchNorm(Layer):
         statistics[...] = self._statistics(mean, squares / count)
         self._write_y(at, run, statistics)
 
+    @quietly
     def slopes(self, at: Buffers, run: Context, leaves: int, *, is_summed: bool) -> Rows:
         """Return sums of dy and of dy * (x - mean) over each run of leaves held here, float64 [runs, 2, C].
 
@@ -165,6 +170,7 @@ class BatchNorm(Layer):
         slopes: Rows = at.scratch["slopes"]  # type: ignore[assignment]
         return add_rows(slopes, leaves)
 
+    @quietly
     def write_dx(self, at: Buffers, run: Context, slopes: Rows) -> None:
         """Write dx, given the sums of the groups of the samples held here."""
         statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
