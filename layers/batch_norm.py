@@ -1,6 +1,6 @@
 """Batch normalisation over groups of leaves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,12 +12,9 @@ from layers.arithmetic import is_power_of_two
 from layers.kernels import batch_norm
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape, State
-from layers.moments import Rows, add_rows, merge_moments
+from layers.moments import Rows, add_rows, merge_moments, quietly
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_WEIGHTS, FORWARD
-
-Gather = Callable[[Rows], Rows]
-"""Returns the rows of a whole group, given those of its leaves that are held here."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,7 @@ class BatchNorm(Layer):
         channels = inputs[0][:1]
         return {"mean": channels, "variance": channels}
 
+    @quietly
     def update_state(
         self, state: dict[str, Array], leaf_values: Mapping[str, NDArray[np.float64]], step: int
     ) -> None:
@@ -123,8 +121,13 @@ class BatchNorm(Layer):
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y, and in training what `update_state` wants to know."""
-        self.forward_in_group(at, run, self.group_leaves, None)
+        if run.training:
+            self.normalise(at, run, self.moments(at, run, self.group_leaves))
+        else:
+            mean, variance = (_padded(at.state[name], at.shape) for name in ("running_mean", "running_var"))
+            self._write_y(at, run, self._statistics(mean[None], variance[None]))
 
+    @quietly
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         if not at.data_first:
@@ -138,53 +141,50 @@ class BatchNorm(Layer):
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
-        self.backward_data_in_group(at, run, self.group_leaves, None)
+        is_summed = bool(at.gradients) and not at.data_first
+        self.write_dx(at, run, self.slopes(at, run, self.group_leaves, is_summed=is_summed))
 
-    def forward_in_group(self, at: Buffers, run: Context, leaves: int, gather: Gather | None) -> None:
-        """Write y, where other ranks may hold some leaves of the group.
+    @quietly
+    def moments(self, at: Buffers, run: Context, leaves: int) -> Rows:
+        """Return mean and sum of squared deviations of each run of leaves held here, float64 [runs, 2, C]."""
+        moments: Rows = at.scratch["moments"]  # type: ignore[assignment]
+        batch_norm.moments(run.threads, at.x[0], at.leaves, moments)
+        return merge_moments(moments, values_of_leaf(at), leaves)
 
-        Parameters
-        ----------
-        leaves
-            Leaves of a row that is gathered: a part of those of the group.
-        gather
-            Returns the rows of all its leaves; None: they are all here.
+    @quietly
+    def normalise(self, at: Buffers, run: Context, moments: Rows) -> None:
+        """Write y, given the moments of the groups of the samples held here."""
+        count = values_of_leaf(at) * self.group_leaves
+        mean, squares = moments[:, 0], moments[:, 1]
+        for name, noted in (("mean", mean), ("variance", squares / max(1, count - 1))):
+            rows = np.repeat(noted[:, : at.shape[0]], at.leaves // len(noted), axis=0)
+            at.leaf_values[name][...] = rows
+        statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
+        statistics[...] = self._statistics(mean, squares / count)
+        self._write_y(at, run, statistics)
+
+    @quietly
+    def slopes(self, at: Buffers, run: Context, leaves: int, *, is_summed: bool) -> Rows:
+        """Return sums of dy and of dy * (x - mean) over each run of leaves held here, float64 [runs, 2, C].
+
+        `is_summed` where `backward_weights` has added up the leaves before.
         """
-        if not run.training:
-            mean, variance = (_padded(at.state[name], at.shape) for name in ("running_mean", "running_var"))
-            statistics = self._statistics(mean[None], variance[None])
-        else:
-            moments: Rows = at.scratch["moments"]  # type: ignore[assignment]
-            batch_norm.moments(run.threads, at.x[0], at.leaves, moments)
-            count = _values(at)
-            rows = merge_moments(moments, count, leaves)
-            if gather is not None:
-                rows = merge_moments(gather(rows), count * leaves, self.group_leaves // leaves)
-            mean, squares = rows[:, 0], rows[:, 1]
-            count *= self.group_leaves
-            statistics = self._statistics(mean, squares / count)
-            for name, noted in (("mean", mean), ("variance", squares / max(1, count - 1))):
-                each = at.leaves // len(noted)
-                at.leaf_values[name][...] = np.repeat(noted[:, : at.shape[0]], each, axis=0)
-            at.scratch["statistics"][...] = statistics
-        self._normalise(at, run, statistics)
-
-    def backward_data_in_group(self, at: Buffers, run: Context, leaves: int, gather: Gather | None) -> None:
-        """Write dx; see `forward_in_group`."""
-        if at.data_first or not at.gradients:
+        if not is_summed:
             self._sum_slopes(at, run)
         slopes: Rows = at.scratch["slopes"]  # type: ignore[assignment]
-        rows = add_rows(slopes, leaves)
-        if gather is not None:
-            rows = add_rows(gather(rows), self.group_leaves // leaves)
+        return add_rows(slopes, leaves)
+
+    @quietly
+    def write_dx(self, at: Buffers, run: Context, slopes: Rows) -> None:
+        """Write dx, given the sums of the groups of the samples held here."""
         statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
-        means = rows / (_values(at) * self.group_leaves)
+        means = slopes / (values_of_leaf(at) * self.group_leaves)
         inverse = statistics[:, 1].astype(np.float64)
         factor = inverse * self._parameters(at)[0]
         terms = np.stack([factor, factor * means[:, 0], factor * (inverse * inverse) * means[:, 1]], axis=1)
         self._write_dx(at, run, statistics, terms.astype(np.float32))
 
-    def _normalise(self, at: Buffers, run: Context, statistics: Array) -> None:
+    def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
         """Write y, given the statistics of each group."""
         batch_norm.normalise(run.threads, at.x[0], statistics, *self._parameters(at), at.y[0])
 
@@ -211,7 +211,7 @@ class BatchNorm(Layer):
         return at.weights["weight"] if self.scaled else _ones(bias.size), bias
 
 
-def _values(at: Buffers) -> int:
+def values_of_leaf(at: Buffers) -> int:
     """Return the values of a channel in a leaf."""
     return len(at.samples) // at.leaves * int(np.prod(at.shape[1:]))
 

@@ -75,7 +75,7 @@ class FusedBatchNorm(BatchNorm):
         more = {FORWARD: self.adds, BACKWARD_WEIGHTS: self.reads_y}.get(direction, self.adds + self.reads_y)
         return super().elementwise_floats(direction, inputs[0]) + more * math.prod(inputs[0])
 
-    def _normalise(self, at: Buffers, run: Context, statistics: Array) -> None:
+    def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
         batch_norm.normalise(
             run.threads, at.x[0], statistics, *self._parameters(at), at.y[0],
             behind=self._behind, addend=at.x[1] if self.adds else None,

@@ -8,7 +8,7 @@ from layers import layout
 from layers.kernels import batch_norm
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape
-from layers.moments import Rows, add_in_order, add_rows
+from layers.moments import Rows, add_in_order, add_rows, quietly
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_WEIGHTS, FORWARD
 
@@ -88,6 +88,7 @@ class GroupNorm(Layer):
         """Return the floats moved: x is read twice forward, x and dy are read twice backward."""
         return {FORWARD: 3.0, BACKWARD_WEIGHTS: 2.0}.get(direction, 3.0) * float(np.prod(inputs[0]))
 
+    @quietly
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,), statistics = at.x, at.y, at.scratch["statistics"]
@@ -106,6 +107,7 @@ class GroupNorm(Layer):
         weight, bias = at.weights["weight"], at.weights["bias"]
         batch_norm.normalise(run.threads, x, statistics, weight, bias, y)
 
+    @quietly
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias: sums over the samples of a leaf, then the tree."""
         if not at.data_first:
@@ -116,6 +118,7 @@ class GroupNorm(Layer):
             by_leaf = np.moveaxis(sums.reshape(at.leaves, -1, sums.shape[1]), 1, -1)
             at.gradients[name][...] = add_rows(add_in_order(by_leaf).astype(np.float32), at.leaves)[0]
 
+    @quietly
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
         if at.data_first or not at.gradients:

@@ -8,7 +8,7 @@ from layers import layout
 from layers.kernels import layer_norm
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
-from layers.moments import add_rows
+from layers.moments import add_rows, quietly
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_WEIGHTS, FORWARD
 
@@ -72,6 +72,7 @@ class LayerNorm(Layer):
             run.threads, at.x[0], at.shape[0], self.epsilon, weight, bias, at.scratch["statistics"], at.y[0]
         )
 
+    @quietly
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         sums = at.scratch["sums"]

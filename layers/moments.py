@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.float64]
+
+quietly = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""Decorates what computes with moments: a run that diverges is seen by its loss, and NumPy need not warn."""
+
 Addends = TypeVar("Addends", Rows, NDArray[np.float32])
 
 
+@quietly
 def merge_moments(rows: Rows, count: int, per_run: int) -> Rows:
     """Return mean and sum of squared deviations of each run of `per_run` rows, a power of two.
 
@@ -30,6 +35,7 @@ def merge_moments(rows: Rows, count: int, per_run: int) -> Rows:
     return rows
 
 
+@quietly
 def add_rows(rows: Addends, per_run: int) -> Addends:
     """Return the sum of each run of `per_run` rows, a power of two."""
     while per_run > 1:
@@ -37,6 +43,7 @@ def add_rows(rows: Addends, per_run: int) -> Addends:
     return rows
 
 
+@quietly
 def add_in_order(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sums over the last axis: one after the other, as `np.sum` chooses an order of its own."""
     total = values[..., 0].copy()

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from layers.batch_norm import BatchNorm
+from layers.group_norm import GroupNorm
 from layers.kernels import batch_norm
 from layers.kernels.simd import LANES
+from layers.layer_norm import LayerNorm
 from layers.moments import add_rows, merge_moments
 from layers.reference import Problem, reference_of
 from tests.layers import harness
@@ -207,3 +209,14 @@ def test_outside_training_the_state_is_left_alone_and_no_sample_sees_another():
     _same_bits(whole.y[0].plain()[2:3], alone.y[0].plain())
     assert not whole.y[0].padding().any()
     assert state["running_mean"][3] == 3
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(group_leaves=2), GroupNorm(1), LayerNorm()], ids=str)
+@pytest.mark.parametrize("huge", [np.inf, 3e38])
+def test_numbers_beyond_float32_spoil_the_result_without_a_warning(layer, huge):
+    given = harness.problem(layer, ((20,),), 8)
+    given.inputs[0][3] = given.dys[0][5] = huge
+    done = harness.run(layer, given, leaves=4)
+    assert not np.isfinite(done.dx[0].plain()).all()
+    state = {name: np.full(each.shape, each.initial, np.float32) for name, each in layer.state((20,)).items()}
+    layer.update_state(state, done.leaf_values, 0)

@@ -6,6 +6,7 @@ tree. The two sums of the backward pass go the same way. While there are no more
 sent.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self, final
 
@@ -17,9 +18,9 @@ from comm.grid import Grid
 from comm.tree import Tree
 from engine.graph.graph import Graph, Sharding
 from engine.graph.parallel.exchange import URGENT
-from layers.batch_norm import BatchNorm
+from layers.batch_norm import BatchNorm, values_of_leaf
 from layers.layer import Buffers, Context, Layer
-from layers.moments import Rows
+from layers.moments import Rows, add_rows, merge_moments
 from layers.wrapped import WrappedLayer
 
 
@@ -87,25 +88,45 @@ class SharedNorm(WrappedLayer):
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y; the statistics are those of the group on all its ranks."""
-        if run.training:
-            self.layer.forward_in_group(at, run, self.block_leaves, self.gather)
-        else:
+        if not run.training:
             self.layer.forward(at, run)
+            return
+        gathered = self._start(self.layer.moments(at, run, self.block_leaves))
+        count = values_of_leaf(at) * self.block_leaves
+        self.layer.normalise(at, run, merge_moments(gathered(), count, self.tree.leaves))
+
+    def backward_weights(self, at: Buffers, run: Context) -> None:
+        """Start the exchange of the sums, and write the gradients while it is on its way."""
+        if at.dx and not at.data_first:
+            at.finish_backward_data = self._start_dx(at, run)
+            at = replace(at, data_first=True)  # the sums are there
+        self.layer.backward_weights(at, run)
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx; the sums are those of the group on all its ranks."""
-        self.layer.backward_data_in_group(at, run, self.block_leaves, self.gather)
+        finish = at.finish_backward_data or self._start_dx(at, run)
+        at.finish_backward_data = None
+        finish()
 
-    def gather(self, own: Rows) -> Rows:
-        """Return the rows of all blocks of the group, given those of this rank; the main thread waits."""
+    def _start_dx(self, at: Buffers, run: Context) -> Callable[[], None]:
+        gathered = self._start(self.layer.slopes(at, run, self.block_leaves, is_summed=False))
+        return lambda: self.layer.write_dx(at, run, add_rows(gathered(), self.tree.leaves))
+
+    def _start(self, own: Rows) -> Callable[[], Rows]:
+        """Start to gather the rows of all blocks of the group; return a function that waits for them."""
         rows = np.zeros((self.tree.leaves, *own.shape[1:]))
         held = self.tree.leaves_of(self.world.communicator.rank - self.first)
         rows[held.start : held.stop] = own
         job = self.world.all_gather_among(rows, self.tree, self.first)
-        self.queue.submit(job, name=self.name, priority=URGENT).wait()
-        return rows
+        request = self.queue.submit(job, name=self.name, priority=URGENT)
+
+        def finish() -> Rows:
+            request.wait()
+            return rows
+
+        return finish
 
     def exchange_alone(self, at: Buffers) -> None:
         """Exchange what a pass does, of zeros and without the pass."""
         held = self.tree.leaves_of(self.world.communicator.rank - self.first)
-        self.gather(np.zeros((len(held), *at.scratch["moments"].shape[1:])))
+        self._start(np.zeros((len(held), *at.scratch["moments"].shape[1:])))()

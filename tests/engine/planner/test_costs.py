@@ -1,5 +1,6 @@
 """What layers cost: measured, interpolated, or by the machine's figures."""
 
+import math
 from dataclasses import astuple, replace
 
 import pytest
@@ -11,8 +12,11 @@ from engine.planner.cluster import Cluster, Kernel, Machine, read_cluster
 from engine.planner.costs import Costs, load_problem, loss_problem, problem
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
+from layers.group_norm import GroupNorm
+from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from layers.relu import ReLU
 
@@ -145,3 +149,18 @@ def test_cores_idle_where_there_are_fewer_tasks():
     flop = 2 * 16 * 16 * 9 * 25
     assert one == pytest.approx(flop / (0.5e12 * 5 / 8))
     assert two == pytest.approx(2 * flop / (0.5e12 * 10 / 16))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "floats"),
+    [
+        (BatchNorm(), (32, 20, 20), (3, 2, 3)),  # x twice and y; x and dy; x, dy and dx
+        (GroupNorm(4), (32, 20, 20), (3, 2, 3)),
+        (LayerNorm(), (512,), (2, 2, 3)),
+    ],
+    ids=str,
+)
+def test_normalisations_are_bound_by_memory(layer, shape, floats):
+    found = Costs(machine(), threads=8).passes(layer, (shape,), 10)
+    seconds = 10 * 4 * math.prod(shape) / 1e11
+    assert astuple(found) == pytest.approx([each * seconds for each in floats])

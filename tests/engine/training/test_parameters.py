@@ -18,6 +18,7 @@ from engine.training import parameters as module
 from engine.training.parameters import Parameters, padded_floats
 from engine.training.rank_parameters import RankParameters
 from engine.training.update import NOTHING
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.linear import Linear
 from layers.relu import ReLU
@@ -53,6 +54,14 @@ def test_a_node_takes_whole_cache_lines_of_a_bucket():
         floats = sum(int(np.prod(parameter.blocked)) for parameter in described.values())
         assert 0 <= padded_floats(described) - floats < STRIP_FLOATS
         assert padded_floats(described) % STRIP_FLOATS == 0
+
+
+def test_what_is_not_drawn_starts_at_its_initial_value_with_zeros_behind():
+    for layer, value in ((BatchNorm(), 1.0), (BatchNorm(initial_scale=0.0), 0.0)):
+        made = Parameters("norm1", layer.parameters((20,)), None)
+        made.initialise(seed=1, given={})
+        np.testing.assert_array_equal(made.weights["weight"], [value] * 20 + [0.0] * 12)
+        assert not made.weights["bias"].any()
 
 
 @pytest.mark.parametrize("drawn", [1 << 22, 1000, 16])

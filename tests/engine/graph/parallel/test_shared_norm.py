@@ -176,7 +176,7 @@ def test_a_pass_sends_one_small_message_to_each_rank_of_the_group_that_knows_les
         grid = Grid.of(Collectives(world.split(0), Tree.of(2, LEAVES)), 1)
         graph = share_norms(set_norm_groups(normed_split(), 1, LEAVES), grid, queue)
         layer = graph.nodes[1].layer
-        rows = layer.gather(np.full((1, 2, 64), world.rank + 1.0))
+        rows = layer._start(np.full((1, 2, 64), world.rank + 1.0))()
         return rows[:, 0, 0].tolist()
 
     assert run_ranks(2, rank) == [[1.0, 2.0]] * 2
