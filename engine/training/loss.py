@@ -84,7 +84,7 @@ class Loss:
     def backward(self, memory: Memory, batch: Batch, run: Context) -> None:
         """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
         rows = memory.microbatches[batch.microbatch].rows
-        self._is_lost |= batch.is_lost
+        self._is_lost |= batch.is_lost and run.training
         self._criterion.forward_backward(
             run.threads,
             memory.output,

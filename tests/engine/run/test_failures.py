@@ -100,10 +100,12 @@ def test_a_mistake_in_a_program_is_raised_as_it_is_but_after_saving(tmp_path, ra
     assert find_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("plan", ["data", "fc1=2"])
+@pytest.mark.parametrize(("plan", "accumulate"), [("data", 1), ("fc1=2", 1), ("fc1=2", 4)])
 @pytest.mark.parametrize(("steps", "saved"), [(20, 9), (8, 8)])
-def test_an_evaluation_that_fails_on_a_rank_ends_all_after_the_next_step(tmp_path, plan, steps, saved):
-    graph, recipe = wide(), changed(steps=steps, plan=plan)
+def test_an_evaluation_that_fails_on_a_rank_ends_all_after_the_next_step(
+    tmp_path, plan, accumulate, steps, saved
+):
+    graph, recipe = wide(), changed(steps=steps, plan=plan, accumulate=accumulate)
     data = DataSource(Samples.draw((12,), 70, 64), failing(ERRORS["image"], 24, graph))
     with pytest.raises(
         RunEndedError, match=f"^7.png: cannot be decoded; after step {saved}: what was done is"
