@@ -40,6 +40,8 @@ class Criterion(Protocol):
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
         smoothing: float = 0.0,
+        others: NDArray[np.int32] | None = None,
+        shares: NDArray[np.float64] | None = None,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right."""
 
@@ -74,8 +76,18 @@ class Loss:
         self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)
         self._request: Request | None = None
 
-    def backward(self, memory: Memory, labels: NDArray[np.int32], run: Context) -> None:
-        """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
+    def backward(
+        self,
+        memory: Memory,
+        labels: NDArray[np.int32],
+        run: Context,
+        others: NDArray[np.int32] | None = None,
+        shares: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Write the gradient of the output, divided by the global batch; keep loss and hits per sample.
+
+        Where samples are mixed, `shares` are those of the labels, and the rest is that of the others.
+        """
         self._criterion.forward_backward(
             run.threads,
             memory.output,
@@ -86,6 +98,8 @@ class Loss:
             self._losses,
             self._correct,
             self._smoothing if run.training else 0.0,
+            others,
+            shares,
         )
 
     @property

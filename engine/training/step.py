@@ -23,7 +23,7 @@ def train_step(rank: Rank, batch: Batch, run: Context, update: Update, *, stop: 
     that this one wants to end.
     """
     forward(rank, batch, run)
-    rank.loss.backward(rank.memory, batch.labels, run)
+    rank.loss.backward(rank.memory, batch.labels, run, batch.other_labels, batch.shares)
     rank.loss.submit(stop=stop)  # communication thread: gather loss and accuracy of all leaves
     rank.states.submit()  # and what layers have noted of each leaf
     for node in reversed(rank.graph.nodes):
