@@ -13,6 +13,7 @@ from engine.data.counter import Stream, random_words
 
 _PARTNER, _COIN, _ROW, _COLUMN, _FIRST_PAIR = range(5)  # words of a sample, by what they decide
 _PAIRS = 64
+_MOST_PRODUCTS = 100
 _WORDS = 1 << 64
 
 
@@ -32,8 +33,10 @@ class Mix:
         """Raise UserError for a number that cannot be drawn exactly, or samples without an area."""
         for name in ("mixup", "cutmix"):
             value = getattr(self, name)
-            if value and 1 / round(1 / value) != value:
-                raise UserError(f"{name}: got {value}; must be 0, or 1 over a whole number: 1, 0.5, 0.2, 0.1")
+            if value and (value < 1 / _MOST_PRODUCTS or 1 / round(1 / value) != value):
+                raise UserError(
+                    f"{name}: got {value}; must be 0, or 1 over a whole number up to {_MOST_PRODUCTS}, as 0.2"
+                )
         if self.cutmix and len(sample_shape) != 3:
             raise UserError(f"cutmix: samples have shape {sample_shape}; must be images (C, H, W), or 0")
 

@@ -72,7 +72,7 @@ def test_everything_is_keyed_by_seed_epoch_and_sample():
     assert partners == set(range(5))
 
 
-@pytest.mark.parametrize("value", [0.3, 0.4, 0.9])
+@pytest.mark.parametrize("value", [0.3, 0.4, 0.9, 1e-9])
 def test_shares_that_cannot_be_drawn_exactly_are_refused(value):
     with pytest.raises(UserError, match=rf"^mixup: got {value}; must be 0, or 1 over a whole number"):
         Mix(mixup=value).check(SHAPE)
