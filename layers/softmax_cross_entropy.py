@@ -30,6 +30,8 @@ class SoftmaxCrossEntropy:
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
         smoothing: float = 0.0,
+        others: NDArray[np.int32] | None = None,
+        shares: NDArray[np.float64] | None = None,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and a 1 for each correct prediction.
 
@@ -46,14 +48,17 @@ class SoftmaxCrossEntropy:
             1 where the label has the greatest logit; of equals the first counts.
         smoothing
             From 0, which gives the bits of a loss without it, to below 1.
+        others, shares : int32 [N], float64 [N]
+            Of mixed samples: the loss is a share of that with the label, and the rest of that with the other.
 
         Raises
         ------
         ValueError
             If a label is not less than `classes`.
         """
-        if len(labels) and labels.max() >= classes:
-            raise ValueError(f"label {labels.max()} must be less than the {classes} classes")
+        for each in (labels, labels if others is None else others):
+            if len(each) and each.max() >= classes:
+                raise ValueError(f"label {each.max()} must be less than the {classes} classes")
         softmax_cross_entropy.forward_backward(
-            threads, logits, labels, classes, scale, gradient, losses, correct, smoothing
+            threads, logits, labels, classes, scale, gradient, losses, correct, smoothing, others, shares
         )

@@ -179,7 +179,10 @@ def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: float) -> tu
     loss = 0.0
     for n in range(samples):
         wanted = np.full(classes, smoothing / classes)
-        wanted[labels[n]] += 1 - smoothing
+        if labels.ndim == 1:
+            wanted[labels[n]] += 1 - smoothing
+        else:  # shares of all classes, as of mixed samples
+            wanted += (1 - smoothing) * labels[n]
         exponentials = np.exp(logits[n] - logits[n].max())
         probabilities = exponentials / exponentials.sum()
         loss -= (wanted * np.log(probabilities)).sum()

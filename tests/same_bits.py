@@ -58,6 +58,7 @@ RULES: dict[str, dict[str, Any]] = {
     "lars": {
         "optimizer": OptimizerFields("lars", trust_coefficient=0.1, decay_exempt=("*.bias",)),
         "label_smoothing": 0.1,
+        "mixup": 0.5,
     },
     "lamb": {"optimizer": OptimizerFields("lamb", weight_decay=0.1, clip_norm=0.5), "ema": 0.75},
 }

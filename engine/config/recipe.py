@@ -230,6 +230,22 @@ class Recipe:
     augment: Annotated[str, Setting("none, flip, crop<N>, or several with commas", DATA, metavar="LIST")] = (
         "none"
     )
+    mixup: Annotated[
+        float,
+        Setting(
+            "mix samples by shares of Beta(X, X): 1, 0.5, 0.2; 0: not", DATA, metavar="X", least=0, most=1.0
+        ),
+    ] = 0.0
+    cutmix: Annotated[
+        float,
+        Setting(
+            "put boxes of other images into each, by shares of Beta(X, X); 0: not",
+            DATA,
+            metavar="X",
+            least=0,
+            most=1.0,
+        ),
+    ] = 0.0
     batch: Annotated[int, Setting("global minibatch, over all ranks", DATA)] = 64
     leaves: Annotated[
         int,

@@ -19,6 +19,7 @@ class Stream(IntEnum):
     AUGMENT = 2
     SYNTHETIC = 3
     DIGITS_SPLIT = 4
+    MIX = 5
 
 
 def random_words(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.config.user_code import no_exit
 from engine.data.augment import Augment
 from engine.data.dataset import DataError, Dataset, mistake_in
+from engine.data.mix import Mix
 from engine.data.sampler import ABSENT, Share
 from engine.host.unpinned import run_anywhere
 
@@ -46,6 +47,9 @@ class Batch:
         Which one of the rank's share of a minibatch.
     is_lost
         The samples could not be read.
+    other_labels, shares
+        int32 [n] and float64 [n]: labels of the samples that are mixed in, and what each sample keeps; None
+        where nothing is mixed.
     """
 
     x: NDArray[np.float32]
@@ -54,6 +58,8 @@ class Batch:
     epoch: int
     microbatch: int = 0
     is_lost: bool = False
+    other_labels: NDArray[np.int32] | None = None
+    shares: NDArray[np.float64] | None = None
 
     @classmethod
     def lost(cls, samples: int, shape: tuple[int, ...], microbatch: int = 0) -> Batch:
@@ -85,8 +91,10 @@ class Loader:
         All of one length; consumed by the loader's thread, up to `depth` + 1 ahead. May be endless.
     augment
         None leaves the samples as they are.
+    mix
+        What samples are mixed with others by; None: they are not.
     seed
-        Keys the augmentation, together with the share's epoch and the sample's index.
+        Keys the augmentation and the mixing, together with the share's epoch and the sample's index.
     depth
         Number of batches that are prepared ahead.
     on_bad
@@ -107,6 +115,7 @@ class Loader:
         shares: Iterable[Share],
         *,
         augment: Augment | None = None,
+        mix: Mix | None = None,
         seed: int = 0,
         depth: int = DEPTH,
         on_bad: BadHook | None = None,
@@ -120,9 +129,10 @@ class Loader:
         self._augment = augment or Augment()
         self._augment.check(dataset.sample_shape)
         self._augments = self._augment != Augment()
+        self._mix = None if mix == Mix() else mix
         self._seed = seed
         self._buffers = depth + 1
-        self._scratch = np.empty(dataset.sample_shape, np.float32)
+        self._scratch, self._other = (np.empty(dataset.sample_shape, np.float32) for _ in range(2))
         self._free: SimpleQueue[Batch | None] = SimpleQueue()
         self._ready: SimpleQueue[Batch | _End] = SimpleQueue()
         self._held: Batch | None = None
@@ -228,6 +238,8 @@ class Loader:
             labels=np.empty(samples, np.int32),
             samples=np.empty(samples, np.int64),
             epoch=0,
+            other_labels=np.full(samples, ABSENT, np.int32) if self._mix else None,
+            shares=np.ones(samples) if self._mix else None,
         )
 
     def _read(self, sample: int, x: NDArray[np.float32]) -> int:
@@ -257,6 +269,23 @@ class Loader:
             if buffer.labels[place] == ABSENT:
                 x.fill(0.0)
                 continue
-            if self._augments:
-                self._augment.apply(x, self._scratch, seed=self._seed, epoch=share.epoch, sample=sample)
+            self._augmented(x, share.epoch, sample)
+            if self._mix is not None:
+                self._mixed(buffer, place, share.epoch, sample)
         return True
+
+    def _augmented(self, x: NDArray[np.float32], epoch: int, sample: int) -> None:
+        if self._augments:
+            self._augment.apply(x, self._scratch, seed=self._seed, epoch=epoch, sample=sample)
+
+    def _mixed(self, buffer: Batch, place: int, epoch: int, sample: int) -> None:
+        """Mix the sample in a place with another one, which is read and augmented too."""
+        assert self._mix is not None and buffer.other_labels is not None and buffer.shares is not None
+        partner = self._mix.partner(len(self._dataset), seed=self._seed, epoch=epoch, sample=sample)
+        label, share = self._read(partner, self._other), 1.0
+        if label != ABSENT:
+            self._augmented(self._other, epoch, partner)
+            key = {"seed": self._seed, "epoch": epoch, "sample": sample}
+            share = self._mix.apply(buffer.x[place], self._other, **key)
+        buffer.other_labels[place] = label if label != ABSENT else buffer.labels[place]
+        buffer.shares[place] = share

@@ -9,6 +9,7 @@ from engine.config.recipe import Recipe, override
 from engine.config.user_code import code_digest
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource, digest
+from engine.data.mix import Mix
 from engine.data.readers.image_folder import ImageFolder
 from engine.data.sampler import Sampler
 from engine.data.sources import open_data
@@ -97,6 +98,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
+    Mix(recipe.mixup, recipe.cutmix).check(data.train.sample_shape)
     code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
     if start.state is None or start.checkpoint is None:
         initial = _initial(placed, graph, data) if placed.init else None

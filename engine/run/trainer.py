@@ -11,6 +11,7 @@ from comm.communicator import Communicator
 from engine.config.recipe import Recipe
 from engine.data.augment import Augment
 from engine.data.loader import Batch, Loader
+from engine.data.mix import Mix
 from engine.data.sampler import Sampler
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
@@ -139,6 +140,7 @@ class Trainer:
             self.data.train,
             shares,
             augment=augment,
+            mix=Mix(self.recipe.mixup, self.recipe.cutmix),
             seed=seed,
             on_wait=recorder.wait_for_data,
             on_load=recorder.load,

@@ -46,6 +46,8 @@ class Criterion(Protocol):
         losses: NDArray[np.float64],
         correct: NDArray[np.uint8],
         smoothing: float = 0.0,
+        others: NDArray[np.int32] | None = None,
+        shares: NDArray[np.float64] | None = None,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right."""
 
@@ -82,7 +84,10 @@ class Loss:
         self._is_cut, self._is_lost = len(memory.microbatches) > 1, False
 
     def backward(self, memory: Memory, batch: Batch, run: Context) -> None:
-        """Write the gradient of the output, divided by the global batch; keep loss and hits per sample."""
+        """Write the gradient of the output, divided by the global batch; keep loss and hits per sample.
+
+        Where samples are mixed, the batch's `shares` are those of the labels, the rest is that of the others.
+        """
         rows = memory.microbatches[batch.microbatch].rows
         self._is_lost |= batch.is_lost and run.training
         self._criterion.forward_backward(
@@ -95,6 +100,8 @@ class Loss:
             self._losses[rows],
             self._correct[rows],
             self._smoothing if run.training else 0.0,
+            batch.other_labels,
+            batch.shares,
         )
 
     @property

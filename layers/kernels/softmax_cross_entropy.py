@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import numpy as np
 from numba import float32, float64, int32, int64, uint8
 
 from layers.kernels.exponential import exp_nonpositive
@@ -23,6 +24,8 @@ def forward_backward(
     losses,
     correct,
     smoothing: float = 0.0,
+    others=None,
+    shares=None,
 ) -> None:
     """Write loss, gradient and whether the label has the greatest logit, the first of equals.
 
@@ -38,20 +41,28 @@ def forward_backward(
     correct : uint8 [N]
     smoothing
         Share of the label that is spread over all classes.
+    others, shares : int32 [N], float64 [N]
+        Other labels of samples, and the shares of the first ones; None: these are all.
     """
+    if others is None or shares is None:
+        others, shares = labels, np.ones(len(labels))
     work = 16 * logits.size
     threads.run(
         _forward_backward(), len(labels), work,
-        logits, labels, classes, scale, gradient, losses, correct, smoothing,
+        logits, labels, classes, scale, gradient, losses, correct, smoothing, others, shares,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def _forward_backward():
-    @kernel(int64, int64, int64, VECTORS, int32[:], int64, float64, VECTORS, float64[:], uint8[:], float64)
+    @kernel(
+        int64, int64, int64, VECTORS, int32[:], int64, float64, VECTORS, float64[:], uint8[:], float64,
+        int32[:], float64[:],
+    )  # fmt: skip
     def softmax_cross_entropy(
-        worker, first, last, logits, labels, classes, scale, gradient, losses, correct, smoothing
-    ):
+        worker, first, last, logits, labels, classes, scale, gradient, losses, correct, smoothing,
+        others, shares,
+    ):  # fmt: skip
         for n in range(first, last):
             target = gradient.ctypes.data + n * gradient.strides[0]
             row = floats(target)
@@ -62,7 +73,7 @@ def _forward_backward():
                 best = 0
                 for k in range(classes):
                     best = k if row[k] > row[best] else best
-                greatest, chosen = row[best], row[label]
+                greatest, chosen, other = row[best], row[label], row[others[n]]
                 below = 0.0  # how far all logits are below the greatest
                 if smoothing > 0:
                     for k in range(classes):
@@ -88,6 +99,11 @@ def _forward_backward():
                     for k in range(classes):
                         row[k] -= float32(each * scale)
                     row[label] = float32((missing + smoothing - each) * scale)
+                if others[n] != label:
+                    rest = (1 - shares[n]) * (1 - smoothing)
+                    losses[n] += rest * (float64(chosen) - float64(other))
+                    row[label] += float32(rest * scale)
+                    row[others[n]] -= float32(rest * scale)
             for k in range(classes if label >= 0 else 0, gradient.shape[1]):
                 row[k] = float32(0)
 

@@ -7,6 +7,12 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
 
+def mixed(one: Array, other: Array, shares: Array) -> Array:
+    """Return losses, or gradients, of samples that are mixed: a share of one, the rest of the other."""
+    part = shares.reshape(-1, *[1] * (one.ndim - 1))
+    return part * one + (1 - part) * other
+
+
 def forward(logits: Array, labels: Labels, smoothing: float = 0.0) -> Array:
     """Return the loss of each sample [N]; `smoothing` is the share of labels spread over all classes."""
     return np.where(labels >= 0, -(_wanted(logits, labels, smoothing) * _log_softmax(logits)).sum(axis=1), 0)

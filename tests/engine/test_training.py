@@ -11,6 +11,8 @@ import pytest
 
 from engine.config.recipe import OptimizerFields, Recipe, ScheduleFields
 from engine.data.dataset import DataSource
+from engine.data.loader import Loader
+from engine.data.mix import Mix
 from engine.data.sampler import Sampler
 from engine.graph import Graph, GraphBuilder
 from engine.training.rank_parameters import BUCKET_FLOATS
@@ -168,6 +170,30 @@ def test_every_rule_follows_the_naive_trainer(rules):
             np.testing.assert_allclose(got[parameter], array, rtol=1e-3, atol=2e-5, err_msg=parameter)
     _, plain = naive_weights(graph, changed(steps=12, schedule=recipe.schedule), data, initial)
     assert max(np.abs(plain[name] - want[name]).max() for name in want) > 1e-3  # the rule can be seen
+
+
+def test_mixed_samples_follow_the_naive_trainer():
+    graph = GRAPHS["chain"]()
+    data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
+    recipe = changed(steps=6, mixup=1.0, cutmix=0.5, label_smoothing=0.1)
+    initial = {tuple(name.rsplit(".", 1)): array for name, array in untrained(graph).items()}
+    shares = islice(Sampler(len(data), recipe.batch, recipe.seed).training(), recipe.steps)
+    batches = []
+    with Loader(data, shares, mix=Mix(1.0, 0.5), seed=recipe.seed) as loader:
+        for batch in loader:
+            one_hot = np.eye(graph.output_shape[0])
+            part = batch.shares[:, None]
+            wanted = part * one_hot[batch.labels] + (1 - part) * one_hot[batch.other_labels]
+            batches.append((batch.x.copy(), wanted))
+    rates = [recipe.schedule.rate] * recipe.steps
+    losses, want = naive.train(
+        naive_network(graph), initial, batches, rates, momentum=0.9, label_smoothing=0.1
+    )
+    for ranks in (1, 3):
+        results, got = train(ranks, graph, recipe, data=DataSource(data, None))
+        assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
+        for (node, parameter), array in want.items():  # float32 against float64 over six steps
+            np.testing.assert_allclose(got[f"{node}.{parameter}"], array, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("rules", RULES)

@@ -200,6 +200,8 @@ RUNS = {
         _recipe(
             plan="fc4=2,fc5=2",
             label_smoothing=0.1,
+            mixup=0.2,
+            cutmix=1.0,
             optimizer={
                 "kind": "lars", "nesterov": False, "trust_coefficient": 0.02, "decay_exempt": ("*.bias",),
             },

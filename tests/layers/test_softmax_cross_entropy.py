@@ -22,6 +22,8 @@ def _run(
     count: int = 1,
     in_place: bool = False,
     smoothing: float = 0.0,
+    others: NDArray[np.int32] | None = None,
+    shares: NDArray[np.float64] | None = None,
 ) -> Result:
     """Return gradient (padding included), losses and correct."""
     samples, classes = logits.shape
@@ -30,7 +32,17 @@ def _run(
     gradient = padded if in_place else np.full_like(padded, np.nan)
     losses, correct = np.full(samples, np.nan), np.full(samples, 7, np.uint8)
     SoftmaxCrossEntropy().forward_backward(
-        harness.workers(count), padded, labels, classes, SCALE, gradient, losses, correct, smoothing
+        harness.workers(count),
+        padded,
+        labels,
+        classes,
+        SCALE,
+        gradient,
+        losses,
+        correct,
+        smoothing,
+        others,
+        shares,
     )
     return gradient, losses, correct
 
@@ -68,6 +80,27 @@ def test_smoothed_labels_equal_the_reference(classes: int, smoothing: float) -> 
     np.testing.assert_allclose(gradient[:, :classes], expected, rtol=1e-6, atol=1e-8)
     assert not gradient[:, classes:].any()
     np.testing.assert_array_equal(correct, _run(logits, labels)[2])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_samples_equal_the_reference(smoothing: float) -> None:
+    logits, labels = _draw(40, 10)
+    generator = np.random.default_rng(1)
+    others, shares = generator.integers(0, 10, 40).astype(np.int32), generator.random(40)
+    others[:5] = labels[:5]
+    gradient, losses, correct = _run(logits, labels, smoothing=smoothing, others=others, shares=shares)
+    exact, second = logits.astype(np.float64), np.where(labels < 0, labels, others).astype(np.int32)
+    pairs = [reference.forward(exact, each, smoothing) for each in (labels, second)]
+    np.testing.assert_allclose(losses, reference.mixed(*pairs, shares), rtol=1e-6, atol=2e-7)
+    slopes = [reference.backward_data(exact, each, SCALE, smoothing) for each in (labels, second)]
+    np.testing.assert_allclose(gradient[:, :10], reference.mixed(*slopes, shares), rtol=1e-6, atol=2e-8)
+    np.testing.assert_array_equal(correct, _run(logits, labels)[2])
+
+
+def test_another_label_out_of_range_is_refused() -> None:
+    logits, labels = _draw(3, 4)
+    with pytest.raises(ValueError, match="label 4 must be less than the 4 classes"):
+        _run(logits, labels, others=np.full(3, 4, np.int32), shares=np.ones(3))
 
 
 def test_smoothing_of_nothing_changes_no_bit() -> None:

@@ -18,7 +18,7 @@ def test_words_never_change() -> None:
 
 
 def test_streams_keep_their_numbers() -> None:
-    numbers = {"SHUFFLE": 1, "AUGMENT": 2, "SYNTHETIC": 3, "DIGITS_SPLIT": 4}  # they are in the bits of runs
+    numbers = {"SHUFFLE": 1, "AUGMENT": 2, "SYNTHETIC": 3, "DIGITS_SPLIT": 4, "MIX": 5}  # in the bits of runs
     assert {name: stream.value for name, stream in Stream.__members__.items()} == numbers
     drawn = {random_words(stream, 1, seed=0).item() for stream in Stream}
     assert len(drawn) == len(numbers)
@@ -66,4 +66,5 @@ def test_the_streams_keep_their_numbers() -> None:
         ("AUGMENT", 2),
         ("SYNTHETIC", 3),
         ("DIGITS_SPLIT", 4),
+        ("MIX", 5),
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine.data.augment import Augment
 from engine.data.dataset import DataError, Dataset
 from engine.data.loader import Loader
+from engine.data.mix import Mix
 from engine.data.sampler import ABSENT, Sampler, Share, evaluation
 
 
@@ -338,3 +339,37 @@ def test_the_seed_of_an_augmentation_is_0_unless_told() -> None:
     ):
         for one, other in zip(unasked, asked, strict=True):
             np.testing.assert_array_equal(one.x, other.x)
+
+
+def test_a_mixed_sample_is_made_of_two_of_the_data_set_on_any_share_of_the_minibatch():
+    class Numbers(Dataset):
+        def __len__(self):
+            return 8
+
+        def read(self, index, x):
+            x.fill(index)
+            return index
+
+        def fingerprint(self):
+            return ""
+
+    data, mix, samples = Numbers("numbers", (1, 1, 1), 8), Mix(mixup=1.0), np.array([3, 5, 0, 7])
+
+    def batch(rows, **given):
+        shares = [Share(2, samples[rows])]
+        with Loader(data, shares, seed=4, **given) as loader:
+            found = next(loader)
+            return found.x.copy(), found.labels.copy(), found.other_labels, found.shares
+
+    x, labels, others, shares = (each.copy() for each in batch(slice(0, 4), mix=mix))
+    np.testing.assert_array_equal(labels, samples)
+    np.testing.assert_array_equal(
+        others, [mix.partner(8, seed=4, epoch=2, sample=int(sample)) for sample in samples]
+    )
+    np.testing.assert_allclose(x.ravel(), shares * labels + (1 - shares) * others, rtol=1e-5)
+    later = batch(slice(2, 4), mix=mix)
+    for whole, part in zip((x, labels, others, shares), later, strict=True):
+        assert whole[2:].tobytes() == part.tobytes()
+    plain = batch(slice(0, 4), mix=Mix())
+    assert plain[2] is None and plain[3] is None
+    np.testing.assert_array_equal(plain[0].ravel(), samples)
