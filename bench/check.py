@@ -44,7 +44,7 @@ def error(setup: Setup, direction: str) -> float:
 def _compared(setup: Setup, direction: str) -> Pairs:
     layer = setup.problem.layer
     extents = layer.extents(*setup.problem.inputs)
-    if extents is None or not reference_of(layer).is_product:
+    if extents is None or extents.dilation > 1 or not reference_of(layer).is_product:
         return _gradients(setup) if direction == BACKWARD_WEIGHTS else _last_samples(setup, direction)
     sampled = {
         FORWARD: _sampled_outputs,

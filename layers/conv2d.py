@@ -27,7 +27,7 @@ _KEPT = 1 << 10  # layers whose choices are kept from one step to the next: a sm
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """y[n, k, i, j] = bias[k] + sum over c, u, v of x[n, c, i*stride + u - pad, ...] * weight[k, c, u, v].
+    """y[n, k, i, j] = bias[k] + sum of x[n, c, i*stride + u*dilation - pad, ...] * weight[k, c, u, v].
 
     Parameters
     ----------
@@ -47,6 +47,8 @@ class Conv2d(Layer):
         Number of layers like this one, each with its own `out_channels`, that make up the whole layer.
     bias : bool
         False where a normalisation follows, which would take it off again.
+    dilation : int
+        Distance of the pixels that neighbouring taps meet; above 1 the algorithm is the direct one.
     """
 
     out_channels: int
@@ -58,14 +60,17 @@ class Conv2d(Layer):
     feature_leaves: int = 1
     parts: int = 1
     bias: bool = True
+    dilation: int = 1
 
     reads_x = True
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: got {self.algorithm!r}; must be one of {', '.join(ALGORITHMS)}")
-        if min(*self.kernel_size, self.stride, self.out_channels) < 1 or min(self.pads) < 0:
-            raise ValueError(f"{self}: channels, kernel and stride must be at least 1, padding at least 0")
+        if min(*self.kernel_size, self.stride, self.dilation, self.out_channels) < 1 or min(self.pads) < 0:
+            raise ValueError(
+                f"{self}: channels, kernel, stride and dilation must be at least 1, padding at least 0"
+            )
         if not is_power_of_two(self.feature_leaves):
             raise ValueError(f"{self}: feature_leaves must be a power of two")
 
@@ -105,7 +110,7 @@ class Conv2d(Layer):
         (shape,) = inputs
         if len(shape) != 3:
             raise ValueError(f"a convolution wants images (C, H, W), got samples of shape {shape}")
-        (r, s), (top, left, bottom, right) = self.kernel_size, self.pads
+        (r, s), (top, left, bottom, right) = reach(self.kernel_size, self.dilation), self.pads
         rows, columns = top + shape[1] + bottom - r, left + shape[2] + right - s
         if rows < 0 or columns < 0:
             raise ValueError(
@@ -161,7 +166,7 @@ class Conv2d(Layer):
         _, rows, columns = self.output_shape(*inputs)
         return Extents(
             channels, self.out_channels, *self.kernel_size, rows, columns, height, width, self.stride,
-            self.pads[:2],
+            self.pads[:2], self.dilation,
         )  # fmt: skip
 
     def is_winograd(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> bool:
@@ -179,6 +184,7 @@ class Conv2d(Layer):
             "kernel_shape": self.kernel_size,
             "strides": (self.stride, self.stride),
             "pads": self.pads,
+            "dilations": (self.dilation, self.dilation),
         }
         read = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
         return (OnnxNode("Conv", read, attributes=attributes),)
@@ -244,6 +250,11 @@ def _algorithm(conv: Conv2d, direction: str, samples_per_leaf: int, inputs: tupl
 @lru_cache(maxsize=_KEPT)
 def _gradient_halo(conv: Conv2d, inputs: tuple[Shape, ...]) -> Halo:
     return choice.gradient_halo(conv.extents(*inputs))
+
+
+def reach(kernel: tuple[int, int], dilation: int) -> tuple[int, int]:
+    """Return the rows and columns from the first to the last tap of a kernel."""
+    return (kernel[0] - 1) * dilation + 1, (kernel[1] - 1) * dilation + 1
 
 
 def pads_of(padding: Padding) -> tuple[int, int, int, int]:

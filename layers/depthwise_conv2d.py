@@ -6,7 +6,7 @@ import numpy as np
 
 from layers import layout
 from layers.bias import UNUSED_GRADIENT, bias, bias_gradient
-from layers.conv2d import Padding, pads_of
+from layers.conv2d import Padding, pads_of, reach
 from layers.kernels import conv_direct, depthwise, depthwise_weights
 from layers.kernels.runs import runs_of_leaf
 from layers.kernels.simd import LANES
@@ -58,18 +58,12 @@ class DepthwiseConv2d(Layer):
         """Zeros above, left of, below and right of the image."""
         return pads_of(self.padding)
 
-    @property
-    def _reach(self) -> tuple[int, int]:
-        """Rows and columns from the first to the last tap."""
-        r, s = self.kernel_size
-        return (r - 1) * self.dilation + 1, (s - 1) * self.dilation + 1
-
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (C, OH, OW)."""
         (shape,) = inputs
         if len(shape) != 3:
             raise ValueError(f"a convolution wants images (C, H, W), got samples of shape {shape}")
-        (r, s), (top, left, bottom, right) = self._reach, self.pads
+        (r, s), (top, left, bottom, right) = reach(self.kernel_size, self.dilation), self.pads
         rows, columns = top + shape[1] + bottom - r, left + shape[2] + right - s
         if rows < 0 or columns < 0:
             raise ValueError(
@@ -95,12 +89,14 @@ class DepthwiseConv2d(Layer):
     def halo(self, *inputs: Shape) -> Halo:
         """Return the columns that the kernel reaches beyond a row of x."""
         ((_, _, width),), (_, _, columns) = inputs, self.output_shape(*inputs)
-        return conv_direct.halo(width, columns, self._reach[1], self.stride, self.pads[1])
+        _, s = reach(self.kernel_size, self.dilation)
+        return conv_direct.halo(width, columns, s, self.stride, self.pads[1])
 
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the columns that backward_data reaches beyond a row of dy."""
         ((_, _, width),), (_, _, columns) = inputs, self.output_shape(*inputs)
-        return conv_direct.gradient_halo(width, columns, self._reach[1], self.stride, self.pads[1])
+        _, s = reach(self.kernel_size, self.dilation)
+        return conv_direct.gradient_halo(width, columns, s, self.stride, self.pads[1])
 
     def flops(self, *inputs: Shape) -> int:
         """Return the FLOP of one pass over one sample."""

@@ -27,7 +27,7 @@ class GroupedConv2d(Layer):
     ----------
     out_channels, groups : int
         Both numbers of channels must be multiples of `groups`.
-    kernel, stride, padding, gain, algorithm, bias
+    kernel, stride, padding, gain, algorithm, bias, dilation
         As in `Conv2d`.
     """
 
@@ -39,6 +39,7 @@ class GroupedConv2d(Layer):
     gain: float = 2.0
     algorithm: str = "auto"
     bias: bool = True
+    dilation: int = 1
 
     reads_x = True
 
@@ -56,7 +57,14 @@ class GroupedConv2d(Layer):
 
     def _convolution(self, out_channels: int) -> Conv2d:
         return Conv2d(
-            out_channels, self.kernel, self.stride, self.padding, self.gain, self.algorithm, bias=self.bias
+            out_channels,
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.gain,
+            self.algorithm,
+            bias=self.bias,
+            dilation=self.dilation,
         )
 
     def _cut(self, shape: Shape) -> "_Cut":

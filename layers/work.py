@@ -25,6 +25,7 @@ class Extents:
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
     """Rows and columns."""
+    dilation: int = 1
     groups: int = 1
     """Runs of input maps, each of which makes a run of output maps by itself."""
 

@@ -20,13 +20,18 @@ class Direct(Algorithm):
 
     def halo(self) -> Halo:
         """Return the columns that the kernel reaches beyond a row of x."""
-        loops = self.loops
-        return conv_direct.halo(loops.iw, loops.ow, loops.kw, loops.stride, loops.padding[1])
+        loops, reach = self.loops, self._reach
+        return conv_direct.halo(loops.iw, loops.ow, reach, loops.stride, loops.padding[1])
 
     def gradient_halo(self) -> Halo:
         """Return the columns that the kernel reaches beyond a row of dy."""
-        loops = self.loops
-        return conv_direct.gradient_halo(loops.iw, loops.ow, loops.kw, loops.stride, loops.padding[1])
+        loops, reach = self.loops, self._reach
+        return conv_direct.gradient_halo(loops.iw, loops.ow, reach, loops.stride, loops.padding[1])
+
+    @property
+    def _reach(self) -> int:
+        """Columns from the first to the last of the kernel."""
+        return (self.loops.kw - 1) * self.loops.dilation + 1
 
     def scratch(
         self, direction: str, samples: int, leaves: int, threads: int, *, pools: bool
@@ -51,7 +56,7 @@ class Direct(Algorithm):
         """Write y as an epilogue leaves it."""
         conv_direct.forward(
             threads, at.x[0], at.weights["weight"], bias(at), at.y[0], self.loops.ifm,
-            self.loops.stride, self.loops.padding,
+            self.loops.stride, self.loops.padding, dilation=self.loops.dilation,
             epilogue=epilogue, pooling_rows=at.scratch.get(POOLING_ROWS, conv_direct.NO_ROWS),
         )  # fmt: skip
 
@@ -59,14 +64,14 @@ class Direct(Algorithm):
         """Write the gradient of weight."""
         conv_direct_weights.backward_weights(
             threads, at.x[0], dy, at.scratch[_STACK], at.gradients["weight"], self.loops.ifm,
-            self.loops.stride, self.loops.padding, at.leaves,
+            self.loops.stride, self.loops.padding, at.leaves, self.loops.dilation,
         )  # fmt: skip
 
     def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:
         """Write what one feature leaf adds to dx."""
         channels = min(self.leaf_channels, self.loops.ofm)
         conv_direct.backward_data(
-            threads, dy, transposed, dx, channels, self.loops.stride, self.loops.padding
+            threads, dy, transposed, dx, channels, self.loops.stride, self.loops.padding, self.loops.dilation
         )
 
 

@@ -26,8 +26,8 @@ _ZEROS = "zeros"
 
 
 def exists(loops: Extents) -> bool:
-    """Return whether there is a Winograd algorithm for the kernel and stride."""
-    return winograd_outputs((loops.kh, loops.kw), loops.stride) > 0
+    """Return whether there is a Winograd algorithm for the kernel, stride and dilation."""
+    return loops.dilation == 1 and winograd_outputs((loops.kh, loops.kw), loops.stride) > 0
 
 
 @dataclass(frozen=True)

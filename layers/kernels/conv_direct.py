@@ -20,6 +20,7 @@ from layers.kernels.register_tile import (
     TILE_ROWS,
     Sums,
 )
+from layers.kernels.residues import first_positions, step_and_fall
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import LANES, WIDTH, transpose
 from layers.kernels.threads import Threads
@@ -44,6 +45,7 @@ def forward(
     stride: int,
     padding: tuple[int, int],
     *,
+    dilation: int = 1,
     epilogue: Epilogue = PLAIN,
     pooling_rows=NO_ROWS,
 ) -> None:
@@ -70,7 +72,7 @@ def forward(
     work = 2 * y.size * window * window * min(channels, x.shape[1] * LANES) * r * s
     tile_rows, tail = split_rows(window * columns, TILE_ROWS)
     together = groups_together(tile_rows, width // LANES, groups) if window == 1 else 1
-    run = _forward(tile_rows, tail, width // LANES, together, stride, epilogue.kind)
+    run = _forward(tile_rows, tail, width // LANES, together, stride, epilogue.kind, dilation)
     tasks = groups // together * samples * rows
     threads.run(
         run,
@@ -88,7 +90,7 @@ def forward(
 
 
 @lru_cache
-def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE):
+def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE, DILATION=1):
     VECTORS = PER_GROUP * TOGETHER
     PIXEL = STRIDE * LANES  # from the x of one pixel of y to that of the next
     WINDOW = 2 if EPILOGUE == RELU_POOL else 1
@@ -114,8 +116,10 @@ def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE):
             n, i = divmod(rest, rows)
             for half in range(WINDOW):
                 top = (WINDOW * i + half) * STRIDE - pad_h
-                u0, u1 = max(0, -top), min(r, height - top)
-                a = x.ctypes.data + n * x.strides[0] + (top + u0) * x.strides[2] - 4 * pad_w * LANES
+                u0 = max(0, ceil_div(-top, DILATION))
+                u1 = min(r, ceil_div(height - top, DILATION))
+                first = top + u0 * DILATION
+                a = x.ctypes.data + n * x.strides[0] + first * x.strides[2] - 4 * pad_w * LANES
                 b = weight.ctypes.data + group * TOGETHER * weight.strides[0] + u0 * weight.strides[2]
                 c = y.ctypes.data + n * y.strides[0] + group * VECTORS * y.strides[1] + i * y.strides[2]
                 c_vector = y.strides[1] // 4
@@ -125,8 +129,9 @@ def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE):
                 bias_at = bias.ctypes.data + 4 * group * VECTORS * LANES
                 nest = (
                     TapLoop(channels // LANES, x_block, w_block, x_block),
-                    TapLoop(u1 - u0, x_row, w_row, x_row),  # kernel rows inside the image
-                    TapLoop(s, LANES, w_tap, 0),  # kernel columns
+                    # kernel rows inside the image
+                    TapLoop(u1 - u0, DILATION * x_row, w_row, DILATION * x_row),
+                    TapLoop(s, DILATION * LANES, w_tap, 0),  # kernel columns
                     TapLoop(LANES, 1, w_lane, LANES),
                 )
                 for tile in range(columns // ROWS):
@@ -162,7 +167,14 @@ def transpose_weights(threads: Threads, weight, transposed, first_block: int = 0
 
 
 def backward_data(
-    threads: Threads, dy, transposed, dx, channels: int, stride: int, padding: tuple[int, int]
+    threads: Threads,
+    dy,
+    transposed,
+    dx,
+    channels: int,
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int = 1,
 ) -> None:
     """Write dx; the sum runs over (output block, row and column of dy, lane), in that order.
 
@@ -187,14 +199,16 @@ def backward_data(
     for phase in range(min(stride, columns)):
         tile_rows, tail = split_rows(ceil_div(columns - phase, stride), TILE_ROWS)
         together = groups_together(tile_rows, width // LANES, groups)
-        run = _backward_data(tile_rows, tail, width // LANES, together, stride)
+        run = _backward_data(tile_rows, tail, width // LANES, together, stride, dilation)
         tasks = groups // together * samples * rows
         threads.run(run, tasks, work, dy, transposed, dx, channels, phase, *padding)
 
 
 @lru_cache
-def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE):
+def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, DILATION=1):
     VECTORS = PER_GROUP * TOGETHER
+    STEP, FALL = step_and_fall(STRIDE, DILATION)
+    FIRST = first_positions(STRIDE, DILATION)
     TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, LANES)
     LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, LANES)
 
@@ -209,25 +223,25 @@ def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE):
             weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
         )  # fmt: skip
         dx_block = dx.strides[1] // 4
-        v0 = (phase + pad_w) % STRIDE  # first kernel column that meets these input columns
-        taps = max(0, (s - v0 + STRIDE - 1) // STRIDE)
-        right = (phase + pad_w - v0) // STRIDE  # the output column that it meets first
+        v0 = FIRST[(phase + pad_w) % STRIDE]  # first kernel column that meets these input columns
+        taps = max(0, (s - v0 + STEP - 1) // STEP)
+        right = (phase + pad_w - v0 * DILATION) // STRIDE  # the output column that it meets first
         full = ceil_div(columns - phase, STRIDE) // ROWS
         for task in range(first, last):  # the phase's columns of one input row of one group of channels
             group, rest = divmod(task, samples * rows)
             n, i = divmod(rest, rows)
-            u0 = (i + pad_h) % STRIDE
-            bottom = (i + pad_h - u0) // STRIDE  # the output row that kernel row u0 meets
-            t0 = max(0, bottom - out_rows + 1)
-            t1 = min((r - u0 + STRIDE - 1) // STRIDE, bottom + 1)
+            u0 = FIRST[(i + pad_h) % STRIDE]
+            bottom = (i + pad_h - u0 * DILATION) // STRIDE  # the output row that kernel row u0 meets
+            t0 = max(0, ceil_div(bottom - out_rows + 1, FALL))
+            t1 = min((r - u0 + STEP - 1) // STEP, bottom // FALL + 1)
             a = (
-                dy.ctypes.data + n * dy.strides[0] + (bottom - t1 + 1) * dy.strides[2]
-                + 4 * (right - taps + 1) * LANES
+                dy.ctypes.data + n * dy.strides[0] + (bottom - (t1 - 1) * FALL) * dy.strides[2]
+                + 4 * (right - (taps - 1) * FALL) * LANES
             )  # fmt: skip
             b = (
                 weight.ctypes.data + group * TOGETHER * weight.strides[0]
-                + (u0 + (t1 - 1) * STRIDE) * weight.strides[2]
-                + (v0 + (taps - 1) * STRIDE) * weight.strides[3]
+                + (u0 + (t1 - 1) * STEP) * weight.strides[2]
+                + (v0 + (taps - 1) * STEP) * weight.strides[3]
             )  # fmt: skip
             c = (
                 dx.ctypes.data + n * dx.strides[0] + group * VECTORS * dx.strides[1] + i * dx.strides[2]
@@ -235,9 +249,9 @@ def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE):
             )  # fmt: skip
             nest = (
                 TapLoop(channels // LANES, dy_block, w_block, dy_block),
-                # Every STRIDE-th kernel row meets a row of dy, and every STRIDE-th kernel column.
-                TapLoop(t1 - t0, dy_row, -STRIDE * w_row, dy_row),
-                TapLoop(taps, LANES, -STRIDE * w_tap, 0),
+                # Every STEP-th kernel row meets a row of dy, and every STEP-th kernel column.
+                TapLoop(t1 - t0, FALL * dy_row, -STEP * w_row, FALL * dy_row),
+                TapLoop(taps, FALL * LANES, -STEP * w_tap, 0),
                 TapLoop(LANES, 1, w_lane, LANES),
             )
             for tile in range(full):
@@ -280,7 +294,10 @@ def _transpose():
 
 
 def halo(width: int, out_columns: int, kernel_columns: int, stride: int, padding: int) -> tuple[int, int]:
-    """Return the zero columns that forward reads left and right of an image row."""
+    """Return the zero columns that forward reads left and right of an image row.
+
+    A dilated kernel has as many columns as lie from its first to its last.
+    """
     return padding, max(0, (out_columns - 1) * stride + kernel_columns - padding - width)
 
 

@@ -85,6 +85,7 @@ def backward_weights(
     stride: int,
     padding: tuple[int, int],
     leaves: int,
+    dilation: int = 1,
 ) -> None:
     """Write the gradient: inside a run over (sample, row, column), in that order; runs and leaves as a tree.
 
@@ -101,7 +102,7 @@ def backward_weights(
     rows, vectors = tile_shape(k_blocks, c_blocks, channels)
     taps, blocks = stack.shape[2:4]
     work = 2 * dy.size * channels * kernel_shape[0] * kernel_shape[1]
-    run = _backward_weights(rows, channels % LANES % rows, vectors, stride)
+    run = _backward_weights(rows, channels % LANES % rows, vectors, stride, dilation)
     tasks = k_blocks // vectors * ceil_div(c_blocks, blocks) * ceil_div(kernel_shape[0], taps)
     band = band_rows(dy.shape[3], vectors * LANES)
     cut = runs_of_leaf(len(dy) // leaves, *dy.shape[2:4])
@@ -110,14 +111,14 @@ def backward_weights(
 
 @inline
 def _clip(u, pad_h, stride, height, rows):
-    """Return the range of output rows for which kernel row `u` lies inside the image."""
+    """Return the range of output rows for which the row `u` below a kernel's first is inside the image."""
     low = max(0, -((u - pad_h) // stride))  # the smallest i with i * stride + u - pad_h >= 0
     high = min(rows, (height - 1 + pad_h - u) // stride + 1)
     return low, max(low, high)
 
 
 @lru_cache
-def _backward_weights(ROWS, TAIL, VECTORS, STRIDE):
+def _backward_weights(ROWS, TAIL, VECTORS, STRIDE, DILATION=1):
     PANEL = VECTORS * LANES
     TILE, LAST = Tile(ROWS, VECTORS, a_row=1), Tile(TAIL or ROWS, VECTORS, a_row=1)
 
@@ -156,16 +157,17 @@ def _backward_weights(ROWS, TAIL, VECTORS, STRIDE):
                     next_n, next_i = divmod(row, rows)
                     next_dy = dy.ctypes.data + next_n * dy.strides[0] + next_i * dy.strides[2]
                     next_x = x.ctypes.data + next_n * x.strides[0]
-                    next_x += ((next_i - 1) * STRIDE + r - pad_h) * x.strides[2]
+                    next_x += ((next_i - 1) * STRIDE + (r - 1) * DILATION + 1 - pad_h) * x.strides[2]
                     tile = 0  # the first tiles ask for the next band, one block of channels each
                     for u in range(u0, u1):
-                        low, high = _clip(u, pad_h, STRIDE, height, rows)
+                        low, high = _clip(u * DILATION, pad_h, STRIDE, height, rows)
                         low, high = max(low, i0), min(high, i1)
                         if low >= high:
                             continue
                         b = row_address(dy, n, kg * VECTORS, low)
                         for cb in range(cb0, cb1):
-                            a = row_address(x, n, cb, low * STRIDE + u - pad_h) - 4 * pad_w * LANES
+                            h = low * STRIDE + u * DILATION - pad_h
+                            a = row_address(x, n, cb, h) - 4 * pad_w * LANES
                             partial = (
                                 base + top * level + (u - u0) * stack.strides[2]
                                 + (cb - cb0) * stack.strides[3]
@@ -183,7 +185,8 @@ def _backward_weights(ROWS, TAIL, VECTORS, STRIDE):
                                         ahead_row, ahead_pixel = STRIDE * x_row, STRIDE * LANES
                                     tile += 1
                                     sums = Rows(partial + 4 * at * PANEL, PANEL)
-                                    columns_at = Columns(a + 4 * at, b, dy_block, ahead)
+                                    source = a + 4 * (v * DILATION * LANES + lane)
+                                    columns_at = Columns(source, b, dy_block, ahead)
                                     nest = (
                                         Steps(number, x.strides[0] // 4, dy.strides[0] // 4, 0),
                                         Steps(high - low, STRIDE * x_row, dy_row, ahead_row),

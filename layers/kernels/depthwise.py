@@ -7,7 +7,6 @@ x (or dy) have in memory.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import gcd
 from typing import NamedTuple
 
 from numba import float32, int64, types
@@ -17,6 +16,7 @@ from layers.arithmetic import ceil_div
 from layers.kernels.compile_time import CompileTime, CompileTimeType
 from layers.kernels.jit import inline, kernel
 from layers.kernels.register_tile import Accumulators, integers
+from layers.kernels.residues import first_positions, step_and_fall
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import (
     LANES,
@@ -186,31 +186,6 @@ def _forward(COLUMNS, LAST_COLUMNS, S, STRIDE, DILATION):
     return depthwise_forward
 
 
-class Phase(NamedTuple):
-    """The kernel's positions, along one axis, that meet inputs of one residue modulo the stride."""
-
-    first: int
-    """The first of them."""
-    taps: int
-    """How many there are."""
-    step: int
-    """From one to the next."""
-    fall: int
-    """By how much the output falls from one to the next."""
-
-
-def phase(residue: int, taps: int, stride: int, dilation: int) -> Phase:
-    """Return which kernel positions u meet inputs h with ``(h + padding) % stride == residue``.
-
-    An input h meets output i at u where ``i * stride + u * dilation == h + padding``.
-    """
-    step, fall = stride // gcd(stride, dilation), dilation // gcd(stride, dilation)
-    for first in range(min(step, taps)):
-        if (first * dilation - residue) % stride == 0:
-            return Phase(first, ceil_div(taps - first, step), step, fall)
-    return Phase(0, 0, step, fall)
-
-
 def backward_data(
     threads: Threads, dy, weight, dx, stride: int, dilation: int, padding: tuple[int, int]
 ) -> None:
@@ -228,22 +203,22 @@ def backward_data(
     columns, pad_w = dx.shape[3], padding[1]
     work = 2 * dx.size * r * s // (stride * stride)
     for column in range(min(stride, columns)):
-        taps = phase((column + pad_w) % stride, s, stride, dilation)
-        run = _backward_data(*_cut(ceil_div(columns - column, stride)), taps, r, stride, dilation)
+        first = first_positions(stride, dilation)[(column + pad_w) % stride]
+        run = _backward_data(*_cut(ceil_div(columns - column, stride)), first, s, stride, dilation)
         threads.run(run, dx.shape[0] * dx.shape[1], work, dy, weight, dx, column, *padding)
 
 
 @lru_cache
-def _backward_data(COLUMNS, LAST_COLUMNS, TAPS, R, STRIDE, DILATION):
-    FIRST_V, COUNT, STEP, FALL = TAPS
+def _backward_data(COLUMNS, LAST_COLUMNS, FIRST_V, S, STRIDE, DILATION):
+    STEP, FALL = step_and_fall(STRIDE, DILATION)
+    COUNT = max(0, ceil_div(S - FIRST_V, STEP))
     TILE, LAST = (RowTile(n, COUNT, 1, FALL, -STEP, STRIDE, 0) for n in (COLUMNS, LAST_COLUMNS))
-    FIRST_U = tuple(phase(residue, R, STRIDE, DILATION).first for residue in range(STRIDE))
-    COUNT_U = tuple(phase(residue, R, STRIDE, DILATION).taps for residue in range(STRIDE))
+    FIRST = first_positions(STRIDE, DILATION)
 
     @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64)
     def depthwise_backward_data(worker, first, last, dy, weight, dx, column, pad_h, pad_w):
         blocks, height, columns = dx.shape[1], dx.shape[2], ceil_div(dx.shape[3] - column, STRIDE)
-        rows = dy.shape[2]
+        rows, r = dy.shape[2], weight.shape[1]
         full = (columns - LAST_COLUMNS) // COLUMNS
         v = FIRST_V + (COUNT - 1) * STEP  # the last kernel column comes first
         left = (column + pad_w - FIRST_V * DILATION) // STRIDE - (COUNT - 1) * FALL
@@ -251,11 +226,10 @@ def _backward_data(COLUMNS, LAST_COLUMNS, TAPS, R, STRIDE, DILATION):
             n, block = divmod(task, blocks)
             kernels = weight.ctypes.data + block * weight.strides[0]
             for h in range(height):
-                residue = (h + pad_h) % STRIDE
-                u0, count = FIRST_U[residue], COUNT_U[residue]
+                u0 = FIRST[(h + pad_h) % STRIDE]
                 bottom = (h + pad_h - u0 * DILATION) // STRIDE  # the output row that kernel row u0 meets
                 t0 = max(0, ceil_div(bottom - rows + 1, FALL))
-                t1 = min(count, bottom // FALL + 1)
+                t1 = min((r - u0 + STEP - 1) // STEP, bottom // FALL + 1)
                 source = row_address(dy, n, block, bottom - (t1 - 1) * FALL) + 4 * left * LANES
                 tap = kernels + (u0 + (t1 - 1) * STEP) * weight.strides[1] + 4 * v * LANES
                 _row(

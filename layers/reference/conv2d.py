@@ -15,11 +15,13 @@ def forward(layer: Conv2d, problem: Problem) -> list[Array]:
     stride, (k, _, r, s) = layer.stride, weight.shape
     bias = problem.parameters.get("bias", np.zeros(k))
     padded = _pad(x, _edges(layer))
-    rows, columns = (padded.shape[2] - r) // stride + 1, (padded.shape[3] - s) // stride + 1
+    rows = (padded.shape[2] - (r - 1) * layer.dilation - 1) // stride + 1
+    columns = (padded.shape[3] - (s - 1) * layer.dilation - 1) // stride + 1
     y = np.tile(bias[None, :, None, None], (len(x), 1, rows, columns))
     for u in range(r):
         for v in range(s):
-            y += np.einsum("ncij,kc->nkij", _tap(padded, u, v, rows, columns, stride), weight[:, :, u, v])
+            seen = _tap(layer, padded, u, v, rows, columns)
+            y += np.einsum("ncij,kc->nkij", seen, weight[:, :, u, v])
     return [y]
 
 
@@ -32,7 +34,7 @@ def backward_data(layer: Conv2d, problem: Problem) -> list[Array]:
     dpadded = np.zeros_like(_pad(x, _edges(layer)))
     for u in range(r):
         for v in range(s):
-            _tap(dpadded, u, v, rows, columns, layer.stride)[...] += np.einsum(
+            _tap(layer, dpadded, u, v, rows, columns)[...] += np.einsum(
                 "nkij,kc->ncij", dy, weight[:, :, u, v]
             )
     return [dpadded[:, :, top : top + x.shape[2], left : left + x.shape[3]]]
@@ -47,7 +49,7 @@ def backward_weights(layer: Conv2d, problem: Problem) -> dict[str, Array]:
     gradient = np.empty_like(weight)
     for u in range(r):
         for v in range(s):
-            seen = _tap(padded, u, v, rows, columns, layer.stride)
+            seen = _tap(layer, padded, u, v, rows, columns)
             gradient[:, :, u, v] = np.einsum("nkij,ncij->kc", dy, seen)
     return {"weight": gradient} | ({"bias": dy.sum(axis=(0, 2, 3))} if layer.bias else {})
 
@@ -62,11 +64,10 @@ def _pad(x: Array, edges: tuple[Pair, Pair]) -> Array:
     return np.pad(x, ((0, 0), (0, 0), *edges))
 
 
-def _tap(padded: Array, u: int, v: int, rows: int, columns: int, stride: int) -> Array:
+def _tap(layer: Conv2d, padded: Array, u: int, v: int, rows: int, columns: int) -> Array:
     """View the input pixel that tap (u, v) meets, for every output pixel."""
-    return padded[:, :, u : u + rows * stride : stride, v : v + columns * stride : stride][
-        :, :, :rows, :columns
-    ]
+    seen = padded[:, :, u * layer.dilation :: layer.stride, v * layer.dilation :: layer.stride]
+    return seen[:, :, :rows, :columns]
 
 
 REFERENCE = Reference(forward, backward_data, backward_weights, is_product=True)

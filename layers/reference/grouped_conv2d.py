@@ -32,7 +32,8 @@ def _each(layer: GroupedConv2d, problem: Problem) -> Iterator[tuple[Conv2d, Prob
     """Yield the convolution of each group, and its channels."""
     (x,), (dy,), groups = problem.inputs, problem.dys, layer.groups
     conv = Conv2d(
-        layer.out_channels // groups, layer.kernel, layer.stride, layer.padding, bias=layer.bias
+        layer.out_channels // groups, layer.kernel, layer.stride, layer.padding,
+        bias=layer.bias, dilation=layer.dilation,
     )  # fmt: skip
     cut = {name: np.split(array, groups) for name, array in problem.parameters.items()}
     for group, (x_part, dy_part) in enumerate(

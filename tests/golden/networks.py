@@ -173,7 +173,7 @@ def separable() -> Graph:
 
 
 def grouped() -> Graph:
-    """Convolve in groups: of whole vectors, by Winograd and not, narrow ones, and all at once."""
+    """Convolve in groups: whole vectors, by Winograd and not, narrow ones, all at once; then dilated."""
     net = GraphBuilder((16, 13, 12))
     net.add("conv1", GroupedConv2d(128, 3, 2, padding=1))
     net.add("relu1", ReLU())
@@ -182,8 +182,10 @@ def grouped() -> Graph:
     net.add("conv3", GroupedConv2d(64, 3, 32, 2, 1))
     net.add("relu3", ReLU())
     net.add("conv4", GroupedConv2d(36, 1, 4))
+    net.add("relu4", ReLU())
+    net.add("conv5", Conv2d(20, 3, 2, 3, dilation=3))
     net.add("mean", GlobalAvgPool())
-    net.add("fc5", Linear(4, gain=1.0))
+    net.add("fc6", Linear(4, gain=1.0))
     return net.graph()
 
 

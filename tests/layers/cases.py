@@ -71,6 +71,11 @@ CASES = [
     Case(Conv2d(33, 3, stride=2, padding=((0, 1), (0, 1))), ((17, 12, 10),)),
     Case(Conv2d(64, 3, padding=((2, 0), (0, 1))), ((64, 10, 13),)),  # Winograd
     Case(Conv2d(31, 5, padding=((1, 2), (4, 0))), ((40, 6, 9),)),
+    Case(Conv2d(17, 3, padding=2, dilation=2), ((3, 9, 7),)),
+    Case(Conv2d(64, 3, padding=3, dilation=3), ((64, 9, 16),)),
+    Case(Conv2d(33, (3, 2), 2, 3, dilation=3), ((17, 11, 12),), samples=16),
+    Case(Conv2d(31, 3, 2, 4, dilation=4, feature_leaves=2), ((17, 9, 14),)),  # odd inputs are not read
+    Case(Conv2dReLUPool(Conv2d(32, 3, padding=2, dilation=2)), ((16, 7, 9),)),
     Case(Conv2dReLU(Conv2d(17, 3, padding=1)), ((3, 9, 7),)),
     Case(Conv2dReLUPool(Conv2d(64, 3, padding=1, bias=False)), ((64, 10, 13),)),
     Case(Conv2dReLUPool(Conv2d(17, 3, padding=((0, 2), (1, 0)), bias=False)), ((3, 9, 11),)),
@@ -105,6 +110,7 @@ CASES = [
     Case(GroupedConv2d(64, 3, 32, padding=1), ((32, 6, 5),)),
     Case(GroupedConv2d(16, 3, 4, padding=1, bias=False), ((24, 6, 5),)),  # all four groups at once
     Case(GroupedConv2d(9, 3, 3), ((6, 7, 5),)),
+    Case(GroupedConv2d(32, 3, 2, 2, 2, dilation=2), ((32, 9, 7),)),
     Case(GroupedConv2d(5, 3, 5, padding=1), ((5, 4, 4),)),
     Case(Linear(1), ((1,),), samples=1),
     Case(Linear(31), ((17,),)),

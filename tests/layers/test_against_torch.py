@@ -8,6 +8,7 @@ import pytest
 
 from layers.activations import GELU, HardSigmoid, HardSwish, ReLU6, SiLU
 from layers.adaptive_avg_pool import AdaptiveAvgPool
+from layers.conv2d import Conv2d
 from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.global_avg_pool import GlobalAvgPool
 from layers.grouped_conv2d import GroupedConv2d
@@ -52,6 +53,11 @@ SIDES: dict[str, tuple[Layer, tuple[Shape, ...], Computed]] = {
         DepthwiseConv2d((5, 3), 2, (4, 1), dilation=2, bias=False),
         ((16, 12, 9),),
         lambda x, weight: F.conv2d(x, weight, None, 2, (4, 1), 2, groups=16),
+    ),
+    "dilated 3x3/2": (
+        Conv2d(33, 3, 2, 3, dilation=3),
+        ((17, 12, 9),),
+        lambda x, weight, bias: F.conv2d(x, weight, bias, 2, 3, 3),
     ),
     "grouped 3x3, 4 channels a group": (
         GroupedConv2d(64, 3, 16, 2, 1),
