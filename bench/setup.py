@@ -7,6 +7,7 @@ import numpy as np
 from bench.shapes import Problem
 from engine.host.aligned_arrays import aligned_zeros
 from layers import layout
+from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Shape
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
@@ -72,7 +73,8 @@ def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
     """
     layer, inputs, minibatch = problem.layer, problem.inputs, problem.minibatch
     parameters = layer.parameters(*inputs)
-    x = tuple(_filled(shape, minibatch, layer.halo(*inputs)) for shape in inputs)
+    lanes = layer.input_lanes(*inputs) if problem.first else LANES
+    x = tuple(_filled(shape, minibatch, layer.halo(*inputs), lanes) for shape in inputs)
     at = Buffers(
         KEY,
         inputs,
@@ -104,16 +106,15 @@ def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
     return Setup(problem, at, Context(threads, True, SEED, STEP), weights)
 
 
-def _stored(shape: Shape, samples: int, halo: Halo) -> Array:
-    return layout.interior(aligned_zeros(layout.storage_shape(shape, samples, halo)), shape, halo)
+def _stored(shape: Shape, samples: int, halo: Halo, lanes: int = LANES) -> Array:
+    return layout.interior(aligned_zeros(layout.storage_shape(shape, samples, halo, lanes)), shape, halo)
 
 
-def _filled(shape: Shape, samples: int, halo: Halo, *, first: int = 0) -> Array:
+def _filled(shape: Shape, samples: int, halo: Halo, lanes: int = LANES, *, first: int = 0) -> Array:
     """Return noise with zeros in the halo and behind the last channel or feature."""
-    view = _stored(shape, samples, halo)
+    view = _stored(shape, samples, halo, lanes)
     for n in range(samples):
         view[n] = np.resize(np.roll(_PATTERN, -7919 * n - first), view.shape[1:])
-    lanes = view.shape[-1]
     if len(shape) == 1:
         view[:, shape[0] :] = 0
     elif shape[0] % lanes:

@@ -160,6 +160,10 @@ class Conv2d(Layer):
         """Return the columns that backward_data, or a Winograd window, reaches beyond a row of dy."""
         return _gradient_halo(self, inputs)
 
+    def input_lanes(self, *inputs: Shape) -> int:
+        """Return the number of channels of a first layer, else LANES."""
+        return choice.input_lanes(self.extents(*inputs))
+
     def extents(self, *inputs: Shape) -> Extents:
         """Return the extents of the loops over maps, kernel and pixels."""
         ((channels, height, width),) = inputs

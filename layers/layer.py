@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 from layers.onnx_form import OnnxForm
 from layers.work import BACKWARD_WEIGHTS, FORWARD, Extents
@@ -104,7 +105,8 @@ class Buffers:
 
     Images are float32 ``[N, C/LANES, H, W, LANES]`` (nChw16c and its like): a view whose rows have
     in memory at least the halo of zeros that the reading layer asked for. Vectors are float32
-    ``[N, F]`` with F rounded up to LANES. Padded channels and features are zero.
+    ``[N, F]`` with F rounded up to LANES. Padded channels and features are zero. The network's input may be
+    ``[N, 1, H, W, C]``, if its reader asked for that (`Layer.input_lanes`).
     """
 
     key: int
@@ -190,6 +192,13 @@ class Layer(ABC):
     def gradient_halo(self, *inputs: Shape) -> Halo:
         """Return the zero columns that backward_data reads beside the rows of dy."""
         return NO_HALO
+
+    def input_lanes(self, *inputs: Shape) -> int:
+        """Return the values of a pixel in memory where x is the network's input, and nobody else's.
+
+        LANES, or the number of channels: then the layer reads such images as well as those of whole blocks.
+        """
+        return LANES
 
     def shard(self, parts: int) -> tuple[Self, ...]:
         """Return layers that make equal parts of the output features; ValueError where that cannot be."""

@@ -24,11 +24,17 @@ def group(channels: int) -> int:
     return GROUP if blocks(channels) % GROUP == 0 else 1
 
 
-def storage_shape(shape: Shape, samples: int, halo: Halo) -> Shape:
-    """Return the shape of the array that stores `samples` of a value, halo included."""
+def storage_shape(shape: Shape, samples: int, halo: Halo, lanes: int = LANES) -> Shape:
+    """Return the shape of the array that stores `samples` of a value, halo included.
+
+    Parameters
+    ----------
+    lanes
+        Values of a pixel that lie side by side; of a network's input perhaps as many as it has channels.
+    """
     if len(shape) == 3:
         channels, height, width = shape
-        return (samples, blocks(channels), height, halo[0] + width + halo[1], LANES)
+        return (samples, ceil_div(channels, lanes), height, halo[0] + width + halo[1], lanes)
     (features,) = shape
     return (samples, blocks(features) * LANES)
 
@@ -44,16 +50,17 @@ def to_blocked(plain: Array, blocked: Array) -> None:
     if plain.ndim == 2:
         blocked[:, : plain.shape[1]] = plain
         return
+    lanes = blocked.shape[4]
     for channel in range(plain.shape[1]):
-        blocked[:, channel // LANES, :, :, channel % LANES] = plain[:, channel]
+        blocked[:, channel // lanes, :, :, channel % lanes] = plain[:, channel]
 
 
 def from_blocked(blocked: Array, shape: Shape) -> Array:
     """Return the plain ``[N, C, H, W]`` or ``[N, F]`` of a stored value."""
     if len(shape) == 1:
         return np.ascontiguousarray(blocked[:, : shape[0]])
-    samples, channel_blocks, height, width, _ = blocked.shape
-    plain = blocked.transpose(0, 1, 4, 2, 3).reshape(samples, channel_blocks * LANES, height, width)
+    samples, channel_blocks, height, width, lanes = blocked.shape
+    plain = blocked.transpose(0, 1, 4, 2, 3).reshape(samples, channel_blocks * lanes, height, width)
     return np.ascontiguousarray(plain[:, : shape[0]])
 
 

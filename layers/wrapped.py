@@ -76,6 +76,10 @@ class WrappedLayer(Layer):
         """Forward to the layer inside."""
         return self.inner.gradient_halo(*self.inner_shapes(*inputs))
 
+    def input_lanes(self, *inputs: Shape) -> int:
+        """Forward to the layer inside."""
+        return self.inner.input_lanes(*self.inner_shapes(*inputs))
+
     def shard(self, parts: int) -> tuple[Self, ...]:
         """Return the shards of the layer inside, each in a wrapper like this one."""
         return tuple(map(self.around, self.inner.shard(parts)))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from engine.graph import INPUT, Graph, Node
 from engine.host.aligned_arrays import aligned_zeros
+from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Array, Halo, Shape, wider
 from layers.layout import interior, storage_shape
 
@@ -53,7 +54,8 @@ class Storage:
         for value, shape in graph.shapes.items():
             owner = shared.owner(value)
             if owner not in arrays:
-                arrays[owner] = interior(self._zeros(value, halos[owner]), shape, halos[owner])
+                lanes = self._input_lanes(shared) if owner == INPUT else LANES
+                arrays[owner] = interior(self._zeros(value, halos[owner], lanes), shape, halos[owner])
         return {value: arrays[shared.owner(value)] for value in graph.shapes}
 
     def allocate_gradients(self) -> dict[str, Array]:
@@ -106,11 +108,21 @@ class Storage:
         producer = self._producers[node.inputs[0]].layer
         return not producer.reads_y and producer.outputs == 1
 
-    def _shape(self, value: str, halo: Halo) -> Shape:
-        return storage_shape(self._graph.shapes[value], self._samples[value], halo)
+    def _input_lanes(self, shared: "_SharedStorage") -> int:
+        """Return the values of a pixel of the graph's input: what all its readers want, else whole blocks."""
+        graph = self._graph
+        wanted = {
+            node.layer.input_lanes(*graph.input_shapes(node))
+            for node in graph
+            if node.layer.outputs == 1 and INPUT in map(shared.owner, node.inputs)
+        }
+        return wanted.pop() if len(wanted) == 1 else LANES
 
-    def _zeros(self, value: str, halo: Halo) -> Array:
-        return aligned_zeros(self._shape(value, halo))
+    def _shape(self, value: str, halo: Halo, lanes: int = LANES) -> Shape:
+        return storage_shape(self._graph.shapes[value], self._samples[value], halo, lanes)
+
+    def _zeros(self, value: str, halo: Halo, lanes: int = LANES) -> Array:
+        return aligned_zeros(self._shape(value, halo, lanes))
 
 
 class _SharedStorage:

@@ -6,6 +6,7 @@ from layers.convolution.direct import Direct
 from layers.convolution.first_layer import FirstLayer
 from layers.convolution.pointwise import Pointwise
 from layers.convolution.winograd import Winograd
+from layers.kernels.simd import LANES
 from layers.layer import Halo, wider
 from layers.work import Extents
 
@@ -31,6 +32,11 @@ def chosen(
         return Pointwise(loops, leaf_channels)
     is_first = loops.dilation == 1 and first_layer.applies(loops)
     return (FirstLayer if is_first else Direct)(loops, leaf_channels)
+
+
+def input_lanes(loops: Extents) -> int:
+    """Return the values of a pixel of a network's input as forward and backward_weights read it best."""
+    return loops.ifm if first_layer.applies(loops) and not pointwise.applies(loops) else LANES
 
 
 def halo(loops: Extents) -> Halo:

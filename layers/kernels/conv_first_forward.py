@@ -1,25 +1,17 @@
 """Forward of a first layer: 1 to 4 input channels, so that a sum is short and memory counts.
 
-A task makes some rows of y, all channels, from rows of x that it makes dense (`first_rows`). Its sum runs
-over kernel rows and, in one loop, kernel columns and channels: the order of the direct algorithm.
+A task makes some rows of y, all channels. Its sum runs over kernel rows and, in one loop, kernel columns and
+channels, which lie side by side in a dense x (`first_rows`): the order of the direct algorithm.
 """
 
 from functools import lru_cache
 
-from numba import boolean, float32, int64
+from numba import float32, int64
 
 from layers.kernels.caches import caches
 from layers.kernels.conv_direct import NO_ROWS
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
-from layers.kernels.first_rows import (
-    ahead_rows,
-    band_rows,
-    dense_floats,
-    make_dense,
-    prefetch_lines,
-    row_floats,
-    row_tile,
-)
+from layers.kernels.first_rows import FETCHED, IN_CACHE, STREAMED, row_tile
 from layers.kernels.jit import kernel
 from layers.kernels.register_tile import BIAS, BIAS_RELU, MOST_VECTORS, TILE_ROWS, Loop, Sums, Tile
 from layers.kernels.rows import IMAGE, row_address
@@ -30,56 +22,49 @@ from layers.kernels.tiling import split_rows
 WEIGHT = float32[:, :, :, :, :, ::1]
 SCRATCH = float32[:, ::1]
 TASKS_PER_THREAD = 8
+STREAMED_STEPS = 16  # most of a tile whose result memory takes no faster than the tile makes it
 
 
-def scratch_shapes(
-    out_blocks: int, channels: int, kernel_shape: tuple[int, int], stride: int, rows: int, columns: int,
-    samples: int, threads: int,
-) -> tuple[tuple[int, int], tuple[int]]:  # fmt: skip
-    """Return the shapes of the working memory: dense rows of x, and the weights without padded channels.
-
-    `rows` and `columns` are those of the convolution's own result.
-    """
-    row = row_floats(columns, kernel_shape[1], stride, channels)
-    band = band_rows(rows, samples, TASKS_PER_THREAD * threads, kernel_shape[0], stride, row)
-    return (threads, dense_floats(max(2, band), kernel_shape[0], stride, row)), (
-        out_blocks * LANES * channels * kernel_shape[0] * kernel_shape[1],
-    )
+def packed_floats(out_blocks: int, channels: int, kernel_shape: tuple[int, int]) -> int:
+    """Return the size of the weights without padded channels."""
+    return out_blocks * LANES * channels * kernel_shape[0] * kernel_shape[1]
 
 
 def forward(
-    threads: Threads, x, weight, bias, y, dense, packed, channels: int, stride: int, padding: tuple[int, int],
+    threads: Threads, x, weight, bias, y, packed, stride: int, padding: tuple[int, int],
     *, epilogue: Epilogue = PLAIN, pooling_rows=NO_ROWS,
 ) -> None:  # fmt: skip
     """Write y = bias + the sum over (kernel row, kernel column, channel), in that order.
 
     Parameters
     ----------
-    x : float32 [N, 1, H, W, LANES]
+    x : float32 [N, 1, H, W, C]
         With the halo of `conv_direct.forward`.
     weight : float32 [K/(V*LANES), 1, R, S, LANES, V*LANES]
     bias : float32 [K rounded up to LANES]
     y : float32 [N, K/LANES, OH, OW, LANES]
         Half the rows and columns where the epilogue pools.
-    dense, packed : float32, shapes from `scratch_shapes`
+    packed : float32 [packed_floats(...)]
         Working memory.
     epilogue, pooling_rows
         As for `conv_direct.forward`.
     """
     samples, _, rows, columns, _ = y.shape
+    channels = x.shape[4]
     groups, _, r, s, _, width = weight.shape
     vectors = min(MOST_VECTORS, width // LANES)
     window = epilogue.window
     threads.run(_pack(), groups, packed.size, weight, packed, channels)
-    row = row_floats(window * columns, s, stride, channels)
-    band = band_rows(window * rows, samples, TASKS_PER_THREAD * threads.count, r, stride, row)
-    band = max(1, band // window)
+    band = max(1, min(rows, rows * samples // (TASKS_PER_THREAD * threads.count)))
     run = _forward(*split_rows(window * columns, TILE_ROWS), vectors, width, stride, channels, epilogue.kind)
-    stream = window == 1 and 4 * y.nbytes > threads.count * caches().l3 and not _misaligned(y)
+    way = IN_CACHE
+    if window == 1 and 4 * y.nbytes > threads.count * caches().l3:
+        few = channels * r * s <= STREAMED_STEPS and not _misaligned(y)
+        way = STREAMED if few else FETCHED
     work = 2 * y.size * window * window * channels * r * s
     threads.run(
-        run, samples * -(-rows // band), work, x, packed, bias, y, epilogue.argmax, pooling_rows, dense, r, s,
-        *padding, band, stream,
+        run, samples * -(-rows // band), work, x, packed, bias, y, epilogue.argmax, pooling_rows, r, s,
+        *padding, band, way,
     )  # fmt: skip
 
 
@@ -114,40 +99,32 @@ def _forward(ROWS, TAIL, VECTORS, GROUP, STRIDE, CHANNELS, EPILOGUE):
     LAST = Tile(TAIL if TAIL > 0 else ROWS, VECTORS, STEP, START)
 
     @kernel(
-        int64, int64, int64, IMAGE, float32[::1], float32[::1], IMAGE, TAPS, SCRATCH, SCRATCH, int64, int64,
-        int64, int64, int64, boolean,
+        int64, int64, int64, IMAGE, float32[::1], float32[::1], IMAGE, TAPS, SCRATCH, int64, int64, int64,
+        int64, int64, int64,
     )  # fmt: skip
     def conv_first_forward(
-        worker, first, last, x, weight, bias, y, argmax, pooling_rows, dense, r, s, pad_h, pad_w, band_rows,
-        stream,
+        worker, first, last, x, weight, bias, y, argmax, pooling_rows, r, s, pad_h, pad_w, band_rows, way,
     ):  # fmt: skip
         rows, columns = y.shape[2], WINDOW * y.shape[3]
         height = x.shape[2]
         panels = y.shape[1] // VECTORS
         bands = (rows + band_rows - 1) // band_rows
         terms = s * CHANNELS
-        pixels = (columns - 1) * STRIDE + s
-        pitch = pixels * CHANNELS
-        distance = ahead_rows(x, STRIDE)
-        room = dense.ctypes.data + worker * dense.strides[0]
+        pitch = x.strides[2] // 4
         pair = pooling_rows.ctypes.data + worker * pooling_rows.strides[0]
         for task in range(first, last):  # some rows of y, all channels
             n, place = divmod(task, bands)
             i0 = place * band_rows
             i1 = min(rows, i0 + band_rows)
-            first_row = made = max(0, WINDOW * i0 * STRIDE - pad_h)
+            image = x.ctypes.data + n * x.strides[0] - 4 * pad_w * CHANNELS
             for i in range(i0, i1):
-                needed = min(height, (WINDOW * i + WINDOW - 1) * STRIDE - pad_h + r)
-                made = make_dense(
-                    x, n, made, needed, pad_w, pixels, CHANNELS, room + 4 * (made - first_row) * pitch
-                )
                 for panel in range(panels):
                     group, part = divmod(panel, PARTS)
                     panel_at = weight.ctypes.data + 4 * (group * r * terms * GROUP + part * VECTORS * LANES)
                     for half in range(WINDOW):
                         top = (WINDOW * i + half) * STRIDE - pad_h
                         u0, u1 = max(0, -top), min(r, height - top)
-                        a = room + 4 * (top + u0 - first_row) * pitch
+                        a = image + 4 * (top + u0) * pitch
                         b = panel_at + 4 * u0 * terms * GROUP
                         c = (
                             y.ctypes.data
@@ -160,23 +137,15 @@ def _forward(ROWS, TAIL, VECTORS, GROUP, STRIDE, CHANNELS, EPILOGUE):
                             c, c_vector = pair + 4 * half * VECTORS * columns * LANES, columns * LANES
                         bias_at = bias.ctypes.data + 4 * panel * VECTORS * LANES
                         nest = (Loop(u1 - u0, pitch, terms * GROUP), Loop(terms, 1, GROUP))
-                        ahead = x.ctypes.data + n * x.strides[0]
-                        ahead += (top + r + (distance - 1) * STRIDE) * x.strides[2]
                         for tile in range(columns // ROWS):
-                            if panel == 0:
-                                for row in range(STRIDE):
-                                    prefetch_lines(
-                                        ahead + row * x.strides[2] + 4 * tile * ROWS * STRIDE * LANES,
-                                        ROWS * STRIDE * LANES // 16,
-                                    )
                             row_tile(
-                                TILE, stream, a + 4 * tile * ROWS * STEP, b,
+                                TILE, way, a + 4 * tile * ROWS * STEP, b,
                                 Sums(c + 4 * tile * ROWS * LANES, row=LANES, vector=c_vector), bias_at, nest,
                             )  # fmt: skip
                         if TAIL > 0:
                             done = columns // ROWS * ROWS
                             row_tile(
-                                LAST, stream, a + 4 * done * STEP, b,
+                                LAST, way, a + 4 * done * STEP, b,
                                 Sums(c + 4 * done * LANES, row=LANES, vector=c_vector), bias_at, nest,
                             )  # fmt: skip
                     if WINDOW == 2:
@@ -187,7 +156,7 @@ def _forward(ROWS, TAIL, VECTORS, GROUP, STRIDE, CHANNELS, EPILOGUE):
                                 upper, upper + 4 * VECTORS * columns * LANES, y.shape[3],
                                 row_address(y, n, block, i), row_address(argmax, n, block, i),
                             )  # fmt: skip
-        if stream:
+        if way == STREAMED:
             finish_streaming()
 
     return conv_first_forward

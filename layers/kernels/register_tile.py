@@ -201,9 +201,14 @@ class Accumulators:
         vectors = [load(builder, b, place) for place in places]
         for row in range(self.rows):
             scalar = splat(builder, builder.load(builder.gep(a, [constant(row * a_row)])))
-            for v, vector in enumerate(vectors):
-                slot = self.slots[row, v]
-                builder.store(multiply_add(builder, scalar, vector, builder.load(slot)), slot)
+            self.add_product(row, scalar, vectors)
+
+    def add_product(self, row: int, scalar: ir.Value, vectors: Sequence[ir.Value]) -> None:
+        """Add the products of one row: of a scalar in all lanes, and vectors."""
+        for v, vector in enumerate(vectors):
+            slot = self.slots[row, v]
+            total = multiply_add(self.builder, scalar, vector, self.builder.load(slot))
+            self.builder.store(total, slot)
 
 
 def advanced(

@@ -5,12 +5,11 @@ from functools import lru_cache
 from numba import float32, int64
 
 from layers.kernels.jit import kernel
-from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 
 
 def to_blocked(threads: Threads, plain, blocked) -> None:
-    """Write float32 ``[N, C, H, W]`` (``[N, F]``) as ``[N, C/LANES, H, W, LANES]`` (F padded with zeros)."""
+    """Write float32 ``[N, C, H, W]`` (``[N, F]``) as ``[N, C/L, H, W, L]`` (F padded with zeros)."""
     if plain.ndim == 4:
         threads.run(_images(), len(plain) * blocked.shape[1], blocked.size, plain, blocked)
     else:
@@ -22,14 +21,15 @@ def _images():
     @kernel(int64, int64, int64, float32[:, :, :, ::1], float32[:, :, :, :, :])
     def block_images(worker, first, last, plain, blocked):
         channels, height, width = plain.shape[1:]
+        lanes = blocked.shape[4]
         for task in range(first, last):
             n, block = divmod(task, blocked.shape[1])
-            present = min(LANES, channels - block * LANES)
+            present = min(lanes, channels - block * lanes)
             for i in range(height):
                 for j in range(width):
                     for lane in range(present):
-                        blocked[n, block, i, j, lane] = plain[n, block * LANES + lane, i, j]
-                    for lane in range(present, LANES):
+                        blocked[n, block, i, j, lane] = plain[n, block * lanes + lane, i, j]
+                    for lane in range(present, lanes):
                         blocked[n, block, i, j, lane] = 0
 
     return block_images

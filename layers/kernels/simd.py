@@ -126,14 +126,20 @@ def constant_like(vector: ir.Value, value: float) -> ir.Constant:
     return ir.Constant(vector.type, [float(value)] * vector.type.count)
 
 
-def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int) -> None:
-    """Emit the prefetch of a cache line into the first- or second-level cache; it never faults."""
+def prefetch(builder: ir.IRBuilder, pointer: ir.Value, *, level: int, to_write: bool = False) -> None:
+    """Emit the prefetch of a cache line into the first- or second-level cache; it never faults.
+
+    Parameters
+    ----------
+    to_write
+        No other core shall have the line any more, so that a store need not wait for that.
+    """
     byte = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    read, locality, data = 0, 4 - level, 1
+    write, locality, data = int(to_write), 4 - level, 1
     builder.call(
-        function, [builder.bitcast(pointer, byte), *(ir.Constant(_I32, i) for i in (read, locality, data))]
+        function, [builder.bitcast(pointer, byte), *(ir.Constant(_I32, i) for i in (write, locality, data))]
     )
 
 

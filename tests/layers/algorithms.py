@@ -25,6 +25,7 @@ def run_algorithm(
     threads: int = 1,
     epilogue: Epilogue = PLAIN,
     around: Halo = NO_HALO,
+    lanes: int = LANES,
 ) -> list[Array]:
     """Return y, dx and the gradients as they are stored; unwritten results are NaN.
 
@@ -32,12 +33,14 @@ def run_algorithm(
     ----------
     around
         Columns beside the rows of values whose reader wants no halo.
+    lanes
+        Values of a pixel of x in memory.
     """
     loops, output = conv.extents(shape), conv.output_shape(shape)
     algorithm = kind(loops, loops.ofm)
     at = Buffers(
         0, (shape,), output,
-        (_given(shape, algorithm.halo(), around, 1),), (_stored(output, around, GUARD_VALUE),),
+        (_given(shape, algorithm.halo(), around, 1, lanes),), (_stored(output, around, GUARD_VALUE),),
         (_stored(shape, around, GUARD_VALUE),), (_given(output, algorithm.gradient_halo(), around, 2),),
         leaves=LEAVES,
     )  # fmt: skip
@@ -72,14 +75,14 @@ def assert_same_bits(one: list[Array], other: list[Array]) -> None:
         )
 
 
-def _given(shape: Shape, halo: Halo, around: Halo, seed: int) -> Array:
-    view = _stored(shape, *((around, GUARD_VALUE) if halo == NO_HALO else (halo, 0.0)))
+def _given(shape: Shape, halo: Halo, around: Halo, seed: int, lanes: int = LANES) -> Array:
+    view = _stored(shape, *((around, GUARD_VALUE) if halo == NO_HALO else (halo, 0.0)), lanes)
     plain = np.random.default_rng(seed).standard_normal((SAMPLES, *shape), dtype=np.float32)
     layout.to_blocked(plain, view)
     return view
 
 
-def _stored(shape: Shape, halo: Halo, fill: float) -> Array:
-    storage = aligned_zeros(layout.storage_shape(shape, SAMPLES, halo))
+def _stored(shape: Shape, halo: Halo, fill: float, lanes: int = LANES) -> Array:
+    storage = aligned_zeros(layout.storage_shape(shape, SAMPLES, halo, lanes))
     storage[...] = fill
     return layout.interior(storage, shape, halo)

@@ -40,7 +40,7 @@ def test_passes_share_no_working_memory_but_zeros(layer, image, pools):
         name
         for direction in PASSES
         for name in layer.algorithm_of(direction, 2, image).scratch(direction, 4, 2, 1, pools=pools)
-        if name != "zeros"
+        if name not in {"zeros", "dense_x"}  # nobody writes them; each pass writes it first
     ]
     assert len(names) == len(set(names))
     assert set(names) <= set(layer.scratch_before(4, 2, 1, image, pools=pools))

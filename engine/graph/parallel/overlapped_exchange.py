@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, final
 
 from engine.graph.graph import Graph, Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
+from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Scratch, Shape
 from layers.layout import interior, storage_shape
 from layers.wrapped import WrappedLayer, unwrapped
@@ -91,6 +92,10 @@ class OverlappedExchange(WrappedLayer):
     def halo(self, *inputs: Shape) -> Halo:
         """Return no halo: the exchange copies its input, and the exchanged value lies in scratch."""
         return NO_HALO
+
+    def input_lanes(self, *inputs: Shape) -> int:
+        """Return whole blocks: they are what the exchange copies."""
+        return LANES
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of both, and the value between them with its gradient."""

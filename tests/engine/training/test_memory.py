@@ -117,6 +117,18 @@ def test_images_have_the_halo_that_their_readers_ask_for_before_and_after_steps(
                 assert not beside_rows(image).any()
 
 
+def test_a_minibatch_is_copied_into_an_input_without_padded_channels():
+    net = GraphBuilder((3, 4, 5))
+    net.add("conv", Conv2d(8, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3))
+    memory = plan(net.graph())
+    x = np.random.default_rng(0).standard_normal((8, 3, 4, 5), dtype=np.float32)
+    memory.load(x, Threads(1))
+    assert (memory["conv"].x[0][:, 0] == x.transpose(0, 2, 3, 1)).all()
+    assert not beside_rows(memory["conv"].x[0]).any()
+
+
 def test_arrays_start_on_a_cache_line():
     assert all(aligned_zeros((size,)).ctypes.data % 64 == 0 for size in (1, 7, 100, 4096))
 

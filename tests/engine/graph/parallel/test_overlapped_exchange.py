@@ -11,7 +11,7 @@ from comm.grid import Grid
 from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.data.loader import Batch
-from engine.graph import Graph
+from engine.graph import Graph, GraphBuilder
 from engine.graph.parallel.exchange import Exchange
 from engine.graph.parallel.overlapped_exchange import OverlappedExchange, overlap_exchanges
 from engine.graph.parallel.partition import partition
@@ -21,8 +21,12 @@ from engine.training.rank import build_rank
 from engine.training.rank_settings import RankSettings
 from engine.training.step import train_step
 from engine.training.update import NOTHING
+from layers.conv2d import Conv2d
+from layers.flatten import Flatten
+from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 from layers.layer import Context
+from layers.linear import Linear
 from layers.wrapped import WatchedLayer
 from tests.engine.graphs import convolutional, wide
 
@@ -131,6 +135,24 @@ def test_the_graphs_input_has_no_way_back():
     events = backward(2, wide(), "fc1=2")
     assert "weights of fc1" in events
     assert "exchange fc1" not in events
+
+
+def test_what_reads_an_exchanged_input_leaves_the_input_in_whole_blocks():
+    net = GraphBuilder((3, 8, 8))
+    net.add("conv1", Conv2d(4 * LANES, 3, feature_leaves=2))
+    net.add("flatten", Flatten())
+    net.add("fc2", Linear(3))
+
+    def lanes(world):
+        grid = Grid.of(Collectives(world, Tree.of(2, LEAVES)), 2)
+        parted = partition(insert_forks(net.graph()), Plan.parse("conv1=2"), grid, InlineCommThread())
+        graph = overlap_exchanges(parted)
+        (node,) = (node for node in graph if node.name == "conv1")
+        layer, inputs = node.layer, graph.input_shapes(node)
+        assert isinstance(layer, OverlappedExchange)
+        return layer.input_lanes(*inputs), layer.layer.input_lanes(*layer.inner_shapes(*inputs))
+
+    assert run_ranks(2, lanes)[0] == (LANES, 3)
 
 
 def test_only_layers_with_weights_hide_their_exchange():
