@@ -25,6 +25,7 @@ from layers.conv2d import Conv2d
 from layers.linear import Linear
 from tests.engine.cluster import Samples, make_trainer
 from tests.engine.graphs import convolutional, mixed, residual, wide, with_dropout
+from tests.golden.networks import grouped, separable
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "mixed": mixed,
@@ -32,6 +33,8 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "images": convolutional,
     "residual": residual,
     "dropout": with_dropout,
+    "separable": separable,
+    "grouped": grouped,
 }
 RANKS = (1, 2, 3, 4, 5, 6, 8, 16)
 RECIPE = Recipe(
@@ -79,7 +82,7 @@ class Setting:
 
 def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
-    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 1, 1))  # the first three can be split
+    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 1, 1, 1, 1))  # the first three can be split
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
     names = [node.name for node in NETWORKS[network]() if isinstance(node.layer, (Conv2d, Linear))]
     frozen = rng.sample(names, rng.choice((0, 0, 1, 2, len(names) - 1)))
