@@ -40,6 +40,7 @@ from tests.engine.graphs import (
     wide,
     with_dropout,
 )
+from tests.golden import networks
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "mixed": mixed,
@@ -50,6 +51,8 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "dropout": with_dropout,
     "normed": normed,
     "samples": normed_samples,
+    "separable": networks.separable,
+    "grouped": networks.grouped,
 }
 RULES: dict[str, dict[str, Any]] = {
     "sgd": {},
@@ -119,7 +122,8 @@ class Setting:
 
 def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
-    (network,) = rng.choices(list(NETWORKS), weights=(3, 3, 3, 3, 1, 1, 2, 1))  # the first four can be split
+    weights = (3, 3, 3, 3, 1, 1, 2, 1, 1, 1)  # the first four can be split
+    (network,) = rng.choices(list(NETWORKS), weights)
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
     norm_groups = rng.choice((0, 1, 2, 4, 8, 16)) if "norm" in network else 0
     graph = grouped(NETWORKS[network](), norm_groups, RECIPE.batch, RECIPE.leaves)

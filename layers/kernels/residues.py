@@ -1,7 +1,7 @@
 """Which positions of a kernel meet which inputs, along one axis of a strided, dilated convolution.
 
 An input h meets output i at kernel position u where ``i * stride + u * dilation == h + padding``: those u
-depend on the residue of ``h + padding`` modulo the stride. From one to the next, u grows by a step, i falls.
+depend on the residue of ``h + padding`` modulo the stride. From one to the next u grows, and i falls.
 """
 
 from functools import lru_cache
