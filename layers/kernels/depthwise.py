@@ -202,26 +202,37 @@ def backward_data(
     _, r, s, _ = weight.shape
     columns, pad_w = dx.shape[3], padding[1]
     work = 2 * dx.size * r * s // (stride * stride)
-    for column in range(min(stride, columns)):
-        first = first_positions(stride, dilation)[(column + pad_w) % stride]
-        run = _backward_data(*_cut(ceil_div(columns - column, stride)), first, s, stride, dilation)
+    firsts = first_positions(stride, dilation)
+    phases = [
+        (*_cut(ceil_div(columns - column, stride)), firsts[(column + pad_w) % stride])
+        for column in range(min(stride, columns))
+    ]
+    for column in range(0, len(phases), 2):
+        both = phases[column : column + 2]
+        run = _backward_data(both[0], both[-1], len(both), s, stride, dilation)
         threads.run(run, dx.shape[0] * dx.shape[1], work, dy, weight, dx, column, *padding)
 
 
 @lru_cache
-def _backward_data(COLUMNS, LAST_COLUMNS, FIRST_V, S, STRIDE, DILATION):
+def _backward_data(ONE, OTHER, COUNT, S, STRIDE, DILATION):
+    """Make the kernel of one or two neighbouring residues, so that a row of dx is written at once."""
     STEP, FALL = step_and_fall(STRIDE, DILATION)
-    COUNT = max(0, ceil_div(S - FIRST_V, STEP))
-    TILE, LAST = (RowTile(n, COUNT, 1, FALL, -STEP, STRIDE, 0) for n in (COLUMNS, LAST_COLUMNS))
     FIRST = first_positions(STRIDE, DILATION)
+    TAPS_1, TAPS_2 = (max(0, ceil_div(S - first_v, STEP)) for *_, first_v in (ONE, OTHER))
+    (COLUMNS_1, LAST_COLUMNS_1, FIRST_V_1), (COLUMNS_2, LAST_COLUMNS_2, FIRST_V_2) = ONE, OTHER
+    TILE_1, LAST_1 = (RowTile(n, TAPS_1, 1, FALL, -STEP, STRIDE, 0) for n in ONE[:2])
+    TILE_2, LAST_2 = (RowTile(n, TAPS_2, 1, FALL, -STEP, STRIDE, 0) for n in OTHER[:2])
 
     @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64)
     def depthwise_backward_data(worker, first, last, dy, weight, dx, column, pad_h, pad_w):
-        blocks, height, columns = dx.shape[1], dx.shape[2], ceil_div(dx.shape[3] - column, STRIDE)
+        blocks, height, width = dx.shape[1], dx.shape[2], dx.shape[3]
         rows, r = dy.shape[2], weight.shape[1]
-        full = (columns - LAST_COLUMNS) // COLUMNS
-        v = FIRST_V + (COUNT - 1) * STEP  # the last kernel column comes first
-        left = (column + pad_w - FIRST_V * DILATION) // STRIDE - (COUNT - 1) * FALL
+        full_1 = (ceil_div(width - column, STRIDE) - LAST_COLUMNS_1) // COLUMNS_1
+        full_2 = (ceil_div(width - column - 1, STRIDE) - LAST_COLUMNS_2) // COLUMNS_2
+        # The last kernel column comes first; what it meets of dy, from the left:
+        v_1, v_2 = FIRST_V_1 + (TAPS_1 - 1) * STEP, FIRST_V_2 + (TAPS_2 - 1) * STEP
+        left_1 = (column + pad_w - FIRST_V_1 * DILATION) // STRIDE - (TAPS_1 - 1) * FALL
+        left_2 = (column + 1 + pad_w - FIRST_V_2 * DILATION) // STRIDE - (TAPS_2 - 1) * FALL
         for task in range(first, last):  # one plane of one block of channels
             n, block = divmod(task, blocks)
             kernels = weight.ctypes.data + block * weight.strides[0]
@@ -230,13 +241,22 @@ def _backward_data(COLUMNS, LAST_COLUMNS, FIRST_V, S, STRIDE, DILATION):
                 bottom = (h + pad_h - u0 * DILATION) // STRIDE  # the output row that kernel row u0 meets
                 t0 = max(0, ceil_div(bottom - rows + 1, FALL))
                 t1 = min((r - u0 + STEP - 1) // STEP, bottom // FALL + 1)
-                source = row_address(dy, n, block, bottom - (t1 - 1) * FALL) + 4 * left * LANES
-                tap = kernels + (u0 + (t1 - 1) * STEP) * weight.strides[1] + 4 * v * LANES
+                source = row_address(dy, n, block, bottom - (t1 - 1) * FALL)
+                tap = kernels + (u0 + (t1 - 1) * STEP) * weight.strides[1]
+                target = row_address(dx, n, block, h) + 4 * column * LANES
+                down, up = FALL * dy.strides[2], -STEP * weight.strides[1]
                 _row(
-                    TILE, LAST, full,
-                    Rows(source, FALL * dy.strides[2]), 4 * COLUMNS * LANES,
-                    Rows(tap, -STEP * weight.strides[1]), t1 - t0, NO_START,
-                    row_address(dx, n, block, h) + 4 * column * LANES, 4 * COLUMNS * STRIDE * LANES,
+                    TILE_1, LAST_1, full_1,
+                    Rows(source + 4 * left_1 * LANES, down), 4 * COLUMNS_1 * LANES,
+                    Rows(tap + 4 * v_1 * LANES, up), t1 - t0, NO_START,
+                    target, 4 * COLUMNS_1 * STRIDE * LANES,
                 )  # fmt: skip
+                if COUNT == 2:
+                    _row(
+                        TILE_2, LAST_2, full_2,
+                        Rows(source + 4 * left_2 * LANES, down), 4 * COLUMNS_2 * LANES,
+                        Rows(tap + 4 * v_2 * LANES, up), t1 - t0, NO_START,
+                        target + 4 * LANES, 4 * COLUMNS_2 * STRIDE * LANES,
+                    )  # fmt: skip
 
     return depthwise_backward_data
