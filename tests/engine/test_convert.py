@@ -141,7 +141,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(tmp_path, theirs, capsys):
         ((cut, *model, *out), "cut.pth: is cut or damaged: File is not a zip file"),
         ((there, *model, *out), "there.safetensors: cannot be read as safetensors"),
         ((theirs, "--from", "safetensors", *model, *out), "theirs.pth: cannot be read as safetensors"),
-        ((there, "--from", "torch", *model, *out), "there.safetensors: is no zip file"),
+        ((there, "--from", "torch", *model, *out), "there.safetensors: is neither a zip file nor a pickle"),
         (
             (theirs, "--model", "mnist", *out),
             "has 5 modules with tensors; must be the 4 of the network; or give",

@@ -78,7 +78,7 @@ def test_flop_of_a_step_leave_out_the_gradient_of_the_input():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["vgg"], 'error: model: got "vgg" (did you mean "vgg_a"?); must be one of digits'),
+        (["vga_a"], 'error: model: got "vga_a" (did you mean "vgg_a"?); must be one of digits'),
         (["digits", "--model-argument", "classes=0"], "error: model: classes: got 0; must be a whole number"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_minibatch_is_copied_into_an_input_without_padded_channels():
     net.add("fc", Linear(3))
     memory = plan(net.graph())
     x = np.random.default_rng(0).standard_normal((8, 3, 4, 5), dtype=np.float32)
-    memory.load(x, Threads(1))
+    memory.load(Batch(x, np.zeros(8, np.int32), np.arange(8), 0), Threads(1))
     assert (memory["conv"].x[0][:, 0] == x.transpose(0, 2, 3, 1)).all()
     assert not beside_rows(memory["conv"].x[0]).any()
 
