@@ -30,8 +30,7 @@ def chosen(
             return algorithm
     if pointwise.applies(loops):
         return Pointwise(loops, leaf_channels)
-    is_first = loops.dilation == 1 and first_layer.applies(loops)
-    return (FirstLayer if is_first else Direct)(loops, leaf_channels)
+    return (FirstLayer if first_layer.applies(loops) else Direct)(loops, leaf_channels)
 
 
 def input_lanes(loops: Extents) -> int:

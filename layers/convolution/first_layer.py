@@ -16,8 +16,8 @@ _DENSE, _PACKED, _PARTIALS, _CHUNK = "dense_x", "packed_weights", "partials", "c
 
 
 def applies(loops: Extents) -> bool:
-    """Return whether a convolution is a first layer: few input channels."""
-    return conv_first.applies(loops.ifm)
+    """Return whether a convolution is a first layer: few input channels, and taps side by side."""
+    return loops.dilation == 1 and conv_first.applies(loops.ifm)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ _WEIGHTS = "weight_stack", "gathered", "group_weights", "group_biases"
 
 
 def applies(loops: Extents) -> bool:
-    """Return whether a convolution is one of single pixels."""
-    return loops.kh * loops.kw == 1 and loops.padding == (0, 0)
+    """Return whether a convolution is one of single pixels, all of them inside the image."""
+    inside = (loops.oh - 1) * loops.stride < loops.ih and (loops.ow - 1) * loops.stride < loops.iw
+    return loops.kh * loops.kw == 1 and loops.padding == (0, 0) and inside
 
 
 @dataclass(frozen=True)

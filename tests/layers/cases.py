@@ -71,6 +71,8 @@ CASES = [
     Case(Conv2d(33, 3, stride=2, padding=((0, 1), (0, 1))), ((17, 12, 10),)),
     Case(Conv2d(64, 3, padding=((2, 0), (0, 1))), ((64, 10, 13),)),  # Winograd
     Case(Conv2d(31, 5, padding=((1, 2), (4, 0))), ((40, 6, 9),)),
+    Case(Conv2d(17, 1, padding=((0, 1), (0, 2))), ((33, 4, 5),)),  # pixels behind the image
+    Case(Conv2d(17, 1, stride=2, padding=((0, 1), (0, 0))), ((33, 4, 5),)),
     Case(Conv2d(17, 3, padding=2, dilation=2), ((3, 9, 7),)),
     Case(Conv2d(64, 3, padding=3, dilation=3), ((64, 9, 16),)),
     Case(Conv2d(33, (3, 2), 2, 3, dilation=3), ((17, 11, 12),), samples=16),

@@ -15,6 +15,7 @@ from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES, REGISTERS_EACH
 from layers.kernels.target import TARGET
 from layers.layer import Shape
+from layers.work import BACKWARD_WEIGHTS, FORWARD
 from tests.layers.algorithms import assert_same_bits, run_algorithm
 
 SHAPES = [
@@ -64,6 +65,19 @@ def test_what_lies_beside_the_rows_of_a_dense_input_is_not_read() -> None:
     conv, shape = Conv2d(2 * LANES, 3), (3, 6, 20)  # wants no halo
     direct = run_algorithm(Direct, conv, shape)
     assert_same_bits(run_algorithm(FirstLayer, conv, shape, around=(5, 3), lanes=3), direct)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, LANES, LANES + 1])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("direction", [FORWARD, BACKWARD_WEIGHTS])
+def test_only_what_a_first_layer_reads_is_stored_without_padded_channels(
+    channels: int, kernel: int, dilation: int, padding: int, direction: str
+) -> None:
+    conv, shape = Conv2d(8 * LANES, kernel, padding=padding, dilation=dilation), (channels, 12, 12)
+    reads_dense = isinstance(conv.algorithm_of(direction, 4, shape), FirstLayer)
+    assert conv.input_lanes(shape) == (channels if reads_dense else LANES)
 
 
 @pytest.mark.parametrize("kernel_rows", [1, 2, 3, 7, 20])

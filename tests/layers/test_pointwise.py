@@ -68,6 +68,11 @@ def test_only_kernels_of_1x1_without_padding_are_pointwise(direction: str) -> No
     assert isinstance(Conv2d(LANES, 1, stride=2).algorithm_of(direction, 2, image), Pointwise)
     assert not isinstance(Conv2d(LANES, 1, padding=1).algorithm_of(direction, 2, image), Pointwise)
     assert not isinstance(Conv2d(LANES, (1, 3)).algorithm_of(direction, 2, image), Pointwise)
+    for padding in (((0, 1), (0, 0)), ((0, 0), (0, 1))):
+        behind = Conv2d(LANES, 1, padding=padding)
+        assert not isinstance(behind.algorithm_of(direction, 2, image), Pointwise)
+    unread = Conv2d(LANES, 1, stride=4, padding=((0, 1), (0, 1)))  # no pixel behind the image is met
+    assert isinstance(unread.algorithm_of(direction, 2, image), Pointwise)
 
 
 def test_passes_share_no_working_memory() -> None:

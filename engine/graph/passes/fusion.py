@@ -49,7 +49,7 @@ def _convolution_run(graph: Graph, node: Node) -> Run | None:
 
 
 def _norm_run(graph: Graph, node: Node) -> Run | None:
-    if not isinstance(node.layer, BatchNorm):
+    if type(node.layer) is not BatchNorm:  # a subclass may compute something else, or be fused already
         return None
     run, inputs = [node], node.inputs
     reader = _only_reader(graph, node)

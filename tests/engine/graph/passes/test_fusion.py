@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from engine.graph import Graph, GraphBuilder
+from engine.graph import Graph, GraphBuilder, Node
 from engine.graph.passes.fusion import fuse
 from engine.models import MODELS
+from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
@@ -103,3 +104,17 @@ def problem_like(given, layer, shape):
     """Return the same inputs and parameters with a gradient that fits another layer."""
     made = problem(layer, (shape,), len(given.samples))
     return type(given)(given.inputs, given.parameters, made.dys, given.samples)
+
+
+def test_a_subclass_of_batch_norm_stays_as_it_is() -> None:
+    class Own(BatchNorm):
+        """Like a user's: what it computes is its own."""
+
+    plain, own = (
+        Graph((16, 4, 4), (Node("norm", layer, ("input",)), Node("relu", ReLU(), ("norm",))))
+        for layer in (BatchNorm(), Own())
+    )
+    fused = fuse(plain)
+    assert len(fused.nodes) == 1
+    assert fuse(fused) == fused
+    assert fuse(own) == own
