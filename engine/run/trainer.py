@@ -146,6 +146,8 @@ class Trainer:
             on_load=recorder.load,
         ) as loader:
             clock = StepClock(self.rank.queue, lambda: loader.wait_seconds, recorder)
+            self.failures.keep(loader.failure())  # of the first minibatch: of all ranks one says so
+            self._end_if_failed(called)
             for minibatch in islice(self.sampler.training(first), left):
                 batches = self._read(loader)
                 self.rank.memory.minibatch[:] = minibatch.samples
@@ -206,7 +208,8 @@ class Trainer:
         if self._saver.agreed_step() != step:
             self._save(called)
         is_saved = self._saver.agreed_step() == step
-        ending = "what was done is saved" if is_saved else "it could not be saved"
+        done = "what was done is saved" if is_saved else "it could not be saved"
+        ending = done if step else "there was nothing to save"
         self.failures.end(f"{message}; after step {step}: {ending}")
 
     def _step(self, batches: Iterable[Batch], clock: StepClock, epoch: int, *, stop: bool) -> dict[str, Any]:

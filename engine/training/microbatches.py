@@ -73,7 +73,7 @@ def check_microbatches(count: int, tree: Tree, graph: Graph) -> None:
     if count not in allowed:
         raise UserError(
             f"accumulate: got {count} with {tree.leaves} leaves on {counted(tree.ranks, 'rank')}"
-            f"{_together(tree, graph)}; {one_of(map(str, allowed))}"
+            f"{_together(tree, graph)}; {one_of(map(str, allowed)) if len(allowed) > 1 else 'must be 1'}"
         )
 
 
@@ -87,8 +87,7 @@ def allowed_microbatches(tree: Tree, graph: Graph) -> list[int]:
 
 
 def _together(tree: Tree, graph: Graph) -> str:
-    """Return which layer wants several leaves at once; empty where none does."""
-    for node in graph:
-        if (run := node.layer.leaves_together(tree.leaves)) > 1:
-            return f", of which {node.name} takes {run} at once"
-    return ""
+    """Return which layer wants the most leaves at once; empty where none wants several."""
+    node = max(graph, key=lambda each: each.layer.leaves_together(tree.leaves))  # the first of them
+    run = node.layer.leaves_together(tree.leaves)
+    return f", of which {node.name} takes {run} at once" if run > 1 else ""

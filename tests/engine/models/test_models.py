@@ -45,6 +45,13 @@ def test_an_image_has_three_sizes(image):
         build_model("digits", {"image": image})
 
 
+@pytest.mark.parametrize("name", ["vgg_a", "vgg_d", "vgg_e"])
+@pytest.mark.parametrize("norm", ["off", "False", 0, 1, [True]])
+def test_whether_vgg_has_norms_is_true_or_false(name, norm):
+    with pytest.raises(UserError, match=r"^model: norm: got .*; must be true or false$"):
+        build_model(name, {"norm": norm})
+
+
 def test_what_a_function_returns_must_be_a_network(tmp_path):
     file = tmp_path / "odd.py"
     file.write_text(

@@ -15,6 +15,7 @@ from engine.run.callbacks import Callback
 from engine.run.checkpoint import read_state, read_tensors
 from engine.run.failures import Failures, RunEndedError, in_words
 from engine.run.finding import find_checkpoint
+from engine.run.kept_checkpoints import checkpoints_of
 from engine.run.log import RunLog
 from engine.run.session import run_session
 from tests.engine.cluster import Samples, changed, train
@@ -46,6 +47,13 @@ class Failing(Samples):
             if len(self.reads) > 1:
                 raise self.errors[0]
         return super().read(index, x)
+
+
+class Unreadable(Samples):
+    """Has no sample that can be read."""
+
+    def read(self, index, x):
+        raise ERRORS["image"]
 
 
 def failing(error, count=64, graph=None):
@@ -81,6 +89,16 @@ def test_a_sample_that_cannot_be_read_costs_no_finished_step_on_any_number_of_ra
     assert find_checkpoint(tmp_path).name == f"step-{last:08d}"
     whole, _ = train(1, perceptron(), recipe)
     assert resumed(tmp_path, recipe)["weights_sha256"] == whole["weights_sha256"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_all_ranks_end_alike_where_several_cannot_read_their_first_samples(tmp_path, ranks, accumulate):
+    recipe, data = changed(steps=20, accumulate=accumulate), Unreadable.draw((12,), 5, 64)
+    with pytest.raises(RunEndedError) as ended:
+        train(ranks, perceptron(), recipe, data=DataSource(data, None), folder=tmp_path)
+    assert str(ended.value) == "7.png: cannot be decoded; after step 0: there was nothing to save"
+    assert not checkpoints_of(tmp_path)
 
 
 @pytest.mark.parametrize("kind", WORDS)

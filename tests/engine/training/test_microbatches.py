@@ -47,10 +47,11 @@ class Together(ReLU):
         return min(self.run, leaves)
 
 
-def with_runs() -> Graph:
-    graph = perceptron()
+def with_runs(**runs: int) -> Graph:
+    graph, runs = perceptron(), runs or {"relu1": 4}
     nodes = tuple(
-        Node(node.name, Together() if node.name == "relu1" else node.layer, node.inputs) for node in graph
+        Node(node.name, Together(runs[node.name]) if node.name in runs else node.layer, node.inputs)
+        for node in graph
     )
     return Graph(graph.input_shape, nodes)
 
@@ -78,3 +79,9 @@ def test_a_layer_that_takes_several_leaves_at_once_bounds_the_parts():
     with pytest.raises(UserError, match=r"on 2 ranks, of which relu1 takes 4 at once; must be one of 1, 2$"):
         check_microbatches(4, Tree.of(2, 16), with_runs())
     check_microbatches(1, Tree.of(16, 16), with_runs())
+
+
+def test_the_layer_is_named_that_takes_the_most_leaves_and_one_number_is_no_choice():
+    graph = with_runs(relu1=4, sigmoid2=16)
+    with pytest.raises(UserError, match=r"on 2 ranks, of which sigmoid2 takes 16 at once; must be 1$"):
+        check_microbatches(2, Tree.of(2, 16), graph)
