@@ -121,7 +121,7 @@ class OptimizerFields:
         """Raise UserError where fields do not go together."""
         if len(self.betas) != 2:
             raise UserError(f"optimizer.betas: got {list(self.betas)}; must be two numbers, as [0.9, 0.999]")
-        if self.nesterov and self.kind == "lars":
+        if self.nesterov and self.kind != "sgd":
             raise UserError(f'optimizer.nesterov: got true with kind = "{self.kind}"; must be false')
         if 0 < self.eps < _LEAST_EPS:
             raise UserError(f"optimizer.eps: got {self.eps}; must be 0, or at least {_LEAST_EPS}")
@@ -520,6 +520,14 @@ class Recipe:
         if (self.epochs > 0) == (self.steps > 0):
             raise UserError(
                 f"epochs, steps: got {self.epochs} and {self.steps}; exactly one must be at least 1"
+            )
+        course = self.schedule
+        rise = course.warmup_epochs + course.peak_epochs
+        if course.kind == "one_cycle" and self.epochs and rise > self.epochs:
+            most = max(0, self.epochs - course.warmup_epochs)
+            raise UserError(
+                f"schedule.peak_epochs: got {course.peak_epochs} in a run of epochs = {self.epochs}; must be "
+                f"at most {most}, what the warm-up leaves"
             )
         if self.stop_after and not self.evaluate_every:
             raise UserError(

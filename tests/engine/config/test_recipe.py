@@ -112,6 +112,14 @@ def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
         ({"optimizer.betas": (0.9,)}, r"^optimizer\.betas: got \[0\.9\]; must be two numbers"),
         ({"optimizer.betas": (0.9, 1.0)}, r"^optimizer\.betas: got 1\.0; must be at least 0 and below 1"),
         (
+            {"schedule.kind": "one_cycle", "schedule.peak_epochs": 9.0, "epochs": 4, "steps": 0},
+            r"^schedule\.peak_epochs: got 9\.0 in a run of epochs = 4; must be at most 4",
+        ),
+        (
+            {"optimizer.kind": "adamw", "optimizer.nesterov": True},
+            r'^optimizer\.nesterov: got true with kind = "adamw"; must be false',
+        ),
+        (
             {"optimizer.kind": "lars", "optimizer.nesterov": True},
             r'^optimizer\.nesterov: got true with kind = "lars"; must be false',
         ),
