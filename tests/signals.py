@@ -69,8 +69,10 @@ def attacked(attack: Attack, folder: Path, rng: random.Random) -> str:
     try:
         said, errors = process.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        raise AssertionError("it does not end") from None
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            each.kill()
+        said, errors = process.communicate()
+        raise AssertionError(f"it does not end: {said}{errors}") from None
     return _judged(process.returncode, said, errors, out, youngest)
 
 
@@ -103,7 +105,8 @@ def _ranks(launcher: int) -> list[psutil.Process]:
 
 
 def _judged(code: int, said: str, errors: str, out: Path, youngest: float) -> str:
-    if youngest < TOO_EARLY_S and not out.exists() and code not in (0, 130):
+    is_own_way = code in (0, 130) and "Traceback" not in errors
+    if youngest < TOO_EARLY_S and not out.exists() and not is_own_way:
         return "killed before it could listen"  # by Python itself, perhaps with a traceback of its start
     assert "Traceback" not in said + errors, errors
     assert "Error" not in said + errors, errors

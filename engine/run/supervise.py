@@ -24,6 +24,7 @@ from engine.host.mpirun import mpirun_environment
 from engine.host.stop_signals import StopRequest, stop_signals
 
 PATIENCE_S = 600.0  # for the step that the ranks are in, and their checkpoint
+SILENT_PATIENCE_S = 20.0  # for ranks that have said nothing yet, and so have nothing to save
 _POLL_S = 0.1
 _KILL_S = 10.0  # mpirun ends its ranks sooner, or never
 _PR_SET_PDEATHSIG = 1
@@ -60,7 +61,7 @@ def supervise(command: list[str]) -> int:
                 pipe.close()
             raise UserError(f"run: {error}: the system allows no more of them here") from error
         try:
-            _wait(process, stop)
+            _wait(process, stop, output)
         except KeyboardInterrupt:
             _end(process)
         output.close()
@@ -116,17 +117,22 @@ def _started(command: list[str]) -> "subprocess.Popen[str]":
         raise UserError(f"run: {command[0]} cannot be started: {error.strerror}") from error
 
 
-def _wait(process: "subprocess.Popen[str]", stop: StopRequest) -> None:
-    """Wait for the end of mpirun; pass a wish to end on."""
-    end_by: float | None = None
+def _wait(process: "subprocess.Popen[str]", stop: StopRequest, output: "_Output") -> None:
+    """Wait for the end of mpirun; pass a wish to end on, again if its ranks begin to speak only then.
+
+    An mpirun that is just starting has no ranks yet to pass it on to.
+    """
+    patience, end_by, were_heard = 0.0, None, False
     while end_by is None or time.monotonic() < end_by:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
             return
-        if stop.made and end_by is None:
-            end_by = time.monotonic() + PATIENCE_S
+        if stop.made and (end_by is None or (output.has_spoken and not were_heard)):
+            were_heard = output.has_spoken
+            patience = PATIENCE_S if were_heard else SILENT_PATIENCE_S
+            end_by = time.monotonic() + patience
             process.send_signal(signal.SIGUSR1)
-    terminal.say(f"the ranks have not ended {PATIENCE_S:.0f} s after they were asked to: mpirun ends them")
+    terminal.say(f"the ranks have not ended {patience:.0f} s after they were asked to: mpirun ends them")
     _end(process)
 
 
@@ -157,6 +163,8 @@ class _Output:
         self.said_interrupted = False
         self.said_why = False
         """Something that was passed on is the reason of an end."""
+        self.has_spoken = False
+        """A rank has said something."""
         self._stop = stop
         assert process.stdout is not None and process.stderr is not None
         self._streams = (process.stdout, process.stderr)
@@ -176,6 +184,7 @@ class _Output:
 
     def _pass_on(self, lines: Iterable[str], output: terminal.Output) -> None:
         for line in lines:
+            self.has_spoken = True
             output.write(line)
             output.flush()
 

@@ -16,6 +16,7 @@ import pytest
 
 from engine.host import mpirun as module
 from engine.host.mpirun import mpirun_command
+from engine.run import supervise
 from engine.run.__main__ import main
 from engine.run.finding import find_checkpoint
 from tests.mpi.launch import REPOSITORY, run
@@ -255,6 +256,35 @@ def test_an_mpirun_whose_rank_a_ctrl_c_met_before_it_was_listening_was_interrupt
     monkeypatch.setattr("engine.run.__main__.mpirun_command", lambda *_, **__: [sys.executable, "-c", code])
     assert main(["-n", "2"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+
+
+@pytest.mark.parametrize(("speaks", "asked"), [(False, 1), (True, 2)])
+def test_an_mpirun_that_lost_a_wish_to_end_is_asked_again_or_ended(
+    monkeypatch, tmp_path, capsys, speaks, asked
+):
+    monkeypatch.setattr(supervise, "SILENT_PATIENCE_S", 1.0)
+    monkeypatch.setattr(supervise, "PATIENCE_S", 1.0)
+    code = f"""
+import os, signal, time
+from pathlib import Path
+
+asked = Path({str(tmp_path / "asked")!r})
+asked_before = lambda: asked.read_text() if asked.exists() else ""
+signal.signal(signal.SIGUSR1, lambda *_: asked.write_text(asked_before() + "."))
+os.kill(os.getppid(), signal.SIGTERM)
+while not asked.exists():
+    time.sleep(0.01)
+if {speaks}:
+    print("a rank", flush=True)
+while True:
+    time.sleep(1)
+"""
+    monkeypatch.setattr("engine.run.__main__.mpirun_command", lambda *_, **__: [sys.executable, "-c", code])
+    assert main(["-n", "2"]) == 130
+    assert (tmp_path / "asked").read_text() == "." * asked
+    assert (
+        "the ranks have not ended 1 s after they were asked to: mpirun ends them" in capsys.readouterr().err
+    )
 
 
 def test_an_mpirun_that_cannot_be_started_is_one_line(monkeypatch, tmp_path, capsys):
