@@ -30,6 +30,7 @@ from tests.mpi.launch import REPOSITORY, run
 STEPS = 400
 LATEST_S = 4.0  # a run of so many steps is mostly over
 TOO_EARLY_S = 0.6  # a process that has just begun does not listen yet, and dies as any other
+LISTENS_S = 0.4  # Open MPI may wait for ever for a rank that a signal has killed while Python was starting
 TIMEOUT_S = 60.0
 
 
@@ -81,7 +82,10 @@ def _attack(attack: Attack, process: subprocess.Popen[str], rng: random.Random, 
     ranks = _ranks(process.pid)
     victims = [psutil.Process(process.pid)] if attack.victim != "rank" or not ranks else []
     if attack.victim != "launcher" and ranks:
-        victims.append(rng.choice(ranks))
+        rank = rng.choice(ranks)
+        with suppress(psutil.Error):
+            time.sleep(max(0.0, rank.create_time() + LISTENS_S - time.time()))
+        victims.append(rank)
     youngest = time.time() - started
     for number, pause_s in zip(attack.numbers, attack.pauses_s, strict=True):
         for victim in victims:
