@@ -227,9 +227,14 @@ class Recipe:
     data_arguments: Annotated[
         dict[str, Any], Setting("argument of your own data; may be repeated", DATA, arguments_of="data")
     ] = field(default_factory=dict)
-    augment: Annotated[str, Setting("none, flip, crop<N>, or several with commas", DATA, metavar="LIST")] = (
-        "none"
-    )
+    augment: Annotated[
+        str,
+        Setting(
+            "none, or flip or alternating_flip, and crop<N> or shift<N>, joined by a comma",
+            DATA,
+            metavar="LIST",
+        ),
+    ] = "none"
     mixup: Annotated[
         float,
         Setting(

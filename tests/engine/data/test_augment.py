@@ -77,6 +77,8 @@ def test_none_leaves_every_sample_alone() -> None:
         ("crop4", Augment(crop_padding=4)),
         ("flip,crop4", Augment(flip=True, crop_padding=4)),
         ("crop12, flip", Augment(flip=True, crop_padding=12)),
+        ("alternating_flip,shift2", Augment(alternating_flip=True, shift=2)),
+        ("shift1", Augment(shift=1)),
     ],
 )
 def test_parses_the_names(text: str, expected: Augment) -> None:
@@ -84,11 +86,16 @@ def test_parses_the_names(text: str, expected: Augment) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "flop", "crop", "crop0", "crop-1", "none,flip", "flip,flip", "crop1,crop2", "flip,"]
+    "text",
+    [
+        *("", "flop", "crop", "crop0", "crop-1", "none,flip", "flip,flip", "crop1,crop2", "flip,"),
+        *("shift0", "shift1,crop1", "flip,alternating_flip", "shift1,shift1", "alternating_flip,shift"),
+    ],
 )
 def test_refuses_other_names(text: str) -> None:
     with pytest.raises(
-        UserError, match=f'augment: got "{text}"; must be "none", or "flip" and "crop<pixels>"'
+        UserError,
+        match=f'augment: got "{text}"; must be "none", or a flip \\("flip" or "alternating_flip"\\)',
     ):
         Augment.parse(text)
 
@@ -99,6 +106,9 @@ def test_refuses_features_and_too_much_padding() -> None:
     with pytest.raises(UserError, match=r"crop8 of \(3, 8, 9\); must be under 8"):
         Augment(crop_padding=8).check((3, 8, 9))
     Augment(crop_padding=7).check((3, 8, 9))
+    with pytest.raises(UserError, match=r"shift6 of \(1, 7, 6\); must be under 6"):
+        Augment(shift=6).check((1, 7, 6))
+    Augment(shift=5).check((1, 7, 6))
 
 
 def test_the_first_word_flips_and_the_next_two_move() -> None:
@@ -110,3 +120,36 @@ def test_the_first_word_flips_and_the_next_two_move() -> None:
         i, j = down % 5, right % 5
         got = augmented(Augment(flip=True, crop_padding=2), x, sample=sample, epoch=4, seed=9)
         np.testing.assert_array_equal(got, padded[:, i : i + 5, j : j + 6])
+
+
+@pytest.mark.parametrize("shift", [1, 4])
+def test_shifts_are_the_crops_of_the_reflected_image_and_all_occur(shift: int) -> None:
+    x = image(2, 6, 5)
+    padded = np.pad(x, ((0, 0), (shift, shift), (shift, shift)), mode="reflect")
+    places = range(2 * shift + 1)
+    expected = {padded[:, i : i + 6, j : j + 5].tobytes() for i in places for j in places}
+    got = {augmented(Augment(shift=shift), x, sample=sample).tobytes() for sample in range(1500)}
+    assert got == expected
+
+
+def test_an_alternating_flip_turns_each_image_every_other_epoch() -> None:
+    x = image(1, 2, 3)
+    first = []
+    for sample in range(400):
+        turned = [
+            augmented(Augment(alternating_flip=True), x, sample=sample, epoch=epoch).tobytes() != x.tobytes()
+            for epoch in range(5)
+        ]
+        assert turned[1:] == [not before for before in turned[:-1]]
+        first.append(turned[0])
+    assert 150 < sum(first) < 250
+
+
+def test_an_alternating_flip_begins_as_a_flip_does() -> None:
+    x = image(1, 2, 3)
+    for sample in range(20):
+        alternating, plain = (
+            augmented(augment, x, sample=sample)
+            for augment in (Augment(alternating_flip=True), Augment(flip=True))
+        )
+        np.testing.assert_array_equal(alternating, plain)
