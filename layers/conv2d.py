@@ -49,6 +49,9 @@ class Conv2d(Layer):
         False where a normalisation follows, which would take it off again.
     dilation : int
         Distance of the pixels that neighbouring taps meet; above 1 the algorithm is the direct one.
+    identity : bool
+        The first outputs begin as the inputs of their number (Dirac), as far as there are both; the others as
+        usual. It suits deep networks without shortcuts.
     """
 
     out_channels: int
@@ -61,6 +64,7 @@ class Conv2d(Layer):
     parts: int = 1
     bias: bool = True
     dilation: int = 1
+    identity: bool = False
 
     reads_x = True
 
@@ -122,6 +126,8 @@ class Conv2d(Layer):
         """Return weight (OIHW) and bias."""
         ((channels, _, _),) = inputs
         weight = layout.conv_weight((self.out_channels, channels, *self.kernel_size), self.gain)
+        if self.identity:
+            weight = replace(weight, identity_rows=min(self.parts * self.out_channels, channels))
         return {"weight": weight} | ({"bias": layout.bias(self.out_channels)} if self.bias else {})
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:

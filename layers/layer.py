@@ -47,6 +47,9 @@ class Parameter:
     """What the learning rate is multiplied by; 0: it is not trained, and has no gradient."""
     initial: float = 0.0
     """What all values start at where the variance is 0."""
+    identity_rows: int = 0
+    """Rows, from the first on, that start as the identity instead: 1 at the input of their number (in the
+    middle of a kernel), else 0."""
     decay_factor: float = 1.0
     """What the weight decay is multiplied by; 0: exempt."""
     block_rows: int = 0
@@ -67,6 +70,23 @@ class Parameter:
         for first in range(0, len(blocked), step):
             count = min(step * self.block_rows, rows - first * self.block_rows)
             yield (count, *rest), blocked[first : first + step]
+
+
+def write_identity(rows: Array, first: int, count: int) -> None:
+    """Make those of `rows` that are among the first `count` of a parameter rows of the identity.
+
+    Parameters
+    ----------
+    rows : float32 [rows, inputs, ...]
+        Consecutive rows of a parameter in standard layout.
+    first
+        Number of rows[0] in the parameter.
+    """
+    rows = rows[: max(0, count - first)]
+    rows[...] = 0
+    middle = (size // 2 for size in rows.shape[2:])
+    indices = np.arange(len(rows))
+    rows[indices, indices + first, *middle] = 1
 
 
 @dataclass(frozen=True)
@@ -286,7 +306,7 @@ class Layer(ABC):
         """Write dx."""
 
 
-_NO_COST = ("gain", "initial_scale", "name", "node")
+_NO_COST = ("gain", "initial_scale", "identity", "name", "node")
 """Fields that change no pass: the scale of the first weights, and names."""
 
 

@@ -13,6 +13,7 @@ from engine.config.user_code import call, load_function, parameters_of
 from engine.config.wording import did_you_mean, one_of
 from engine.graph import Graph
 from engine.graph.check import check_network
+from engine.models.airbench94 import airbench94
 from engine.models.alexnet import alexnet
 from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
@@ -30,6 +31,7 @@ _FUNCTIONS: tuple[Callable[..., Graph], ...] = (
     mnist,
     cifar10,
     resnet9,
+    airbench94,
     alexnet,
     vgg_a,
     vgg_d,

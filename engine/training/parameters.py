@@ -16,7 +16,7 @@ from engine.training.bucket import AVERAGE, Bucket, Stretch
 from engine.training.microbatches import additions
 from engine.training.normal import NormalNumbers
 from engine.training.update import Update
-from layers.layer import Array, Parameter, PartialSum
+from layers.layer import Array, Parameter, PartialSum, write_identity
 
 TRAINED = "trained."
 """Prefix of the names of weights in a checkpoint whose model is their average."""
@@ -147,7 +147,8 @@ class Parameters:
         parameter = self.described[name]
         key = [seed, crc32(f"{self.node}.{name}".encode())]
         numbers = NormalNumbers(key)
-        _skip(numbers, self._rows(name).start * math.prod(parameter.shape[1:]))
+        row = self._rows(name).start
+        _skip(numbers, row * math.prod(parameter.shape[1:]))
         drawn = np.empty(0, np.float32)
         for shape, part in parameter.pieces(self.weights[name], _PACKED_FLOATS):
             if drawn.size == 0:  # the first piece is the longest
@@ -155,7 +156,9 @@ class Parameters:
             standard = drawn[: shape[0]]
             numbers.fill(standard)
             standard *= np.float32(math.sqrt(parameter.variance))
+            write_identity(standard, row, parameter.identity_rows)
             parameter.pack(standard, part)
+            row += len(standard)
 
     def gather_weights(self, *, keep: bool = True) -> dict[str, Array]:
         """Return copies of the weights in standard layout, named ``node.parameter`` (collective).

@@ -1,13 +1,14 @@
-"""Products of images with a vector each, a factor for every channel, and their gradients."""
+"""Products of images with a vector each, a factor for every channel, and their gradients; with a constant."""
 
 from functools import lru_cache
 
-from numba import int64, types
+import numpy as np
+from numba import float32, int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels.jit import kernel
-from layers.kernels.rows import IMAGE, as_channels, row_address
+from layers.kernels.rows import IMAGE, as_channels, as_rows, copy_row, floats, row_address
 from layers.kernels.simd import LANES, VECTOR, constant, load_vector, store_vector, vector_constant
 from layers.kernels.threads import Threads
 
@@ -49,6 +50,29 @@ def _multiply_row(typing_context, source, factor, target, columns):
             store_vector(builder, builder.fmul(load_vector(builder, source, place), factor), target, place)
 
     return types.void(*[types.int64] * 4), codegen
+
+
+def multiply(threads: Threads, x, factor: float, y) -> None:
+    """Write y = factor * x; images or vectors, and y may be x."""
+    x, y = as_rows(x), as_rows(y)
+    threads.run(_multiply(), y.shape[0] * y.shape[1], y.size, np.float32(factor), x, y)
+
+
+@lru_cache(maxsize=1)
+def _multiply():
+    @kernel(int64, int64, int64, float32, IMAGE, IMAGE)
+    def multiply_by_constant(worker, first, last, factor, x, y):
+        count = y.shape[3] * LANES
+        for task in range(first, last):
+            n, block = divmod(task, y.shape[1])
+            for i in range(y.shape[2]):
+                target = row_address(y, n, block, i)
+                copy_row(target, row_address(x, n, block, i), count)
+                row = floats(target)
+                for e in range(count):
+                    row[e] = factor * row[e]
+
+    return multiply_by_constant
 
 
 def backward_data(threads: Threads, x, factors, dy, dx, dfactors) -> None:
