@@ -80,7 +80,15 @@ class Problem:
 @lru_cache(maxsize=1)
 def problems() -> dict[str, Problem]:
     """Return all problems by name."""
-    found = [*_networks(), *_alexnet(), *_googlenet(), *_resnet50(), *_gemms(), *_convolutions()]
+    found = [
+        *_networks(),
+        *_airbench94(),
+        *_alexnet(),
+        *_googlenet(),
+        *_resnet50(),
+        *_gemms(),
+        *_convolutions(),
+    ]
     found += [*_pointwise(), *_first_layers(), *_wide(), *_odd(), *_depthwise(), *_grouped(), *_between()]
     named = {problem.name: problem for problem in found}
     assert len(named) == len(found)
@@ -118,6 +126,18 @@ def _conv(
     padding: int | tuple[int, int] = 0, *, minibatch: int = 32, first: bool = False,
 ) -> Problem:  # fmt: skip
     return Problem(name, Conv2d(out_channels, kernel, stride, padding), (shape,), minibatch, first)
+
+
+def _airbench94() -> Iterator[Problem]:
+    """Yield the 3x3 convolutions for CIFAR-10, at its minibatch."""
+    for name, size, channels, out in (
+        ("conv1_1", 31, 24, 64),
+        ("conv1_2", 15, 64, 64),
+        ("conv2_1", 15, 64, 256),
+        ("conv2_2", 7, 256, 256),
+        ("conv3_2", 3, 256, 256),
+    ):
+        yield _conv(f"airbench94:{name}", (channels, size, size), out, 3, 1, 1, minibatch=1024)
 
 
 def _alexnet() -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from torch import nn
 from bench.ours import MOMENTUM, RATE, Steps, minibatch
 from engine.graph import INPUT, Graph
 from engine.models import MODELS
-from layers.activations import ReLU6
+from layers.activations import GELU, ReLU6
 from layers.add import Add
 from layers.avg_pool import AvgPool
 from layers.batch_norm import BatchNorm
@@ -21,10 +21,12 @@ from layers.conv2d import Conv2d
 from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.flatten import Flatten
+from layers.given import Given
 from layers.global_avg_pool import GlobalAvgPool
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.multiply import Multiply
 from layers.relu import ReLU
 from layers.sigmoid import Sigmoid
 
@@ -163,6 +165,15 @@ class _GlobalMean(nn.Module):
         return x.mean((2, 3))
 
 
+class _Product(nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.factor * x
+
+
 def _module(layer: Layer, *shapes: Shape, in_place: bool = True) -> nn.Module:
     if type(layer) not in _COUNTERPARTS:
         raise ValueError(f"{layer}: has no counterpart here")
@@ -186,7 +197,14 @@ def _convolution(it: Conv2d | DepthwiseConv2d, x: Shape) -> nn.Module:
 
 def _normalisation(it: BatchNorm, x: Shape) -> nn.Module:
     kind = nn.BatchNorm2d if len(x) > 1 else nn.BatchNorm1d
-    return kind(x[0], it.epsilon, it.momentum)
+    found = kind(x[0], it.epsilon, it.momentum)
+    if not it.scaled:
+        found.register_parameter("weight", None)
+    return found
+
+
+def _given(it: Given, x: Shape) -> nn.Module:
+    return _module(it.layer, x).requires_grad_(it.trainable)
 
 
 _COUNTERPARTS: dict[type[Layer], Callable[..., nn.Module]] = {
@@ -198,9 +216,12 @@ _COUNTERPARTS: dict[type[Layer], Callable[..., nn.Module]] = {
     DepthwiseConv2d: _convolution,
     Dropout: lambda it, _: nn.Dropout(it.probability),
     Flatten: lambda _, __: nn.Flatten(),
+    GELU: lambda _, __: nn.GELU(),
+    Given: _given,
     GlobalAvgPool: lambda _, __: _GlobalMean(),
     Linear: lambda it, x: nn.Linear(x[0], it.out_features, bias=it.bias),
     MaxPool: lambda it, _: nn.MaxPool2d(it.window, it.stride, it.padding, ceil_mode=it.ceil_mode),
+    Multiply: lambda it, _: _Product(it.factor),
     ReLU: lambda _, __: nn.ReLU(),
     ReLU6: lambda _, __: nn.ReLU6(),
     Sigmoid: lambda _, __: nn.Sigmoid(),

@@ -35,6 +35,8 @@ The figures are the same, to the bit, for any number of ranks and threads and an
 data are matched to those of the network by name, in whatever order they are and if there are only some of
 them; a class that the network does not know is refused. Where either has no names, label i is output i.
 --tta mirror: each image is seen twice, once left to right, and its probabilities are the mean of both.
+--tta mirror+shift: from both sides, as it is and moved by a pixel to the top left and to the bottom right
+with reflected edges, these two with half the weight.
 
 Exit codes: 0 done; 2 a mistake in what was given, or a sample that cannot be read (with --on-bad-sample skip:
 after the figures of the others); 130 interrupted.
@@ -57,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", choices=("train", "test"), default="", help="default: test, where there is one"
     )
-    parser.add_argument("--tta", choices=("mirror",), default="", help="see each image from both sides")
+    parser.add_argument(
+        "--tta", choices=("mirror", "mirror+shift"), default="", help="see each image several times"
+    )
     parser.add_argument(
         "--on-bad-sample", choices=("stop", "skip"), default="stop", help="that cannot be read; default stop"
     )

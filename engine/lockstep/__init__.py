@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from layers.layer_norm import LayerNorm as LayerNorm
     from layers.linear import Linear as Linear
     from layers.max_pool import MaxPool as MaxPool
+    from layers.multiply import Multiply as Multiply
     from layers.onnx_form import OnnxNode as OnnxNode
     from layers.relu import ReLU as ReLU
     from layers.scale import Scale as Scale
@@ -99,6 +100,7 @@ _PLACES = {
     "layers.layer_norm": ("LayerNorm",),
     "layers.linear": ("Linear",),
     "layers.max_pool": ("MaxPool",),
+    "layers.multiply": ("Multiply",),
     "layers.onnx_form": ("OnnxNode",),
     "layers.relu": ("ReLU",),
     "layers.scale": ("Scale",),

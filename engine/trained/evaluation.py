@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engine.config.recipe import Recipe
 from engine.config.wording import counted
 from engine.trained.measuring import Measured, total_loss
+from engine.trained.views import SEEN
 
 TOP = 5
 MOST_ROWS = 40
@@ -40,7 +41,7 @@ class Evaluation:
     confusion: NDArray[np.int64] = field(repr=False)
     """[classes, classes]: samples by what they are (rows) and what was found (columns)."""
     tta: str = ""
-    """ "mirror": each image was seen twice, once left to right."""
+    """How each image was seen: a name of `engine.trained.views`, or empty."""
     skipped: tuple[str, ...] = ()
     """Errors of the samples that could not be read."""
 
@@ -84,7 +85,7 @@ class Evaluation:
     @property
     def seen(self) -> str:
         """How often each sample was seen, if that was more than once: ", each seen twice, ..."."""
-        return ", each seen twice, once left to right" if self.tta else ""
+        return f", {SEEN[self.tta]}" if self.tta else ""
 
     @property
     def samples(self) -> int:

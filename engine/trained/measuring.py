@@ -1,6 +1,6 @@
 """What a network finds in each sample of a data set: measured on all ranks, gathered in their order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from engine.data.loader import Batch
 from engine.run.evaluator import gather_measured
 from engine.run.failures import Failures
 from engine.trained.probabilities import place_of, softmax
+from engine.trained.views import View
 from engine.training.rank import Rank
 from engine.training.step import forward
 from layers.layer import Context
@@ -41,7 +42,7 @@ def measure(
     dataset: Dataset,
     failures: Failures,
     *,
-    mirrored: bool = False,
+    views: Sequence[View] = (),
     skip: bool = False,
     tell: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Measured | None:
@@ -49,8 +50,8 @@ def measure(
 
     Parameters
     ----------
-    mirrored
-        An image is seen twice, once left to right: its probabilities are the mean of both.
+    views
+        How each image is seen: its probabilities are the sum over all, each by its share; empty: as it is.
     skip
         Go on without samples that cannot be read.
     tell
@@ -67,7 +68,7 @@ def measure(
         rank,
         dataset,
         failures,
-        partial(_mirrored if mirrored else _once, rank, context),
+        partial(_by_views, rank, context, views) if views else partial(_once, rank, context),
         columns=per_leaf * _COLUMNS,
         on_bad=note if skip else None,
         tell=lambda minibatches: tell(minibatches * rank.settings.batch, len(dataset)),
@@ -103,12 +104,11 @@ def _once(rank: Rank, context: Context, minibatch: Batch) -> NDArray[np.float64]
     return _rows(rank, minibatch, logits, rank.loss.sample_losses)
 
 
-def _mirrored(rank: Rank, context: Context, minibatch: Batch) -> NDArray[np.float64]:
-    probabilities = softmax(_logits(rank, context, minibatch))
-    turned = Batch(
-        np.ascontiguousarray(minibatch.x[..., ::-1]), minibatch.labels, minibatch.samples, minibatch.epoch
-    )
-    probabilities = (probabilities + softmax(_logits(rank, context, turned))) / 2
+def _by_views(rank: Rank, context: Context, views: Sequence[View], minibatch: Batch) -> NDArray[np.float64]:
+    probabilities = np.zeros(())
+    for view in views:
+        seen = Batch(view.of(minibatch.x), minibatch.labels, minibatch.samples, minibatch.epoch)
+        probabilities = probabilities + view.share * softmax(_logits(rank, context, seen))
     labels = minibatch.labels
     right = probabilities[np.arange(len(labels)), np.maximum(labels, 0)]
     with np.errstate(divide="ignore"):  # a probability that is rounded to zero

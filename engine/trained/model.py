@@ -40,6 +40,7 @@ from engine.trained.measuring import measure
 from engine.trained.prediction import Prediction
 from engine.trained.probabilities import best, softmax
 from engine.trained.samples import Reading, Sample
+from engine.trained.views import VIEWS
 from engine.training.rank import Rank
 from engine.training.step import forward
 from layers.kernels.jit import fingerprint
@@ -51,7 +52,6 @@ BATCH = 32
 """Samples that go through a network at once, unless somebody asks for another number."""
 STOP, SKIP = "stop", "skip"
 """What a sample that cannot be read does."""
-MIRROR = "mirror"
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,8 @@ class Model:
         split
             "train" or "test"; by default the test samples where there are any.
         tta
-            "mirror": an image is seen twice, once left to right, and its probabilities are the mean of both.
+            "mirror": an image is seen twice, once left to right, and its probabilities are the mean of both;
+            "mirror+shift": six times, see `engine.trained.views`.
         on_bad_sample
             "stop" raises, "skip" leaves the sample out and keeps its error.
         world
@@ -243,7 +244,7 @@ class Model:
             context,
             opened.dataset,
             failures,
-            mirrored=tta == MIRROR,
+            views=VIEWS.get(tta, ()),
             skip=on_bad_sample == SKIP,
             tell=tell,
         )
@@ -327,7 +328,7 @@ class Model:
         return samples
 
     def _opened(self, data: Data, split: str, *, tta: str, on_bad_sample: str) -> Opened:
-        check_choice("tta", tta, ("", MIRROR))
+        check_choice("tta", tta, ("", *VIEWS))
         check_choice("on_bad_sample", on_bad_sample, (STOP, SKIP))
         if tta and len(self.network.input_shape) != 3:
             raise UserError(

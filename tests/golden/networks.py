@@ -16,6 +16,7 @@ from layers.global_avg_pool import GlobalAvgPool
 from layers.grouped_conv2d import GroupedConv2d
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.multiply import Multiply
 from layers.relu import ReLU
 from layers.scale import Scale
 from layers.sigmoid import Sigmoid
@@ -153,6 +154,20 @@ def activated() -> Graph:
         net.add(f"fc{number}", Linear(20))
         net.add(f"activation{number}", layer)
     net.add("fc7", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def identical() -> Graph:
+    """Begin convolutions as the identity, one of them split by a plan, and make the logits small."""
+    net = GraphBuilder((3, 9, 7))
+    net.add("conv1", Conv2d(40, 3, padding=1, identity=True, gain=1 / 3))
+    net.add("relu1", ReLU())
+    net.add("conv2", Conv2d(32, 3, padding=1, identity=True, bias=False))
+    net.add("relu2", ReLU())
+    net.add("pool2", AvgPool())
+    net.add("flatten", Flatten())
+    net.add("fc3", Linear(4, gain=1.0))
+    net.add("scale3", Multiply(1 / 9))
     return net.graph()
 
 

@@ -266,5 +266,8 @@ RUNS = {
     "grouped": Run(networks.grouped, _recipe(steps=2), ranks=2, threads=2),
     "whitened": Run(networks.whitened, ranks=2),
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
+    "identical": Run(
+        networks.identical, _recipe(augment="alternating_flip,shift2", plan="conv2=2", conv_feature_leaves=2), ranks=2
+    ),
 }  # fmt: skip
 """By name, as in `golden.toml`."""

@@ -22,6 +22,7 @@ from layers.layer import Layer, Shape
 from layers.layer_norm import LayerNorm
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.multiply import Multiply
 from layers.relu import ReLU
 from layers.scale import Scale
 from layers.sigmoid import Sigmoid
@@ -147,6 +148,8 @@ CASES = [
     Case(GlobalAvgPool(), ((1, 1, 1),), samples=1),
     Case(Scale(), ((17, 5, 7), (17,))),
     Case(Scale(), ((32, 9, 1), (32, 1, 1))),
+    Case(Multiply(-0.375), ((17, 5, 7),)),
+    Case(Multiply(1 / 9), ((300,),)),
     Case(ReLU(), ((17, 5, 7),)),
     Case(ReLU(), ((100,),)),
     Case(Sigmoid(), ((17, 5, 7),)),

@@ -69,6 +69,21 @@ def test_a_mirror_gives_the_mean_of_both_probabilities(digits_run):
     np.testing.assert_array_equal(turned.confusion, 2 * found.confusion)
 
 
+def test_views_are_weighted_and_moved_ones_reflect_their_edges(digits_run):
+    model = load(digits_run)
+    x, labels = np.random.default_rng(3).standard_normal((40, 1, 8, 8), np.float32), np.arange(40) % 10
+    found = model.evaluate(lockstep.ArrayDataset(x, labels), tta="mirror+shift")
+    mean = 0
+    for seen in (x, x[..., ::-1]):
+        padded = np.pad(seen, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+        for weight, moved in ((2, seen), (1, padded[..., :-2, :-2]), (1, padded[..., 2:, 2:])):
+            exponentials = np.exp(model(np.ascontiguousarray(moved)).astype(np.float64))
+            mean = mean + weight * exponentials / exponentials.sum(axis=1, keepdims=True) / 8
+    assert found.accuracy == (mean.argmax(axis=1) == labels).mean()
+    assert found.loss == pytest.approx(-np.log(mean[np.arange(40), labels]).mean(), rel=1e-12)
+    assert "moved by a pixel" in "\n".join(found.lines())
+
+
 def test_classes_are_matched_by_name_in_another_order_and_where_some_are_missing(photos_run, tmp_path):
     model = load(photos_run)
     assert model.class_names == ("blue", "green", "red")

@@ -39,8 +39,11 @@ def test_pytorch_has_the_same_gradients(model):
     module.load_state_dict({name: torch.from_numpy(value) for name, value in given.items()}, strict=False)
     logits = module(torch.from_numpy(samples.x))
     torch.nn.functional.cross_entropy(logits, torch.from_numpy(samples.labels)).backward()
-    theirs = {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}
-    assert theirs.keys() == after.keys()
+    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    theirs = {name: parameter.grad.numpy() for name, parameter in trained.items()}
+    frozen = after.keys() - theirs.keys()
+    assert all(np.array_equal(after[name], given[name]) for name in frozen)
+    assert frozen == {name for name, its in module.named_parameters() if not its.requires_grad}
     # What a normalisation takes off again, such as the bias before a convolution and one more of them, has a
     # gradient of 0 but for rounding.
     least = 1e-3 * max(np.linalg.norm(gradient) for gradient in theirs.values())

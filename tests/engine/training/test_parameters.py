@@ -20,6 +20,7 @@ from engine.training.rank_parameters import RankParameters
 from engine.training.update import NOTHING
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
+from layers.layer import write_identity
 from layers.linear import Linear
 from layers.relu import ReLU
 
@@ -172,3 +173,33 @@ def test_initial_weights_without_variance_are_zero_with_the_sign_of_zero():
     for name, weights in split(1, "data", lambda _, made: made.gather_weights())[0].items():
         if name.endswith(".bias"):
             assert not weights.view(np.uint32).any()
+
+
+@pytest.mark.parametrize("channels, outputs", [(5, 40), (40, 20)])
+def test_rows_of_the_identity_pass_their_input_on_and_the_others_are_drawn(monkeypatch, channels, outputs):
+    monkeypatch.setattr(module, "_PACKED_FLOATS", 16 * channels * 3 * 2)  # several pieces
+    drawn, made = (
+        Parameters("conv1", Conv2d(outputs, (3, 2), identity=identity).parameters((channels, 6, 6)), None)
+        for identity in (False, True)
+    )
+    for each in (drawn, made):
+        each.initialise(7, {})
+    usual, weights = (each.gather_weights()["conv1.weight"] for each in (drawn, made))
+    count = min(channels, outputs)
+    expected = np.zeros((count, channels, 3, 2), np.float32)
+    expected[range(count), range(count), 1, 1] = 1
+    np.testing.assert_array_equal(weights[:count], expected)
+    np.testing.assert_array_equal(weights[count:], usual[count:])
+
+
+def test_parts_of_the_identity_are_rows_of_the_whole():
+    shards = Conv2d(64, 3, identity=True, feature_leaves=2).shard(2)
+    whole = np.zeros((64, 48, 3, 3), np.float32)
+    write_identity(whole, 0, Conv2d(64, 3, identity=True).parameters((48, 5, 5))["weight"].identity_rows)
+    parts = []
+    for number, shard in enumerate(shards):
+        part = np.zeros((32, 48, 3, 3), np.float32)
+        write_identity(part, 32 * number, shard.parameters((48, 5, 5))["weight"].identity_rows)
+        parts.append(part)
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert whole.sum() == 48
