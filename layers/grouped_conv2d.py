@@ -7,7 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 from layers import layout
-from layers.conv2d import Conv2d, Padding, pads_of
+from layers.bias import weight_and_bias
+from layers.conv2d import Conv2d
+from layers.convolution.geometry import Padding, pads_of
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
@@ -88,7 +90,7 @@ class GroupedConv2d(Layer):
         (shape,) = inputs
         conv, part = self._part(shape)
         weight = _weight(self._cut(shape), conv.parameters(part)["weight"], self.gain)
-        return {"weight": weight} | ({"bias": layout.bias(self.out_channels)} if self.bias else {})
+        return weight_and_bias(weight, self.out_channels, biased=self.bias)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of one part: they take turns."""
