@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layers import layout
 from layers.bias import weight_and_bias
@@ -229,16 +230,18 @@ def _clear_between_groups(cut: _Cut, gradient: Array) -> None:
     """Write zeros where a part has weights between its groups, which no group has."""
     if cut.together > 1:
         for part in gradient:
-            np.multiply(part, _inside_groups(cut, part.shape), out=part)
+            # No product with 0: what has overflowed between groups would stay.
+            np.copyto(part, 0, where=_between_groups(cut, part.shape))
 
 
 @lru_cache(maxsize=64)
-def _inside_groups(cut: _Cut, blocked: Shape) -> Array:
-    """Return ones where a part's weights belong to a group, else zeros, as the weights are stored."""
+def _between_groups(cut: _Cut, blocked: Shape) -> NDArray[np.bool_]:
+    """Return where a part's stored weights belong to no group."""
     dense = np.zeros((cut.together * cut.out_channels, cut.together * cut.channels, 1, 1), np.float32)
     _diagonal(cut, dense)[...] = 1
     stored = layout.conv_weight(dense.shape, 1.0)
     ones = np.empty(stored.blocked, np.float32)
     stored.pack(dense, ones)
     assert blocked[:2] == ones.shape[:2]
-    return ones
+    outside: NDArray[np.bool_] = ones == 0
+    return outside
