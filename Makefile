@@ -1,10 +1,11 @@
 # make train, make test: set up what is missing in .venv, then run. Neither needs root.
 PYTHON ?= python3
 RANKS ?= 2
+TORCH ?= torch==2.13.0+cpu
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test other-mpis lint format clean
+.PHONY: install train test torch other-mpis lint format clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -33,6 +34,12 @@ train: $(VENV)/.installed
 # Two at a time: most tests compile kernels or start programs, which keeps one core busy.
 test: $(VENV)/.installed-dev lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# The extra bench, for the tests beside PyTorch, which are skipped without it. The build for CPUs by name, so that pip
+# never takes one that brings gigabytes of CUDA along. Where no index that pip knows has it:
+# make torch PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+torch: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,plot,dev,bench]' '$(TORCH)'
 
 # MPICH and Intel MPI, each in an environment of its own, for the tests that train with them.
 other-mpis:

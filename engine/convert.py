@@ -15,7 +15,7 @@ from comm import failure, terminal
 from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import MISTAKES, UserError, in_one_line
 from engine.config.files import write_whole, writing
-from engine.config.options import read_argument
+from engine.config.options import add_model_argument, model_arguments
 from engine.config.paths import expand
 from engine.config.wording import counted
 from engine.formats.names import shipped, tensor_shapes
@@ -64,10 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help=f"{', '.join(MODELS)}, or a function of yours: FILE.py:function",
     )
-    parser.add_argument(
-        "--model-argument", action="append", type=read_argument, metavar="KEY=VALUE",
-        help="argument of that function, such as classes=10; may be repeated",
-    )  # fmt: skip
+    add_model_argument(parser)
     parser.add_argument(
         "--out",
         metavar="DIR_OR_FILE",
@@ -101,7 +98,7 @@ def _convert(options: argparse.Namespace) -> Iterator[str]:
     path, out = expand(options.file, "file"), _place(expand(options.out, "out"))
     named = (expand(text, "names") for text in (options.names, options.names_from) if text)
     check_output(out, overwrite=options.overwrite, reads=(path, *named))
-    arguments = dict(options.model_argument or ())
+    arguments = model_arguments(options)
     ours = tensor_shapes(build_model(options.model, arguments))
     theirs = read_state_dict(path, options.source)
     names = asked_names(options.names, options.names_from, ours) or theirs.fitting_names_of(ours)

@@ -12,7 +12,7 @@ from comm import failure, terminal
 from comm.tree import Tree
 from engine.config.command_line import Parser
 from engine.config.errors import MISTAKES, in_one_line
-from engine.config.options import read_argument
+from engine.config.options import add_model_argument, model_arguments
 from engine.graph import Graph, Node
 from engine.graph.parallel.plan import Plan
 from engine.host.stop_signals import listening
@@ -189,13 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"show the layers of this one: {', '.join(MODELS)}, or FILE.py:function",
     )
-    parser.add_argument(
-        "--model-argument",
-        action="append",
-        type=read_argument,
-        metavar="KEY=VALUE",
-        help="argument of its function; may be repeated",
-    )
+    add_model_argument(parser)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
@@ -213,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             told: Any = [each.to_json(layers=False) for each in found]
             lines = listed(found)
         else:
-            one = Network.of(options.model, build_model(options.model, dict(options.model_argument or ())))
+            one = Network.of(options.model, build_model(options.model, model_arguments(options)))
             told, lines = one.to_json(layers=True), one.lines()
     except MISTAKES as error:
         failure.say_error(in_one_line(error))

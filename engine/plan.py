@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from comm import failure, terminal
 from comm.communicator import Communicator
@@ -19,7 +18,7 @@ from comm.threads import single_rank
 from engine.config.command_line import Parser, add_overwrite, start_ranks
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
-from engine.config.options import read_argument
+from engine.config.options import add_model_argument, model_arguments
 from engine.config.paths import expand
 from engine.config.recipe import OPTIMIZERS, OptimizerFields, Recipe, read_recipe, shipped
 from engine.graph.parallel.plan import AUTO, Plan
@@ -84,13 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         default="vgg_a",
         help=f"{', '.join(MODELS)}, or a function of yours: FILE.py:function; default vgg_a",
     )
-    parser.add_argument(
-        "--model-argument",
-        action="append",
-        type=read_argument,
-        metavar="KEY=VALUE",
-        help="argument of that function; may be repeated",
-    )
+    add_model_argument(parser)
     parser.add_argument("--nodes", type=int, metavar="N", help="how many; default 1")
     parser.add_argument("--batch", type=int, metavar="N", help="global minibatch; default the recipe's")
     parser.add_argument(
@@ -198,9 +191,9 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
             leaves,
             plan,
             threads,
-            model_arguments=tuple(_arguments(options).items()),
+            model_arguments=tuple(model_arguments(options).items()),
         )
-        for plan in plans(build_model(options.model, _arguments(options)), ranks, batch)
+        for plan in plans(build_model(options.model, model_arguments(options)), ranks, batch)
     ]
     found = measure(world, designs, name=path.stem)
     if world.rank == 0:
@@ -227,7 +220,7 @@ def _plan(options: argparse.Namespace) -> None:
         return
     nodes = 1 if options.nodes is None else options.nodes
     if options.layers:
-        graph = build_model(options.model, _arguments(options))
+        graph = build_model(options.model, model_arguments(options))
         found = NetworkBalance.of(graph, cluster, nodes=nodes, batch=batch)
         _print(options, found, assumed)
         return
@@ -249,7 +242,7 @@ def _print(options: argparse.Namespace, found: Report | Sweep | NetworkBalance, 
 
 
 def _check(options: argparse.Namespace) -> None:
-    build_model(options.model, _arguments(options))
+    build_model(options.model, model_arguments(options))
     for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves", "accumulate"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -265,10 +258,6 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("layers: a table of one number of nodes, with neither --sweep, --trace nor --out")
     if options.sweep is None and options.out is not None and not options.measure:
         raise UserError("out: a curve is drawn of a sweep: add --sweep nodes=1..256")
-
-
-def _arguments(options: argparse.Namespace) -> dict[str, Any]:
-    return dict(options.model_argument or ())
 
 
 def _cluster(options: argparse.Namespace) -> tuple[Cluster, list[str]]:
@@ -305,7 +294,7 @@ def _search(
     asked = Recipe(optimizer=OptimizerFields(options.optimizer))
     design = replace(
         design,
-        model_arguments=tuple(_arguments(options).items()),
+        model_arguments=tuple(model_arguments(options).items()),
         accumulate=options.accumulate,
         norm_groups=options.norm_groups,
         form=replace(form_of(asked), clips=options.clip),

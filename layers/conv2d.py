@@ -6,9 +6,10 @@ from typing import Self
 
 from layers import layout
 from layers.arithmetic import is_power_of_two
-from layers.bias import UNUSED_GRADIENT, bias_gradient
+from layers.bias import bias_gradient, onnx_inputs, unused_gradient, weight_and_bias
 from layers.convolution import choice
 from layers.convolution.algorithm import Algorithm
+from layers.convolution.geometry import Padding, convolved_size, onnx_attributes, pads_of, pair
 from layers.kernels import add, conv_direct, conv_direct_weights
 from layers.kernels.conv_algorithm import channels_per_leaf
 from layers.kernels.epilogue import PLAIN, Epilogue
@@ -20,7 +21,6 @@ from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES, Extents
 
 ALGORITHMS = ("auto", "direct")
-Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 _KEPT = 1 << 10  # layers whose choices are kept from one step to the next: a small layer takes no longer
 
@@ -81,7 +81,7 @@ class Conv2d(Layer):
     @property
     def kernel_size(self) -> tuple[int, int]:
         """Rows and columns of the kernel."""
-        return _pair(self.kernel)
+        return pair(self.kernel)
 
     @property
     def pads(self) -> tuple[int, int, int, int]:
@@ -112,15 +112,8 @@ class Conv2d(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (out_channels, OH, OW)."""
         (shape,) = inputs
-        if len(shape) != 3:
-            raise ValueError(f"a convolution wants images (C, H, W), got samples of shape {shape}")
-        (r, s), (top, left, bottom, right) = reach(self.kernel_size, self.dilation), self.pads
-        rows, columns = top + shape[1] + bottom - r, left + shape[2] + right - s
-        if rows < 0 or columns < 0:
-            raise ValueError(
-                f"a {r}x{s} kernel does not fit an image of {shape[1]}x{shape[2]} with padding {self.padding}"
-            )
-        return self.out_channels, rows // self.stride + 1, columns // self.stride + 1
+        size = convolved_size(shape, self.kernel_size, self.stride, self.padding, self.dilation)
+        return self.out_channels, *size
 
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """Return weight (OIHW) and bias."""
@@ -128,7 +121,7 @@ class Conv2d(Layer):
         weight = layout.conv_weight((self.out_channels, channels, *self.kernel_size), self.gain)
         if self.identity:
             weight = replace(weight, identity_rows=min(self.parts * self.out_channels, channels))
-        return {"weight": weight} | ({"bias": layout.bias(self.out_channels)} if self.bias else {})
+        return weight_and_bias(weight, self.out_channels, biased=self.bias)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of all passes."""
@@ -147,12 +140,11 @@ class Conv2d(Layer):
             "bias_stack": (threads, stack_depth(leaves * runs), LANES),
             "data_stack": (partial_dxs, *layout.storage_shape(inputs[0], samples, NO_HALO)),
         }
-        if not self.bias:
-            shapes |= {UNUSED_GRADIENT: layout.bias(self.out_channels).blocked}
         for direction in PASSES:
             algorithm = self.algorithm_of(direction, samples // leaves, *inputs)
             shapes |= algorithm.scratch(direction, samples, leaves, threads, pools=pools)
-        return {name: Scratch(shape) for name, shape in shapes.items()}
+        scratch = {name: Scratch(shape) for name, shape in shapes.items()}
+        return scratch | unused_gradient(self.out_channels, biased=self.bias)
 
     def algorithm_of(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> Algorithm:
         """Return the algorithm that computes a pass."""
@@ -189,15 +181,9 @@ class Conv2d(Layer):
         return algorithm.executed_flops(direction, samples)
 
     def onnx(self, *inputs: Shape) -> OnnxForm:
-        """Return Conv; its pads are those above, left, below and right."""
-        attributes = {
-            "kernel_shape": self.kernel_size,
-            "strides": (self.stride, self.stride),
-            "pads": self.pads,
-            "dilations": (self.dilation, self.dilation),
-        }
-        read = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
-        return (OnnxNode("Conv", read, attributes=attributes),)
+        """Return Conv."""
+        attributes = onnx_attributes(self.kernel_size, self.stride, self.padding, self.dilation)
+        return (OnnxNode("Conv", onnx_inputs(biased=self.bias), attributes=attributes),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
@@ -260,19 +246,3 @@ def _algorithm(conv: Conv2d, direction: str, samples_per_leaf: int, inputs: tupl
 @lru_cache(maxsize=_KEPT)
 def _gradient_halo(conv: Conv2d, inputs: tuple[Shape, ...]) -> Halo:
     return choice.gradient_halo(conv.extents(*inputs))
-
-
-def reach(kernel: tuple[int, int], dilation: int) -> tuple[int, int]:
-    """Return the rows and columns from the first to the last tap of a kernel."""
-    return (kernel[0] - 1) * dilation + 1, (kernel[1] - 1) * dilation + 1
-
-
-def pads_of(padding: Padding) -> tuple[int, int, int, int]:
-    """Return the zeros above, left of, below and right of an image."""
-    rows, columns = (padding,) * 2 if isinstance(padding, int) else padding
-    (top, bottom), (left, right) = _pair(rows), _pair(columns)
-    return top, left, bottom, right
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value

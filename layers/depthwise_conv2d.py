@@ -5,13 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from layers import layout
-from layers.bias import UNUSED_GRADIENT, bias, bias_gradient
-from layers.conv2d import Padding, pads_of, reach
+from layers.bias import bias, bias_gradient, onnx_inputs, unused_gradient, weight_and_bias
+from layers.convolution.geometry import (
+    Padding,
+    convolved_size,
+    onnx_attributes,
+    pads_of,
+    pair,
+    reach,
+)
 from layers.kernels import conv_direct, depthwise, depthwise_weights
 from layers.kernels.runs import runs_of_leaf
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
-from layers.onnx_form import Attribute, OnnxForm, OnnxNode
+from layers.onnx_form import OnnxForm, OnnxNode
 
 _SUMS = "weight_sums"
 
@@ -51,7 +58,7 @@ class DepthwiseConv2d(Layer):
     @property
     def kernel_size(self) -> tuple[int, int]:
         """Rows and columns of the kernel."""
-        return (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
+        return pair(self.kernel)
 
     @property
     def pads(self) -> tuple[int, int, int, int]:
@@ -61,21 +68,14 @@ class DepthwiseConv2d(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (C, OH, OW)."""
         (shape,) = inputs
-        if len(shape) != 3:
-            raise ValueError(f"a convolution wants images (C, H, W), got samples of shape {shape}")
-        (r, s), (top, left, bottom, right) = reach(self.kernel_size, self.dilation), self.pads
-        rows, columns = top + shape[1] + bottom - r, left + shape[2] + right - s
-        if rows < 0 or columns < 0:
-            raise ValueError(
-                f"a {r}x{s} kernel does not fit an image of {shape[1]}x{shape[2]} with padding {self.padding}"
-            )
-        return shape[0], rows // self.stride + 1, columns // self.stride + 1
+        size = convolved_size(shape, self.kernel_size, self.stride, self.padding, self.dilation)
+        return shape[0], *size
 
     def parameters(self, *inputs: Shape) -> dict[str, Parameter]:
         """Return weight [C, 1, R, S] and bias."""
         ((channels, _, _),) = inputs
         weight = _weight(channels, self.kernel_size, self.gain)
-        return {"weight": weight} | ({"bias": layout.bias(channels)} if self.bias else {})
+        return weight_and_bias(weight, channels, biased=self.bias)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return room for the sums of the runs of all leaves."""
@@ -83,8 +83,7 @@ class DepthwiseConv2d(Layer):
         _, *image = self.output_shape(*inputs)
         runs = leaves * runs_of_leaf(samples // leaves, *image)
         sums = depthwise_weights.sums_shape(layout.blocks(channels), self.kernel_size, runs)
-        unused = {} if self.bias else {UNUSED_GRADIENT: Scratch(layout.bias(channels).blocked)}
-        return unused | {_SUMS: Scratch(sums)}
+        return unused_gradient(channels, biased=self.bias) | {_SUMS: Scratch(sums)}
 
     def halo(self, *inputs: Shape) -> Halo:
         """Return the columns that the kernel reaches beyond a row of x."""
@@ -110,15 +109,9 @@ class DepthwiseConv2d(Layer):
 
     def onnx(self, *inputs: Shape) -> OnnxForm:
         """Return Conv with as many groups as channels."""
-        attributes: dict[str, Attribute] = {
-            "kernel_shape": self.kernel_size,
-            "strides": (self.stride, self.stride),
-            "dilations": (self.dilation, self.dilation),
-            "pads": self.pads,
-            "group": inputs[0][0],
-        }
-        read = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
-        return (OnnxNode("Conv", read, attributes=attributes),)
+        attributes = onnx_attributes(self.kernel_size, self.stride, self.padding, self.dilation)
+        attributes["group"] = inputs[0][0]
+        return (OnnxNode("Conv", onnx_inputs(biased=self.bias), attributes=attributes),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -11,7 +11,7 @@ from layers.activations import ReLU6
 from layers.add import Add
 from layers.batch_norm import BatchNorm
 from layers.kernels import batch_norm
-from layers.kernels.batch_norm import CLIPPED, NOTHING, RECTIFIED, Behind
+from layers.kernels.norm_pixels import CLIPPED, NOTHING, RECTIFIED, Behind
 from layers.layer import Array, Buffers, Context, Layer, Shape
 from layers.onnx_form import OnnxForm, chained
 from layers.relu import ReLU

@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from layers import layout
-from layers.conv2d import Conv2d, Padding, pads_of
+from layers.bias import weight_and_bias
+from layers.conv2d import Conv2d
+from layers.convolution.geometry import Padding, pads_of
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
@@ -88,7 +91,7 @@ class GroupedConv2d(Layer):
         (shape,) = inputs
         conv, part = self._part(shape)
         weight = _weight(self._cut(shape), conv.parameters(part)["weight"], self.gain)
-        return {"weight": weight} | ({"bias": layout.bias(self.out_channels)} if self.bias else {})
+        return weight_and_bias(weight, self.out_channels, biased=self.bias)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of one part: they take turns."""
@@ -227,16 +230,18 @@ def _clear_between_groups(cut: _Cut, gradient: Array) -> None:
     """Write zeros where a part has weights between its groups, which no group has."""
     if cut.together > 1:
         for part in gradient:
-            np.multiply(part, _inside_groups(cut, part.shape), out=part)
+            # No product with 0: what has overflowed between groups would stay.
+            np.copyto(part, 0, where=_between_groups(cut, part.shape))
 
 
 @lru_cache(maxsize=64)
-def _inside_groups(cut: _Cut, blocked: Shape) -> Array:
-    """Return ones where a part's weights belong to a group, else zeros, as the weights are stored."""
+def _between_groups(cut: _Cut, blocked: Shape) -> NDArray[np.bool_]:
+    """Return where a part's stored weights belong to no group."""
     dense = np.zeros((cut.together * cut.out_channels, cut.together * cut.channels, 1, 1), np.float32)
     _diagonal(cut, dense)[...] = 1
     stored = layout.conv_weight(dense.shape, 1.0)
     ones = np.empty(stored.blocked, np.float32)
     stored.pack(dense, ones)
     assert blocked[:2] == ones.shape[:2]
-    return ones
+    outside: NDArray[np.bool_] = ones == 0
+    return outside

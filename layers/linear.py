@@ -5,7 +5,7 @@ from typing import Self
 
 from layers import layout
 from layers.arithmetic import ceil_div
-from layers.bias import UNUSED_GRADIENT, bias, bias_gradient
+from layers.bias import bias, bias_gradient, onnx_inputs, unused_gradient, weight_and_bias
 from layers.kernels import fully_connected, packing
 from layers.kernels.simd import LANES
 from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
@@ -79,7 +79,7 @@ class Linear(Layer):
         """Return weight ([out, in]) and bias."""
         ((features,),) = inputs
         weight = layout.linear_weight((self.out_features, features), self.gain)
-        return {"weight": weight} | ({"bias": layout.bias(self.out_features)} if self.bias else {})
+        return weight_and_bias(weight, self.out_features, biased=self.bias)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return working memory for x and dy packed in the order of the tiles, and for partial sums."""
@@ -87,8 +87,7 @@ class Linear(Layer):
         c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
         packed_x = max(packing.tiles_floats(samples, c), fully_connected.slices_floats(c, leaves, samples))
         width = layout.group(self.out_features) * LANES
-        unused = {} if self.bias else {UNUSED_GRADIENT: Scratch(layout.bias(self.out_features).blocked)}
-        return unused | {
+        return unused_gradient(self.out_features, biased=self.bias) | {
             "packed_x": Scratch((packed_x,)),
             "packed_y": Scratch((packing.panels_floats(samples, k),)),
             "data_stack": Scratch(fully_connected.data_stack_shape(samples, c, self.feature_leaves, threads)),
@@ -101,8 +100,7 @@ class Linear(Layer):
 
     def onnx(self, *inputs: Shape) -> OnnxForm:
         """Return Gemm, with the weight transposed: it is [out, in]."""
-        read = ("x0", "weight", "bias") if self.bias else ("x0", "weight")
-        return (OnnxNode("Gemm", read, attributes={"transB": 1}),)
+        return (OnnxNode("Gemm", onnx_inputs(biased=self.bias), attributes={"transB": 1}),)
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""

@@ -62,6 +62,23 @@ def given_options(kind: type, options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that build a network: arguments of its function (`model_arguments`)."""
+    parser.add_argument(
+        "--model-argument",
+        action="append",
+        default=[],
+        type=_read_argument,
+        metavar="KEY=VALUE",
+        help="argument of the network's function, such as classes=10; may be repeated",
+    )
+
+
+def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of the network's function by name, as `add_model_argument` has read them."""
+    return dict(options.model_argument)
+
+
 def _option(each: Described) -> str:
     name = each.setting.option or each.path.rpartition(".")[2].replace("_", "-")
     return name.removesuffix("s") if each.setting.arguments_of else name  # one argument an option
@@ -101,7 +118,7 @@ def _defaults(kind: type, prefix: str = "") -> dict[str, Any]:
 
 def _reader(each: Described) -> Callable[[str], Any]:
     if get_origin(each.kind) is dict:
-        return read_argument if each.setting.arguments_of else _read_factor
+        return _read_argument if each.setting.arguments_of else _read_factor
     if get_origin(each.kind) is tuple:
         return _read_texts if get_args(each.kind)[0] is str else _read_numbers
     return {bool: _read_switch, int: _read_whole, float: read_number}.get(each.kind, str)
@@ -147,7 +164,7 @@ def _number(kind: Callable[[str], float], text: str, wanted: str, whole: str = "
         raise argparse.ArgumentTypeError(f'got "{whole or text}"; must be {wanted}') from error
 
 
-def read_argument(text: str) -> tuple[str, Any]:
+def _read_argument(text: str) -> tuple[str, Any]:
     """Read one argument of a user's function: a name and a TOML value, or a bare word."""
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():

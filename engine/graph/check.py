@@ -9,7 +9,7 @@ from typing import Any
 from engine.config.errors import UserError
 from engine.config.wording import is_name, shortened
 from engine.graph.graph import Graph
-from layers.conv2d import Padding
+from layers.convolution.geometry import Padding
 
 _MOST = 2**31 - 1
 """Of a size: more fits into no memory, and what is computed of it into 64 bits."""

@@ -62,10 +62,7 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
         No such model or file, an argument that does not fit, or an error in the user's function.
     """
     for name, value in (arguments or {}).items():
-        if name == "classes" and (type(value) is not int or value < 1):
-            raise UserError(f"model: classes: got {value!r}; must be a whole number of at least 1")
-        if name == "image" and not _is_shape(value):
-            raise UserError(f"model: image: got {value!r}; must be channels, rows and columns: [3, 224, 224]")
+        _check_argument(model, name, value)
     network = call(_function(model), arguments or {}, "model", given={})
     if not isinstance(network, Graph):
         got = type(network).__name__
@@ -82,6 +79,17 @@ def build_model(model: str, arguments: Mapping[str, Any] | None = None) -> Graph
 def follows_classes(model: str, arguments: Mapping[str, Any]) -> bool:
     """Say whether the number of classes is left to the data."""
     return "classes" in parameters_of(_function(model), "model") and "classes" not in arguments
+
+
+def _check_argument(model: str, name: str, value: Any) -> None:
+    if name == "classes" and (type(value) is not int or value < 1):
+        raise UserError(f"model: classes: got {value!r}; must be a whole number of at least 1")
+    if name == "image" and not _is_shape(value):
+        raise UserError(f"model: image: got {value!r}; must be channels, rows and columns: [3, 224, 224]")
+    parameter = parameters_of(MODELS[model], "model").get(name) if model in MODELS else None
+    is_switch = parameter is not None and parameter.annotation is bool
+    if is_switch and not isinstance(value, bool):  # such as the text "off", which would be taken for true
+        raise UserError(f"model: {name}: got {value!r}; must be true or false")
 
 
 def _is_shape(value: Any) -> bool:

@@ -11,7 +11,8 @@ from layers.activations import ReLU6
 from layers.add import Add
 from layers.arithmetic import ceil_div
 from layers.batch_norm import BatchNorm
-from layers.conv2d import Conv2d, Padding
+from layers.conv2d import Conv2d
+from layers.convolution.geometry import Padding
 from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.dropout import Dropout
 from layers.global_avg_pool import GlobalAvgPool

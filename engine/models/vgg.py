@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from engine.config.errors import UserError
 from engine.graph import Graph, GraphBuilder
 from engine.models.blocks import add_convolution
 from layers.batch_norm import BatchNorm
@@ -40,8 +39,6 @@ def vgg_e(classes: int = 1000, image: Sequence[int] = (3, 224, 224), norm: bool 
 
 
 def _vgg(depths: Sequence[int], classes: int, image: Sequence[int], norm: bool) -> Graph:
-    if not isinstance(norm, bool):  # such as the text "off", which would be taken for true
-        raise UserError(f"model: norm: got {norm!r}; must be true or false")
     net = GraphBuilder(image)
     for stage, (depth, channels) in enumerate(zip(depths, CHANNELS, strict=True), start=1):
         for index in range(1, depth + 1):

@@ -13,6 +13,7 @@ from layers.kernels.exponential import exp_nonpositive
 from layers.kernels.jit import inline, kernel
 from layers.kernels.normal_tail import normal_tail
 from layers.kernels.rows import IMAGE, as_rows, copy_row, floats, row_address
+from layers.kernels.sigmoid import logistic
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 
@@ -45,7 +46,7 @@ def _forward(KIND):
                     if KIND == GELU:
                         row[e] = _gelu(row[e])
                     elif KIND == SILU:
-                        row[e] = row[e] * _sigmoid(row[e])
+                        row[e] = row[e] * logistic(row[e])
                     elif KIND == HARD_SWISH:
                         row[e] = row[e] * _hard_sigmoid(row[e])
                     elif KIND == HARD_SIGMOID:
@@ -111,14 +112,8 @@ def _gelu_slope(x):
 
 
 @inline
-def _sigmoid(x):
-    small = exp_nonpositive(-abs(x))
-    return (small if x < _ZERO else _ONE) / (_ONE + small)
-
-
-@inline
 def _silu_slope(x):
-    s = _sigmoid(x)
+    s = logistic(x)
     return s + (x * s) * (_ONE - s)
 
 

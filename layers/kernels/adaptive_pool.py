@@ -33,7 +33,11 @@ def forward(threads: Threads, x, y) -> None:
 
 @inline
 def _window(i, outputs, size):
-    """Return where window `i` begins, and where it ends; neighbours overlap where the sizes do not divide."""
+    """Return where window `i` begins, and where it ends; neighbours overlap where the sizes do not divide.
+
+    With the sizes exchanged: the windows that hold element `i`; the first ends behind it, the last begins at
+    it or before.
+    """
     return i * size // outputs, ceil_div((i + 1) * size, outputs)
 
 
@@ -97,11 +101,10 @@ def _backward_data():
                 if rows * columns == 1:
                     _share(row_address(dy, n, block, 0), float32(height * width), target, width)
                     continue
-                # The windows that hold row h: the first ends behind it, the last begins at it or above.
-                i0, i1 = h * rows // height, ceil_div((h + 1) * rows, height)
+                i0, i1 = _window(h, height, rows)
                 to = floats(target)
                 for w in range(width):
-                    j0, j1 = w * columns // width, ceil_div((w + 1) * columns, width)
+                    j0, j1 = _window(w, width, columns)
                     for lane in range(LANES):
                         to[w * LANES + lane] = float32(0)
                     for i in range(i0, i1):

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from layers.arithmetic import ceil_div
 from layers.kernels.compile_time import CompileTime, CompileTimeType
 from layers.kernels.jit import inline, kernel
-from layers.kernels.register_tile import Accumulators, integers
+from layers.kernels.register_tile import NO_BIAS, Accumulators, integers
 from layers.kernels.residues import first_positions, step_and_fall
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import (
@@ -36,9 +36,6 @@ from layers.kernels.tiling import split_rows
 WEIGHT = float32[:, :, :, ::1]
 MOST_COLUMNS = {32: 14, 8: 4}.get(TARGET.registers // REGISTERS_EACH, 2)
 """Outputs of a tile, whose sums stay in registers beside the vectors of a kernel row."""
-
-NO_START = 0
-"""The address of the bias where sums begin at zero."""
 
 
 @dataclass(frozen=True)
@@ -248,14 +245,14 @@ def _backward_data(ONE, OTHER, COUNT, S, STRIDE, DILATION):
                 _row(
                     TILE_1, LAST_1, full_1,
                     Rows(source + 4 * left_1 * LANES, down), 4 * COLUMNS_1 * LANES,
-                    Rows(tap + 4 * v_1 * LANES, up), t1 - t0, NO_START,
+                    Rows(tap + 4 * v_1 * LANES, up), t1 - t0, NO_BIAS,
                     target, 4 * COLUMNS_1 * STRIDE * LANES,
                 )  # fmt: skip
                 if COUNT == 2:
                     _row(
                         TILE_2, LAST_2, full_2,
                         Rows(source + 4 * left_2 * LANES, down), 4 * COLUMNS_2 * LANES,
-                        Rows(tap + 4 * v_2 * LANES, up), t1 - t0, NO_START,
+                        Rows(tap + 4 * v_2 * LANES, up), t1 - t0, NO_BIAS,
                         target + 4 * LANES, 4 * COLUMNS_2 * STRIDE * LANES,
                     )  # fmt: skip
 

@@ -2,13 +2,16 @@
 
 from functools import lru_cache
 
-from numba import float32, int64
+import numpy as np
+from numba import int64
 
 from layers.kernels.exponential import exp_nonpositive
-from layers.kernels.jit import kernel
+from layers.kernels.jit import inline, kernel
 from layers.kernels.rows import IMAGE, as_rows, copy_row, floats, row_address
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def forward(threads: Threads, x, y) -> None:
@@ -22,7 +25,6 @@ def _forward():
     @kernel(int64, int64, int64, IMAGE, IMAGE)
     def sigmoid_forward(worker, first, last, x, y):
         count = y.shape[3] * LANES
-        one, zero = float32(1), float32(0)
         for task in range(first, last):
             n, block = divmod(task, y.shape[1])
             for i in range(y.shape[2]):
@@ -30,11 +32,16 @@ def _forward():
                 copy_row(target, row_address(x, n, block, i), count)
                 row = floats(target)
                 for e in range(count):
-                    value = row[e]
-                    small = exp_nonpositive(value if value < zero else -value)
-                    row[e] = (small if value < zero else one) / (one + small)
+                    row[e] = logistic(row[e])
 
     return sigmoid_forward
+
+
+@inline
+def logistic(x):
+    """Return 1 / (1 + exp(-x)) of a float32, of an exponential that cannot overflow."""
+    small = exp_nonpositive(-abs(x))
+    return (small if x < _ZERO else _ONE) / (_ONE + small)
 
 
 def backward_data(threads: Threads, y, dy, dx) -> None:
@@ -55,6 +62,6 @@ def _backward_data():
                 copy_row(target, row_address(dy, n, block, i), count)
                 row, value = floats(target), floats(row_address(y, n, block, i))
                 for e in range(count):
-                    row[e] = row[e] * (value[e] * (float32(1) - value[e]))
+                    row[e] = row[e] * (value[e] * (_ONE - value[e]))
 
     return sigmoid_backward_data

@@ -267,7 +267,9 @@ RUNS = {
     "whitened": Run(networks.whitened, ranks=2),
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
     "identical": Run(
-        networks.identical, _recipe(augment="alternating_flip,shift2", plan="conv2=2", conv_feature_leaves=2), ranks=2
+        networks.identical,
+        _recipe(augment="alternating_flip,shift2", plan="conv2=2", conv_feature_leaves=2),
+        ranks=2,
     ),
 }  # fmt: skip
 """By name, as in `golden.toml`."""

@@ -10,7 +10,7 @@ from layers.kernels.simd import LANES
 from layers.layer_norm import LayerNorm
 from layers.moments import add_rows, merge_moments
 from layers.reference import Problem, reference_of
-from tests.layers import harness
+from tests.layers import harness, like_torch
 
 IMAGES, VECTORS = (17, 5, 7), (20,)
 
@@ -178,24 +178,14 @@ def test_pytorch_computes_the_same_in_training_and_after(shape, scaled):
     given = harness.problem(layer, (shape,), 12)
     kind = torch.nn.BatchNorm2d if len(shape) == 3 else torch.nn.BatchNorm1d
     theirs = kind(shape[0], eps=layer.epsilon, momentum=layer.momentum)
-    with torch.no_grad():
-        for name, values in given.parameters.items():
-            getattr(theirs, name)[...] = torch.from_numpy(values)
-    x = torch.from_numpy(given.inputs[0].astype(np.float32)).requires_grad_()
-    y = theirs(x)
-    y.backward(torch.from_numpy(given.dys[0].astype(np.float32)))
-    done = harness.run(layer, given)
-    # Values around 1, sums of 420 of them: float32, added in another order.
-    np.testing.assert_allclose(done.y[0].plain(), y.detach().numpy(), rtol=0, atol=4e-6)
-    np.testing.assert_allclose(done.dx[0].plain(), x.grad.numpy(), rtol=0, atol=1e-5)
-    for name, gradient in done.gradients.items():
-        np.testing.assert_allclose(gradient, getattr(theirs, name).grad.numpy(), rtol=0, atol=1e-4)
+    done = like_torch.agree(layer, theirs, given)
     state = {name: np.full(each.shape, each.initial, np.float32) for name, each in layer.state(shape).items()}
     layer.update_state(state, done.leaf_values, 0)
     for name, values in state.items():
         np.testing.assert_allclose(values, getattr(theirs, name).numpy(), rtol=2e-6, atol=1e-6)
     theirs.eval()
     again = harness.run(layer, given, training=False, state=state).y[0].plain()
+    x = torch.from_numpy(given.inputs[0].astype(np.float32))
     np.testing.assert_allclose(again, theirs(x).detach().numpy(), rtol=0, atol=4e-6)
 
 

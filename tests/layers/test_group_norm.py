@@ -7,7 +7,7 @@ from layers.group_norm import GroupNorm
 from layers.layer import Layer
 from layers.layer_norm import LayerNorm
 from layers.reference import Problem, reference_of
-from tests.layers import harness
+from tests.layers import harness, like_torch
 
 CASES = [
     (GroupNorm(4, epsilon=1e-3), (40, 5, 7)),
@@ -27,18 +27,7 @@ def test_pytorch_computes_the_same(layer: Layer, shape):
         theirs = torch.nn.GroupNorm(layer.groups, shape[0], eps=layer.epsilon)
     else:
         theirs = torch.nn.LayerNorm(shape, eps=layer.epsilon)
-    with torch.no_grad():
-        for name, values in given.parameters.items():
-            getattr(theirs, name)[...] = torch.from_numpy(values)
-    x = torch.from_numpy(given.inputs[0].astype(np.float32)).requires_grad_()
-    y = theirs(x)
-    y.backward(torch.from_numpy(given.dys[0].astype(np.float32)))
-    done = harness.run(layer, given)
-    # Values around 1, sums of some hundred of them: float32, added in another order.
-    np.testing.assert_allclose(done.y[0].plain(), y.detach().numpy(), rtol=0, atol=4e-6)
-    np.testing.assert_allclose(done.dx[0].plain(), x.grad.numpy(), rtol=0, atol=1e-5)
-    for name, gradient in done.gradients.items():
-        np.testing.assert_allclose(gradient, getattr(theirs, name).grad.numpy(), rtol=0, atol=1e-4)
+    like_torch.agree(layer, theirs, given)
 
 
 @every

@@ -23,15 +23,18 @@ def test_as_few_groups_are_put_together_as_fill_vectors(
 LAYERS = [(GroupedConv2d(32, 3, 8, padding=1), (32, 5, 5)), (GroupedConv2d(9, 2, 3), (6, 4, 4))]
 
 
+@pytest.mark.parametrize("computed", [2, np.inf, np.nan])
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=str)
-def test_what_lies_between_groups_is_zero_and_gets_no_gradient(layer: GroupedConv2d, shape: Shape) -> None:
+def test_what_lies_between_groups_is_zero_and_gets_no_gradient(
+    layer: GroupedConv2d, shape: Shape, computed: float
+) -> None:
     weight = layer.parameters(shape)["weight"]
     stored = np.full(weight.blocked, np.nan, np.float32)
     weight.pack(np.ones(weight.shape, np.float32), stored)
     assert np.count_nonzero(stored) == np.prod(weight.shape)
-    gradient = np.full(weight.blocked, 2, np.float32)
+    gradient = np.full(weight.blocked, computed, np.float32)
     _clear_between_groups(layer._cut(shape), gradient)
-    np.testing.assert_array_equal(gradient, 2 * stored)
+    np.testing.assert_array_equal(gradient, np.where(stored, np.float32(computed), 0))
 
 
 def test_the_planner_is_told_what_is_wanted_and_what_is_computed() -> None:
