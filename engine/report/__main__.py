@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from comm import failure, terminal
-from engine.config.command_line import Parser
+from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import MISTAKES, UserError, in_one_line
 from engine.config.files import check_replaceable, open_file, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
 from engine.report import csv_file, page, text, timeline
+from engine.report.curves_picture import draw_curves
 from engine.report.run_record import RunRecord, read_runs
 from engine.report.timeline import Step
+from engine.run.output_place import check_output
 
 DEFAULT_OUT = "report.html"
 
@@ -32,6 +34,7 @@ examples:
   python -m engine.report runs/vgg --trace trace.json       with one step as a timeline (--step N: that one)
   python -m engine.report runs/digits --text                curves in the terminal
   python -m engine.report runs/digits --csv - | head        every step as CSV, also to a file or a folder
+  python -m engine.report runs/a runs/b --picture ab.png    loss and test accuracy by epoch, also as .svg
 
 A trace named trace.json in a run's folder, or where the run wrote it, is found by itself. A run that goes on
 is shown as far as it is. Exit codes: 0 done, 2 a mistake in what was given.
@@ -47,10 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, its run.json, or NAME=FOLDER")
     parser.add_argument(
-        "--out", metavar="FILE", help=f"the page; default: {DEFAULT_OUT}, without --text and --csv"
+        "--out", metavar="FILE", help=f"the page; default: {DEFAULT_OUT}, without --text, --csv and --picture"
     )
     parser.add_argument("--text", action="store_true", help="draw the curves in the terminal")
     parser.add_argument("--csv", metavar="FILE", help="write all numbers: a file, a folder, or - for stdout")
+    parser.add_argument("--picture", metavar="FILE", help="draw the curves: .png or .svg (extra: plot)")
+    add_overwrite(parser)
     parser.add_argument(
         "--trace",
         action="append",
@@ -76,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> None:
-    out = DEFAULT_OUT if not options.text and options.csv is None and options.out is None else options.out
+    asks_for_others = options.text or options.csv is not None or options.picture is not None
+    out = DEFAULT_OUT if not asks_for_others and options.out is None else options.out
     if options.text and options.csv == "-":
         raise UserError("csv: - and --text both print to stdout; give --csv a file")
     if out is None and (options.trace or options.step is not None):
@@ -89,6 +95,8 @@ def _report(options: argparse.Namespace) -> None:
         terminal.say(f"report in {target}")
     if options.csv is not None:
         _write_csv(records, options.csv)
+    if options.picture is not None:
+        _draw(records, expand(options.picture, "picture"), overwrite=options.overwrite)
     if options.text:
         terminal.show("\n".join(text.lines(records, _style())), coloured=True)
 
@@ -125,6 +133,12 @@ def _write_csv(records: Sequence[RunRecord], given: str) -> None:
     else:
         _write(_checked(path, "csv", _is_table), csv_file.table(records), "csv")
     terminal.say(f"numbers in {path}")
+
+
+def _draw(records: Sequence[RunRecord], path: Path, *, overwrite: bool) -> None:
+    check_output(path, "picture", overwrite=overwrite)
+    draw_curves(records, path)
+    terminal.say(f"curves in {path}")
 
 
 def _is_table(content: bytes) -> bool:

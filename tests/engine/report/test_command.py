@@ -247,3 +247,32 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_is(run, tmp_path):
         file.write('{"kind": "step", "step": 41, "lo')
     assert main([str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert read_runs([str(run)])[0].damaged == 1
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_curves_are_drawn_without_a_page_and_over_a_picture_only_if_asked(
+    run, tmp_path, monkeypatch, capsys, ending
+):
+    pytest.importorskip("matplotlib", reason="extra: plot")
+    monkeypatch.chdir(tmp_path)
+    other, out = write_run(tmp_path / "$other$"), tmp_path / f"curves.{ending}"
+    arguments = (run, other, "--picture", out)
+    assert main(list(map(str, arguments))) == 0
+    assert capsys.readouterr().err == f"curves in {out}\n"
+    drawn = out.read_bytes()
+    assert drawn.startswith(b"\x89PNG" if ending == "png" else b"<?xml")
+    assert left(tmp_path) == {*left(tmp_path), out.name} - {"report.html"}
+    assert "exists; give another name" in refused(capsys, *arguments)
+    assert out.read_bytes() == drawn
+    assert main([*map(str, arguments), "--overwrite"]) == 0
+    if ending == "svg":
+        assert b"<!-- test accuracy, % -->" in drawn
+        assert b"<!-- $other$" in drawn
+
+
+def test_a_picture_of_another_kind_is_refused(run, tmp_path, capsys):
+    assert refused(capsys, run, "--picture", tmp_path / "curves.gif").endswith("must end in .png or .svg")
+
+
+def test_a_picture_takes_the_place_of_no_file_of_a_run(run, capsys):
+    assert "is a file of a run" in refused(capsys, run, "--picture", run / "metrics.jsonl", "--overwrite")
