@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
-from engine.config.recipe import Recipe
 from engine.data.augment import Augment
 from engine.data.loader import Batch, Loader
 from engine.data.mix import Mix
@@ -29,7 +28,7 @@ from engine.training.average import share_of
 from engine.training.loss import LostSamplesError
 from engine.training.optimizer import averaging, optimizer_of
 from engine.training.rank import Rank
-from engine.training.schedule import Schedule
+from engine.training.schedule import schedule_of
 from engine.training.step import train_step
 from engine.training.update import Piece, Update
 from layers.kernels.threads import Threads
@@ -95,7 +94,7 @@ class Trainer:
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         self.progress = Progress(0, 0)
         self._optimizer = optimizer_of(recipe.optimizer)
-        self._schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
+        self._schedule = schedule_of(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
         self.failures = Failures(control)
         self.comparison = Comparison(recipe.metric, recipe.stop_after)
@@ -380,22 +379,6 @@ class Trainer:
                 written = self._saver.write(progress.step, progress.epoch_loss, best, *tensors)
         progress.saved_step = progress.step
         self._tell(partial(called.on_checkpoint, written))
-
-
-def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
-    fields = recipe.schedule
-    return Schedule(
-        kind=fields.kind,
-        rate=fields.rate,
-        warmup=round(fields.warmup_epochs * steps_per_epoch),
-        milestones=tuple(round(milestone * steps_per_epoch) for milestone in fields.milestones),
-        factor=fields.factor,
-        total=total,
-        power=fields.power,
-        start=fields.start,
-        peak=round(fields.peak_epochs * steps_per_epoch),
-        end=fields.end,
-    )
 
 
 def _due(count: int, every: int) -> bool:
