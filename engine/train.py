@@ -23,7 +23,7 @@ from engine.host.uncollected import uncollected
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
-    from engine.run.launch import MakeCollectives
+    from engine.run.building import MakeCollectives
     from engine.run.start import Start
 
 _EPILOG = """\

@@ -5,7 +5,7 @@ their errors are a framed box of ten lines and the whole usage, where ours is on
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin
 
@@ -19,7 +19,12 @@ _METAVARS = {int: "N", float: "X", str: "TEXT", bool: "on|off"}
 
 
 def add_options(
-    parser: argparse.ArgumentParser, kind: type, headings: Mapping[str, str], *, more: Mapping[str, str]
+    parser: argparse.ArgumentParser,
+    kind: type,
+    headings: Mapping[str, str],
+    *,
+    more: Mapping[str, str],
+    without: Container[str] = (),
 ) -> Groups:
     """Add an option for each field that has help, grouped by heading, and return the groups.
 
@@ -29,13 +34,15 @@ def add_options(
         All of them in their order, each with a sentence about it, which may be empty.
     more
         Help to put behind a field's own, by the field's name: what the dataclass cannot know.
+    without
+        Dotted names of fields that get none.
     """
     groups: Groups = {
         title: parser.add_argument_group(title, text or None) for title, text in headings.items()
     }
     defaults = _defaults(kind)
     for each in all_settings(kind):
-        if each.setting.help:
+        if each.setting.help and each.path not in without:
             text = _help(each, more.get(each.path, ""), defaults.get(each.path))
             groups[each.setting.group].add_argument(
                 f"--{_option(each)}",

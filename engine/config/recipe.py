@@ -12,9 +12,9 @@ from engine.config.toml_fields import dumps, parse, read_text, shipped_names, to
 from engine.config.wording import did_you_mean, one_of
 
 OPTIMIZERS = ("sgd", "adamw", "lars", "lamb")
-KINDS = ("constant", "step", "cosine", "polynomial", "one_cycle")
-ENDING_KINDS = ("cosine", "polynomial", "one_cycle")
-"""Those in which every rate depends on the length of the run."""
+ENDING_KINDS = ("cosine", "polynomial", "exponential", "one_cycle")
+"""Schedules in which every rate depends on the length of the run."""
+KINDS = ("constant", "step", *ENDING_KINDS)
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
 MOST_FEATURE_LEAVES = 1024
 MOST_MICROBATCHES = 1 << 20  # of a rank, which has as many leaves at least
@@ -28,6 +28,7 @@ _MOST_POWER = 100
 _LARGE = 1e30  # a float32, with room for a factor or two
 _MOST_FACTOR = 1e6  # such a factor
 _LEAST_EPS = 1e-30  # a float32 that is not 0, with room for a root
+_LEAST_SHARE = 1e-30
 _METRICS = ("test_accuracy", "test_loss")
 _OFF = "off"
 _KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
@@ -186,12 +187,12 @@ class ScheduleFields:
     end: Annotated[
         float,
         Setting(
-            "one_cycle, polynomial: share of the rate to end with",
+            "one_cycle, polynomial, exponential: share of the rate to end with; above 1 an exponential rises",
             SCHEDULE,
             "end-share",
             metavar="X",
             least=0,
-            most=1.0,
+            below=_LARGE,
         ),
     ] = 0.0
     rates: Annotated[
@@ -206,6 +207,21 @@ class ScheduleFields:
             below=_MOST_FACTOR,
         ),
     ] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise UserError where fields do not go together."""
+        if self.kind == "exponential":
+            if self.end < _LEAST_SHARE:
+                raise UserError(
+                    f'schedule.end: got {self.end} with kind = "exponential"; must be at least {_LEAST_SHARE}'
+                )
+            if self.rate * self.end >= _LARGE:
+                raise UserError(
+                    f"schedule.end: got {self.end} with rate = {self.rate}; the last rate must be below "
+                    f"{_LARGE:g}"
+                )
+        elif self.end > 1:
+            raise UserError(f'schedule.end: got {self.end} with kind = "{self.kind}"; must be at most 1')
 
 
 @dataclass(frozen=True)
@@ -512,6 +528,7 @@ class Recipe:
         """
         check_settings(self)
         self.optimizer.check()
+        self.schedule.check()
         if self.model not in models and function_in_file(self.model) is None:
             hint = did_you_mean(self.model, models)
             raise UserError(f'model: got "{self.model}"{hint}; {one_of(models)}, or FILE.py:function')

@@ -1,7 +1,7 @@
 """From a start to a finished run: check everything on all ranks, agree, then train."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,23 +10,18 @@ from typing import Any
 from comm import failure, terminal
 from comm.clock import Alignment, read_clock
 from comm.collectives import Collectives
-from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
-from comm.grid import Grid
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.paths import expand
-from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.config.user_code import no_exit
 from engine.data.check import check_share
 from engine.host.affinity import Cores, find_cores
 from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
-from engine.profile.recorder import Recorder
-from engine.profile.timed_layer import timed
 from engine.profile.trace_file import check_writable, write_trace
 from engine.run.agreement import agreed, check_equal
+from engine.run.building import MakeCollectives, build_trainer, threads_of
 from engine.run.callbacks import Callback
-from engine.run.compiling import compilation_said
 from engine.run.decoders import check_decoders
 from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
@@ -36,22 +31,10 @@ from engine.run.memory_check import check_needs, microbatches_that_fit, needs_of
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.results import say_goodbye
 from engine.run.run_folder import RECIPE, new_folder, rewind
-from engine.run.saver import Task
 from engine.run.session import run_session
 from engine.run.start import Start, followed
-from engine.run.trainer import Trainer
-from engine.training.rank import build_rank
-from engine.training.rank_settings import settings_of
-from layers.kernels.float_mode import set_float_mode
 from layers.kernels.target import TARGET
-from layers.kernels.threads import Threads
 from layers.layer import Array
-
-_SMALL_FLOATS = 1 << 18
-"""Parameters of a network whose gradients move between the ranks of a host in a fraction of a millisecond."""
-
-MakeCollectives = Callable[..., Collectives]
-"""What a benchmark puts in place of the class `Collectives`."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +50,8 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where a run is written; nowhere but on rank 0."""
+class Places:
+    """Where a run is written; nowhere but on rank 0, and nowhere at all for a run without a folder."""
 
     folder: Path | None = None
     trace: Path | None = None
@@ -108,21 +91,29 @@ def run(
         On all ranks, with the same message: before the first step, any rank's mistake in what was given; then
         what ended the run, when what was done has been saved.
     """
-    prepared, cores, places = _prepare(world, resolve)
+    prepared, cores, places = begin(world, resolve)
     try:
-        with no_exit("run"):
+        with ending_together(world):
             finished = _train(world, prepared, cores, places, make_collectives=collectives or Collectives)
-    except RunEndedError:
-        raise
-    except UserError as error:  # found by this rank alone, in the middle of the run
-        failure.fail(world, str(error))
-    except MemoryError as error:
-        failure.fail(world, no_memory(error))
     finally:
         places.release()
     if places.folder is not None:
         say_goodbye(prepared.start.shown(places.folder), finished.results, places.trace)
     return finished.results
+
+
+@contextmanager
+def ending_together(world: Communicator) -> Iterator[None]:
+    """End the process on all ranks, exit code 2, by what this one alone finds in the middle of a run."""
+    try:
+        with no_exit("run"):
+            yield
+    except RunEndedError:
+        raise
+    except UserError as error:
+        failure.fail(world, str(error))
+    except MemoryError as error:
+        failure.fail(world, no_memory(error))
 
 
 def run_in_process(
@@ -136,7 +127,7 @@ def run_in_process(
         As in `run`; with one rank also what fails in the middle of the run. Several ranks end together then,
         as the others wait for this one.
     """
-    prepared, cores, places = _prepare(world, resolve)
+    prepared, cores, places = begin(world, resolve)
     try:
         with no_exit("run"):
             return _train(world, prepared, cores, places, callbacks=callbacks, keep_weights=True)
@@ -155,21 +146,28 @@ def run_in_process(
         places.release()
 
 
-def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, Cores, _Places]:
-    """Read, check and compare what all ranks were given, and make the run's folder on rank 0."""
+def begin(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, Cores, Places]:
+    """Read, check and compare what all ranks were given, and make the run's folder on rank 0 (collective).
+
+    Raises
+    ------
+    UserError
+        On all ranks, with the same message: any rank's mistake in what was given.
+    """
     prepared = agreed(world, lambda: prepare(resolve(), world.size))
     cores = find_cores(world)
     agreed(world, lambda: check_equal(world, facts_to_compare(prepared)))
     agreed(world, lambda: check_decoders(world, *prepared.data.splits()))
-    threads = _threads(world, prepared.start.recipe, cores)
+    threads = threads_of(world, prepared.start.recipe, cores)
     agreed(world, lambda: _check_data(world, prepared, threads))  # long: a wish to end is granted at once
     hold_wishes()
-    _end_if_asked(world)
+    end_if_asked(world)
     needs = agreed(world, lambda: needs_of(prepared, world.rank, threads))
     close = agreed(
         world, lambda: check_needs(world, needs, partial(microbatches_that_fit, prepared, threads))
     )
-    places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
+    writes = world.rank == 0 and prepared.start.has_folder
+    places = agreed(world, lambda: _paths(prepared.start) if writes else Places())
     warnings = _warn(world, cores.complaints(threads) + _slow_kernels() + places.complaints() + close)
     return prepared, cores, replace(places, warnings=warnings)
 
@@ -181,11 +179,7 @@ def _check_data(world: Communicator, prepared: Prepared, threads: int) -> None:
         check_share(prepared.data, world.rank, world.size, threads=threads, say=say)
 
 
-def _threads(world: Communicator, recipe: Recipe, cores: Cores) -> int:
-    return recipe.threads or cores.threads(beside=recipe.overlap and world.size > 1)
-
-
-def _paths(start: Start) -> _Places:
+def _paths(start: Start) -> Places:
     """Make or rewind the run's folder, lock it, and write the recipe; return it with the trace's file.
 
     A trace that cannot be written leaves everything as it was; it may lie in a folder that is made here.
@@ -210,7 +204,7 @@ def _paths(start: Start) -> _Places:
     except UserError:
         undo()
         raise
-    return _Places(folder, traced, lock, undo)
+    return Places(folder, traced, lock, undo)
 
 
 def _remove_recipe(folder: Path, undo: Callable[[], None]) -> None:
@@ -220,7 +214,7 @@ def _remove_recipe(folder: Path, undo: Callable[[], None]) -> None:
     undo()
 
 
-def _end_if_asked(world: Communicator, undo: Callable[[], None] = lambda: None) -> None:
+def end_if_asked(world: Communicator, undo: Callable[[], None] = lambda: None) -> None:
     """End all ranks before the first step if one of them has been asked to end (collective)."""
     if any(world.gather_objects(is_asked_to_end())):
         undo()
@@ -239,65 +233,19 @@ def _train(
     world: Communicator,
     prepared: Prepared,
     cores: Cores,
-    places: _Places,
+    places: Places,
     *,
     make_collectives: MakeCollectives = Collectives,
     callbacks: Sequence[Callback] = (),
     keep_weights: bool = False,
 ) -> Finished:
     recipe = prepared.start.recipe
-    threads = _threads(world, recipe, cores)
-    recorder = Recorder(keep=bool(recipe.trace))
-    set_float_mode()  # the communication thread, which updates weights, inherits it
-    spare_core = cores.available >= (threads + 1) * cores.ranks
-    alone_here = cores.ranks == world.size
-    small = prepared.graph.parameter_count() <= _SMALL_FLOATS
-    queue = _queue(
-        world, recipe, recorder, spare_core=spare_core, patient=alone_here and small and not spare_core
+    trainer = build_trainer(
+        world, prepared, cores, places.folder, check_folder=places.check, make_collectives=make_collectives
     )
-    collectives = make_collectives(
-        world.split(0),
-        prepared.tree,
-        chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,
-        shared_memory=recipe.shared_memory,
-    )
-    rank = build_rank(
-        prepared.graph,
-        settings_of(recipe, threads),
-        prepared.plan,
-        Grid.of(collectives, prepared.plan.parts),
-        queue,
-        wrap=partial(timed, recorder=recorder),
-    )
-    with compilation_said() if world.rank == 0 else nullcontext():
-        workers = Threads(threads, cores.pinned(threads))
-    trainer = Trainer(
-        rank,
-        Task(
-            recipe,
-            prepared.data,
-            prepared.code,
-            prepared.model_code,
-            init=prepared.init,
-            history=prepared.start.state.history if prepared.start.state else (),
-            started_in=prepared.start.started_in,
-            notes=prepared.notes,
-        ),
-        workers,
-        control=world,
-        recorder=recorder,
-        folder=places.folder,
-        check_folder=places.check,
-    )
-    if prepared.start.state is None:
-        taken = prepared.initial.taken if prepared.initial else {}
-        rank.initialise(recipe.seed, taken)
-        taken.clear()
-    else:
-        trainer.restore(prepared.start.state, prepared.tensors)
-        prepared.tensors.clear()
+    rank, recorder, queue = trainer.rank, trainer.recorder, trainer.rank.queue
     started = read_clock(world) if recipe.trace else None
-    _end_if_asked(world, places.undo)
+    end_if_asked(world, places.undo)
     try:
         around = Surroundings(environment(world, cores), places.warnings)
         results = run_session(trainer, callbacks, around=around)
@@ -331,16 +279,3 @@ def _warn(world: Communicator, complaints: list[str]) -> list[str]:
         for complaint in found:
             terminal.say(f"warning: {complaint}")
     return found
-
-
-def _queue(
-    world: Communicator, recipe: Recipe, recorder: Recorder, *, spare_core: bool, patient: bool
-) -> CommandQueue:
-    on_failure = failure.abort_on_error(world)
-    on_span = recorder.communication if recorder.keep else None
-    if recipe.overlap:
-        try:
-            return CommThread(spare_core=spare_core, patient=patient, on_failure=on_failure, on_span=on_span)
-        except RuntimeError:  # as many threads as the system allows
-            terminal.say("warning: no communication thread can be started here: nothing is overlapped")
-    return InlineCommThread(on_failure=on_failure, on_span=on_span)

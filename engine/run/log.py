@@ -31,10 +31,14 @@ def to_json(record: dict[str, Any], *, indent: int | None = None) -> str:
 class RunLog:
     """Log of one run: lines and a progress bar on stderr, `metrics.jsonl` and `run.json` in its folder.
 
-    Only rank 0 speaks; on the others (`folder` None) every call does nothing. Use it in a `with`.
+    Only rank 0 speaks; on the others every call does nothing. Use it in a `with`.
 
     Parameters
     ----------
+    folder
+        None on all ranks but 0, and of a run that is not written down.
+    speaks
+        Whether this rank does; unless given, the one that has the folder.
     check_folder
         Raises UserError where the folder is another run's by now; called before a file is made there.
 
@@ -51,6 +55,7 @@ class RunLog:
         total_steps: int,
         first_step: int,
         check_folder: Callable[[], None] = lambda: None,
+        speaks: bool | None = None,
     ):
         self._check_folder = check_folder
         self._folder, self._total = folder, total_steps
@@ -58,7 +63,8 @@ class RunLog:
         self._bar: ProgressBar | None = None
         self._pace = Pace(total_steps=total_steps, first_step=first_step)
         self._last_line = time.monotonic()
-        if folder is None:
+        self._speaks = folder is not None if speaks is None else speaks
+        if not self._speaks:
             return
         if terminal.ERRORS.redraws():
             from engine.run import progress_bar  # noqa: PLC0415 -- imports rich: on a terminal only
@@ -89,13 +95,13 @@ class RunLog:
         """Print a line on rank 0."""
         if self._bar is not None:
             self._bar.say(line)
-        elif self._folder is not None:
+        elif self._speaks:
             terminal.say(line)
 
     def step(self, record: dict[str, Any]) -> None:
         """Write one step's record and show it."""
         self._write({"kind": "step", **record})
-        if self._folder is None:
+        if not self._speaks:
             return
         self._pace.step(record["step"], record["samples_per_second"])
         if self._bar is not None:

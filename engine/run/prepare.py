@@ -209,7 +209,8 @@ def _check_apart(start: Start, data: DataSource) -> None:
     """Refuse a new run's folder among the class folders of images: the next run would take it for a class."""
     out = start.place(expand(start.recipe.out or "runs", "out")).resolve()
     for split in (data.train, data.test):
-        if start.run is None and isinstance(split, ImageFolder) and out.is_relative_to(split.root.resolve()):
+        is_new = start.run is None and start.has_folder
+        if is_new and isinstance(split, ImageFolder) and out.is_relative_to(split.root.resolve()):
             raise UserError(
                 f"out: {start.recipe.out or 'runs/'} lies in the data, {split.root}, where every folder is a "
                 "class; give --out a folder elsewhere"

@@ -33,6 +33,8 @@ class Start:
     """The run or checkpoint to go on from, as the user named it."""
     check_data: bool = False
     """All samples are read before the first step."""
+    has_folder: bool = True
+    """The run is written down; if not, nothing of it is saved."""
     started_in: str = field(default_factory=working_folder)
     """Where relative paths begin, wherever code of the user's moves this process to later; "" : nowhere."""
 

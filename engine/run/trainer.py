@@ -1,27 +1,27 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
-from engine.config.recipe import Recipe
 from engine.data.augment import Augment
 from engine.data.loader import Batch, Loader
 from engine.data.mix import Mix
 from engine.data.sampler import Sampler
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
-from engine.profile.step_clock import Lap, StepClock
+from engine.profile.step_clock import StepClock
 from engine.run.best import Best, Comparison
 from engine.run.callbacks import Callbacks
 from engine.run.evaluator import Evaluator
 from engine.run.failures import Failures
 from engine.run.finite import check_loss, check_weights
 from engine.run.log import RunLog
+from engine.run.progress import Progress
 from engine.run.reading import own_shares, read_minibatch
 from engine.run.saver import Saver, Task
 from engine.run.state import State
@@ -29,28 +29,11 @@ from engine.training.average import share_of
 from engine.training.loss import LostSamplesError
 from engine.training.optimizer import averaging, optimizer_of
 from engine.training.rank import Rank
-from engine.training.schedule import Schedule
+from engine.training.schedule import schedule_of
 from engine.training.step import train_step
 from engine.training.update import Piece, Update
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
-
-
-@dataclass
-class Progress:
-    """How far a run has come; the results are the same on all ranks."""
-
-    step: int
-    saved_step: int
-    evaluated_step: int = -1
-    epoch_loss: float | None = 0.0
-    """Sum over the samples of the epoch so far; None where a checkpoint of an earlier version has none."""
-    interrupted: bool = False
-    stopped_early: bool = False
-    results: dict[str, float | None] = field(
-        default_factory=lambda: dict.fromkeys(("final_loss", "test_loss", "test_accuracy"))
-    )
-    laps: list[Lap] = field(default_factory=list)
 
 
 class Trainer:
@@ -95,12 +78,13 @@ class Trainer:
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         self.progress = Progress(0, 0)
         self._optimizer = optimizer_of(recipe.optimizer)
-        self._schedule = _schedule(recipe, self.sampler.steps_per_epoch, self.total_steps)
+        self._schedule = schedule_of(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
         self.failures = Failures(control)
         self.comparison = Comparison(recipe.metric, recipe.stop_after)
         self._saved_best: Best | None = None
         self._is_asked_to_end: Callable[[], bool] = lambda: False
+        self._is_last: Callable[[Mapping[str, Any]], bool] = self._check_loss
         self._saver = Saver(rank, task, control, folder, check_folder=check_folder)
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
@@ -131,6 +115,30 @@ class Trainer:
             self._run_steps(log, called)
         self._finish(log, called)
 
+    def train_until(
+        self, is_last: Callable[[Mapping[str, Any]], bool], log: RunLog, stop: StopRequest
+    ) -> None:
+        """Run all steps, or until `is_last` says so of a step's record, and save nothing (collective).
+
+        All ranks must answer alike, also for a loss that is not finite. A stop request ends the run as in
+        `train`.
+
+        Raises
+        ------
+        RunEndedError
+            On all ranks: a rank has failed.
+        """
+        self._is_asked_to_end, self._is_last = (lambda: stop.made), is_last
+        self._run_steps(log, Callbacks((), self.rank))
+        self.rank.parameters.wait()
+        if (message := self.failures.agreed()) is not None:
+            self.failures.end(f"{message}; after step {self.progress.step}")
+
+    def _check_loss(self, record: Mapping[str, Any]) -> bool:
+        """Go on; RunEndedError where the loss is not finite."""
+        check_loss(self.rank, self.control, record, self.progress.saved_step)
+        return False
+
     def _run_steps(self, log: RunLog, called: Callbacks) -> None:
         first = self.progress.step
         left = self.total_steps - first
@@ -159,7 +167,8 @@ class Trainer:
                     break
                 with self.failures.kept():
                     log.step(record)
-                check_loss(self.rank, self.control, record, self.progress.saved_step)
+                if self._is_last(record):
+                    break
                 self._tell(partial(called.on_step, record))
                 if self.progress.interrupted or self._ends_alone():
                     break
@@ -380,22 +389,6 @@ class Trainer:
                 written = self._saver.write(progress.step, progress.epoch_loss, best, *tensors)
         progress.saved_step = progress.step
         self._tell(partial(called.on_checkpoint, written))
-
-
-def _schedule(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
-    fields = recipe.schedule
-    return Schedule(
-        kind=fields.kind,
-        rate=fields.rate,
-        warmup=round(fields.warmup_epochs * steps_per_epoch),
-        milestones=tuple(round(milestone * steps_per_epoch) for milestone in fields.milestones),
-        factor=fields.factor,
-        total=total,
-        power=fields.power,
-        start=fields.start,
-        peak=round(fields.peak_epochs * steps_per_epoch),
-        end=fields.end,
-    )
 
 
 def _due(count: int, every: int) -> bool:

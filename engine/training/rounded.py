@@ -1,10 +1,13 @@
 """Powers and cosines, rounded once: the C library's differ in their last bits between versions and CPUs."""
 
+import math
 from fractions import Fraction
+from functools import cache
 
 _BITS = 128  # behind the point of fixed-point numbers
 _ONE = 1 << _BITS
 _LONG_BITS = 256  # where errors add up over a run's steps
+_LONG_ONE = 1 << _LONG_BITS
 
 
 def power(base: float, exponent: int) -> float:
@@ -36,3 +39,44 @@ def one_minus_power(base: float, exponent: int) -> float:
             result = result * square >> _LONG_BITS
         square, exponent = square * square >> _LONG_BITS, exponent >> 1
     return ((1 << _LONG_BITS) - result) / (1 << _LONG_BITS)
+
+
+def root_power(base: float, exponent: Fraction) -> float:
+    """Return base**exponent for a base above 0 and an exponent from 0 to 1, the nearest float64.
+
+    By the logarithm and the exponential in whole numbers of a fixed length. 1 for an exponent of 0, and the
+    base for one of 1.
+    """
+    if exponent == 1:
+        return base
+    mantissa, place = math.frexp(base)  # exact
+    logarithm = _logarithm(Fraction(mantissa)) + place * _logarithm_of_two()
+    scaled = logarithm * exponent.numerator // exponent.denominator
+    doublings, rest = divmod(scaled, _logarithm_of_two())
+    return float(Fraction(_exponential(rest), _LONG_ONE) * Fraction(2) ** doublings)
+
+
+def _exponential(x: int) -> int:
+    """Return e**x for 0 <= x < 1, Taylor's series."""
+    total, term, index = _LONG_ONE, _LONG_ONE, 0
+    while term:
+        index += 1
+        term = (term * x >> _LONG_BITS) // index
+        total += term
+    return total
+
+
+def _logarithm(x: Fraction) -> int:
+    """Return ln(x) for 1/2 <= x <= 2: twice the series of artanh((x - 1) / (x + 1))."""
+    ratio = (x - 1) / (x + 1)
+    term = abs(ratio.numerator) * _LONG_ONE // ratio.denominator
+    square, total, index = term * term >> _LONG_BITS, 0, 1
+    while term:
+        total += term // index
+        term, index = term * square >> _LONG_BITS, index + 2
+    return 2 * total if ratio >= 0 else -2 * total
+
+
+@cache
+def _logarithm_of_two() -> int:
+    return _logarithm(Fraction(2))

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
-from engine.training.rounded import cosine, power
+from engine.config.recipe import Recipe
+from engine.training.rounded import cosine, power, root_power
 
 
 @dataclass(frozen=True)
@@ -15,10 +17,11 @@ class Schedule:
     kind : str
         "constant"; "step": times `factor` at each milestone; "cosine": half a cosine down to zero at
         the last step; "polynomial": the share of steps that are left, to a power, down to the share `end` of
-        the rate at the last step; "one_cycle": in straight lines from the share `start` of the rate up to all
+        the rate at the last step; "exponential": by equal factors from step to step, to the share `end` of
+        the rate in the last one; "one_cycle": in straight lines from the share `start` of the rate up to all
         of it at the step `peak`, and down to the share `end` (Smith and Topin 2018, arXiv:1708.07120).
     rate : float
-        The highest rate.
+        The highest rate; that of the first step where an exponential rises.
     warmup, milestones, peak, total : int
         Steps; `peak` is counted behind the warm-up.
     """
@@ -43,7 +46,7 @@ class Schedule:
         if self.kind == "cosine":
             passed = (step - self.warmup) / max(1, self.total - self.warmup)
             return self.rate * 0.5 * (1 + cosine(math.pi * min(1.0, passed)))
-        if self.kind in ("polynomial", "one_cycle"):
+        if self.kind in ("polynomial", "one_cycle", "exponential"):
             return self.rate * self._share(step - self.warmup, self.total - self.warmup)
         return self.rate
 
@@ -51,9 +54,28 @@ class Schedule:
         """Return the share of the rate when so many steps of those behind the warm-up are done."""
         if self.kind == "polynomial":
             return self.end + (1 - self.end) * power(_left(done, steps), self.power)
+        if self.kind == "exponential":
+            return root_power(self.end, min(Fraction(1), Fraction(done, max(1, steps - 1))))
         if done < self.peak:
             return self.start + (1 - self.start) * (done / self.peak)
         return self.end + (1 - self.end) * _left(done - self.peak, steps - self.peak)
+
+
+def schedule_of(recipe: Recipe, steps_per_epoch: int, total: int) -> Schedule:
+    """Return the schedule of a recipe, whose times are in epochs, for a run of `total` steps."""
+    fields = recipe.schedule
+    return Schedule(
+        kind=fields.kind,
+        rate=fields.rate,
+        warmup=round(fields.warmup_epochs * steps_per_epoch),
+        milestones=tuple(round(milestone * steps_per_epoch) for milestone in fields.milestones),
+        factor=fields.factor,
+        total=total,
+        power=fields.power,
+        start=fields.start,
+        peak=round(fields.peak_epochs * steps_per_epoch),
+        end=fields.end,
+    )
 
 
 def _left(done: int, steps: int) -> float:

@@ -134,7 +134,16 @@ def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
         ({"label_smoothing": -0.1}, r"^label_smoothing: got -0\.1; must be at least 0 and below 1"),
         ({"schedule.power": 0}, r"^schedule\.power: got 0; must be at least 1 and at most 100"),
         ({"schedule.start": 1.5}, r"^schedule\.start: got 1\.5; must be at least 0 and at most 1"),
-        ({"schedule.end": -0.1}, r"^schedule\.end: got -0\.1; must be at least 0 and at most 1"),
+        ({"schedule.end": -0.1}, r"^schedule\.end: got -0\.1; must be at least 0 and below 1e\+30"),
+        ({"schedule.end": 1.1}, r'^schedule\.end: got 1\.1 with kind = "constant"; must be at most 1$'),
+        (
+            {"schedule.kind": "exponential"},
+            r'^schedule\.end: got 0\.0 with kind = "exponential"; must be at least 1e-30$',
+        ),
+        (
+            {"schedule.kind": "exponential", "schedule.rate": 1e10, "schedule.end": 1e20},
+            r"^schedule\.end: got 1e\+20 with rate = 10000000000\.0; the last rate must be below 1e\+30$",
+        ),
     ],
 )
 def test_a_value_out_of_range_says_what_is_allowed(changes, message):

@@ -14,7 +14,7 @@ from comm.threads import run_ranks, single_rank
 from engine.config.errors import Impatience, UserError
 from engine.data.readers import probe
 from engine.host import affinity, stop_signals
-from engine.run import checkpoint, launch
+from engine.run import building, checkpoint, launch
 from engine.run.callbacks import Callback
 from engine.run.failures import RunEndedError
 from engine.run.finding import find_checkpoint
@@ -325,7 +325,7 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line(tmp_path, monkeypatch):
 
 def test_more_memory_than_there_is_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys):
     """Memory that was there when it was planned may be gone."""
-    monkeypatch.setattr(launch, "build_rank", lambda *_, **__: np.empty(1 << 62, np.uint8))
+    monkeypatch.setattr(building, "build_rank", lambda *_, **__: np.empty(1 << 62, np.uint8))
     with pytest.raises(SystemExit) as end:
         trained(tmp_path)
     assert end.value.code == 2

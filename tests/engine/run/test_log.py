@@ -167,3 +167,11 @@ def test_no_library_for_terminals_is_imported_where_there_is_none(tmp_path):
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+def test_a_run_that_is_not_written_down_speaks_all_the_same(capsys, monkeypatch):
+    monkeypatch.setattr("engine.run.log.LINE_SECONDS", -1.0)
+    with RunLog(None, total_steps=4, first_step=0, speaks=True) as log:
+        log.say("hello")
+        log.step({"step": 1, "loss": 0.5, "samples_per_second": 10.0})
+    assert capsys.readouterr().err == "hello\nepoch 1, step 1/4: loss 0.5000\n"

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from engine.training.rounded import cosine, one_minus_power, power
+from engine.training.rounded import cosine, one_minus_power, power, root_power
 
 
 def test_a_cosine_is_the_c_librarys_to_the_last_place():
@@ -45,6 +45,25 @@ def test_what_a_power_leaves_of_one_is_the_nearest_float(base):
         exact, found = 1 - Fraction(base) ** exponent, one_minus_power(base, exponent)
         for neighbour in (math.nextafter(found, 0), math.nextafter(found, 2)):
             assert abs(Fraction(found) - exact) <= abs(Fraction(neighbour) - exact)
+
+
+@pytest.mark.parametrize("base", [1e6, 0.01, 2.0, 0.5, 1 - 2**-53, 5e-324, 1e300, 3.0, 1e-30, 0.75])
+def test_a_power_by_a_fraction_is_the_nearest_float(base):
+    for numerator, denominator in ((1, 2), (1, 3), (7, 99), (98, 99), (12345, 99999)):
+        found = root_power(base, Fraction(numerator, denominator))
+        exact = Fraction(base) ** numerator
+        below, above = (Fraction(found) + Fraction(math.nextafter(found, end)) for end in (0, math.inf))
+        if denominator < 1000:
+            assert (below / 2) ** denominator <= exact <= (above / 2) ** denominator
+        else:  # whole numbers of millions of digits otherwise
+            assert found == pytest.approx(base ** (numerator / denominator), rel=1e-12)
+
+
+def test_a_power_by_none_is_one_and_by_one_the_base():
+    for base in (1e-30, 0.3, 1.0, 7.0):
+        assert (root_power(base, Fraction(0)), root_power(base, Fraction(1))) == (1.0, base)
+    assert root_power(1.0, Fraction(1, 3)) == 1.0
+    assert root_power(4.0, Fraction(1, 2)) == 2.0
 
 
 def test_powers_of_late_steps_take_no_time_and_vanish():

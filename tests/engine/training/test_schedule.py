@@ -1,5 +1,7 @@
 """The learning rate over the steps."""
 
+from itertools import pairwise
+
 import pytest
 
 from engine.training.schedule import Schedule
@@ -24,9 +26,9 @@ def test_cosine_goes_from_the_rate_to_zero():
     assert rates == sorted(rates, reverse=True)
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine", "polynomial", "one_cycle"])
+@pytest.mark.parametrize("kind", ["constant", "step", "cosine", "polynomial", "one_cycle", "exponential"])
 def test_warm_up_rises_in_a_straight_line_to_the_rate(kind):
-    schedule = Schedule(kind, 1.0, warmup=4, total=20, start=1.0)
+    schedule = Schedule(kind, 1.0, warmup=4, total=20, start=1.0, end=1.0)
     assert [schedule.at(step) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
 
 
@@ -63,6 +65,18 @@ def test_one_cycle_goes_up_to_its_peak_and_down_to_its_end_in_straight_lines():
 def test_one_cycle_without_a_rise_begins_at_its_peak_and_may_fill_the_run():
     assert Schedule("one_cycle", 2.0, total=10).at(0) == 2.0
     assert Schedule("one_cycle", 2.0, total=10, peak=10).at(9) == pytest.approx(2 * (0.04 + 0.96 * 0.9))
+
+
+def test_an_exponential_goes_by_equal_factors_from_the_rate_to_its_end_in_the_last_step():
+    rising = Schedule("exponential", 1e-5, total=101, end=1e6)
+    rates = [rising.at(step) for step in range(101)]
+    assert [rates[0], rates[100]] == [1e-5, 1e-5 * 1e6]
+    assert [rates[50] / rates[0], *(b / a for a, b in pairwise(rates))] == pytest.approx(
+        [1e3] + [10**0.06] * 100
+    )
+    falling = Schedule("exponential", 2.0, warmup=4, total=13, end=0.01)
+    assert [falling.at(step) for step in (4, 8, 12, 20)] == pytest.approx([2.0, 0.2, 0.02, 0.02])
+    assert Schedule("exponential", 2.0, total=1, end=0.01).at(0) == 2.0
 
 
 def test_what_a_schedule_begins_and_ends_with_unless_told_otherwise():
