@@ -43,6 +43,8 @@ class TorchConv:
         layer, (shape,) = problem.layer, problem.inputs
         assert isinstance(layer, CONVOLUTIONS)
         out_channels, channels, *kernel = layer.parameters(shape)["weight"].shape
+        if layer.pads[:2] != layer.pads[2:]:
+            raise ValueError(f"{name}: padding that differs from side to side is not measured here")
         self._stride, self._padding = [layer.stride] * 2, list(layer.pads[:2])
         self._groups = shape[0] // channels
         x = torch.randn(minibatch, *shape)
