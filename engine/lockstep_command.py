@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("engine.evaluate", "say how good a trained network is on a data set"),
     "predict": ("engine.predict", "say which classes a trained network finds in images"),
     "compare": ("engine.compare", "say whether two trained networks are the same to the bit"),
+    "audit": ("engine.audit", "compute a step of a run again, and compare the hash of its weights"),
     "models": ("engine.networks", "list the networks that come along: parameters, arithmetic, memory"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),

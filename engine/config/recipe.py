@@ -427,6 +427,27 @@ class Recipe:
             changes_bits=False,
         ),
     ] = 1
+    hash_every: Annotated[
+        int,
+        Setting(
+            "steps between hashes of the weights in metrics.jsonl, for engine.audit; 0: none",
+            FILES,
+            least=0,
+            most=_MOST_STEPS,
+            changes_bits=False,
+        ),
+    ] = 0
+    verify_every: Annotated[
+        int,
+        Setting(
+            "steps between comparisons of the ranks' copies of the weights, which end a run whose memory has "
+            "gone wrong; 0: none",
+            RUNNING,
+            least=0,
+            most=_MOST_STEPS,
+            changes_bits=False,
+        ),
+    ] = 0
     checkpoint_every: Annotated[
         int,
         Setting("epochs between checkpoints; 0: none", FILES, least=0, most=_MOST_EPOCHS, changes_bits=False),

@@ -15,6 +15,7 @@ from engine.data.sampler import Sampler
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import StepClock
+from engine.run import weight_checks
 from engine.run.best import Best, Comparison
 from engine.run.callbacks import Callbacks
 from engine.run.evaluator import Evaluator
@@ -165,6 +166,8 @@ class Trainer:
                 except LostSamplesError:  # the weights are those after the last step, which can be saved
                     self.progress.interrupted = True
                     break
+                if self._check_copies_and_hash(record):
+                    clock.restart()
                 with self.failures.kept():
                     log.step(record)
                 if self._is_last(record):
@@ -250,6 +253,21 @@ class Trainer:
             "data_wait_seconds": lap.data_wait,
             "samples_per_second": self.recipe.batch / lap.step,
         }
+
+    def _check_copies_and_hash(self, record: dict[str, Any]) -> bool:
+        """Compare the ranks' weights, and add their hash to a record, where the recipe says so (collective).
+
+        Return whether anything was done.
+        """
+        step, recipe = record["step"], self.recipe
+        verifies, hashes = _due(step, recipe.verify_every), _due(step, recipe.hash_every)
+        if verifies or hashes:
+            with self.recorder.doing("hash"):
+                if verifies:
+                    weight_checks.check_copies(self.rank, self.control, step, self.progress.saved_step)
+                if hashes:
+                    record |= weight_checks.hashes(self.rank)
+        return verifies or hashes
 
     def _update(self, rate: float) -> Update:
         """Return the update of this step, which notes its time."""

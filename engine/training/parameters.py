@@ -103,6 +103,11 @@ class Parameters:
         return tuple(found)
 
     @property
+    def is_split(self) -> bool:
+        """Whether a plan divides the weights, so that this rank holds a part of them."""
+        return self._split is not None
+
+    @property
     def floats(self) -> int:
         """Number of weights on this rank, padding included."""
         return sum(weights.size for weights in self.weights.values())
