@@ -22,6 +22,7 @@ from engine.config.options import add_model_argument, model_arguments
 from engine.config.paths import expand
 from engine.config.recipe import OPTIMIZERS, OptimizerFields, Recipe, read_recipe, shipped
 from engine.graph.parallel.plan import AUTO, Plan
+from engine.graph.passes.freeze import check_frozen
 from engine.host.affinity import find_cores
 from engine.host.stop_signals import listening
 from engine.models import MODELS, build_model
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="gradients are clipped by their norm: updates wait for all of them",
     )
+    parser.add_argument("--freeze", metavar="PATTERN,PATTERN", default="", help="layers that are not trained")
     parser.add_argument("--leaves", type=int, metavar="N", help="default 16, or as many as there are ranks")
     parser.add_argument(
         "--accumulate", type=int, metavar="K", default=1, help="microbatches of a rank; default 1"
@@ -242,7 +244,7 @@ def _print(options: argparse.Namespace, found: Report | Sweep | NetworkBalance, 
 
 
 def _check(options: argparse.Namespace) -> None:
-    build_model(options.model, model_arguments(options))
+    check_frozen(build_model(options.model, model_arguments(options)), _frozen(options))
     for name in ("nodes", "batch", "ranks_per_node", "threads", "leaves", "accumulate"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -258,6 +260,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("layers: a table of one number of nodes, with neither --sweep, --trace nor --out")
     if options.sweep is None and options.out is not None and not options.measure:
         raise UserError("out: a curve is drawn of a sweep: add --sweep nodes=1..256")
+
+
+def _frozen(options: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(options.freeze.split(",")) if options.freeze else ()
 
 
 def _cluster(options: argparse.Namespace) -> tuple[Cluster, list[str]]:
@@ -295,6 +301,7 @@ def _search(
     design = replace(
         design,
         model_arguments=tuple(model_arguments(options).items()),
+        freeze=_frozen(options),
         accumulate=options.accumulate,
         norm_groups=options.norm_groups,
         form=replace(form_of(asked), clips=options.clip),

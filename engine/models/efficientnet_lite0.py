@@ -29,14 +29,23 @@ STAGES = (
 )
 """Blocks, kernel, stride of the first one, channels inside in those that come in, channels that come out."""
 
-_NORM, _ACTIVATION = BatchNorm(momentum=0.01, epsilon=1e-3), ReLU6()
+_ACTIVATION = ReLU6()
 
 
-def efficientnet_lite0(classes: int = 1000, image: Sequence[int] = (3, 224, 224)) -> Graph:
-    """Return the network for 3x224x224 images and 1,000 classes: 4,652,008 parameters."""
+def efficientnet_lite0(
+    classes: int = 1000, image: Sequence[int] = (3, 224, 224), momentum: float = 0.01
+) -> Graph:
+    """Return the network for 3x224x224 images and 1,000 classes: 4,652,008 parameters.
+
+    Parameters
+    ----------
+    momentum
+        Share by which the running statistics follow a step; Google's is for runs of 100,000 steps.
+    """
     net, size = GraphBuilder(image), (image[1], image[2])
+    norm = BatchNorm(momentum=momentum, epsilon=1e-3)
     stem = Conv2d(32, 3, stride=2, padding=_same(size, 3, 2), bias=False)
-    last, channels = add_convolution(net, "1", stem, norm=_NORM, activation=_ACTIVATION), 32
+    last, channels = add_convolution(net, "1", stem, norm=norm, activation=_ACTIVATION), 32
     size = _strided(size, 2)
     for stage, (blocks, kernel, stride, expansion, out) in enumerate(STAGES, start=2):
         for index in range(1, blocks + 1):
@@ -44,14 +53,14 @@ def efficientnet_lite0(classes: int = 1000, image: Sequence[int] = (3, 224, 224)
             name, inside = f"{stage}_{index}", expansion * channels
             if expansion > 1:
                 expand = Conv2d(inside, 1, bias=False)
-                add_convolution(net, f"{name}_expand", expand, last, norm=_NORM, activation=_ACTIVATION)
+                add_convolution(net, f"{name}_expand", expand, last, norm=norm, activation=_ACTIVATION)
             depthwise = DepthwiseConv2d(kernel, step, _same(size, kernel, step), bias=False)
-            add_convolution(net, f"{name}_depthwise", depthwise, norm=_NORM, activation=_ACTIVATION)
+            add_convolution(net, f"{name}_depthwise", depthwise, norm=norm, activation=_ACTIVATION)
             project = Conv2d(out, 1, gain=1.0, bias=False)
-            made = add_convolution(net, f"{name}_project", project, norm=_NORM, activation=None)
+            made = add_convolution(net, f"{name}_project", project, norm=norm, activation=None)
             last = net.add(f"add{name}", Add(), made, last) if step == 1 and out == channels else made
             size, channels = _strided(size, step), out
-    add_convolution(net, "_head", Conv2d(1280, 1, bias=False), norm=_NORM, activation=_ACTIVATION)
+    add_convolution(net, "_head", Conv2d(1280, 1, bias=False), norm=norm, activation=_ACTIVATION)
     net.add("pool", GlobalAvgPool())
     net.add("drop", Dropout(0.2))
     net.add("fc", Linear(classes, gain=1.0))

@@ -5,13 +5,15 @@ from engine.graph.parallel.plan import AUTO, Plan
 from engine.graph.passes.fusion import fuse
 from engine.planner.cluster import read_cluster
 from engine.planner.costs import Costs
-from engine.planner.plans import default_threads, ranked
+from engine.planner.plans import USUAL, Training, default_threads, ranked
 
 DEFAULT_CLUSTER = "aws_c4_8xlarge"
 """The shipped cluster with the slowest network for its cores: there a plan matters most."""
 
 
-def resolve(text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "") -> Plan:
+def resolve(
+    text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "", training: Training = USUAL
+) -> Plan:
     """Return the plan that a recipe means, for this graph, number of ranks and global minibatch.
 
     "auto" is the plan with the shortest step on a cluster by the equations alone, which takes milliseconds;
@@ -21,6 +23,8 @@ def resolve(text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "
     ----------
     cluster
         For "auto": the name of a shipped cluster, or a file; empty: `DEFAULT_CLUSTER`.
+    training
+        For "auto": what is frozen, accumulated and updated.
 
     Raises
     ------
@@ -30,7 +34,7 @@ def resolve(text: str, graph: Graph, *, ranks: int, batch: int, cluster: str = "
     if text == AUTO:
         described = read_cluster(cluster or DEFAULT_CLUSTER)
         costs = Costs(described, threads=default_threads(described, ranks))
-        return ranked(fuse(graph), ranks, batch, costs)[0]
+        return ranked(fuse(graph), ranks, batch, costs, training)[0]
     plan = Plan.parse(text)
     plan.check(graph, ranks)
     return plan

@@ -1,8 +1,9 @@
 """Estimate the seconds of a layer's passes on one rank: measured where a cluster has them, else nominal.
 
 Nominal times are a roofline (Williams et al. 2009): the FLOP at the share of the peak that kernels reach, or
-the bytes at the memory's rate, whichever takes longer. Layers without multiply-adds are bound by memory, and
-so are fully connected ones with few samples, which read all weights for them. On the machines of the paper
+the bytes at the memory's rate, whichever takes longer. Layers without multiply-adds are bound by memory
+(normalisations, sums, activations, pooling), and so are depthwise convolutions with small kernels, and fully
+connected layers with few samples, which read all weights for them. On the machines of the paper
 single nodes come out 4 % below to 16 % above what is reported of them (VGG-A 35 images/s against 28 to 33 on
 `cori_phase1`, 30 against 28 on `aws_c4_8xlarge`; OverFeat-FAST 98 against 90 to 95 and 83 against 86; CD-DNN
 5,300 frames/s against 4,600 on `endeavor_fdr`).
@@ -118,9 +119,11 @@ class Costs:
             for direction in (FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA)
         }
         form = layer.extents(*inputs)
-        if form is None:
-            return Passes(**elementwise)
         machine = self.cluster.machine
+        if form is None:
+            peak = machine.convolution_efficiency * machine.flops_per_s / machine.cores * self._cores(threads)
+            multiplying = samples * layer.flops(*inputs) / peak
+            return Passes(**{name: max(multiplying, seconds) for name, seconds in elementwise.items()})
         convolution, gradient = machine.convolution_efficiency, machine.weight_gradient_efficiency
         if form.is_fully_connected:
             convolution = gradient = machine.fully_connected_efficiency

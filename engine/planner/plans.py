@@ -7,11 +7,29 @@ from typing import NamedTuple
 from comm.tree import next_power_of_two
 from engine.graph import Graph, Node
 from engine.graph.parallel.plan import Plan, is_able
+from engine.graph.passes.freeze import frozen_nodes
 from engine.host.affinity import fair_threads
 from engine.planner import balance
 from engine.planner.cluster import Cluster
 from engine.planner.costs import Costs
+from engine.training.bucket import USUAL_FORM
+from engine.training.update import UpdateForm
 from layers.layer import Layer, Shape
+
+
+@dataclass(frozen=True)
+class Training:
+    """What of a run decides how much a step computes and sends, beside network, minibatch and plan."""
+
+    freeze: tuple[str, ...] = ()
+    """Patterns of the nodes that are not trained."""
+    accumulate: int = 1
+    """Microbatches of a rank."""
+    form: UpdateForm = USUAL_FORM
+    """Of the update: SGD with momentum."""
+
+
+USUAL = Training()
 
 
 def plans(graph: Graph, ranks: int, batch: int) -> list[Plan]:
@@ -65,25 +83,36 @@ class Estimate:
         return self.compute + self.inside + self.bubble
 
 
-def estimate(graph: Graph, plan: Plan, ranks: int, batch: int, costs: Costs) -> Estimate:
+def estimate(
+    graph: Graph, plan: Plan, ranks: int, batch: int, costs: Costs, training: Training = USUAL
+) -> Estimate:
     """Estimate a step with a plan, on the rank with most samples.
 
     The equations are the paper's; messages cost what they do in the engine's recursive halving, whose first
     levels lie inside a host. Where the communication thread has no core of its own, its work is computation.
+    Frozen layers have no gradient and no message, and no backward pass where none is trained before them.
     """
     software = costs.cluster.software
+    updating = training.form.streams / USUAL_FORM.streams / software.update_bytes_per_s
+    frozen, learning = frozen_nodes(graph, training.freeze), set[str]()
     compute, between = list[float](), list[float]()  # of each layer
     inside = thread = 0.0
     for node in graph:
         parts = plan.split.get(node.name, 1)
         layer, inputs = node.layer if parts == 1 else node.layer.shard(parts)[0], graph.input_shapes(node)
         samples = parts * most_samples(ranks, batch)
-        passes = costs.passes(layer, inputs, samples)
-        compute.append(passes.forward + passes.backward_weights + passes.backward_data)
-        weights = balance.FLOAT * _floats(layer, inputs)
+        floats = 0 if node.name in frozen else _floats(layer, inputs)
+        has_gradient = not learning.isdisjoint(node.inputs)
+        if floats or has_gradient:
+            learning.update(node.outputs)
+        passes = costs.passes(layer, inputs, samples // training.accumulate)
+        once = passes.forward + passes.backward_weights * bool(floats) + passes.backward_data * has_gradient
+        adding = costs.add((training.accumulate - 1) * floats)
+        compute.append(training.accumulate * once + adding)
+        weights = balance.FLOAT * floats
         reduced = _halving(costs.cluster, weights, ranks // parts, parts)
         between.append(2 * reduced.seconds)
-        thread += 2 * reduced.thread + weights * parts / ranks / software.update_bytes_per_s
+        thread += 2 * reduced.thread + weights * parts / ranks * updating
         if parts > 1:
             spread = _halving(costs.cluster, balance.FLOAT * samples * prod(inputs[0]), parts, 1)
             inside += 2 * spread.seconds
@@ -95,11 +124,11 @@ def estimate(graph: Graph, plan: Plan, ranks: int, batch: int, costs: Costs) -> 
     return Estimate(sum(compute), inside, bubble)
 
 
-def ranked(graph: Graph, ranks: int, batch: int, costs: Costs) -> list[Plan]:
+def ranked(graph: Graph, ranks: int, batch: int, costs: Costs, training: Training = USUAL) -> list[Plan]:
     """Return all plans by the length of their steps, the shortest first; of equal ones, fewest parts."""
     return sorted(
         plans(graph, ranks, batch),
-        key=lambda plan: (estimate(graph, plan, ranks, batch, costs).step, plan.parts),
+        key=lambda plan: (estimate(graph, plan, ranks, batch, costs, training).step, plan.parts),
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from comm.collectives import CHUNK_FLOATS
 from comm.tree import is_power_of_two, previous_power_of_two
-from engine.config.paths import function_in_file
 from engine.config.recipe import FLOATS_PER_KIB, read_recipe, shipped
 from engine.config.toml_fields import argument_text
 from engine.config.wording import counted
@@ -203,13 +202,17 @@ def command(design: Design, nodes: int) -> str:
     launcher = f"mpirun -n {design.ranks}"
     if nodes > 1:
         launcher += f" --hostfile hosts --map-by ppr:{design.ranks // nodes}:node"
-    if function_in_file(model):
+    if model not in shipped():
         given = (f"{name}={argument_text(value)}" for name, value in design.model_arguments)
         model = " --model-argument ".join([f"--model {shlex.quote(model)}", *map(shlex.quote, given)])
     parts = [
         f"{launcher} --bind-to none python -m engine.train {model} --data {data} --batch {design.batch}",
         f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
     ]
+    if design.freeze:
+        parts.append(f"--freeze {shlex.quote(','.join(design.freeze))}")
+    if design.norm_groups:
+        parts.append(f"--norm-groups {design.norm_groups}")
     if design.accumulate > 1:
         parts.append(f"--accumulate {design.accumulate}")
     if design.bucket_floats != BUCKET_FLOATS:

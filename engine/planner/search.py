@@ -13,7 +13,7 @@ from engine.graph.passes.fusion import fuse
 from engine.planner.cluster import Channel, Cluster
 from engine.planner.costs import Costs
 from engine.planner.design import Design
-from engine.planner.plans import default_threads, estimate, most_samples, ranked
+from engine.planner.plans import Training, default_threads, estimate, most_samples, ranked
 from engine.planner.simulation.simulator import Prediction, is_symmetric, simulate
 
 PROMISING = 4
@@ -103,7 +103,12 @@ def starting_point(
 def promising(design: Design, cluster: Cluster, *, most: int = PROMISING) -> list[Plan]:
     """Return the plans with the shortest steps by the balance equations, the best first."""
     costs = Costs(cluster, threads=design.threads)
-    return ranked(assembled(design), design.ranks, design.batch, costs)[:most]
+    return ranked(assembled(design), design.ranks, design.batch, costs, training_of(design))[:most]
+
+
+def training_of(design: Design) -> Training:
+    """Return what a design point's steps compute and send, for the equations."""
+    return Training(design.freeze, design.accumulate, design.form)
 
 
 def assembled(design: Design) -> Graph:
@@ -171,7 +176,8 @@ def gains(point: Point, cluster: Cluster) -> dict[str, float]:
 
         def step(where: Cluster) -> float:
             design, costs = point.design, Costs(where, threads=point.design.threads)
-            return estimate(graph, design.plan, design.ranks, design.batch, costs).step
+            asked = training_of(design)
+            return estimate(graph, design.plan, design.ranks, design.batch, costs, asked).step
 
         now = step(cluster)
 

@@ -23,6 +23,7 @@ from engine.graph.passes.patterns import first_matching
 from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
+from engine.planner.plans import Training
 from engine.run.best import Comparison
 from engine.run.checkpoint import read_tensors
 from engine.run.history import TEST_SET, changed, said
@@ -31,6 +32,7 @@ from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
 from engine.run.state import State
 from engine.training.microbatches import check_microbatches
+from engine.training.rank_settings import form_of
 from layers.kernels.jit import fingerprint
 from layers.layer import Array
 
@@ -90,8 +92,15 @@ def prepare(start: Start, ranks: int) -> Prepared:
     graph = grouped(graph, recipe.norm_groups, recipe.batch, recipe.leaves)
     configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
     check_microbatches(recipe.accumulate, tree, configured)
-    plan = resolve(recipe.plan, configured, ranks=ranks, batch=recipe.batch, cluster=placed.cluster)
     check_frozen(graph, recipe.freeze)
+    plan = resolve(
+        recipe.plan,
+        configured,
+        ranks=ranks,
+        batch=recipe.batch,
+        cluster=placed.cluster,
+        training=Training(tuple(recipe.freeze), recipe.accumulate, form_of(recipe)),
+    )
     check_rates(graph, recipe.schedule.rates)
     check_exempt(graph, recipe.optimizer.decay_exempt)
     _check_comparable(recipe, data)

@@ -78,6 +78,24 @@ def test_what_an_update_costs_and_what_clipping_holds_back_is_predicted(capsys):
     assert 1.01 * plain < step("--clip")
 
 
+def test_frozen_layers_cost_no_gradient_and_no_message(capsys):
+    def found(*options):
+        given = ("--model", "overfeat_fast", "--nodes", "4", "--plan", "data", "--json")
+        table = json.loads(printed(capsys, *given, *options))
+        return table, table["points"][0]["step_seconds"]
+
+    (_, whole), (table, head) = found(), found("--freeze", "conv*,fc6")
+    assert head < 0.5 * whole
+    assert "--freeze 'conv*,fc6'" in table["command"]
+
+
+def test_the_command_of_a_network_without_a_recipe_names_it_as_a_model(capsys):
+    given = ("--model", "resnet18", "--batch", "32", "--norm-groups", "2", "--plan", "data", "--json")
+    words = json.loads(printed(capsys, *given))["command"].split()
+    assert words[words.index("engine.train") :][1:3] == ["--model", "resnet18"]
+    assert words[-2:] == ["--norm-groups", "2"]
+
+
 def test_threads_leaves_and_ranks_of_a_node_are_taken(capsys):
     given = ("--model", "digits", "--nodes", "2", "--batch", "64", "--threads", "3", "--leaves", "32")
     table = json.loads(printed(capsys, *given, "--ranks-per-node", "4", "--json"))
@@ -217,6 +235,8 @@ def test_the_trace_is_explained_as_predicted(capsys, tmp_path, nodes):
             ["--accumulate", "8", "--nodes", "4"],
             "error: accumulate: got 8 with 16 leaves on 4 ranks; must be one of 1, 2, 4",
         ),
+        (["--freeze", "konv*"], 'error: freeze: got "konv*", which fits no layer with weights'),
+        (["--freeze", "*"], "error: freeze: got *, which leaves no layer with weights to train"),
         (["--plan", "magic"], 'error: plan: got "magic"'),
         (["--sweep", "nodes=x"], 'error: sweep: got "nodes=x"'),
         (["--sweep", "nodes=1..4", "--nodes", "4"], "error: sweep: goes with neither --nodes nor --trace"),

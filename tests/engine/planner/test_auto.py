@@ -9,6 +9,7 @@ from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.planner.auto import DEFAULT_CLUSTER, resolve
 from engine.planner.cluster import read_cluster
+from engine.planner.plans import Training
 from tests.engine.graphs import mixed
 
 
@@ -34,6 +35,15 @@ def test_auto_is_a_plan_that_fits(model, ranks):
     plan.check(graph, ranks)
     assert plan == resolve("auto", graph, ranks=ranks, batch=256), "the same on all ranks"
     assert ranks > 1 or plan == Plan()
+
+
+def test_auto_does_not_split_what_is_frozen():
+    def auto(*patterns):
+        training = Training(freeze=patterns)
+        return str(resolve("auto", MODELS["vgg_a"](), ranks=4, batch=64, training=training))
+
+    assert "fc6" in auto()
+    assert auto("conv*", "fc6", "fc7") == "data"
 
 
 def test_auto_splits_where_the_network_of_the_cluster_wants_it(tmp_path):

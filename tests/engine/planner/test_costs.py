@@ -6,6 +6,7 @@ from dataclasses import astuple, replace
 import pytest
 
 from engine.graph import Graph
+from engine.graph.passes.fusion import fuse
 from engine.models import MODELS
 from engine.planner.balance import computation
 from engine.planner.cluster import Cluster, Kernel, Machine, read_cluster
@@ -14,6 +15,7 @@ from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
+from layers.depthwise_conv2d import DepthwiseConv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.group_norm import GroupNorm
 from layers.layer_norm import LayerNorm
@@ -119,6 +121,34 @@ def test_layers_without_multiply_adds_move_their_values():
     costs = Costs(machine(), threads=8)
     assert costs.load(10, IMAGE[0]) == pytest.approx(2 * size / 1e11)
     assert costs.loss(10, 1000) == pytest.approx(3 * 4 * 10 * 1000 / 1e11)
+
+
+def test_the_norms_of_a_residual_network_are_predicted_from_their_bytes():
+    graph = fuse(MODELS["resnet18"]())
+    fast, slow, far = (
+        Costs(machine(**fields), threads=8)
+        for fields in ({}, {"flops_per_s": 1e11}, {"memory_bytes_per_s": 1e10})
+    )
+    norms = [node for node in graph if isinstance(node.layer, BatchNorm)]
+    assert len(norms) == 20
+    for node in norms:
+        inputs = graph.input_shapes(node)
+        found, adds = fast.passes(node.layer, inputs, 16), len(inputs) - 1
+        floats = (3 + adds, 2 + adds, 3 + 2 * adds)  # a sum reads what it adds, and y for ReLU's mask
+        size = 4 * 16 * math.prod(inputs[0])
+        assert astuple(found) == pytest.approx([size * each / 1e11 for each in floats])
+        assert slow.passes(node.layer, inputs, 16) == found, "no FLOP is counted"
+        assert far.passes(node.layer, inputs, 16).forward == pytest.approx(10 * found.forward)
+
+
+def test_a_depthwise_convolution_takes_its_bytes_or_its_multiply_adds_whichever_is_more():
+    values = 16 * 32 * 20 * 20
+    small, large = (
+        Costs(machine(), threads=8).passes(DepthwiseConv2d(kernel, padding=kernel // 2), IMAGE, 16)
+        for kernel in (3, 11)
+    )
+    assert astuple(small) == pytest.approx([4 * 2 * values / 1e11] * 3)
+    assert astuple(large) == pytest.approx([2 * 121 * values / 0.5e12] * 3)
 
 
 def test_loading_and_loss_are_taken_as_measured():

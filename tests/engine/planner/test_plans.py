@@ -9,9 +9,18 @@ from engine.graph.passes.fusion import fuse
 from engine.models import MODELS
 from engine.planner.cluster import Channel, read_cluster
 from engine.planner.costs import Costs
-from engine.planner.plans import default_threads, estimate, least_bytes, most_samples, plans, ranked
+from engine.planner.plans import (
+    Training,
+    default_threads,
+    estimate,
+    least_bytes,
+    most_samples,
+    plans,
+    ranked,
+)
 from engine.planner.search import starting_point
 from engine.planner.simulation.simulator import simulate
+from engine.training.update import UpdateForm
 from tests.engine.graphs import mixed
 from tests.engine.planner.clusters import cluster
 
@@ -57,6 +66,48 @@ def test_without_communication_a_step_is_its_computation():
     assert alone.step == alone.compute > 0
     shared = [estimate(graph, plan, 4, 64, costs) for plan in plans(graph, 4, 64)]
     assert [each.step for each in shared] == pytest.approx([alone.step / 4] * len(shared), rel=1e-3)
+
+
+def test_frozen_layers_have_no_gradient_and_no_message_nor_a_backward_pass_below_what_is_trained():
+    graph, costs = fuse(MODELS["vgg_a"]()), Costs(cluster(network=SLOW, cores=4), threads=1)
+    data = plans(graph, 4, 64)[0]
+
+    def found(*patterns):
+        return estimate(graph, data, 4, 64, costs, Training(freeze=patterns))
+
+    passes = {node.name: costs.passes(node.layer, graph.input_shapes(node), 16) for node in graph}
+    forward = sum(each.forward for each in passes.values())
+    backward = sum(each.backward_weights + each.backward_data for each in passes.values())
+    whole, head = found(), found("conv*", "fc6", "fc7")
+    assert whole.compute == pytest.approx(forward + backward - passes["conv1_1"].backward_data)
+    assert head.compute == pytest.approx(forward + passes["fc8"].backward_weights)
+    assert head.bubble < 0.05 * whole.bubble, "fc8 has 3 % of the weights"
+    saved = passes["conv1_1"].backward_weights + passes["conv2_1"].backward_data
+    assert whole.compute - found("conv1_1").compute == pytest.approx(saved)
+    assert whole.compute - found("fc7").compute == pytest.approx(passes["fc7"].backward_weights)
+
+
+def test_microbatches_read_weights_once_each_and_add_their_gradients():
+    graph, costs = MODELS["cd_dnn"](), Costs(read_cluster("aws_c4_8xlarge"), threads=4)
+    data = plans(graph, 1, 64)[0]
+    once, four = (estimate(graph, data, 1, 64, costs, Training(accumulate=each)) for each in (1, 4))
+    passes = [costs.passes(node.layer, graph.input_shapes(node), 16) for node in graph]
+    cut = sum(each.forward + each.backward_weights + each.backward_data for each in passes)
+    learning = [node for node in graph if node.layer.parameters(*graph.input_shapes(node))]
+    below = sum(each.backward_data for each in passes[: graph.nodes.index(learning[0]) + 1])
+    assert four.compute == pytest.approx(4 * (cut - below) + costs.add(3 * graph.parameter_count()))
+    assert four.compute > 1.2 * once.compute, "fully connected layers are their weights"
+
+
+def test_what_an_optimizer_keeps_makes_updates_longer_where_they_take_from_the_kernels():
+    graph, costs = MODELS["cd_dnn"](), Costs(cluster(cores=1), threads=1)
+    data = plans(graph, 1, 64)[0]
+    usual, more = (
+        estimate(graph, data, 1, 64, costs, Training(form=form)).compute
+        for form in (UpdateForm(), UpdateForm(("m", "v"), averages=True))
+    )
+    update = 4 * graph.parameter_count() / costs.cluster.software.update_bytes_per_s
+    assert more - usual == pytest.approx(update * (9 / 5 - 1))
 
 
 def test_a_slow_network_makes_bubbles_and_splitting_layers_makes_them_smaller():
