@@ -14,8 +14,8 @@ def test_shipped_recipes_are_complete(name):
     assert parse_recipe(recipe.to_toml(), name) == recipe
 
 
-def test_the_shipped_recipes_are_those_of_the_paper_and_two_small_ones():
-    assert shipped() == ["cd_dnn", "cifar10", "digits", "mnist", "overfeat_fast", "vgg_a"]
+def test_the_shipped_recipes_are_those_of_the_paper_and_small_ones():
+    assert shipped() == ["cd_dnn", "cifar10", "digits", "fashion_mnist", "mnist", "overfeat_fast", "vgg_a"]
 
 
 def test_a_recipe_survives_the_way_through_toml():
