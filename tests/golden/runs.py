@@ -212,7 +212,7 @@ RUNS = {
     ),
     "weighted_classes": Run(
         graphs.branches,
-        _recipe(class_weights=(1.0, 3.0, 0.5), label_smoothing=0.1, mixup=0.5),
+        _recipe(class_weights=(1.0, 3.0, 0.5), sampling="balanced", label_smoothing=0.1, mixup=0.5),
         ranks=2,
     ),
     "drawn_samples": Run(
