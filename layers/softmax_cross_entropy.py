@@ -17,6 +17,9 @@ class SoftmaxCrossEntropy:
     With label smoothing (Szegedy et al. 2016, arXiv:1512.00567, section 7) a share of the label is spread
     over all classes: ``loss = -sum(wanted * log(softmax(logits)))`` with smoothing / classes wanted of each
     class, and 1 - smoothing more of the label.
+
+    With weights of classes ``loss = -sum(weights * wanted * log(softmax(logits)))``, as PyTorch's
+    CrossEntropyLoss has it for probabilities of classes.
     """
 
     def forward_backward(
@@ -32,6 +35,7 @@ class SoftmaxCrossEntropy:
         smoothing: float = 0.0,
         others: NDArray[np.int32] | None = None,
         shares: NDArray[np.float64] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and a 1 for each correct prediction.
 
@@ -50,6 +54,8 @@ class SoftmaxCrossEntropy:
             From 0, which gives the bits of a loss without it, to below 1.
         others, shares : int32 [N], float64 [N]
             Of mixed samples: the loss is a share of that with the label, and the rest of that with the other.
+        weights : float64 [classes]
+            Of the classes; None: 1 each.
 
         Raises
         ------
@@ -60,5 +66,6 @@ class SoftmaxCrossEntropy:
             if len(each) and each.max() >= classes:
                 raise ValueError(f"label {each.max()} must be less than the {classes} classes")
         softmax_cross_entropy.forward_backward(
-            threads, logits, labels, classes, scale, gradient, losses, correct, smoothing, others, shares
-        )
+            threads, logits, labels, classes, scale, gradient, losses, correct, smoothing, others, shares,
+            weights,
+        )  # fmt: skip

@@ -23,6 +23,7 @@ over the minibatch is minimised.
 
 from collections.abc import Container, Mapping, Sequence
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def train(
     clip_norm: float = 0.0,
     ema: float = 0.0,
     label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
     frozen: Container[str] = (),
     rate_factors: Mapping[str, float] | None = None,
     running: Weights | None = None,
@@ -63,14 +65,14 @@ def train(
 
     Nodes that are `frozen` keep their weights; `rate_factors` multiply the rate of others, by name. The
     running statistics of batch normalisations, where given, are updated in place. `decay_exempt` are patterns
-    of "node.parameter" without decay and with a trust of 1.
+    of "node.parameter" without decay and with a trust of 1. `class_weights` are taken as they are.
     """
     weights = {key: value.astype(np.float64) for key, value in weights.items()}
     first, second = ({key: np.zeros_like(value) for key, value in weights.items()} for _ in range(2))
     averages = dict(weights)
     losses = []
     for step, ((x, labels), rate) in enumerate(zip(batches, learning_rates, strict=True), start=1):
-        loss, gradients = loss_and_gradients(network, weights, x, labels, label_smoothing)
+        loss, gradients = loss_and_gradients(network, weights, x, labels, label_smoothing, class_weights)
         losses.append(loss)
         if running:
             _move_statistics(network, weights, x, running)
@@ -116,11 +118,12 @@ def loss_and_gradients(
     x: NDArray[np.floating],
     labels: NDArray[np.integer],
     label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
 ) -> tuple[float, Weights]:
     """Return the mean loss of a minibatch and its gradient by every parameter."""
     values = forward(network, weights, x)
     last = network[-1]["name"]
-    loss, slope = _softmax_cross_entropy(values[last], labels, label_smoothing)
+    loss, slope = _softmax_cross_entropy(values[last], labels, label_smoothing, class_weights)
     gradients: Weights = {}
     slopes = {last: slope}
     for node in reversed(network):
@@ -164,6 +167,38 @@ def _move_statistics(
                 running[node["name"], name] = old + node["momentum"] * (now - old)
 
 
+def mean_one(class_weights: Sequence[float], labels: NDArray[np.integer]) -> list[float]:
+    """Return weights of classes scaled so that their mean over the samples with these labels is 1."""
+    mean = sum(class_weights[label] for label in labels) / len(labels)
+    return [weight / mean for weight in class_weights]
+
+
+def balanced(labels: NDArray[np.integer], classes: int) -> list[float]:
+    """Return weights of classes by the inverse of their samples; 1 for a class without any."""
+    counts = [sum(int(label) == k for label in labels) for k in range(classes)]
+    there = sum(count > 0 for count in counts)
+    return [len(labels) / (there * count) if count else 1.0 for count in counts]
+
+
+def drawn_samples(
+    labels: NDArray[np.integer], class_weights: Sequence[float], words: Sequence[int]
+) -> list[int]:
+    """Return the samples that pairs of random 64-bit words draw, in proportion to the weight of their class.
+
+    The first word of a pair is a point on a line on which each class has a piece as long as the weight of all
+    its samples; the second, modulo their number, is one of them in their order.
+    """
+    members = [[n for n, label in enumerate(labels) if label == k] for k in range(len(class_weights))]
+    masses = [Fraction(w) * len(own) for w, own in zip(class_weights, members, strict=True)]
+    drawn = []
+    for point, index in zip(words[::2], words[1::2], strict=True):
+        left, k = Fraction(int(point), 2**64) * sum(masses), 0
+        while left >= masses[k]:
+            left, k = left - masses[k], k + 1
+        drawn.append(members[k][int(index) % len(members[k])])
+    return drawn
+
+
 Parameters = dict[str, Array]
 Slopes = tuple[list[Array], Parameters]
 """Gradients by the inputs, and by the parameters."""
@@ -173,7 +208,9 @@ def _own(weights: Mapping[tuple[str, str], Array], node: Node) -> Parameters:
     return {name: value for (owner, name), value in weights.items() if owner == node["name"]}
 
 
-def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: float) -> tuple[float, Array]:
+def _softmax_cross_entropy(
+    logits: Array, labels: Array, smoothing: float, class_weights: Sequence[float] | None
+) -> tuple[float, Array]:
     samples, classes = logits.shape
     slope = np.zeros_like(logits)
     loss = 0.0
@@ -185,8 +222,9 @@ def _softmax_cross_entropy(logits: Array, labels: Array, smoothing: float) -> tu
             wanted += (1 - smoothing) * labels[n]
         exponentials = np.exp(logits[n] - logits[n].max())
         probabilities = exponentials / exponentials.sum()
+        wanted *= np.ones(classes) if class_weights is None else class_weights
         loss -= (wanted * np.log(probabilities)).sum()
-        slope[n] = probabilities - wanted
+        slope[n] = probabilities * wanted.sum() - wanted
     return loss / samples, slope / samples
 
 

@@ -73,6 +73,42 @@ def test_the_loss_of_equal_logits_is_the_logarithm_of_the_classes() -> None:
     np.testing.assert_allclose(gradients["fc", "bias"], [-0.75, 0.25, 0.25, 0.25])
 
 
+def test_weights_of_classes_multiply_what_is_wanted_of_each() -> None:
+    weights, x, _ = _draw()
+    for label, weight in enumerate((0.5, 2.0, 1.0, 0.0, 3.0)):
+        labels = np.full(4, label)
+        plain, slopes = naive.loss_and_gradients(NETWORK, weights, x, labels)
+        loss, gradients = naive.loss_and_gradients(
+            NETWORK, weights, x, labels, class_weights=(0.5, 2.0, 1.0, 0.0, 3.0)
+        )
+        assert loss == pytest.approx(weight * plain)
+        for key, slope in slopes.items():
+            np.testing.assert_allclose(gradients[key], weight * slope, rtol=1e-9, atol=1e-12)
+
+
+def test_weighted_gradients_of_smoothed_labels_equal_finite_differences() -> None:
+    weights, x, labels = _draw()
+    rules: dict[str, Any] = {"label_smoothing": 0.2, "class_weights": (0.5, 2.0, 1.0, 0.0, 3.0)}
+    _, gradients = naive.loss_and_gradients(NETWORK, weights, x, labels, **rules)
+    key = ("fc2", "weight")
+    direction = np.random.default_rng(1).standard_normal(weights[key].shape)
+    up, down = (
+        naive.loss_and_gradients(NETWORK, {**weights, key: weights[key] + h * direction}, x, labels, **rules)
+        for h in (1e-6, -1e-6)
+    )
+    np.testing.assert_allclose((up[0] - down[0]) / 2e-6, np.vdot(gradients[key], direction), rtol=1e-6)
+
+
+def test_samples_are_drawn_by_the_weight_of_their_class() -> None:
+    labels = np.array([0, 2, 2, 0, 2, 2])
+    quarter = 1 << 62
+    words = [0, 0, 0, 3, 2 * quarter - 1, 0, 2 * quarter, 0, 2 * quarter, 2, 4 * quarter - 1, 7]
+    assert naive.balanced(labels, 3) == [1.5, 1.0, 0.75]
+    assert naive.drawn_samples(labels, naive.balanced(labels, 3), words) == [0, 3, 0, 1, 4, 5]
+    assert naive.drawn_samples(labels, (0.0, 1.0, 1.0), words[:2]) == [1]
+    assert naive.mean_one((3.0, 9.0, 0.0), labels) == [3.0, 9.0, 0.0]
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_two_steps_follow_the_rule_by_hand(nesterov: bool) -> None:
     weights, x, labels = _draw()

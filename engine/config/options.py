@@ -7,10 +7,13 @@ their errors are a framed box of ten lines and the whole usage, where ours is on
 import argparse
 from collections.abc import Callable, Container, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from engine.config.settings import TYPES, Described, all_settings
 from engine.config.toml_fields import parse_argument
+from engine.config.wording import one_of
 
 Groups = dict[str, Any]
 """argparse's group of options under each heading."""
@@ -126,6 +129,8 @@ def _defaults(kind: type, prefix: str = "") -> dict[str, Any]:
 def _reader(each: Described) -> Callable[[str], Any]:
     if get_origin(each.kind) is dict:
         return _read_argument if each.setting.arguments_of else _read_factor
+    if isinstance(each.kind, UnionType):
+        return partial(_read_either, each.setting.choices)
     if get_origin(each.kind) is tuple:
         return _read_texts if get_args(each.kind)[0] is str else _read_numbers
     return {bool: _read_switch, int: _read_whole, float: read_number}.get(each.kind, str)
@@ -150,6 +155,14 @@ def _read_numbers(text: str) -> tuple[float, ...]:
     """Read numbers with commas between them; an empty text is none."""
     wanted = "numbers with commas between them"
     return tuple(_number(float, each, wanted, text) for each in text.split(",")) if text else ()
+
+
+def _read_either(choices: tuple[str, ...], text: str) -> str | tuple[float, ...]:
+    """Read one of the texts, or else numbers."""
+    if text in choices:
+        return text
+    wanted = f"{one_of(choices)}, or numbers with commas between them".removeprefix("must be ")
+    return tuple(_number(float, each, wanted, text) for each in text.split(","))
 
 
 def _read_texts(text: str) -> tuple[str, ...]:

@@ -29,6 +29,10 @@ _LARGE = 1e30  # a float32, with room for a factor or two
 _MOST_FACTOR = 1e6  # such a factor
 _LEAST_EPS = 1e-30  # a float32 that is not 0, with room for a root
 _LEAST_SHARE = 1e-30
+BALANCED = "balanced"
+"""By the inverse of the number of samples that a class has."""
+WEIGHTINGS = ("none", BALANCED)
+SAMPLINGS = ("shuffled", BALANCED)
 _METRICS = ("test_accuracy", "test_loss")
 _OFF = "off"
 _KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
@@ -267,6 +271,18 @@ class Recipe:
             most=1.0,
         ),
     ] = 0.0
+    sampling: Annotated[
+        str | tuple[float, ...],
+        Setting(
+            "shuffled: an epoch has each training sample once; balanced: they are drawn, all classes alike; "
+            "2,1,0.5: drawn by a weight of each class",
+            DATA,
+            metavar="WEIGHTS",
+            choices=SAMPLINGS,
+            least=0,
+            below=_LARGE,
+        ),
+    ] = SAMPLINGS[0]
     batch: Annotated[int, Setting("global minibatch, over all ranks", DATA)] = 64
     leaves: Annotated[
         int,
@@ -297,6 +313,18 @@ class Recipe:
             below=1.0,
         ),
     ] = 0.0
+    class_weights: Annotated[
+        str | tuple[float, ...],
+        Setting(
+            "2,1,0.5: weights of the classes in the loss, in training; balanced: by the inverse of their "
+            "samples",
+            SCHEDULE,
+            metavar="WEIGHTS",
+            choices=WEIGHTINGS,
+            least=0,
+            below=_LARGE,
+        ),
+    ] = WEIGHTINGS[0]
     ema: Annotated[
         float,
         Setting(

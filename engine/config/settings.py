@@ -9,8 +9,9 @@ unknown field of a dataclass and does not say which value came, cattrs raises a 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from numbers import Real
+from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from engine.config.errors import UserError
@@ -32,7 +33,8 @@ class Setting:
     metavar
         Placeholder of its value; empty: by type.
     choices
-        All texts that are allowed; empty: any text.
+        All texts that are allowed; empty: any text. Of a field of type ``str | tuple[float, ...]``, a list of
+        numbers is allowed too.
     least, above, below, most
         Range of a number, or of each number of a list.
     power_of_two
@@ -108,6 +110,9 @@ def check_settings(value: object, prefix: str = "") -> None:
 
 
 def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
+    if isinstance(kind, UnionType):
+        _check_either(value, kind, setting, name)
+        return
     types, wanted = _container(kind, setting)
     if types and not isinstance(value, types):
         raise UserError(f"{name}: got {value!r}; must be {wanted}")
@@ -122,6 +127,31 @@ def _check(value: Any, kind: Any, setting: Setting, name: str) -> None:
             _check_entry(entry, kind, setting, f"{name}.{key}")
     else:
         _check_scalar(value, kind, setting, name)
+
+
+def _check_either(value: Any, kind: Any, setting: Setting, name: str) -> None:
+    """Check a text of the choices, or else a list of numbers."""
+    if isinstance(value, str):
+        if value not in setting.choices:
+            hint = did_you_mean(value, setting.choices)
+            raise UserError(f'{name}: got "{value}"{hint}; {either(setting)}')
+    elif isinstance(value, (tuple, list)):
+        _check(value, one_of_both(kind, value), replace(setting, choices=()), name)
+    else:
+        raise UserError(f"{name}: got {value!r}; {either(setting)}")
+
+
+def one_of_both(kind: Any, value: Any) -> Any:
+    """Return the type of a field by its value, where it may be a text or a list; else the type as it is."""
+    if not isinstance(kind, UnionType):
+        return kind
+    text, several = get_args(kind)
+    return text if isinstance(value, str) else several
+
+
+def either(setting: Setting) -> str:
+    """Say what a field may be that is a text or a list of numbers."""
+    return f"{one_of(setting.choices)}, or a list of numbers"
 
 
 def _check_entry(value: Any, kind: Any, setting: Setting, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from engine.config import files
 from engine.config.errors import UserError
 from engine.config.paths import expand
-from engine.config.settings import ARGUMENT, TYPES, is_argument, meant, settings_of
+from engine.config.settings import ARGUMENT, TYPES, either, is_argument, meant, one_of_both, settings_of
 from engine.config.wording import did_you_mean, one_of, shortened
 
 T = TypeVar("T")
@@ -81,8 +81,11 @@ def _read(kind: type[T], table: Mapping[str, Any], where: str, prefix: str) -> T
         if name in arguments and isinstance(value, dict):
             values[name], values[arguments[name]] = _named(value, where, path)
         else:
-            meaning = meant(value, settings[name].setting)
-            values[name] = _typed(settings[name].kind, meaning, where, path)
+            described = settings[name]
+            kind_of_value = one_of_both(described.kind, value)
+            if kind_of_value is not described.kind and not isinstance(value, (str, list)):
+                raise UserError(f"{where}: {path}: got {value!r}; {either(described.setting)}")
+            values[name] = _typed(kind_of_value, meant(value, described.setting), where, path)
     for each in fields(kind):  # type: ignore[arg-type]
         if each.name not in values and _is_required(each):
             raise UserError(f"{where}: {prefix}{each.name} is missing")

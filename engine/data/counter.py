@@ -20,6 +20,7 @@ class Stream(IntEnum):
     SYNTHETIC = 3
     DIGITS_SPLIT = 4
     MIX = 5
+    DRAW = 6
 
 
 def random_words(

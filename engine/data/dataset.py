@@ -92,6 +92,10 @@ class Dataset(ABC):
             The sample's file cannot be read.
         """
 
+    def all_labels(self) -> NDArray[np.integer[Any]] | None:
+        """Return the labels of all samples, [N], where no sample must be read for them; else None."""
+        return None
+
     def inspect(self, index: int) -> tuple[int, tuple[int, ...]]:
         """Read a sample to see whether it can be used; return its label and the shape of what is stored.
 

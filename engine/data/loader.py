@@ -94,7 +94,7 @@ class Loader:
     mix
         What samples are mixed with others by; None: they are not.
     seed
-        Keys the augmentation and the mixing, together with the share's epoch and the sample's index.
+        Keys the augmentation and the mixing, together with the share's epoch and the sample's key.
     depth
         Number of batches that are prepared ahead.
     on_bad
@@ -261,7 +261,8 @@ class Loader:
         """Write one share into a buffer; return False if `close` stopped it halfway."""
         assert share.samples.shape == buffer.samples.shape, "all shares of a loader have one length"
         buffer.samples[...] = share.samples
-        for place, sample in enumerate(share.samples.tolist()):
+        pairs = zip(share.samples.tolist(), share.keys.tolist(), strict=True)
+        for place, (sample, key) in enumerate(pairs):
             if self._stop.is_set():
                 return False
             x = buffer.x[place]
@@ -269,23 +270,24 @@ class Loader:
             if buffer.labels[place] == ABSENT:
                 x.fill(0.0)
                 continue
-            self._augmented(x, share.epoch, sample)
+            self._augmented(x, share.epoch, key)
             if self._mix is not None:
-                self._mixed(buffer, place, share.epoch, sample)
+                self._mixed(buffer, place, share, key)
         return True
 
-    def _augmented(self, x: NDArray[np.float32], epoch: int, sample: int) -> None:
+    def _augmented(self, x: NDArray[np.float32], epoch: int, key: int) -> None:
         if self._augments:
-            self._augment.apply(x, self._scratch, seed=self._seed, epoch=epoch, sample=sample)
+            self._augment.apply(x, self._scratch, seed=self._seed, epoch=epoch, sample=key)
 
-    def _mixed(self, buffer: Batch, place: int, epoch: int, sample: int) -> None:
-        """Mix the sample in a place with another one, which is read and augmented too."""
+    def _mixed(self, buffer: Batch, place: int, taken: Share, key: int) -> None:
+        """Mix the sample in a place with another one of the epoch, which is read and augmented too."""
         assert self._mix is not None and buffer.other_labels is not None and buffer.shares is not None
-        partner = self._mix.partner(len(self._dataset), seed=self._seed, epoch=epoch, sample=sample)
-        label, share = self._read(partner, self._other), 1.0
+        epoch, order = taken.epoch, taken.order
+        keys = {"seed": self._seed, "epoch": epoch, "sample": key}
+        other = self._mix.partner(len(self._dataset), **keys)
+        label, share = self._read(other if order is None else int(order[other]), self._other), 1.0
         if label != ABSENT:
-            self._augmented(self._other, epoch, partner)
-            key = {"seed": self._seed, "epoch": epoch, "sample": sample}
-            share = self._mix.apply(buffer.x[place], self._other, **key)
+            self._augmented(self._other, epoch, other)
+            share = self._mix.apply(buffer.x[place], self._other, **keys)
         buffer.other_labels[place] = label if label != ABSENT else buffer.labels[place]
         buffer.shares[place] = share

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.data.counter import Stream, permutation
+from engine.data.weighted_sampling import WeightedSampling
 
 ABSENT = -1
 """Index of a place in a minibatch for which the data set has no sample."""
@@ -24,22 +25,38 @@ class Share:
     samples: NDArray[np.int64]
     microbatch: int = 0
     """Which one, where a rank takes its part in microbatches."""
+    places: NDArray[np.int64] | None = None
+    """int64 [n], places in the epoch, where a sample may have several; None: each sample comes once."""
+    order: NDArray[np.int64] | None = None
+    """All samples of the epoch by place, with `places`."""
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """Return what keys all that is random of a sample, int64 [n], other numbers within an epoch.
+
+        It is the sample's index, and the place where samples are drawn with replacement: two that are the
+        same are augmented in two ways.
+        """
+        return self.samples if self.places is None else self.places
 
     def rows(self, rows: slice, microbatch: int = 0) -> Share:
         """Take only these places of the minibatch."""
-        return Share(self.epoch, self.samples[rows], microbatch)
+        places = None if self.places is None else self.places[rows]
+        return Share(self.epoch, self.samples[rows], microbatch, places, self.order)
 
 
 @dataclass(frozen=True)
 class Sampler:
     """Minibatches for training: each epoch takes each sample at most once, in an order of its own.
 
-    The samples that do not fill a last minibatch are left out; they differ from epoch to epoch.
+    The samples that do not fill a last minibatch are left out; they differ from epoch to epoch. With
+    `weighted` samples are drawn with replacement, and an epoch has as many.
     """
 
     length: int
     batch: int
     seed: int
+    weighted: WeightedSampling | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= self.length:
@@ -62,10 +79,17 @@ class Sampler:
         """Yield the global minibatches without end, from this step of the whole run on."""
         first_epoch, first = divmod(first_step, self.steps_per_epoch)
         for epoch in count(first_epoch):
-            order = epoch_order(self.seed, epoch, self.length)
+            whole = self._epoch(epoch)
             for step in range(first, self.steps_per_epoch):
-                yield Share(epoch, order[step * self.batch : (step + 1) * self.batch])
+                yield whole.rows(slice(step * self.batch, (step + 1) * self.batch))
             first = 0
+
+    def _epoch(self, epoch: int) -> Share:
+        """Return all samples of an epoch in their order."""
+        if self.weighted is None:
+            return Share(epoch, epoch_order(self.seed, epoch, self.length))
+        order = self.weighted.order(self.seed, epoch)
+        return Share(epoch, order, places=np.arange(self.length, dtype=np.int64), order=order)
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from engine.models.cd_dnn import cd_dnn
 from engine.models.cifar10 import cifar10
 from engine.models.digits import digits
 from engine.models.efficientnet_lite0 import efficientnet_lite0
+from engine.models.fashion_mnist import fashion_mnist
 from engine.models.googlenet import googlenet
 from engine.models.mnist import mnist
 from engine.models.overfeat_fast import overfeat_fast
@@ -29,6 +30,7 @@ from engine.models.vgg import vgg_a, vgg_d, vgg_e
 _FUNCTIONS: tuple[Callable[..., Graph], ...] = (
     digits,
     mnist,
+    fashion_mnist,
     cifar10,
     resnet9,
     airbench94,

@@ -1,8 +1,11 @@
 """Runs of layers that several networks are made of."""
 
 from engine.graph import GraphBuilder
+from layers.add import Add
 from layers.batch_norm import BatchNorm
+from layers.conv2d import Conv2d
 from layers.layer import Layer
+from layers.max_pool import MaxPool
 from layers.relu import ReLU
 
 
@@ -22,3 +25,14 @@ def add_convolution(
     if norm is not None:
         last = net.add(f"norm{name}", norm)
     return last if activation is None else net.add(f"relu{name}", activation)
+
+
+def add_pooled_stage(net: GraphBuilder, stage: int, channels: int, *, is_residual: bool) -> None:
+    """Add a 3x3 convolution with pooling to half the size, and a residual block of two more behind it."""
+    add_convolution(net, str(stage), Conv2d(channels, 3, padding=1, bias=False))
+    pooled = net.add(f"pool{stage}", MaxPool(2, 2))
+    if is_residual:
+        made = pooled
+        for index in (1, 2):
+            made = add_convolution(net, f"{stage}_{index}", Conv2d(channels, 3, padding=1, bias=False))
+        net.add(f"add{stage}", Add(), made, pooled)

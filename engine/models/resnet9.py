@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from engine.graph import Graph, GraphBuilder
-from engine.models.blocks import add_convolution
-from layers.add import Add
+from engine.models.blocks import add_convolution, add_pooled_stage
 from layers.conv2d import Conv2d
 from layers.global_avg_pool import GlobalAvgPool
 from layers.linear import Linear
-from layers.max_pool import MaxPool
 
 STAGES = ((128, True), (256, False), (512, True))
 """Channels of each stage, and whether it has a residual block."""
@@ -19,13 +17,7 @@ def resnet9(classes: int = 10, image: Sequence[int] = (3, 32, 32)) -> Graph:
     net = GraphBuilder(image)
     add_convolution(net, "1", Conv2d(64, 3, padding=1, bias=False))
     for stage, (channels, is_residual) in enumerate(STAGES, start=2):
-        add_convolution(net, str(stage), Conv2d(channels, 3, padding=1, bias=False))
-        last = net.add(f"pool{stage}", MaxPool(2, 2))
-        if is_residual:
-            made = last
-            for index in (1, 2):
-                made = add_convolution(net, f"{stage}_{index}", Conv2d(channels, 3, padding=1, bias=False))
-            net.add(f"add{stage}", Add(), made, last)
+        add_pooled_stage(net, stage, channels, is_residual=is_residual)
     net.add("pool", GlobalAvgPool())
     net.add("fc", Linear(classes, gain=1.0))
     return net.graph()

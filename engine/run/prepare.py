@@ -9,10 +9,12 @@ from engine.config.recipe import Recipe, override
 from engine.config.user_code import code_digest
 from engine.data.augment import Augment
 from engine.data.dataset import DataSource, digest
+from engine.data.labels import labels_digest, loss_weights
 from engine.data.mix import Mix
 from engine.data.readers.image_folder import ImageFolder
 from engine.data.sampler import Sampler
 from engine.data.sources import open_data
+from engine.data.weighted_sampling import weighted_sampling
 from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
@@ -106,6 +108,8 @@ def prepare(start: Start, ranks: int) -> Prepared:
     _check_comparable(recipe, data)
     _check_apart(start, data)
     sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
+    loss_weights(recipe.class_weights, data.train)
+    weighted_sampling(recipe.sampling, data.train)
     Augment.parse(recipe.augment).check(data.train.sample_shape)
     Mix(recipe.mixup, recipe.cutmix).check(data.train.sample_shape)
     code, model_code = code_digest((placed.model, placed.data)), code_digest((placed.model,))
@@ -169,6 +173,7 @@ def facts_to_compare(prepared: Prepared) -> dict[str, str]:
         "data": recipe.data_kind,
         "training samples": str(len(data.train)),
         "training set": data.train.fingerprint(),
+        "training labels": labels_digest(data.train, recipe.sampling, recipe.class_weights),
         "test samples": str(len(data.test) if data.test else 0),
         "test set": data.test.fingerprint() if data.test else "none",
         "initial weights": prepared.init or "none",

@@ -33,9 +33,10 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
         f"plan {rank.plan}{_cut(rank)}"
     )
-    for line in (*trainer.data.lines(), *trainer.task.notes, *_rates(rank), *_norms(trainer)):
+    lines = (*trainer.data.lines(), *trainer.task.notes, *_rates(rank), *_norms(trainer), *_weights(trainer))
+    for line in lines:
         log.say(line)
-    if sampler.dropped:
+    if sampler.dropped and sampler.weighted is None:
         log.say(
             f"{len(trainer.data.train)} training samples: {sampler.steps_per_epoch} steps an epoch; "
             f"the {sampler.dropped} samples of the incomplete last minibatch are dropped, others each epoch"
@@ -61,6 +62,20 @@ def _norms(trainer: Trainer) -> Iterator[str]:
     recipe = trainer.recipe
     if said := norm_groups(trainer.rank.graph, recipe.batch, recipe.leaves):
         yield said if recipe.norm_groups else f"{said}; --norm-groups N for others"
+
+
+def _weights(trainer: Trainer) -> Iterator[str]:
+    """Yield what is said of classes that weigh more than others, in the loss or among the samples drawn."""
+    weights, weighted = trainer.class_weights, trainer.sampler.weighted
+    if weights is not None:
+        yield f"loss: weights of classes from {min(weights):.3g} to {max(weights):.3g}"
+    if weighted is not None:
+        parts = weighted.parts()
+        taken = trainer.sampler.steps_per_epoch * trainer.recipe.batch
+        yield (
+            f"sampling: {taken} draws with replacement an epoch, of {len(parts)} classes, "
+            f"{min(parts):.1%} to {max(parts):.1%} of each"
+        )
 
 
 def describe(

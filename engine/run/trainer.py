@@ -9,9 +9,11 @@ from typing import Any
 
 from comm.communicator import Communicator
 from engine.data.augment import Augment
+from engine.data.labels import loss_weights
 from engine.data.loader import Batch, Loader
 from engine.data.mix import Mix
 from engine.data.sampler import Sampler
+from engine.data.weighted_sampling import weighted_sampling
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import StepClock
@@ -75,7 +77,10 @@ class Trainer:
         self.check_folder = check_folder
         recorder.watch(rank.queue)
         self.context = Context(threads, seed=recipe.seed)
-        self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed)
+        self.class_weights = loss_weights(recipe.class_weights, data.train)
+        rank.loss.weigh(self.class_weights)
+        weighted = weighted_sampling(recipe.sampling, data.train)
+        self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed, weighted)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         self.progress = Progress(0, 0)
         self._optimizer = optimizer_of(recipe.optimizer)
@@ -159,7 +164,7 @@ class Trainer:
             self._end_if_failed(called)
             for minibatch in islice(self.sampler.training(first), left):
                 batches = self._read(loader)
-                self.rank.memory.minibatch[:] = minibatch.samples
+                self.rank.memory.minibatch[:] = minibatch.keys
                 wanted = self._is_asked_to_end() or self.failures.first is not None
                 try:
                     record = self._step(batches, clock, minibatch.epoch, stop=wanted)

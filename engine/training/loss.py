@@ -1,5 +1,6 @@
 """Loss and accuracy of a minibatch: per leaf, gathered, and added in the order of the fixed tree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +49,7 @@ class Criterion(Protocol):
         smoothing: float = 0.0,
         others: NDArray[np.int32] | None = None,
         shares: NDArray[np.float64] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         """Write the gradient of ``scale * losses``, the losses, and whether each prediction is right."""
 
@@ -82,6 +84,17 @@ class Loss:
         self._rows = np.zeros((collectives.tree.leaves, COLUMNS), np.float64)
         self._request: Request | None = None
         self._is_cut, self._is_lost = len(memory.microbatches) > 1, False
+        self._weights: NDArray[np.float64] | None = None
+
+    def weigh(self, weights: Sequence[float] | None) -> None:
+        """Give the classes weights in training, one each; outputs behind them, of no class, have 1.
+
+        Evaluation takes all classes alike.
+        """
+        self._weights = None
+        if weights is not None:
+            self._weights = np.ones(self._classes)
+            self._weights[: len(weights)] = weights
 
     def backward(self, memory: Memory, batch: Batch, run: Context) -> None:
         """Write the gradient of the output, divided by the global batch; keep loss and hits per sample.
@@ -102,6 +115,7 @@ class Loss:
             self._smoothing if run.training else 0.0,
             batch.other_labels,
             batch.shares,
+            self._weights if run.training else None,
         )
 
     @property

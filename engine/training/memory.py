@@ -54,7 +54,7 @@ class Memory:
         self.graph = graph = parameters.graph
         self._copy_in = copy_in
         self.minibatch = np.zeros(batch, np.int64)
-        """Index in the data set of each sample of the global minibatch; written before a step."""
+        """Key of each sample of the global minibatch (`Share.keys`); written before a step."""
         count = parameters.accumulate
         per_leaf = batch // grid.world.tree.leaves
         own = grid.own_leaves

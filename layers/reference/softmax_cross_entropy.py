@@ -13,22 +13,34 @@ def mixed(one: Array, other: Array, shares: Array) -> Array:
     return part * one + (1 - part) * other
 
 
-def forward(logits: Array, labels: Labels, smoothing: float = 0.0) -> Array:
-    """Return the loss of each sample [N]; `smoothing` is the share of labels spread over all classes."""
-    return np.where(labels >= 0, -(_wanted(logits, labels, smoothing) * _log_softmax(logits)).sum(axis=1), 0)
+def forward(logits: Array, labels: Labels, smoothing: float = 0.0, weights: Array | None = None) -> Array:
+    """Return the loss of each sample [N].
+
+    Parameters
+    ----------
+    smoothing
+        Share of the labels that is spread over all classes.
+    weights : float64 [classes]
+        Of the classes; None: 1 each.
+    """
+    wanted = _wanted(logits, labels, smoothing, weights)
+    return np.where(labels >= 0, -(wanted * _log_softmax(logits)).sum(axis=1), 0)
 
 
-def backward_data(logits: Array, labels: Labels, scale: float, smoothing: float = 0.0) -> Array:
+def backward_data(
+    logits: Array, labels: Labels, scale: float, smoothing: float = 0.0, weights: Array | None = None
+) -> Array:
     """Return the gradient of scale * (sum of the losses)."""
-    wanted = _wanted(logits, labels, smoothing)
-    return np.where(labels[:, None] >= 0, np.exp(_log_softmax(logits)) - wanted, 0) * scale
+    wanted = _wanted(logits, labels, smoothing, weights)
+    slopes = np.exp(_log_softmax(logits)) * wanted.sum(axis=1, keepdims=True) - wanted
+    return np.where(labels[:, None] >= 0, slopes, 0) * scale
 
 
-def _wanted(logits: Array, labels: Labels, smoothing: float) -> Array:
+def _wanted(logits: Array, labels: Labels, smoothing: float, weights: Array | None) -> Array:
     classes = logits.shape[1]
     one_hot = labels[:, None] == np.arange(classes)
     wanted: Array = (1 - smoothing) * one_hot + smoothing / classes
-    return wanted
+    return wanted if weights is None else wanted * weights
 
 
 def _log_softmax(logits: Array) -> Array:

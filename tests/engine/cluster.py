@@ -50,6 +50,9 @@ class Samples(Dataset):
         x[...] = self.x[index]
         return int(self.labels[index])
 
+    def all_labels(self):
+        return self.labels
+
     def fingerprint(self):
         return digest(self.x, self.labels)
 

@@ -41,6 +41,7 @@ def naive_weights(
     """Train the same minibatches at the same rates in float64; `which` are the naive trainer's."""
     sampler = Sampler(len(data), recipe.batch, recipe.seed)
     shares = islice(sampler.training(), recipe.steps)
+    which.setdefault("class_weights", naive_class_weights(recipe, data))
     batches = [(data.x[share.samples], data.labels[share.samples]) for share in shares]
     weights = {tuple(name.rsplit(".", 1)): array for name, array in initial.items()}
     rates = [recipe.schedule.rate] * recipe.steps
@@ -48,6 +49,15 @@ def naive_weights(
     network = naive_network(graph, norm_groups)
     losses, trained = naive.train(network, weights, batches, rates, **rules, **which)
     return losses, {".".join(name): array for name, array in trained.items()}
+
+
+def naive_class_weights(recipe: Recipe, data: Samples) -> list[float] | None:
+    """Return the weights of classes in the loss that the recipe asks for."""
+    if recipe.class_weights == "none":
+        return None
+    if recipe.class_weights == "balanced":
+        return naive.balanced(data.labels, data.classes)
+    return naive.mean_one(recipe.class_weights, data.labels)
 
 
 def untrained(graph: Graph, ranks: int = 1, **fields: Any):
@@ -152,15 +162,25 @@ RULES = {
     "clipped": {"optimizer": OptimizerFields(clip_norm=0.5, nesterov=True)},
     "average": {"ema": 0.75},
     "smooth": {"label_smoothing": 0.3},
+    "balanced": {"class_weights": "balanced"},
+    "weighted": {"class_weights": (4, 1.0, 0.5, 0.0, *[2.0] * 6), "label_smoothing": 0.2},
 }
-"""Fields of recipes with other rules than plain SGD."""
+"""Fields of recipes with other rules than plain SGD; of weights of classes, the first ones."""
+
+
+def with_rules(name: str, graph: Graph, **fields: Any) -> Recipe:
+    """Return the recipe of such rules for a graph."""
+    recipe = changed(**fields, **RULES[name])
+    if not isinstance(recipe.class_weights, tuple):
+        return recipe
+    return changed(recipe, class_weights=recipe.class_weights[: graph.output_shape[0]])
 
 
 @pytest.mark.parametrize("rules", RULES)
 def test_every_rule_follows_the_naive_trainer(rules):
     graph = GRAPHS["perceptron"]()
     data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
-    recipe = changed(steps=12, schedule=ScheduleFields(rate=0.02), **RULES[rules])
+    recipe = with_rules(rules, graph, steps=12, schedule=ScheduleFields(rate=0.02))
     initial = untrained(graph)
     losses, want = naive_weights(graph, recipe, data, initial)
     for ranks in (1, 3):
@@ -172,10 +192,11 @@ def test_every_rule_follows_the_naive_trainer(rules):
     assert max(np.abs(plain[name] - want[name]).max() for name in want) > 1e-3  # the rule can be seen
 
 
-def test_mixed_samples_follow_the_naive_trainer():
+@pytest.mark.parametrize("class_weights", ["none", (0.5, 2.0, 1.0, 0.0, 3.0, 1.0)])
+def test_mixed_samples_follow_the_naive_trainer(class_weights):
     graph = GRAPHS["chain"]()
     data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
-    recipe = changed(steps=6, mixup=1.0, cutmix=0.5, label_smoothing=0.1)
+    recipe = changed(steps=6, mixup=1.0, cutmix=0.5, label_smoothing=0.1, class_weights=class_weights)
     initial = {tuple(name.rsplit(".", 1)): array for name, array in untrained(graph).items()}
     shares = islice(Sampler(len(data), recipe.batch, recipe.seed).training(), recipe.steps)
     batches = []
@@ -187,8 +208,9 @@ def test_mixed_samples_follow_the_naive_trainer():
             batches.append((batch.x.copy(), wanted))
     rates = [recipe.schedule.rate] * recipe.steps
     losses, want = naive.train(
-        naive_network(graph), initial, batches, rates, momentum=0.9, label_smoothing=0.1
-    )
+        naive_network(graph), initial, batches, rates, momentum=0.9, label_smoothing=0.1,
+        class_weights=naive_class_weights(recipe, data),
+    )  # fmt: skip
     for ranks in (1, 3):
         results, got = train(ranks, graph, recipe, data=DataSource(data, None))
         assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
@@ -196,10 +218,54 @@ def test_mixed_samples_follow_the_naive_trainer():
             np.testing.assert_allclose(got[f"{node}.{parameter}"], array, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize("sampling", ["balanced", (0.5, 2.0, 1.0, 0.0, 3.0, 1.0)])
+def test_samples_drawn_by_weight_follow_the_naive_trainer(sampling):
+    graph = GRAPHS["chain"]()
+    data = Samples.draw(graph.input_shape, graph.output_shape[0], 64)
+    recipe = changed(steps=6, sampling=sampling)
+    weights = naive.balanced(data.labels, 6) if sampling == "balanced" else sampling
+    batches = []
+    for epoch in range(2):
+        words = np.random.Philox(key=[recipe.seed, 6], counter=[0, 0, 0, epoch]).random_raw(128)
+        order = np.array(naive.drawn_samples(data.labels, weights, words))
+        batches += [(data.x[rows], data.labels[rows]) for rows in np.split(order, 4)]
+    initial = {tuple(name.rsplit(".", 1)): array for name, array in untrained(graph).items()}
+    rates = [recipe.schedule.rate] * recipe.steps
+    losses, want = naive.train(naive_network(graph), initial, batches[:6], rates, momentum=0.9)
+    for ranks in (1, 3):
+        results, got = train(ranks, graph, recipe, data=DataSource(data, None))
+        assert results["final_loss"] == pytest.approx(losses[-1], rel=1e-4)
+        for (node, parameter), array in want.items():  # float32 against float64 over six steps
+            np.testing.assert_allclose(got[f"{node}.{parameter}"], array, rtol=1e-3, atol=2e-5)
+
+
+def test_bits_of_drawn_and_mixed_samples_do_not_depend_on_ranks_or_microbatches():
+    graph = with_dropout()
+    fields = {"sampling": "balanced", "class_weights": "balanced", "mixup": 0.5, "label_smoothing": 0.1}
+    found = set()
+    for ranks, accumulate in ((1, 1), (1, 4), (2, 2), (4, 1)):
+        results, _ = train(ranks, graph, changed(accumulate=accumulate, **fields))
+        found.add((results["weights_sha256"], results["final_loss"]))
+    assert len(found) == 1
+
+
+def test_weights_of_classes_are_no_part_of_the_test_loss():
+    graph = GRAPHS["perceptron"]()
+    data = Samples.draw(graph.input_shape, 5, 64)
+    still = changed(steps=1, schedule=ScheduleFields(rate=0.0))
+    plain, weighed = (
+        train(2, graph, changed(still, class_weights=weights), data=DataSource(data, data))[0]
+        for weights in ("none", (0.0, 1.0, 2.0, 3.0, 4.0))
+    )
+    assert weighed["test_loss"] == plain["test_loss"]
+    assert weighed["final_loss"] != plain["final_loss"]
+
+
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("make", [GRAPHS["residual"], mixed])
 def test_the_bits_of_every_rule_do_not_depend_on_ranks_buckets_or_plan(make, rules):
-    graph, recipe = make(), changed(**RULES[rules])
+    graph = make()
+    recipe = with_rules(rules, graph)
     if rules == "exempt":
         recipe = changed(optimizer=OptimizerFields(weight_decay=0.1, decay_exempt=("*.bias", "conv1.*")))
     if rules == "lamb":

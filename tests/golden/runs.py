@@ -210,6 +210,16 @@ RUNS = {
         ranks=4,
         ranks_per_host=2,
     ),
+    "weighted_classes": Run(
+        graphs.branches,
+        _recipe(class_weights=(1.0, 3.0, 0.5), sampling="balanced", label_smoothing=0.1, mixup=0.5),
+        ranks=2,
+    ),
+    "drawn_samples": Run(
+        graphs.with_dropout,
+        _recipe(sampling=(1.0, 3.0, 0.0), class_weights="balanced", mixup=1.0),
+        ranks=3,
+    ),
     "lamb": Run(
         graphs.branches,
         _recipe(

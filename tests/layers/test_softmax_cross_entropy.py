@@ -24,6 +24,7 @@ def _run(
     smoothing: float = 0.0,
     others: NDArray[np.int32] | None = None,
     shares: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Result:
     """Return gradient (padding included), losses and correct."""
     samples, classes = logits.shape
@@ -43,6 +44,7 @@ def _run(
         smoothing,
         others,
         shares,
+        weights,
     )
     return gradient, losses, correct
 
@@ -95,6 +97,62 @@ def test_mixed_samples_equal_the_reference(smoothing: float) -> None:
     slopes = [reference.backward_data(exact, each, SCALE, smoothing) for each in (labels, second)]
     np.testing.assert_allclose(gradient[:, :10], reference.mixed(*slopes, shares), rtol=1e-6, atol=2e-8)
     np.testing.assert_array_equal(correct, _run(logits, labels)[2])
+
+
+def _weights(classes: int) -> NDArray[np.float64]:
+    weights = 4 * np.random.default_rng(2).random(classes)
+    weights[0] = 0.0
+    return weights
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 16, 33, 1000])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_weighted_classes_equal_the_reference(classes: int, smoothing: float) -> None:
+    logits, labels = _draw(30, classes)
+    weights = _weights(classes)
+    gradient, losses, correct = _run(logits, labels, smoothing=smoothing, weights=weights)
+    exact = logits.astype(np.float64)
+    wanted = reference.forward(exact, labels, smoothing, weights)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-6, atol=1e-6)  # exp in float32, weights up to 4
+    expected = reference.backward_data(exact, labels, SCALE, smoothing, weights)
+    np.testing.assert_allclose(gradient[:, :classes], expected, rtol=1e-6, atol=4e-8)
+    assert not gradient[:, classes:].any()
+    np.testing.assert_array_equal(correct, _run(logits, labels)[2])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_mixed_samples_equal_the_reference(smoothing: float) -> None:
+    logits, labels = _draw(40, 10)
+    generator, weights = np.random.default_rng(1), _weights(10)
+    others, shares = generator.integers(0, 10, 40).astype(np.int32), generator.random(40)
+    others[:5] = labels[:5]
+    gradient, losses, _ = _run(
+        logits, labels, smoothing=smoothing, others=others, shares=shares, weights=weights
+    )
+    exact, second = logits.astype(np.float64), np.where(labels < 0, labels, others).astype(np.int32)
+    pairs = [reference.forward(exact, each, smoothing, weights) for each in (labels, second)]
+    np.testing.assert_allclose(losses, reference.mixed(*pairs, shares), rtol=1e-6, atol=1e-6)
+    slopes = [reference.backward_data(exact, each, SCALE, smoothing, weights) for each in (labels, second)]
+    np.testing.assert_allclose(gradient[:, :10], reference.mixed(*slopes, shares), rtol=1e-6, atol=8e-8)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_weighted_reference_is_that_of_pytorch(smoothing: float) -> None:
+    functional = pytest.importorskip("torch.nn.functional")
+    torch = pytest.importorskip("torch")
+    logits, labels = _draw(30, 10)
+    labels, weights = np.abs(labels), _weights(10)
+    x = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    loss = functional.cross_entropy(
+        x, torch.tensor(labels, dtype=torch.int64), torch.tensor(weights),
+        label_smoothing=smoothing, reduction="sum",
+    )  # fmt: skip
+    loss.backward()
+    exact = logits.astype(np.float64)
+    found = reference.forward(exact, labels, smoothing, weights).sum()
+    assert found == pytest.approx(loss.item(), rel=1e-12)
+    slopes = reference.backward_data(exact, labels, 1.0, smoothing, weights)
+    np.testing.assert_allclose(slopes, x.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_another_label_out_of_range_is_refused() -> None:

@@ -69,6 +69,11 @@ def _softmax() -> Iterator[NDArray[np.generic]]:
     for smoothing in (0.0, 0.1):
         softmax_cross_entropy.forward_backward(harness.workers(1), logits, *arguments, smoothing)
         yield from (logits, losses, correct)
+    weights = 4 * generator.random(classes)
+    softmax_cross_entropy.forward_backward(
+        harness.workers(1), logits, *arguments, 0.1, labels[::-1], losses % 1, weights
+    )
+    yield from (logits, losses, correct)
 
 
 def _sgd() -> Iterator[NDArray[np.float32]]:

@@ -8,7 +8,7 @@ from tests.mutants.changes import Change, changes_of
 
 _FOLDERS = {
     "comm": "backoff clock collectives comm_thread communicator grid host_memory job scheduler threads tree",
-    "engine/data": "augment counter loader sampler",
+    "engine/data": "augment counter labels loader sampler weighted_sampling",
     "engine/graph/parallel": "exchange overlapped_exchange partition plan",
     "engine/run": "checkpoint kept_checkpoints",
     "engine/training": "bucket layer_states loss memory optimizer parameters rank_parameters schedule step",

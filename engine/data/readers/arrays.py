@@ -74,6 +74,10 @@ class ArrayDataset(Dataset):
         """Count the labels that samples have."""
         return len(np.unique(self.labels))
 
+    def all_labels(self) -> NDArray[np.int64]:
+        """Return the labels."""
+        return self.labels
+
     def fingerprint(self) -> str:
         """Hash samples and labels."""
         return digest(self.x, self.labels)

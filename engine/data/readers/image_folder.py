@@ -81,6 +81,10 @@ class ImageFolder(Dataset):
         """Count the class folders that this split has."""
         return len(np.unique(self.labels))
 
+    def all_labels(self) -> NDArray[np.int32]:
+        """Return the labels."""
+        return self.labels
+
     def fingerprint(self) -> str:
         """Hash names and labels; the images themselves are not read for it."""
         return digest(b"\0".join(map(os.fsencode, self.files)), self.labels)

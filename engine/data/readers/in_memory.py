@@ -55,6 +55,10 @@ class InMemoryImages(Dataset):
         """Count the labels that images have."""
         return len(np.unique(self.labels))
 
+    def all_labels(self) -> NDArray[np.uint8]:
+        """Return the labels."""
+        return self.labels
+
     def fingerprint(self) -> str:
         """Hash pixels and labels."""
         return digest(self.pixels, self.labels)

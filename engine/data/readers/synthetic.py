@@ -59,6 +59,10 @@ class Synthetic(Dataset):
         np.add(noise.reshape(x.shape), pattern.reshape(x.shape), out=x)
         return label
 
+    def all_labels(self) -> NDArray[np.int64]:
+        """Return the labels, which follow from the places."""
+        return np.arange(len(self), dtype=np.int64) % self.classes
+
     def fingerprint(self) -> str:
         """Hash all that was drawn."""
         return digest(self.noise, self.noise_starts, self.patterns, self.pattern_starts)

@@ -162,6 +162,7 @@ class _PricedCriterion:
         smoothing: float = 0.0,
         others: NDArray[np.int32] | None = None,
         shares: NDArray[np.float64] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         """Take down the loss of the labels' samples."""
         self.operations.append(Compute(self.costs.loss(len(labels), classes), LOSS_NODE))

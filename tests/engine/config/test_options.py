@@ -49,6 +49,9 @@ def test_names_that_users_know_stay(parser):
         (("--data-argument", "shape=[3, 8]"), {"data_arguments.shape": [3, 8]}),
         (("--freeze", "conv*,fc4"), {"freeze": ("conv*", "fc4")}),
         (("--freeze", ""), {"freeze": ()}),
+        (("--class-weights", "1,2,0.5"), {"class_weights": (1.0, 2.0, 0.5)}),
+        (("--class-weights", "balanced", "--sampling", "3"),
+         {"class_weights": "balanced", "sampling": (3.0,)}),
         (("--rate-factor", "conv*=0.1", "--rate-factor", "a=b=2"),
          {"schedule.rates": {"conv*": 0.1, "a=b": 2.0}}),
     ],
@@ -67,11 +70,14 @@ def test_given_options_are_fields_of_the_recipe(parser, arguments, fields):
         (("--milestones", "1;2"), 'argument --milestones: got "1;2"; must be numbers with commas between'),
         (("--model-argument", "width"), 'argument --model-argument: got "width"; must be KEY=VALUE'),
         (("--data-argument", "a-b=1"), 'argument --data-argument: got "a-b=1"; must be KEY=VALUE'),
+        (("--class-weights", "balancd"),
+         'argument --class-weights: got "balancd"; must be one of none, balanced, or numbers with commas'),
+        (("--sampling", "1,,2"), 'argument --sampling: got "1,,2"; must be one of shuffled, balanced, or n'),
         (("--rate-factor", "conv"), 'argument --rate-factor: got "conv"; must be PATTERN=NUMBER'),
         (("--rate-factor", "=2"), 'argument --rate-factor: got "=2"; must be PATTERN=NUMBER'),
         (("--rate-factor", "fc=x"), 'argument --rate-factor: got "fc=x"; must be PATTERN=NUMBER'),
     ],
-)
+)  # fmt: skip
 def test_a_mistaken_value_says_what_is_allowed(parser, capsys, arguments, message):
     with pytest.raises(SystemExit):
         parser.parse_args(arguments)

@@ -15,7 +15,9 @@ def test_shipped_recipes_are_complete(name):
 
 
 def test_the_shipped_recipes_are_those_of_the_paper_and_small_ones():
-    assert shipped() == ["cd_dnn", "cifar10", "cifar10_94", "digits", "mnist", "overfeat_fast", "vgg_a"]
+    assert shipped() == [
+        *("cd_dnn", "cifar10", "cifar10_94", "digits", "fashion_mnist", "mnist", "overfeat_fast", "vgg_a")
+    ]
 
 
 def test_a_recipe_survives_the_way_through_toml():
@@ -67,6 +69,16 @@ def test_a_recipe_file_is_read_by_path(tmp_path):
         ("batch = 6.5", r"batch: got 6\.5; must be a whole number"),
         ("overlap = 1", r"overlap: got 1; must be true or false"),
         ("schedule = 3", r"schedule must be a table, got 3"),
+        (
+            "class_weights = 2",
+            r"^r\.toml: class_weights: got 2; must be one of none, balanced, or a list of num",
+        ),
+        ("class_weights = [1, 'x']", r"^r\.toml: class_weights: got \[1, 'x'\]; must be a list of numbers"),
+        (
+            "sampling = true",
+            r"^r\.toml: sampling: got True; must be one of shuffled, balanced, or a list of num",
+        ),
+        ("class_wieghts = [1]", r'unknown field "class_wieghts" \(did you mean "class_weights"\?\)'),
         ("[schedule]\nmilestones = [1, 'x']", r"schedule\.milestones: .*must be a list of numbers"),
     ],
 )
@@ -132,6 +144,24 @@ def test_a_mistake_in_the_text_says_where_and_what_is_allowed(text, message):
         ),
         ({"ema": 1.0}, r"^ema: got 1\.0; must be at least 0 and below 1"),
         ({"label_smoothing": -0.1}, r"^label_smoothing: got -0\.1; must be at least 0 and below 1"),
+        (
+            {"class_weights": "balancd"},
+            r'^class_weights: got "balancd" \(did you mean "balanced"\?\); must be one of none, balanced, or '
+            "a list of numbers$",
+        ),
+        ({"class_weights": (1.0, -2.0)}, r"^class_weights: got -2\.0; must be at least 0 and below 1e\+30$"),
+        ({"class_weights": [1, float("nan")]}, r"^class_weights: got nan; must be at least 0"),
+        ({"class_weights": (float("inf"),)}, r"^class_weights: got inf; must be at least 0"),
+        ({"class_weights": (1, True)}, r"^class_weights: got True; must be a number"),
+        (
+            {"class_weights": {"a": 1}},
+            r"^class_weights: got {'a': 1}; must be one of none, balanced, or a list",
+        ),
+        (
+            {"sampling": "weighted"},
+            r'^sampling: got "weighted"; must be one of shuffled, balanced, or a list',
+        ),
+        ({"sampling": (-1.0,)}, r"^sampling: got -1\.0; must be at least 0"),
         ({"schedule.power": 0}, r"^schedule\.power: got 0; must be at least 1 and at most 100"),
         ({"schedule.start": 1.5}, r"^schedule\.start: got 1\.5; must be at least 0 and at most 1"),
         ({"schedule.end": -0.1}, r"^schedule\.end: got -0\.1; must be at least 0 and below 1e\+30"),
@@ -182,6 +212,15 @@ def test_sizes_of_messages_out_of_range_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         Recipe(epochs=1, **change).check(MODELS)
     assert set(change) <= set(Recipe.NOT_IN_THE_BITS)
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced", (1.0, 0.0, 2.5)])
+def test_weights_of_classes_survive_the_way_through_toml(weights):
+    recipe = Recipe(
+        epochs=1, class_weights=weights, sampling="balanced" if weights == "none" else weights[:8]
+    )
+    recipe.check(MODELS)
+    assert parse_recipe(recipe.to_toml(), "copy") == recipe
 
 
 OWN = {"width": 0.5, "layers": [1, 2], "act": "relu", "bias": True}

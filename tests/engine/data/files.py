@@ -48,6 +48,8 @@ def write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def read_all(dataset: Dataset) -> tuple[NDArray[np.float32], list[int]]:
-    """Read every sample, in order."""
+    """Read every sample, in order; the labels are those that the data set says without reading."""
     x = np.full((len(dataset), *dataset.sample_shape), np.nan, np.float32)
-    return x, [dataset.read(index, x[index]) for index in range(len(dataset))]
+    labels = [dataset.read(index, x[index]) for index in range(len(dataset))]
+    np.testing.assert_array_equal(dataset.all_labels(), labels)
+    return x, labels

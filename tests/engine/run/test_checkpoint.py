@@ -51,6 +51,7 @@ ALL_KINDS = {
     "lars": {"optimizer": OptimizerFields("lars", weight_decay=0.1, decay_exempt=("*.bias",))},
     "lamb": {"optimizer": OptimizerFields("lamb", weight_decay=0.1), "ema": 0.9, "freeze": ("conv2",)},
     "sgd": {"ema": 0.8, "label_smoothing": 0.1},
+    "weighted": {"class_weights": "balanced", "sampling": (1.0, 0.0, 3.0, 2.0), "mixup": 1.0},
 }
 
 

@@ -179,3 +179,27 @@ def test_a_run_is_not_written_among_the_classes_of_its_data(tmp_path, monkeypatc
     prepare(start(out=str(tmp_path / "data-run"), **fields), 1)
     if split:  # beside the training set it is passed over
         prepare(start(out=str(data / "run"), **fields), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"class_weights": (1.0,) * 9},
+            r"^class_weights: got 9 weights; must be one for each of 10 classes$",
+        ),
+        (
+            {"sampling": (0.0,) * 10},
+            r"^sampling: got \[0\.0, .*\]; must be above 0 for a class that has training",
+        ),
+    ],
+)
+def test_weights_that_do_not_suit_the_data_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        prepare(start(**changes), 1)
+
+
+def test_ranks_compare_labels_where_weights_follow_from_them():
+    plain = facts_to_compare(prepare(start(), 1))["training labels"]
+    weighed = facts_to_compare(prepare(start(sampling="balanced"), 1))["training labels"]
+    assert plain == "" != weighed

@@ -22,7 +22,7 @@ from layers.reference import softmax_cross_entropy
 BATCH, LEAVES, CLASSES = 16, 8, 5
 
 
-def losses(ranks, *, stopping=(), labels=None):
+def losses(ranks, *, stopping=(), labels=None, weights=None, training=True):
     """Return each rank's outcome and gradient of drawn logits."""
     generator = np.random.default_rng(3)
     logits = generator.standard_normal((BATCH, CLASSES)).astype(np.float32)
@@ -36,7 +36,10 @@ def losses(ranks, *, stopping=(), labels=None):
         own = made.memory.own_samples
         made.memory.output[:, :CLASSES] = logits[own]
         batch = Batch(np.zeros((0, 3), np.float32), labels[own], np.arange(own.start, own.stop), 0)
-        made.loss.backward(made.memory, batch, Context(Threads(1)))
+        made.loss.weigh(weights)
+        context = Context(Threads(1))
+        context.training = training
+        made.loss.backward(made.memory, batch, context)
         made.loss.submit(stop=world.rank in stopping)
         return made.loss.wait(), made.memory.output_gradient[:, :CLASSES].copy()
 
@@ -53,6 +56,20 @@ def test_loss_and_gradient_are_those_of_the_reference(ranks):
     assert outcome.correct == (logits.argmax(axis=1) == labels).sum()
     gradient = np.concatenate([own for _, own in found])
     expected = softmax_cross_entropy.backward_data(logits.astype(np.float64), labels, 1 / BATCH)
+    np.testing.assert_allclose(gradient, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("training", [True, False])
+def test_classes_are_weighed_in_training_and_outputs_of_no_class_have_one(ranks, training):
+    logits, labels, found = losses(ranks, weights=(0.5, 2.0, 0.0), training=training)
+    weights = np.array([0.5, 2.0, 0.0, 1.0, 1.0]) if training else None
+    exact = softmax_cross_entropy.forward(logits.astype(np.float64), labels, weights=weights)
+    assert found[0][0].loss == pytest.approx(exact.sum(), rel=1e-6)
+    gradient = np.concatenate([own for _, own in found])
+    expected = softmax_cross_entropy.backward_data(
+        logits.astype(np.float64), labels, 1 / BATCH, weights=weights
+    )
     np.testing.assert_allclose(gradient, expected, atol=1e-7)
 
 
