@@ -16,7 +16,7 @@ from bench.places import Place, RunError
 from bench.shapes import PASSES
 
 GROUPS = (2, 1)
-NORMS, FORKS = ("BatchNorm", "FusedBatchNorm"), ("Fork",)
+NORMS, FORKS = ("BatchNorm", "FusedBatchNorm", "SharedNorm"), ("Fork",)
 
 _EPILOG = """\
 examples:
@@ -131,8 +131,8 @@ def parts_of(results: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
     norms = of_kinds(NORMS)
     waited = sum(
         seconds
-        for job, seconds in spent["exposed_communication_seconds_by_layer"].items()
-        if job.startswith("statistics ")
+        for node, seconds in spent["exposed_communication_seconds_by_layer"].items()
+        if node in kinds and kinds[node]["kind"] in NORMS
     )
     parts = {**norms, "waits": waited, "norms": sum(norms.values()) + waited}
     return spent["step_seconds"], parts | {"forks": sum(of_kinds(FORKS).values())}

@@ -81,11 +81,13 @@ class Ours:
         threads: int,
         fuse: bool = True,
         accumulate: int = 1,
+        norm_groups: int = 0,
         arguments: Mapping[str, Any] | None = None,
     ):
         recipe = Recipe(
             model=model, data="synthetic", batch=samples, leaves=leaves, steps=1, seed=SEED, threads=threads,
-            fuse=fuse, accumulate=accumulate, optimizer=OptimizerFields(momentum=MOMENTUM),
+            fuse=fuse, accumulate=accumulate, norm_groups=norm_groups,
+            optimizer=OptimizerFields(momentum=MOMENTUM),
         )  # fmt: skip
         recipe.check(MODELS)
         network = MODELS[model](**(arguments or {}))
