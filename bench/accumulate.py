@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     common = {"model": options.model, "samples": samples, "leaves": leaves, "threads": options.threads}
+    common["norm_groups"] = (
+        accumulate  # a microbatch is whole groups; on both sides, as they are the recipe's
+    )
     seconds: dict[int, list[float]] = {1: [], accumulate: []}
     worked: dict[int, list[float]] = {1: [], accumulate: []}
     with ExitStack() as stack:

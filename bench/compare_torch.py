@@ -1,6 +1,7 @@
 """The command ``python -m bench.compare_torch``: training and scoring, ours against PyTorch, in turns."""
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -13,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
-from bench.options import minibatch, models_option
+from bench.options import arguments_option, minibatch, models_option, named_arguments
 from bench.peak import Gauge
 from bench.shapes import NETWORKS
 from bench.worker import TUNED, Worker
 from comm.tree import is_power_of_two
+from engine.config.errors import UserError
 from engine.graph import Graph
-from engine.models import MODELS
+from engine.models import build_model
 from layers.kernels.threads import Threads
 
 MODES = ("train", "score")
 VARIANTS: dict[str, dict[str, str]] = {"as installed": {}, "tuned": TUNED}
+LAYOUTS = ("contiguous", "channels_last")
 LOSS_STEPS = 3
 LOSS_TOLERANCE = 1e-3
 """Relative, after LOSS_STEPS - 1 updates from the same weights, without dropout. Both sides round each sum in
@@ -33,6 +36,8 @@ _EPILOG = """\
 examples:
   python -m bench.compare_torch                     VGG-A, OverFeat-FAST and CD-DNN, training and scoring
   python -m bench.compare_torch vgg_a --mode train --rounds 9
+  python -m bench.compare_torch resnet50 --mode train --minibatch 32
+  python -m bench.compare_torch vgg_a --model-argument norm=true --mode train
   python -m bench.compare_torch overfeat_fast --layers    each layer and pass, instead of whole steps
 
 What is compared: the same network, weights, minibatch and threads. A training step is forward, loss, backward
@@ -43,8 +48,9 @@ one. Each side is a process, and the sides take turns, so that none computes whi
 and after each sample the multiply-add peak is measured; a sample is repeated when the cores were slow. The
 ratio is that of the medians. Memory is the peak resident set of the side's process.
 
-The minibatches are those of one host: VGG-A 32, OverFeat-FAST 64, CD-DNN 1024. PyTorch comes with the
-extra: pip install -e '.[bench]'
+The minibatches are those of one host: VGG-A 32, OverFeat-FAST 64, CD-DNN 1024; 32 of all others. The
+seconds of processors are those of all threads of a side, also of those that wait without sleeping.
+PyTorch comes with the extra: pip install -e '.[bench]'
 """
 
 
@@ -57,6 +63,7 @@ class Side:
     trial_s: float
     losses: list[float]
     seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
     repeated: int = 0
     peak_bytes: int = 0
 
@@ -67,6 +74,7 @@ class Side:
             "samples_per_second": samples / statistics.median(self.seconds),
             "seconds_median": statistics.median(self.seconds),
             "seconds": self.seconds,
+            "processor_seconds_median": statistics.median(self.processor_seconds or [0.0]),
             "samples_repeated": self.repeated,
             "peak_resident_bytes": self.peak_bytes,
             "losses": self.losses,
@@ -82,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     models_option(parser)
+    arguments_option(parser)
     parser.add_argument("--mode", action="append", choices=MODES, help="only this; default both")
+    parser.add_argument("--variant", action="append", choices=[*VARIANTS], help="of PyTorch; default both")
+    parser.add_argument("--layout", action="append", choices=LAYOUTS, help="of PyTorch; default both")
     parser.add_argument("--layers", action="store_true", help="compare layer by layer instead")
     machine.threads_option(parser)
     parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default each model's own")
@@ -97,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         models = _models(options)
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     threads = Threads(options.threads)
@@ -129,6 +140,7 @@ def _models(options: argparse.Namespace) -> list[str]:
         samples = minibatch(model, options.minibatch)
         if not is_power_of_two(options.leaves) or samples % options.leaves:
             raise ValueError(f"leaves: got {options.leaves}; must be a power of two that divides {samples}")
+        build_model(model, named_arguments(options.arguments))
     return models
 
 
@@ -150,9 +162,11 @@ class _Comparison:
         self._model, self._options, self._gauge, self._report = model, options, gauge, report
         self._samples = minibatch(model, options.minibatch)
         self._weights = str(folder / f"{model}.safetensors")
-        self._graph: Graph = MODELS[model]()
+        self._arguments = named_arguments(options.arguments)
+        self._graph: Graph = build_model(model, self._arguments)
         images = len(self._graph.input_shape) == 3
-        self._layouts = ("contiguous", "channels_last") if images else ("contiguous",)
+        self._layouts = (options.layout or LAYOUTS) if images else LAYOUTS[:1]
+        self._variants = options.variant or [*VARIANTS]
 
     def _ours(self, *, fuse: bool = True) -> Worker:
         side = {"side": "ours", "weights": self._weights, "leaves": self._options.leaves, "fuse": fuse}
@@ -163,7 +177,7 @@ class _Comparison:
 
     def _start(self, environment: dict[str, str], **side: Any) -> Worker:
         common = {"model": self._model, "samples": self._samples, "threads": self._options.threads}
-        return Worker(environment, **common, **side)
+        return Worker(environment, arguments=self._arguments, **common, **side)
 
     def steps(self, mode: str) -> dict[str, Any]:
         """Compare whole steps."""
@@ -173,7 +187,7 @@ class _Comparison:
             ours = self._tried("ours", self._ours(), mode)
             stack.enter_context(closing(ours.worker))
             sides, right = [ours], True
-            for variant in VARIANTS:
+            for variant in self._variants:
                 best, agree = self._best_layout(variant, mode, ours)
                 stack.enter_context(closing(best.worker))
                 sides.append(best)
@@ -189,6 +203,7 @@ class _Comparison:
             row["ours_is_faster_by"] = rate / row["samples_per_second"]
             report.say(
                 f"  {row['side']:42} {row['samples_per_second']:9.2f} samples/s   "
+                f"{row['processor_seconds_median']:7.2f} s of processors   "
                 f"{row['peak_resident_bytes'] / 1e9:5.2f} GB   ours x {row['ours_is_faster_by']:.2f}"
             )
         ratio = min(row["ours_is_faster_by"] for row in rows[1:])
@@ -204,10 +219,9 @@ class _Comparison:
         }
 
     def _sample(self, side: Side, mode: str) -> None:
-        sample = self._gauge.gated(
-            lambda: side.worker.ask(mode, **{_COUNT[mode]: 1})["seconds"][0], patience_s=30
-        )
-        side.seconds.append(sample.result)
+        sample = self._gauge.gated(lambda: side.worker.ask(mode, **{_COUNT[mode]: 1}), patience_s=30)
+        side.seconds += sample.result["seconds"]
+        side.processor_seconds += sample.result["processor_seconds"]
         side.repeated += sample.repeated
 
     def _tried(self, name: str, worker: Worker, mode: str) -> Side:
@@ -247,14 +261,14 @@ class _Comparison:
         """Compare each layer and pass; PyTorch's best layout for each."""
         report = self._report
         report.say(f"\n{self._model}, layer by layer, minibatch {self._samples}; ms")
-        report.say(f"  {'layer':14} {'pass':17} {'ours':>9} {'installed':>10} {'tuned':>9} {'ratio':>6}")
+        report.say(f"  {'layer':18} {'pass':17} {'ours':>9} {'installed':>10} {'tuned':>10} {'ratio':>6}")
         rows = []
         with ExitStack() as stack:
             ours = stack.enter_context(closing(self._ours(fuse=False)))  # PyTorch has layers one by one
             ours.ask("train", steps=1)  # gives every layer its input and gradient
             peers = {
                 (variant, layout): stack.enter_context(closing(self._torch(variant, layout)))
-                for variant in VARIANTS
+                for variant in self._variants
                 for layout in self._layouts
             }
             for name, directions in ours.ask("layers").items():
@@ -278,7 +292,7 @@ class _Comparison:
         medians = {key: 1e3 * statistics.median(seconds) for key, seconds in taken.items()}
         best = {
             variant: min((medians[variant, layout], layout) for layout in self._layouts)
-            for variant in VARIANTS
+            for variant in self._variants
         }
         row = {
             "layer": name,
@@ -288,11 +302,8 @@ class _Comparison:
             "torch_layout": {variant: layout for variant, (_, layout) in best.items()},
             "ratio": min(best.values())[0] / medians["ours"],
         }
-        installed, tuned = row["torch_ms"].values()
-        self._report.say(
-            f"  {name:14} {direction:17} {row['ours_ms']:9.3f} {installed:10.3f} {tuned:9.3f} "
-            f"{row['ratio']:6.2f}"
-        )
+        ms = " ".join(f"{row['torch_ms'].get(variant, math.nan):10.3f}" for variant in VARIANTS)
+        self._report.say(f"  {name:18} {direction:17} {row['ours_ms']:9.3f} {ms} {row['ratio']:6.2f}")
         return row
 
 

@@ -2,9 +2,10 @@
 
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from comm.threads import single_rank
 from comm.tree import Tree
 from engine.config.recipe import OptimizerFields, Recipe
 from engine.data.loader import Batch
+from engine.graph import Graph, Node
 from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.profile.recorder import Recorder
@@ -23,8 +25,10 @@ from engine.training.optimizer import SGD
 from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
 from engine.training.step import forward, train_step
+from layers.dropout import Dropout
 from layers.kernels.threads import Threads
-from layers.layer import Array, Context
+from layers.layer import Array, Buffers, Context, Layer
+from layers.wrapped import WatchedLayer
 
 RATE, MOMENTUM = 1e-3, 0.9
 """Of both sides; a small rate, as the one minibatch comes again and again."""
@@ -32,9 +36,8 @@ RATE, MOMENTUM = 1e-3, 0.9
 SEED = 1
 
 
-def minibatch(model: str, samples: int) -> tuple[Array, np.ndarray]:
+def minibatch(graph: Graph, samples: int) -> tuple[Array, np.ndarray]:
     """Return the samples and labels that both sides train on: noise, the same in each process."""
-    graph = MODELS[model]()
     generator = np.random.default_rng(SEED)
     x = generator.standard_normal((samples, *graph.input_shape), dtype=np.float32)
     return x, generator.integers(0, graph.output_shape[0], samples).astype(np.int32)
@@ -50,29 +53,55 @@ class Steps:
     """Of all threads of the process: what others do beside it has less part in them."""
 
 
+@final
+@dataclass(frozen=True)
+class _Dropping(WatchedLayer):
+    """A dropout that can be turned off while all other layers train."""
+
+    drops: list[bool] = field(repr=False, compare=False)
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y."""
+        self.layer.forward(at, replace(run, training=self.drops[0]))
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Write dx."""
+        self.layer.backward_data(at, replace(run, training=self.drops[0]))
+
+
 class Ours:
     """One rank with all its memory, made as the train command makes it."""
 
     def __init__(
-        self, model: str, *, samples: int, leaves: int, threads: int, fuse: bool = True, accumulate: int = 1
+        self,
+        model: str,
+        *,
+        samples: int,
+        leaves: int,
+        threads: int,
+        fuse: bool = True,
+        accumulate: int = 1,
+        norm_groups: int = 0,
+        arguments: Mapping[str, Any] | None = None,
     ):
         recipe = Recipe(
             model=model, data="synthetic", batch=samples, leaves=leaves, steps=1, seed=SEED, threads=threads,
-            fuse=fuse, accumulate=accumulate, optimizer=OptimizerFields(momentum=MOMENTUM),
+            fuse=fuse, accumulate=accumulate, norm_groups=norm_groups,
+            optimizer=OptimizerFields(momentum=MOMENTUM),
         )  # fmt: skip
         recipe.check(MODELS)
-        network = MODELS[model]()
+        network = MODELS[model](**(arguments or {}))
         collectives = Collectives(single_rank(), Tree.of(1, leaves))
-        recorder = Recorder()
+        recorder, self._drops = Recorder(), [True]
         self.rank = build_rank(
             network, settings_of(recipe, threads), Plan(), Grid.of(collectives, 1), CommThread(),
-            wrap=partial(timed, recorder=recorder),
+            wrap=partial(_watched, recorder=recorder, drops=self._drops),
         )  # fmt: skip
         recorder.watch(self.rank.queue)
         self.rank.initialise(SEED)
         self._run = Context(Threads(threads), seed=SEED)
         self._update = SGD(MOMENTUM).at(0, RATE)
-        x, labels = minibatch(model, samples)
+        x, labels = minibatch(network, samples)
         indices = np.arange(samples, dtype=np.int64)
         self._samples, self.rank.memory.minibatch[:] = samples, indices
         self._batches = tuple(
@@ -83,7 +112,7 @@ class Ours:
     def train(self, steps: int, *, dropout: bool = True) -> Steps:
         """Run whole steps, the update included; without dropout two sides have the same loss."""
         run, done = self._run, Steps([], [])
-        run.training = dropout
+        run.training, self._drops[0] = True, dropout
         for _ in range(steps):
             start, worked = time.perf_counter(), time.process_time()
             outcome = train_step(self.rank, self._batches, run, self._update)
@@ -133,6 +162,11 @@ class Ours:
             work(at, self._run)
             done.seconds.append(time.perf_counter() - start)
         return done
+
+
+def _watched(node: Node, recorder: Recorder, drops: list[bool]) -> Layer:
+    layer = timed(node, recorder)
+    return _Dropping(layer, node.name, drops) if isinstance(node.layer, Dropout) else layer
 
 
 def main() -> int:

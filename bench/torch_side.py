@@ -1,8 +1,9 @@
 """PyTorch on the same network, minibatch and weights, as its users would write it for a CPU."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,16 +37,25 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 class TorchSide:
     """A chain of modules in one memory format; the optimizer is PyTorch's fused SGD, its fastest."""
 
-    def __init__(self, model: str, *, samples: int, threads: int, layout: str, weights: Path | None):
+    def __init__(
+        self,
+        model: str,
+        *,
+        samples: int,
+        threads: int,
+        layout: str,
+        weights: Path | None,
+        arguments: Mapping[str, Any] | None = None,
+    ):
         torch.set_num_threads(threads)
         self._format = FORMATS[layout]
-        self.graph = MODELS[model]()
+        self.graph = MODELS[model](**(arguments or {}))
         self.net = network(self.graph)
         if weights is not None:
             state = {name: torch.from_numpy(value) for name, value in load_file(weights).items()}
-            self.net.load_state_dict(state)
+            self.net.load_state_dict(self.net.state_dict() | state)  # running statistics begin alike
         self.net.to(memory_format=self._format)
-        x, labels = minibatch(model, samples)
+        x, labels = minibatch(self.graph, samples)
         self._x = self._placed(torch.from_numpy(x))
         self._labels = torch.from_numpy(labels.astype(np.int64))
         self._optimizer = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM, fused=True)
@@ -57,15 +67,19 @@ class TorchSide:
     def train(self, steps: int, *, dropout: bool = True) -> Steps:
         """Run whole steps: forward, loss, backward, update. The input already has its memory format."""
         done = Steps([], [])
-        self.net.train(dropout)
+        self.net.train()
+        for module in self.net.modules():
+            if isinstance(module, nn.Dropout):
+                module.train(dropout)
         for _ in range(steps):
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             self._optimizer.zero_grad(set_to_none=True)
             loss = nn.functional.cross_entropy(self.net(self._x), self._labels)
             loss.backward()
             self._optimizer.step()
             done.losses.append(loss.item())
             done.seconds.append(time.perf_counter() - start)
+            done.processor_seconds.append(time.process_time() - worked)
         return done
 
     def score(self, passes: int) -> Steps:

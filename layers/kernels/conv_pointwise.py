@@ -17,7 +17,16 @@ from layers.kernels.gemm import even_blocks
 from layers.kernels.jit import inline, kernel
 from layers.kernels.matrix_tiles import StreamLoop, Streams
 from layers.kernels.pixel_tiles import Places, copy_pixels, in_place, pixel_tile, words
-from layers.kernels.register_tile import BIAS, BIAS_RELU, MOST_VECTORS, TILE_ROWS, ZERO, Tile
+from layers.kernels.register_tile import (
+    BIAS,
+    BIAS_RELU,
+    LOAD,
+    LOAD_RELU,
+    MOST_VECTORS,
+    TILE_ROWS,
+    ZERO,
+    Tile,
+)
 from layers.kernels.rows import IMAGE, floats
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
@@ -27,6 +36,7 @@ WEIGHT = float32[:, :, :, :, :, ::1]
 SCRATCH = float32[:, ::1]
 BLOCK_SHARE = 0.4  # of the second-level cache for the pixels that meet all panels of weights
 MOST_TILES = 32  # of a task
+FEW_PIXELS, MANY_PIXELS = 48, 96  # that share a walk over the weights, which come from beyond that cache
 TASKS_PER_THREAD = 4
 FEWEST_PANELS = 4  # of a task that gathers its pixels: for fewer, gathering costs too much
 NO_BIAS = np.zeros(1, np.float32)
@@ -40,12 +50,30 @@ def scratch_shapes(channels: int, threads: int) -> tuple[tuple[int, int], tuple[
     channels : int
         Of what is read, padded to blocks.
     """
-    return (threads, _most_tiles(channels) * TILE_ROWS * channels), (threads, 4 * MOST_TILES * TILE_ROWS)
+    some = LANES * span_of_blocks(channels // LANES)
+    return (threads, _most_tiles(some) * TILE_ROWS * some), (threads, 4 * MOST_TILES * TILE_ROWS)
 
 
 def _most_tiles(channels: int) -> int:
     tile_bytes = 4 * TILE_ROWS * channels
     return max(1, min(MOST_TILES, int(BLOCK_SHARE * caches().l2) // tile_bytes))
+
+
+def span_of_blocks(c_blocks: int) -> int:
+    """Return how many blocks of channels are summed before the next ones are read.
+
+    All of them, unless fewer than FEW_PIXELS would fit the cache. Then the sums wait in y meanwhile, which
+    changes no bit, and the weights are read fewer times.
+    """
+
+    def pixels(spans: int) -> int:
+        return TILE_ROWS * _most_tiles(ceil_div(c_blocks, spans) * LANES)
+
+    spans = 1
+    if pixels(1) < FEW_PIXELS:
+        while pixels(spans) < MANY_PIXELS and spans < c_blocks:
+            spans += 1
+    return ceil_div(c_blocks, spans)
 
 
 def forward(threads: Threads, x, weight, bias, y, gathered, places, channels, stride, epilogue: Epilogue):
@@ -97,32 +125,38 @@ def _multiply(threads, x, weight, bias, y, gathered, places, channels, strides, 
     rows, tail = split_rows(length, TILE_ROWS)
     tiles = strips * ceil_div(length, rows)
     wanted = TASKS_PER_THREAD * threads.count
-    most = min(_most_tiles(c_blocks * LANES), max(1, tiles // wanted) if gathers else MOST_TILES)
+    span = span_of_blocks(c_blocks)
+    most = min(_most_tiles(span * LANES), max(1, tiles // wanted) if gathers else MOST_TILES)
     blocks, block_tiles = even_blocks(tiles, most)
     most_runs = ceil_div(panels, FEWEST_PANELS) if gathers else panels
     runs, run_panels = even_blocks(panels, ceil_div(panels, min(most_runs, ceil_div(wanted, blocks))))
-    run = _product(rows, tail, vectors, width, start, int(gathers))
+    run = _product(rows, tail, vectors, width, start, int(gathers), int(span < c_blocks))
     work = 2 * samples * pixels * weight.size
     threads.run(
         run, blocks * runs, work, x, weight, bias, y, gathered, places, channels, *strides, *grid,
-        block_tiles, run_panels,
+        block_tiles, run_panels, span,
     )  # fmt: skip
 
 
 @lru_cache
-def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS):
+def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS, SPANS):
     PARTS = GROUP // (VECTORS * LANES)  # panels of the tile's vectors that lie side by side in the weights
-    TILE = Tile(ROWS, VECTORS, LANES, START)
-    LAST = Tile(TAIL if TAIL > 0 else ROWS, VECTORS, LANES, START)
+    BEGIN = BIAS if SPANS and START == BIAS_RELU else START
+    END = LOAD_RELU if START == BIAS_RELU else LOAD
+    TAIL_ROWS = TAIL if TAIL > 0 else ROWS
+    TILE, LAST = Tile(ROWS, VECTORS, LANES, BEGIN), Tile(TAIL_ROWS, VECTORS, LANES, BEGIN)
+    # Tiles that go on with the sums of other channels, and those that end them.
+    MORE, LAST_MORE = Tile(ROWS, VECTORS, LANES, LOAD), Tile(TAIL_ROWS, VECTORS, LANES, LOAD)
+    DONE, LAST_DONE = Tile(ROWS, VECTORS, LANES, END), Tile(TAIL_ROWS, VECTORS, LANES, END)
     TILE_FLOATS = ROWS * LANES
 
     @kernel(
         int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, SCRATCH, SCRATCH, int64, int64, int64, int64,
-        int64, int64, int64,
+        int64, int64, int64, int64,
     )  # fmt: skip
     def conv_pointwise(
         worker, first, last, x, weight, bias, y, gathered, places, channels, x_stride, y_stride, rows,
-        columns, block_tiles, run_panels,
+        columns, block_tiles, run_panels, span,
     ):  # fmt: skip
         samples, c_blocks = x.shape[0], x.shape[1]
         panels = PARTS * weight.shape[0]
@@ -131,7 +165,6 @@ def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS):
         per_strip = ceil_div(length, ROWS)
         tiles = per_strip * (1 if GATHERS else samples)
         runs = ceil_div(panels, run_panels)
-        whole, last_lanes = divmod(channels, LANES)
         x_at, y_at = x.ctypes.data, y.ctypes.data
         x_block, y_block = x.strides[1] // 4, y.strides[1] // 4
         x_step = x_stride * LANES
@@ -152,44 +185,66 @@ def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS):
                 _write_places(targets + at, y, pixel, height, pixels, columns, y_stride)
                 if GATHERS:
                     _write_places(sources + at, x, pixel, height, pixels, columns, x_stride)
-            if GATHERS:
-                height = min(count * ROWS, length - tile0 * ROWS)
-                for cb in range(c_blocks):
-                    for index in range(count):
-                        copy_pixels(
-                            packed + 4 * (index * c_blocks + cb) * TILE_FLOATS, x_at + 4 * cb * x_block,
-                            sources + 8 * index * ROWS, min(ROWS, height - index * ROWS),
-                        )  # fmt: skip
             step = max(1, GROUP // count)
-            for panel in range(run * run_panels, min(panels, (run + 1) * run_panels)):
-                group, part = divmod(panel, PARTS)
-                b = weight.ctypes.data + group * weight.strides[0] + 4 * part * VECTORS * LANES
-                c = y_at + 4 * panel * VECTORS * y_block
-                bias_at = bias.ctypes.data + 4 * panel * VECTORS * LANES
-                for index in range(count):
-                    tile = tile0 + index
-                    strip, place = divmod(tile, per_strip)
-                    a = x_at + strip * x.strides[0] + 4 * place * TILE_FLOATS
-                    if GATHERS:
-                        a = packed + 4 * index * c_blocks * TILE_FLOATS
-                    ahead = b + weight.strides[0] + 4 * index * step * channels  # a part of the next panel
-                    ahead_block, ahead_lane = LANES * step, step
-                    if panel == run * run_panels:  # the pixels of the next block
-                        strip, place = divmod(min(tiles - 1, tile + block_tiles), per_strip)
-                        n, rest = divmod(strip * length + place * ROWS, pixels)
-                        i, j = divmod(rest, columns)
-                        ahead = x_at + n * x.strides[0] + x_stride * (i * x.strides[2] + 4 * j * LANES)
-                        ahead_block, ahead_lane = x_block, x_step
-                    streams = Streams(a, b, near=a + 4 * a_block, ahead=ahead)
-                    nest = (
-                        StreamLoop(whole, a_block, LANES * GROUP, near=a_block, ahead=ahead_block),
-                        StreamLoop(LANES, 1, GROUP, near=LANES, ahead=ahead_lane),
-                    )
-                    to = Places(c, targets + 8 * index * ROWS, y_block)
-                    if TAIL > 0 and tile % per_strip == per_strip - 1:
-                        pixel_tile(LAST, streams, to, bias_at, nest, last_lanes)
-                    else:
-                        pixel_tile(TILE, streams, to, bias_at, nest, last_lanes)
+            for cb0 in range(0, c_blocks, span):
+                some = min(span, c_blocks - cb0)
+                whole, last_lanes = divmod(max(0, min(channels - cb0 * LANES, some * LANES)), LANES)
+                if GATHERS:
+                    height = min(count * ROWS, length - tile0 * ROWS)
+                    for cb in range(some):
+                        for index in range(count):
+                            copy_pixels(
+                                packed + 4 * (index * some + cb) * TILE_FLOATS,
+                                x_at + 4 * (cb0 + cb) * x_block,
+                                sources + 8 * index * ROWS,
+                                min(ROWS, height - index * ROWS),
+                            )
+                for panel in range(run * run_panels, min(panels, (run + 1) * run_panels)):
+                    group, part = divmod(panel, PARTS)
+                    b = weight.ctypes.data + group * weight.strides[0] + cb0 * weight.strides[1]
+                    b += 4 * part * VECTORS * LANES
+                    c = y_at + 4 * panel * VECTORS * y_block
+                    bias_at = bias.ctypes.data + 4 * panel * VECTORS * LANES
+                    for index in range(count):
+                        tile = tile0 + index
+                        strip, place = divmod(tile, per_strip)
+                        a = x_at + strip * x.strides[0] + 4 * (place * TILE_FLOATS + cb0 * x_block)
+                        if GATHERS:
+                            a = packed + 4 * index * some * TILE_FLOATS
+                        # a part of the next panel
+                        ahead = b + weight.strides[0] + 4 * index * step * (whole * LANES + last_lanes)
+                        ahead_block, ahead_lane = LANES * step, step
+                        if panel == run * run_panels:  # the pixels of the next channels, or of the next block
+                            soon, cb = (
+                                (tile, cb0 + some) if cb0 + some < c_blocks else (tile + block_tiles, 0)
+                            )
+                            strip, place = divmod(min(tiles - 1, soon), per_strip)
+                            n, rest = divmod(strip * length + place * ROWS, pixels)
+                            i, j = divmod(rest, columns)
+                            ahead = x_at + n * x.strides[0] + 4 * cb * x_block
+                            ahead += x_stride * (i * x.strides[2] + 4 * j * LANES)
+                            ahead_block, ahead_lane = x_block, x_step
+                        streams = Streams(a, b, near=a + 4 * a_block, ahead=ahead)
+                        nest = (
+                            StreamLoop(whole, a_block, LANES * GROUP, near=a_block, ahead=ahead_block),
+                            StreamLoop(LANES, 1, GROUP, near=LANES, ahead=ahead_lane),
+                        )
+                        to = Places(c, targets + 8 * index * ROWS, y_block)
+                        is_tail = TAIL > 0 and tile % per_strip == per_strip - 1
+                        if SPANS and cb0 + some == c_blocks:
+                            if is_tail:
+                                pixel_tile(LAST_DONE, streams, to, bias_at, nest, last_lanes)
+                            else:
+                                pixel_tile(DONE, streams, to, bias_at, nest, last_lanes)
+                        elif SPANS and cb0 > 0:
+                            if is_tail:
+                                pixel_tile(LAST_MORE, streams, to, bias_at, nest, last_lanes)
+                            else:
+                                pixel_tile(MORE, streams, to, bias_at, nest, last_lanes)
+                        elif is_tail:
+                            pixel_tile(LAST, streams, to, bias_at, nest, last_lanes)
+                        else:
+                            pixel_tile(TILE, streams, to, bias_at, nest, last_lanes)
             if y_stride > 1:
                 for index in range(count):
                     strip, place = divmod(tile0 + index, per_strip)

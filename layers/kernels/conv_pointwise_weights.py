@@ -30,7 +30,8 @@ from layers.kernels.simd import LANES, add_vectors, copy_vectors
 from layers.kernels.threads import Threads
 
 SUMS = float32[:, ::1]
-ROWS = 8 if TILE_ROWS >= 8 else 4  # input channels of a tile; they divide a block
+TILES = ceil_div(LANES, TILE_ROWS)  # of a block of input channels, as few as can be
+ROWS, MORE = divmod(LANES, TILES)  # input channels of a tile; the first MORE tiles have one more
 BLOCK = 8 * LANES  # input and output channels of a block of weights: 64 KB, of which the tree keeps a few
 CHUNK_SHARE = 0.25  # of the second-level cache for the pixels of a block; the next ones come beside them
 TASKS_PER_THREAD = 4
@@ -177,6 +178,7 @@ def _backward_weights(VECTORS, GROUP):
     PANEL = VECTORS * LANES
     PARTS = GROUP // PANEL  # panels that lie side by side in the weights
     TILE, BIAS_TILE = Tile(ROWS, VECTORS, a_row=1), Tile(1, VECTORS, a_row=1)
+    LARGER = Tile(ROWS + (MORE > 0), VECTORS, a_row=1)
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, float32[::1], SUMS, SUMS, SUMS, SUMS, int64, int64, int64, int64,
@@ -216,7 +218,7 @@ def _backward_weights(VECTORS, GROUP):
                     next_n, next_pixel = divmod(at, pixels)
                     chunk = Chunk(n, number, pixel, count, min(next_n, samples - number), next_pixel)
                     _add_chunk(
-                        TILE, BIAS_TILE,
+                        TILE, LARGER, BIAS_TILE,
                         _operand(x, cb0, cb1, chunk, columns, stride, gather_x, x_room),
                         _operand(
                             dy, panel0 * VECTORS, panel1 * VECTORS, chunk, columns, 1, gather_dy, dy_room
@@ -241,20 +243,20 @@ def _backward_weights(VECTORS, GROUP):
 
 
 @inline
-def _add_chunk(tile, bias_tile, x, dy, chunk, inputs, panels, with_bias, height, partial, constants):
+def _add_chunk(tile, larger, bias_tile, x, dy, chunk, inputs, panels, with_bias, height, partial, constants):
     """Add the products of a chunk to the partial sums of a block, [panel][height][width].
 
     The first tiles ask for the next chunk, one block of channels each.
     """
     width = tile.vectors * LANES
-    zero, one = constants, constants + 4 * MOST_VECTORS * LANES
+    zero, one = constants + 0, constants + 4 * MOST_VECTORS * LANES  # signed, as slots are
     asked = 0
     for panel in range(panels):
         b = dy.address + panel * tile.vectors * dy.block
         slot = partial.slot + 4 * panel * height * width
         for cb in range(inputs):
-            for lane in range(0, LANES, ROWS):
-                a = x.address + cb * x.block + 4 * lane
+            for index in range(TILES):
+                a = x.address + cb * x.block + 4 * (index * ROWS + min(index, MORE))
                 ahead, ahead_sample = a, x.sample
                 if asked < inputs:
                     ahead = x.ahead + asked * x.block
@@ -262,15 +264,18 @@ def _add_chunk(tile, bias_tile, x, dy, chunk, inputs, panels, with_bias, height,
                     ahead, ahead_sample = dy.ahead + (asked - inputs) * dy.block, dy.sample
                 asked += 1
                 start, start_row = (zero, 0) if partial.begins else (slot, width)
-                leaf_tile(
-                    tile, Columns(a, b, dy.block // 4, ahead), Rows(start, start_row),
-                    Rows(slot - partial.merged * partial.level, width),
-                    Finished(partial.merged, slot - partial.level, partial.level),
-                    (
-                        Steps(chunk.samples, x.sample, dy.sample, ahead_sample),
-                        Steps(chunk.pixels, LANES, LANES, LANES),
-                    ),
-                )  # fmt: skip
+                columns, begin = Columns(a, b, dy.block // 4, ahead), Rows(start, start_row)
+                to = Rows(slot - partial.merged * partial.level, width)
+                finished = Finished(partial.merged, slot - partial.level, partial.level)
+                nest = (
+                    Steps(chunk.samples, x.sample, dy.sample, ahead_sample),
+                    Steps(chunk.pixels, LANES, LANES, LANES),
+                )
+                if index < MORE:
+                    leaf_tile(larger, columns, begin, to, finished, nest)
+                    slot += 4 * width
+                else:
+                    leaf_tile(tile, columns, begin, to, finished, nest)
                 slot += 4 * ROWS * width
         if with_bias:
             slot = partial.slot + 4 * (panel * height + height - 1) * width

@@ -14,6 +14,8 @@ from numba.extending import intrinsic
 from layers.kernels.compile_time import CompileTimeType
 from layers.kernels.matrix_tiles import prefetch_vectors
 from layers.kernels.register_tile import (
+    LOAD,
+    LOAD_RELU,
     Accumulators,
     advanced,
     at_once,
@@ -56,7 +58,7 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
     Parameters
     ----------
     tile : Tile
-        Starts at ZERO or BIAS, or BIAS_RELU.
+        Starts anywhere.
     streams : Streams
         Addresses.
     c : Places
@@ -79,13 +81,16 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
         bias = pointer_to(builder, arguments[3])
         sums = Accumulators(builder, shape.rows, shape.vectors)
 
-        sums.begin_at(shape.start, bias)
         places = builder.inttoptr(table, _WORD.as_pointer())
 
         def target(row: int) -> ir.Value:  # read twice, as rows of addresses would take registers meanwhile
             place = builder.load(builder.gep(places, [constant(row)]))
             return pointer_to(builder, builder.add(c_at, place))
 
+        if shape.start in {LOAD, LOAD_RELU}:
+            sums.begin(lambda row, v: load(builder, target(row), builder.mul(c_vector, constant(v))))
+        else:
+            sums.begin_at(shape.start, bias)
         for row in range(shape.rows):
             for v in range(shape.vectors):
                 prefetch(builder, advance(builder, target(row), constant(v), c_vector), level=2)

@@ -67,10 +67,10 @@ def at_once(rows: int, vectors: int) -> int:
 MOST_VECTORS = at_once(TILE_ROWS, 2)
 """Vectors of a tile of so many rows, at most."""
 
-ZERO, LOAD, BIAS, BIAS_RELU = range(4)
+ZERO, LOAD, BIAS, BIAS_RELU, LOAD_RELU = range(5)
 """Where the sums begin: at zero, at what C holds, or at the bias.
 
-BIAS_RELU: at the bias, and the whole is rectified when stored.
+BIAS_RELU, LOAD_RELU: there, and the whole is rectified when stored.
 """
 
 NO_BIAS = 0
@@ -188,7 +188,7 @@ class Accumulators:
         """Emit the sums, rectified where `start` says so, and give them by row and vector."""
         for (row, v), slot in self.slots.items():
             total = self.builder.load(slot)
-            yield row, v, rectify(self.builder, total) if start == BIAS_RELU else total
+            yield row, v, rectify(self.builder, total) if start in {BIAS_RELU, LOAD_RELU} else total
 
     def multiply_add(self, a: ir.Value, a_row: int, b: ir.Value, b_vector: ir.Value) -> None:
         """Add the products of a scalar for each row, `a_row` floats apart, and vectors, `b_vector` apart."""

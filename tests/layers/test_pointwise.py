@@ -7,6 +7,7 @@ from layers.convolution.direct import Direct
 from layers.convolution.pointwise import Pointwise
 from layers.kernels import conv_pointwise, conv_pointwise_weights, threads
 from layers.kernels.epilogue import PLAIN, RECTIFIED, Epilogue
+from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Halo, Shape
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES
@@ -49,6 +50,26 @@ def test_small_blocks_and_threads_change_no_bit(
     monkeypatch.setattr(conv_pointwise_weights, "chunk_pixels", lambda _outputs, _inputs: 4)
     monkeypatch.setattr(conv_pointwise_weights, "BLOCK", 2 * LANES)
     assert_same_bits(run_algorithm(Pointwise, conv, shape, around=halo, threads=count), whole)
+
+
+@pytest.mark.parametrize("halo", [NO_HALO, GUARD], ids=["in place", "gathered"])
+@pytest.mark.parametrize("epilogue", [PLAIN, RECTIFIED], ids=["plain", "relu"])
+@pytest.mark.parametrize("span", [1, 2, 5])
+@pytest.mark.parametrize(("conv", "shape"), SHAPES, ids=str)
+def test_sums_that_wait_for_other_channels_have_the_same_bits(
+    conv: Conv2d, shape: Shape, halo: Halo, epilogue: Epilogue, span: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_algorithm(Pointwise, conv, shape, around=halo, epilogue=epilogue)
+    monkeypatch.setattr(conv_pointwise, "span_of_blocks", lambda blocks: min(blocks, span))
+    assert_same_bits(run_algorithm(Pointwise, conv, shape, around=halo, epilogue=epilogue), whole)
+
+
+def test_weights_are_walked_over_for_enough_pixels() -> None:
+    assert conv_pointwise.span_of_blocks(1) == 1
+    for blocks in (64, 128, 1000):
+        span = conv_pointwise.span_of_blocks(blocks)
+        pixels = TILE_ROWS * conv_pointwise._most_tiles(span * LANES)
+        assert pixels >= (conv_pointwise.FEW_PIXELS if span == blocks else conv_pointwise.MANY_PIXELS)
 
 
 def test_a_task_has_as_much_as_its_cache_holds_and_there_are_enough_of_them() -> None:
