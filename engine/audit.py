@@ -30,8 +30,8 @@ examples:
   python -m engine.audit runs/vgg --step 1200         one in the middle, of a run with --hash-every
   mpirun -n 4 python -m engine.audit runs/vgg         on as many ranks as there are: the bits know no number
 
-The step is computed from the newest checkpoint before it, or from the run's beginning, on this machine, and
-the hashes of weights and state are compared with those that the run wrote down: in metrics.jsonl every
+The step is computed from the newest whole checkpoint before it, or from the run's beginning, on this machine,
+and the hashes of weights and state are compared with those that the run wrote down: in metrics.jsonl every
 --hash-every steps, with each checkpoint, and in run.json at its end. The run's folder stays as it is.
 
 Exit codes: 0 the hashes are the same; 1 they are not; 130 interrupted; 2 a mistake in what was given.
@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _resolve(options: argparse.Namespace) -> "tuple[Start, Recorded]":
-    from engine.run.replay import chosen, recorded_hashes, start_before  # noqa: PLC0415 -- after --help
+    from engine.run.replay import chosen, recorded_hashes  # noqa: PLC0415 -- after --help
+    from engine.run.replay_start import start_before  # noqa: PLC0415 -- as above
 
     run = expand(options.run, "run")
     recorded = chosen(recorded_hashes(run), options.step)

@@ -25,7 +25,9 @@ class Multiply(Layer):
     featurewise = True
 
     def __post_init__(self) -> None:
-        if not isfinite(np.float32(self.factor)):
+        with np.errstate(over="ignore"):
+            rounded = np.float32(self.factor)
+        if not isfinite(rounded):
             raise ValueError(f"{self}: factor must be a finite float32 number")
 
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -20,6 +20,7 @@ from engine.run.trainer import Trainer
 
 LEAST_STEPS = 10
 """Fewer tell nothing of a slope."""
+_LOWEST, _HIGHEST = 1e-9, 1e20  # an exponential schedule's share ends below 1e30
 
 
 def rising(recipe: Recipe, lowest: float, highest: float, steps: int) -> Recipe:
@@ -30,8 +31,11 @@ def rising(recipe: Recipe, lowest: float, highest: float, steps: int) -> Recipe:
     UserError
         Rates or steps that make no test.
     """
-    if not 0 < lowest < highest:
-        raise UserError(f"from, to: got {lowest:g} and {highest:g}; must be rates above 0, the second larger")
+    if not _LOWEST <= lowest < highest <= _HIGHEST:
+        raise UserError(
+            f"from, to: got {lowest:g} and {highest:g}; must be rates from {_LOWEST:g} to "
+            f"{_HIGHEST:g}, the second larger"
+        )
     if steps < LEAST_STEPS:
         raise UserError(f"steps: got {steps}; must be at least {LEAST_STEPS}")
     course = ScheduleFields("exponential", lowest, end=highest / lowest, rates=recipe.schedule.rates)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from engine.host.stop_signals import stop_signals
 from engine.run.building import build_trainer
 from engine.run.checkpoint import read_state
 from engine.run.compiling import compilation_said
-from engine.run.kept_checkpoints import checkpoints_of, step_of
+from engine.run.kept_checkpoints import checkpoints_of
 from engine.run.late_ranks import late_ranks_said
 from engine.run.launch import begin, end_if_asked, ending_together
 from engine.run.log import RunLog
 from engine.run.results import greet
 from engine.run.run_folder import METRICS, RECIPE, RESULTS
-from engine.run.start import Start, new_run, resumed_run
+from engine.run.start import Start
 from engine.run.trainer import Trainer
 from engine.run.weight_checks import hashes
 
@@ -120,15 +120,6 @@ _NEAR = 6  # steps that an error names
 
 def _listed(steps: list[int]) -> str:
     return ", ".join(map(str, steps))
-
-
-def start_before(run: Path, step: int, changes: dict[str, Any]) -> Start:
-    """Return a start at the newest checkpoint before a step, or the run's beginning; it writes nothing."""
-    before = [path for path in checkpoints_of(run) if step_of(path) < step]
-    unwritten = {"out": "", "trace": "", **changes}
-    if before:
-        return replace(resumed_run(str(before[-1]), None, unwritten), has_folder=False)
-    return replace(new_run(str(run / RECIPE), unwritten), has_folder=False)
 
 
 def replay(world: Communicator, resolve: Callable[[], tuple[Start, Recorded]]) -> Replay | None:

@@ -8,7 +8,8 @@ import pytest
 
 from comm.threads import run_ranks
 from engine.audit import main
-from engine.run.replay import chosen, recorded_hashes, replay, start_before
+from engine.run.replay import chosen, recorded_hashes, replay
+from engine.run.replay_start import start_before
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,41 @@ def test_a_run_without_hashes_says_how_to_get_them(run, tmp_path, capsys):
     code, _, err = asked(capsys, tmp_path)
     assert code == 2
     assert "--hash-every N" in err
+
+
+@pytest.fixture(scope="module")
+def overridden(tmp_path_factory):
+    """Return the folder of a run whose rate was overridden after step 6, in a plan for two ranks."""
+    folder = tmp_path_factory.mktemp("overridden") / "run"
+    settings = {"hash_every": 2, "checkpoint_every": 0, "keep_checkpoints": 9, "schedule.kind": "constant"}
+    lockstep.train("digits", steps=6, threads=1, out=str(folder), checkpoint_steps=3, changes=settings)
+    lockstep.train(resume=str(folder), steps=12, override_rate=0.02)
+    recipe = folder / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('plan = "data"', 'plan = "fc4=2"'))
+    return folder
+
+
+@pytest.mark.parametrize(("step", "begun_at"), [(2, 0), (4, 3), (6, 3), (8, 6), (10, 9)])
+def test_a_step_has_the_rate_that_it_was_made_with(overridden, capsys, step, begun_at):
+    code, out, err = asked(capsys, overridden, "--step", step, "--json", "--threads", 1)
+    assert code == 0, err
+    assert json.loads(out)["begun_at"] == begun_at
+
+
+def test_a_damaged_checkpoint_is_passed_over(overridden, tmp_path, capsys):
+    shutil.copytree(overridden, tmp_path / "run")
+    (tmp_path / "run/checkpoints/step-00000009/optimizer.safetensors").write_bytes(b"damaged")
+    code, out, err = asked(capsys, tmp_path / "run", "--step", 10, "--json", "--threads", 1)
+    assert code == 0, err
+    assert json.loads(out)["begun_at"] == 6
+
+
+def test_no_step_is_computed_beyond_a_change_of_the_rate(overridden, tmp_path, capsys):
+    shutil.copytree(overridden, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/step-00000006")
+    code, _, err = asked(capsys, tmp_path / "run", "--step", 8, "--threads", 1)
+    assert code == 2
+    assert err.splitlines()[-1] == (
+        "error: step: got 8; the rate was changed after step 6, of which no checkpoint is left: "
+        "must be up to 6"
+    )

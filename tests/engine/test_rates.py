@@ -117,7 +117,12 @@ def test_what_a_recipe_says_of_its_course_and_of_what_it_saves_does_not_count():
 
 
 BAD = {
-    "no rate": (["--from", "0"], "from, to: got 0 and 10; must be rates above 0, the second larger"),
+    "no rate": (
+        ["--from", "0"],
+        "from, to: got 0 and 10; must be rates from 1e-09 to 1e+20, the second larger",
+    ),
+    "no end": (["--to", "inf"], "from, to: got 1e-05 and inf; must be rates from"),
+    "too wide": (["--from", "1e-30", "--to", "1e10"], "from, to: got 1e-30 and 1e+10; must be rates from"),
     "a fall": (["--from", "1", "--to", "0.1"], "from, to: got 1 and 0.1; must be rates"),
     "not a number": (["--from", "nan"], "from, to: got nan and 10"),
     "too few steps": (["--steps", "9"], "steps: got 9; must be at least 10"),
@@ -127,7 +132,7 @@ BAD = {
     "no recipe": (["cifar"], 'recipe: got "cifar"'),
     "no data": (["--data", "images:no"], "no such folder"),
     "a batch of nothing": (["--batch", "0"], "batch: got 0; must be a multiple of leaves"),
-    "a rate beyond float32": (["--to", "1e31"], "schedule.end"),
+    "a rate beyond float32": (["--to", "1e31"], "from, to: got"),
 }
 
 
