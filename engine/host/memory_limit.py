@@ -12,6 +12,7 @@ from engine.host.control_groups import GROUPS, MOUNT, groups_of, words_of
 
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
+EVENTS = Path("/proc/vmstat")
 
 _NO_LIMIT = 1 << 60  # version 1 writes a number of about 2 ** 63
 
@@ -44,6 +45,16 @@ def room() -> float:
 def own_bytes(status: Path = STATUS) -> int:
     """Return the memory that this process has filled itself: no files, no memory of other ranks."""
     return _kib(status, "RssAnon")
+
+
+def processes_killed_for_memory(events: Path = EVENTS) -> int:
+    """Return how many processes this machine has killed because a container or all of it was full."""
+    with suppress(OSError, ValueError):
+        for line in events.read_text(errors="replace").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
 
 
 def process_limits() -> dict[str, int]:

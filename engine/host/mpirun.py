@@ -79,6 +79,43 @@ def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> 
     return [mpirun, *flags, *more, "-n", str(ranks)]
 
 
+def srun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> list[str]:
+    """Return Slurm's srun with its flags for some ranks, which ends all when one fails.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    srun = shutil.which("srun")
+    if srun is None:
+        raise FileNotFoundError("no srun: Slurm is not installed here; leave --launcher out to use mpirun")
+    places: list[str] = []
+    if hosts:
+        slots = slots_of(hosts, ranks)
+        places = ["--nodelist", ",".join(slots), "--nodes", str(len(slots))]
+        if sum(slots.values()) == ranks and len(equal := set(slots.values())) == 1:
+            places += ["--ntasks-per-node", str(equal.pop())]
+    return [srun, "--kill-on-bad-exit=1", *places, *more, "--ntasks", str(ranks)]
+
+
+def host_name(entry: str) -> str:
+    """Return the name in an entry of a list of hosts, "a" or "a:2"."""
+    name, colon, count = entry.strip().rpartition(":")
+    return name if colon and count.isdecimal() else entry.strip()
+
+
+def slots_of(hosts: str, ranks: int) -> dict[str, int]:
+    """Return how many ranks each host takes; where no number is given, an equal share of them."""
+    entries = [entry.strip() for entry in hosts.split(",") if entry.strip()]
+    slots: dict[str, int] = {}
+    for entry in entries:
+        name = host_name(entry)
+        share = -(-ranks // len(entries)) if name == entry else int(entry.removeprefix(f"{name}:"))
+        slots[name] = slots.get(name, 0) + share
+    return slots
+
+
 def mpirun_environment() -> dict[str, str]:
     """Return this process's environment, with what mpirun wants besides.
 

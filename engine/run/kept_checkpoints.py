@@ -88,7 +88,7 @@ def prune(run: Path, newest: Path, keep: int) -> None:
     best = best_of(run)
     protected = {newest} if best is None else {newest, checkpoint_folder(run, best.step)}
     others = [path for path in checkpoints_of(run) if path not in protected]
-    for old in others[: len(others) - (keep - 1)]:
+    for old in others[: max(0, len(others) - (keep - 1))]:
         with suppress(OSError):  # it costs room, not the run
             remove(old)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from comm import terminal
 from engine.config.files import write_whole, writing
 from engine.run.pace import Pace
-from engine.run.run_folder import METRICS, RESULTS, loss_before_evaluation
+from engine.run.run_folder import METRICS, RESULTS, loss_before_evaluation, losses_of
 
 if TYPE_CHECKING:
     from engine.run.progress_bar import ProgressBar
@@ -90,6 +90,10 @@ class RunLog:
     def loss_before_evaluation(self, step: int) -> float | None:
         """Return on rank 0 the loss of a step that is there from before, but not its evaluation."""
         return None if self._folder is None else loss_before_evaluation(self._folder, step)
+
+    def losses_of(self, step: int) -> dict[str, float | None]:
+        """Return on rank 0 the losses of a step that are there from before, by the kind of line."""
+        return {} if self._folder is None else losses_of(self._folder, step)
 
     def say(self, line: str) -> None:
         """Print a line on rank 0."""

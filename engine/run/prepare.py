@@ -117,8 +117,9 @@ def prepare(start: Start, ranks: int) -> Prepared:
         initial = _initial(placed, graph, data) if placed.init else None
         return Prepared(start, graph, data, tree, plan, code, model_code, {}, initial)
     _check_resumed(start.state, data, recipe, code)
-    _check_length(start.state, recipe.total_steps(sampler.steps_per_epoch))
-    _check_not_over(start.state, recipe)
+    _check_length(start, start.state, recipe.total_steps(sampler.steps_per_epoch))
+    if not start.lacks_results:
+        _check_not_over(start.state, recipe)
     tensors = read_tensors(start.checkpoint, graph)
     start = replace(start, state=_with_test_set(start.state, data))
     return Prepared(start, graph, data, tree, plan, code, model_code, tensors)
@@ -231,8 +232,8 @@ def _check_apart(start: Start, data: DataSource) -> None:
             )
 
 
-def _check_length(state: State, total_steps: int) -> None:
-    if state.step >= total_steps:
+def _check_length(start: Start, state: State, total_steps: int) -> None:
+    if state.step > total_steps or (state.step == total_steps and not start.lacks_results):
         raise UserError(
             f"resume: the run is at step {state.step} of {total_steps}: give more --epochs or --steps"
         )

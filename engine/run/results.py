@@ -18,6 +18,7 @@ from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.log import RunLog, to_json
 from engine.run.prediction import predict
 from engine.run.published import published_line, published_sha256
+from engine.run.run_folder import restarts_of
 from engine.run.trainer import Trainer
 from engine.training.rank import Rank
 
@@ -97,6 +98,7 @@ def describe(
     held = trainer.control.gather_objects(own)
     ended = datetime.fromtimestamp(held[0][3]).astimezone()
     best = trainer.control.gather_objects(_best(trainer))[0]
+    restarts = trainer.control.gather_objects(restarts_of(trainer.folder) if trainer.folder else 0)[0]
     with rank.averaged():
         weights_sha256, state_sha256 = rank.parameters.weights_sha256(), rank.states.sha256()
     return {
@@ -122,6 +124,7 @@ def describe(
         "init_sha256": trainer.task.init,
         "frozen": [name for name, factor in rank.parameters.rate_factors.items() if factor == 0],
         "history": trainer.task.history,
+        "restarts": restarts,
         "weights_sha256": weights_sha256,
         "published_sha256": None if is_cut_short else published_sha256(trainer.task),
         "state_sha256": state_sha256,

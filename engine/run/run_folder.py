@@ -14,6 +14,9 @@ from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.kept_checkpoints import FOLDER, remove_newer, sweep
 
 METRICS, RESULTS, RECIPE = "metrics.jsonl", "run.json", "recipe.toml"
+RESTARTS = "restarts.jsonl"
+"""A line for each time that the launcher has started the run again."""
+_LAST_LINES = 10  # of the metrics, of which one is whole and a step's
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def new_folder(out: str, name: str, recipe: str, *, within: str = "") -> NewFold
         It cannot be made, holds a run or another recipe already, or another run writes there.
     """
     if not out:
-        folder = _unused(Path(within) / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder = unused_folder(name, within)
         return NewFolder(folder, lock_folder(folder, "out"), is_made=True)
     folder = within / expand(out, "out")
     with writing(folder, "out"):
@@ -97,15 +100,46 @@ def rewind(folder: Path, step: int) -> None:
 
 def loss_before_evaluation(folder: Path, step: int) -> float | None:
     """Return the loss of a step that the metrics have without its evaluation, as the run ended in between."""
+    losses = losses_of(folder, step)
+    return None if "epoch" in losses else losses.get("step")
+
+
+def losses_of(folder: Path, step: int) -> dict[str, float | None]:
+    """Return the loss of the lines that the metrics have of a step, by kind: "step", "epoch"."""
     path = folder / METRICS
     with reading(path):
         lines = read_bytes(path).splitlines() if path.exists() else []
     of_step = [json.loads(line) for line in lines if _is_until(step, line) and not _is_until(step - 1, line)]
-    losses = {record.get("kind"): record.get("loss") for record in of_step}
-    return None if "epoch" in losses else losses.get("step")
+    return {str(record.get("kind")): record.get("loss") for record in of_step}
 
 
-def _unused(wanted: Path) -> Path:
+def holds_a_run(folder: Path) -> bool:
+    """Say whether a folder has files of a run that has begun."""
+    return any((folder / name).exists() for name in (METRICS, RESULTS, FOLDER))
+
+
+def last_step(folder: Path) -> int:
+    """Return the last step in a run's metrics; 0 where it has done none."""
+    path = folder / METRICS
+    with reading(path):
+        lines = read_bytes(path).splitlines()[-_LAST_LINES:] if path.exists() else []
+    steps = []
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            steps.append(int(json.loads(line)["step"]))
+    return max(steps, default=0)
+
+
+def restarts_of(folder: Path) -> int:
+    """Return how often the launcher has started a run again."""
+    path = folder / RESTARTS
+    with reading(path):
+        return len(read_bytes(path).splitlines()) if path.exists() else 0
+
+
+def unused_folder(name: str, within: str = "") -> Path:
+    """Make the folder runs/<name>-<time>, with -2, -3, ... where that exists, and return it."""
+    wanted = Path(within) / "runs" / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with writing(wanted, "out"):
         wanted.parent.mkdir(exist_ok=True)
         for number in count(1):

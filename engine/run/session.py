@@ -60,7 +60,7 @@ def run_session(
 
 def _where_the_time_went(trainer: Trainer, run_seconds: float) -> Breakdown | None:
     cost, recorder = None, trainer.recorder
-    if not trainer.progress.interrupted:
+    if trainer.progress.laps and not trainer.progress.interrupted:
         with recorder.doing("communication alone"):
             cost = communication_alone(
                 trainer.rank, trainer.context, trainer.control, run_seconds=run_seconds

@@ -13,7 +13,7 @@ from engine.run.finding import find_checkpoint
 from engine.run.history import RATE, changed
 from engine.run.kept_checkpoints import FOLDER
 from engine.run.resumed_recipe import check_same, placed
-from engine.run.run_folder import METRICS, RECIPE
+from engine.run.run_folder import METRICS, RECIPE, RESULTS
 from engine.run.state import State
 
 
@@ -37,6 +37,11 @@ class Start:
     """The run is written down; if not, nothing of it is saved."""
     started_in: str = field(default_factory=working_folder)
     """Where relative paths begin, wherever code of the user's moves this process to later; "" : nowhere."""
+
+    @property
+    def lacks_results(self) -> bool:
+        """Whether a run that goes on was killed before it could write its results, which it then does."""
+        return self.run is not None and not (self.run / RESULTS).exists()
 
     def place(self, path: Path) -> Path:
         """Return a path that leads to the same place from everywhere."""

@@ -5,14 +5,17 @@ checkpoint, and says nothing of it. But it passes SIGUSR1 on to all of them, whi
 """
 
 import ctypes
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO
 
 import psutil
@@ -22,6 +25,7 @@ from comm.failure import INTERRUPTED, say_error, say_interrupted
 from engine.config.errors import UserError
 from engine.host.mpirun import mpirun_environment
 from engine.host.stop_signals import StopRequest, stop_signals
+from engine.run.losses import exit_code_in, is_about_a_loss, loss_in
 
 PATIENCE_S = 600.0  # for the step that the ranks are in, and their checkpoint
 SILENT_PATIENCE_S = 20.0  # for ranks that have said nothing yet, and so have nothing to save
@@ -30,14 +34,33 @@ _KILL_S = 10.0  # mpirun ends its ranks sooner, or never
 _PR_SET_PDEATHSIG = 1
 _CODES = (0, 1, 2, INTERRUPTED)  # of a run
 
-_RULE = re.compile(r"-{40,}\s*")  # mpirun's own words stand between two such lines
+_RULE = re.compile(r"(-{40,}|={40,})\s*")  # mpirun's own words stand between two such lines
 _LONGEST_NOTE = 30
+_LINES_KEPT = 200
 _LATE_WORDS = re.compile(
     r"\[[^\]]+\] PMIX ERROR: PMIX_ERR_UNREACH .*\n?"
 )  # of an mpirun whose ranks have gone
 _SAID_BY_RANK = "exited with non-zero status"
 _ENDED_BY_WISH = "exited on signal"
 _REASON = re.compile("error|traceback|interrupted", re.IGNORECASE)
+_EXCEPTION = re.compile(r"(rank \d+: )?(\w+\.)*\w*(Error|Exception)\b")
+
+
+@dataclass(frozen=True)
+class End:
+    """How mpirun has ended, and what was said before."""
+
+    status: int
+    """Its exit code; minus the number of the signal that ended it."""
+    was_asked: bool
+    """By a wish of the user's."""
+    said_interrupted: bool
+    said_why: bool
+    """Something that was passed on is the reason of an end."""
+    lost: str | None
+    """What mpirun says of a rank or a host that it has lost, as a clause; None if it says nothing."""
+    error: str | None
+    """The last line with which a rank has named an exception."""
 
 
 def supervise(command: list[str]) -> int:
@@ -52,55 +75,89 @@ def supervise(command: list[str]) -> int:
         mpirun or a thread cannot be started.
     """
     with stop_signals() as stop:
-        process = _started(command)
-        try:
-            output = _Output(process, stop)
-        except RuntimeError as error:  # as many threads as the system allows
-            _end(process)
-            for pipe in filter(None, (process.stdout, process.stderr)):
-                pipe.close()
-            raise UserError(f"run: {error}: the system allows no more of them here") from error
-        try:
-            _wait(process, stop, output)
-        except KeyboardInterrupt:
-            _end(process)
-        output.close()
-        if not stop.made:
-            return _explained(process.returncode, output)
-        code = _exit_code(process.returncode)
-        if code < 128:
-            return code
-        if not output.said_interrupted:  # a rank that was not listening yet, or was killed
-            say_interrupted()
-        return INTERRUPTED
+        end = run_ranks(command, stop)
+    return exit_code_of_wish(end) if end.was_asked else explained(end)
 
 
-def _exit_code(status: int) -> int:
+def run_ranks(
+    command: list[str],
+    stop: StopRequest,
+    *,
+    hides_losses: bool = False,
+    more_environment: Mapping[str, str] | None = None,
+) -> End:
+    """Run mpirun until it has ended, as `supervise` does, and return how.
+
+    Parameters
+    ----------
+    hides_losses
+        What mpirun says of lost ranks and hosts is not passed on, and what is left of its processes on this
+        machine is ended: somebody else says it, and starts others.
+    """
+    process = _started(command, more_environment or {})
+    try:
+        output = _Output(process, stop, hides_losses=hides_losses)
+    except RuntimeError as error:  # as many threads as the system allows
+        _end(process)
+        for pipe in filter(None, (process.stdout, process.stderr)):
+            pipe.close()
+        raise UserError(f"run: {error}: the system allows no more of them here") from error
+    try:
+        _wait(process, stop, output)
+    except KeyboardInterrupt:
+        _end(process)
+    if hides_losses:
+        _end_session(process.pid)
+    output.close()
+    lost, ended = loss_in(output.lines), exit_code_in(output.lines)
+    status = process.returncode if ended is None or process.returncode == 0 else ended
+    return End(status, stop.made, output.said_interrupted, output.said_why, lost, output.last_error)
+
+
+def exit_code_of_wish(end: End) -> int:
+    """Return the exit code of a run that was asked to end; see to it that there is a word about it."""
+    code = exit_code(end.status)
+    if code < 128:
+        return code
+    if not end.said_interrupted:  # a rank that was not listening yet, or was killed
+        say_interrupted()
+    return INTERRUPTED
+
+
+def exit_code(status: int) -> int:
+    """Return what a shell calls a process's end: its exit code, or 128 and the signal that ended it."""
     return status if status >= 0 else 128 - status
 
 
-def _explained(status: int, output: "_Output") -> int:
+def explained(end: End) -> int:
     """Return a run's exit code, mpirun's own being 1; see to it that there is a word about why."""
-    code = _exit_code(status)
-    if status == INTERRUPTED and not output.said_interrupted:  # a Ctrl-C met a rank before it was listening
+    code = exit_code(end.status)
+    if end.status == INTERRUPTED and not end.said_interrupted:  # a Ctrl-C met a rank that was not listening
         say_interrupted()
-    elif code and not output.said_why:
-        say_error(_ended_in_silence(status))
+    elif code and not end.said_why:
+        say_error(_ended_in_silence(end.status))
     elif code not in _CODES:
         say_error(f"run: mpirun ended with its exit code {code}; what it says above is why")
+    if code == 0 and end.lost is not None:  # Open MPI's mpirun that has lost a host
+        say_error(f"run: {end.lost}; steps behind the last checkpoint are lost: go on with --resume")
+        return 1
     return code if code in _CODES else 1
 
 
 def _ended_in_silence(code: int) -> str:
     """Return what is said of an mpirun that has ended without a word."""
-    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
     return (
-        f"run: mpirun {how}, and nobody has said why: a signal to mpirun or a rank does that; steps behind "
-        "the last checkpoint are lost: go on with --resume"
+        f"run: mpirun {how_it_ended(code)}, and nobody has said why: a signal to mpirun or a rank does that; "
+        "steps behind the last checkpoint are lost: go on with --resume"
     )
 
 
-def _started(command: list[str]) -> "subprocess.Popen[str]":
+def how_it_ended(status: int) -> str:
+    """Return the words for a process's exit code, or for the signal that ended it."""
+    return f"ended with exit code {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+
+
+def _started(command: list[str], more: Mapping[str, str]) -> "subprocess.Popen[str]":
     try:
         return subprocess.Popen(
             command,
@@ -111,7 +168,7 @@ def _started(command: list[str]) -> "subprocess.Popen[str]":
             errors="backslashreplace",
             start_new_session=True,  # the terminal's Ctrl-C is not for mpirun
             preexec_fn=_wish_to_end_with_parent,  # noqa: PLW1509 -- no other thread runs yet
-            env=mpirun_environment(),
+            env={**mpirun_environment(), **more},
         )
     except OSError as error:  # not to be executed, or as many processes as the system allows
         raise UserError(f"run: {command[0]} cannot be started: {error.strerror}") from error
@@ -150,6 +207,17 @@ def _end(process: "subprocess.Popen[str]") -> None:
     process.wait()
 
 
+def _end_session(leader: int) -> None:
+    """End what is left on this machine of the processes that mpirun has started, though it has ended."""
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != leader and os.getsid(process.pid) == leader:
+                process.kill()
+                left.append(process)
+    psutil.wait_procs(left, timeout=_KILL_S)
+
+
 def _wish_to_end_with_parent() -> None:
     """Let mpirun get a wish to end when the launcher is killed: nobody else could tell it."""
     if sys.platform == "linux":
@@ -159,18 +227,22 @@ def _wish_to_end_with_parent() -> None:
 class _Output:
     """Passes on what the ranks print, without what mpirun adds to the words of a rank that has ended."""
 
-    def __init__(self, process: "subprocess.Popen[str]", stop: StopRequest):
+    def __init__(self, process: "subprocess.Popen[str]", stop: StopRequest, *, hides_losses: bool):
         self.said_interrupted = False
         self.said_why = False
         """Something that was passed on is the reason of an end."""
         self.has_spoken = False
         """A rank has said something."""
-        self._stop = stop
+        self.last_error: str | None = None
+        self.lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        """The last ones, passed on or not."""
+        self._stop, self._hides_losses = stop, hides_losses
         assert process.stdout is not None and process.stderr is not None
         self._streams = (process.stdout, process.stderr)
+        outputs = (terminal.OUTPUT, terminal.ERRORS)
         self._threads = [
-            threading.Thread(target=self._pass_on, args=(process.stdout, terminal.OUTPUT), daemon=True),
-            threading.Thread(target=self._pass_errors_on, args=(process.stderr,), daemon=True),
+            threading.Thread(target=self._pass_on, args=each, daemon=True)
+            for each in zip(self._streams, outputs, strict=True)
         ]
         for thread in self._threads:
             thread.start()
@@ -182,23 +254,22 @@ class _Output:
             if not thread.is_alive():
                 stream.close()
 
-    def _pass_on(self, lines: Iterable[str], output: terminal.Output) -> None:
-        for line in lines:
+    def _pass_on(self, stream: IO[str], output: terminal.Output) -> None:
+        for line in self._without_notes(stream, are_errors=output is terminal.ERRORS):
             self.has_spoken = True
             output.write(line)
             output.flush()
 
-    def _pass_errors_on(self, stream: IO[str]) -> None:
-        self._pass_on(self._without_notes(stream), terminal.ERRORS)
-
-    def _without_notes(self, stream: IO[str]) -> Iterator[str]:
+    def _without_notes(self, stream: Iterable[str], *, are_errors: bool) -> Iterator[str]:
         note: list[str] = []
         for line in stream:
-            self.said_interrupted |= line.startswith("interrupted")
+            self.lines.append(line)
+            self.said_interrupted |= are_errors and line.startswith("interrupted")
             is_rule = _RULE.fullmatch(line) is not None
             if not note and not is_rule:
-                if not _LATE_WORDS.fullmatch(line):
-                    self.said_why |= _REASON.search(line) is not None
+                if are_errors:
+                    self._notice_reason(line)
+                if not self._is_idle_line(line):
                     yield line
                 continue
             note.append(line)
@@ -209,6 +280,18 @@ class _Output:
                 note = []
         yield from note
 
+    def _notice_reason(self, line: str) -> None:
+        if _LATE_WORDS.fullmatch(line):
+            return
+        self.said_why |= _REASON.search(line) is not None
+        if _EXCEPTION.match(line):
+            self.last_error = line.strip()
+
+    def _is_idle_line(self, line: str) -> bool:
+        return _LATE_WORDS.fullmatch(line) is not None or (self._hides_losses and is_about_a_loss(line))
+
     def _is_idle(self, note: str) -> bool:
         """Say whether a note of mpirun's only repeats what a rank has said, or what the user wanted."""
+        if self._hides_losses and is_about_a_loss(note):
+            return True
         return _SAID_BY_RANK in note or (self._stop.made and _ENDED_BY_WISH in note)

@@ -201,7 +201,10 @@ class Trainer:
         if progress.saved_step != progress.step and (self._saves() or progress.interrupted):
             self._save(called)
         if progress.evaluated_step != progress.step and not progress.interrupted:
-            self._evaluate(log, called)
+            if progress.laps or not self._is_logged(log):
+                self._evaluate(log, called)
+            else:
+                self._measure()
         self._end_if_failed(called)
 
     def _tell(self, tell: Callable[[], None]) -> None:
@@ -384,6 +387,12 @@ class Trainer:
         loss = log.loss_before_evaluation(self.progress.step) if self.data.test is not None else None
         loss = self.progress.results["final_loss"] = self.control.gather_objects(loss)[0]
         return loss is not None
+
+    def _is_logged(self, log: RunLog) -> bool:
+        """Say whether a run that had no step left was killed after it had logged all (collective)."""
+        losses = self.control.gather_objects(log.losses_of(self.progress.step))[0]
+        self.progress.results["final_loss"] = losses.get("step")
+        return "epoch" in losses
 
     def _compare(self, called: Callbacks) -> None:
         """Save where the test set's figure is better than ever, and see to it that it is kept (collective).

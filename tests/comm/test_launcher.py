@@ -2,7 +2,14 @@
 
 import pytest
 
-from comm.launcher import ends_the_job, is_launched, launched_rank, launched_ranks, may_have_others
+from comm.launcher import (
+    ends_the_job,
+    flag_of_srun,
+    is_launched,
+    launched_rank,
+    launched_ranks,
+    may_have_others,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +63,21 @@ def test_mpi_is_wanted_where_a_launcher_may_have_started_others(
 def test_mpirun_ends_the_job_unless_told_to_survive_lost_ranks() -> None:
     assert ends_the_job({"PRTE_LAUNCHED": "1"}) and not ends_the_job({})
     assert not ends_the_job({"PRTE_LAUNCHED": "1", "OMPI_MCA_mpi_ft_enable": "1"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "library", "flag"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "Open MPI v5.0.8", "--mpi=pmix"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "MPICH 4.3.0", "--mpi=pmi2"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "Intel(R) MPI Library 2021.13", "--mpi=pmi2"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "Some MPI 1.0", ""),
+        ({"SLURM_STEP_NUM_TASKS": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}, "MPICH 4.3.0", ""),
+        ({"SLURM_STEP_NUM_TASKS": "2", "MPI_LOCALRANKID": "0"}, "Open MPI v5.0.8", ""),
+        ({}, "Open MPI v5.0.8", ""),
+    ],
+)
+def test_the_flag_that_srun_needs_is_that_of_the_mpi(
+    environment: dict[str, str], library: str, flag: str
+) -> None:
+    assert flag_of_srun(library, environment) == flag

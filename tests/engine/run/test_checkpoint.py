@@ -20,7 +20,7 @@ from engine.run.checkpoint import (
     saved_recipe,
 )
 from engine.run.finding import find_checkpoint
-from engine.run.kept_checkpoints import best_of, note_best, remove, remove_newer
+from engine.run.kept_checkpoints import best_of, checkpoints_of, note_best, remove, remove_newer, step_of
 from engine.run.start import resumed_run
 from engine.run.state import State
 from engine.training.hashes import sha256_of
@@ -236,6 +236,14 @@ def test_what_a_user_puts_beside_checkpoints_or_inside_stays(tmp_path):
     assert all((first.parent / name / "notes").exists() for name in beside)
     assert [path.name for path in first.iterdir()] == ["notes"]
     assert find_checkpoint(tmp_path).name == "step-00000046"
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 5, 9])
+def test_so_many_of_the_newest_are_kept_as_was_asked_for(tmp_path, keep):
+    for step in range(1, 8):
+        save_steps(tmp_path, step, keep=keep)
+        kept = [step_of(each) for each in checkpoints_of(tmp_path)]
+        assert kept == [*range(max(1, step - keep + 1), step + 1)]
 
 
 def test_a_checkpoint_whose_replacement_was_cut_short_is_found_and_gets_its_name_back(tmp_path):
