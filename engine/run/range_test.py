@@ -1,22 +1,14 @@
 """A learning-rate range test: a run of a few steps whose rate rises, until its loss diverges."""
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
 from dataclasses import replace
 
 from comm.communicator import Communicator
 from engine.config.errors import UserError
 from engine.config.recipe import Recipe, ScheduleFields
-from engine.host.stop_signals import stop_signals
-from engine.run.building import build_trainer
-from engine.run.compiling import compilation_said
-from engine.run.late_ranks import late_ranks_said
-from engine.run.launch import begin, end_if_asked, ending_together
-from engine.run.log import RunLog
 from engine.run.rate_curve import RateCurve
-from engine.run.results import greet
 from engine.run.start import Start
-from engine.run.trainer import Trainer
+from engine.run.unwritten import run_unwritten
 
 LEAST_STEPS = 10
 """Fewer tell nothing of a slope."""
@@ -64,29 +56,6 @@ def range_test(world: Communicator, resolve: Callable[[], Start]) -> tuple[RateC
     UserError
         As in `engine.run.launch.run`.
     """
-    prepared, cores, places = begin(world, lambda: replace(resolve(), has_folder=False))
-    with ending_together(world):
-        trainer = build_trainer(world, prepared, cores, None, check_folder=places.check)
-        end_if_asked(world)
-        try:
-            curve = _measured(trainer, speaks=world.rank == 0)
-        except BaseException:
-            if world.size == 1:  # nobody is waited for: the thread must not outlive the test
-                trainer.rank.queue.close()
-            raise
-        trainer.rank.queue.close()
-    return curve, trainer.progress.interrupted
-
-
-def _measured(trainer: Trainer, *, speaks: bool) -> RateCurve:
     curve = RateCurve()
-    with (
-        RunLog(None, total_steps=trainer.total_steps, first_step=0, speaks=speaks) as log,
-        closing(trainer.context.threads),
-        stop_signals() as stop,
-        late_ranks_said(trainer.rank.queue, trainer.control),
-        compilation_said(log.say) if speaks else nullcontext(),
-    ):
-        greet(trainer, log)
-        trainer.train_until(curve.add, log, stop)
-    return curve
+    is_interrupted = run_unwritten(world, resolve, curve.add, lambda trainer: trainer.progress.interrupted)
+    return curve, is_interrupted

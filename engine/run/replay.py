@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,12 @@ from typing import Any
 from comm.communicator import Communicator
 from engine.config.errors import UserError
 from engine.config.files import read_bytes, reading
-from engine.host.stop_signals import stop_signals
-from engine.run.building import build_trainer
 from engine.run.checkpoint import read_state
-from engine.run.compiling import compilation_said
 from engine.run.kept_checkpoints import checkpoints_of
-from engine.run.late_ranks import late_ranks_said
-from engine.run.launch import begin, end_if_asked, ending_together
-from engine.run.log import RunLog
-from engine.run.results import greet
 from engine.run.run_folder import METRICS, RECIPE, RESULTS
 from engine.run.start import Start
 from engine.run.trainer import Trainer
+from engine.run.unwritten import run_unwritten
 from engine.run.weight_checks import hashes
 
 WEIGHTS, STATE = "weights_sha256", "state_sha256"
@@ -136,37 +129,22 @@ def replay(world: Communicator, resolve: Callable[[], tuple[Start, Recorded]]) -
         As in `engine.run.launch.run`.
     """
     found: list[Recorded] = []
+    begun: list[int] = []
 
     def start() -> Start:
         begins, recorded = resolve()
         found.append(recorded)
+        begun.append(begins.state.step if begins.state else 0)
         return begins
 
-    prepared, cores, places = begin(world, start)
-    (recorded,) = found
-    with ending_together(world):
-        trainer = build_trainer(world, prepared, cores, None, check_folder=places.check)
-        end_if_asked(world)
-        begun_at = trainer.progress.step
-        try:
-            hashed = _replayed(trainer, recorded.step, speaks=world.rank == 0)
-        except BaseException:
-            if world.size == 1:  # nobody is waited for: the thread must not outlive the replay
-                trainer.rank.queue.close()
-            raise
-        trainer.rank.queue.close()
-    return None if hashed is None else Replay(recorded, begun_at, hashed[WEIGHTS], hashed[STATE])
+    def hashed(trainer: Trainer) -> dict[str, Any] | None:
+        return hashes(trainer.rank) if trainer.progress.step == found[0].step else None
 
-
-def _replayed(trainer: Trainer, step: int, *, speaks: bool) -> dict[str, Any] | None:
-    first = trainer.progress.step
-    with (
-        RunLog(None, total_steps=step, first_step=first, speaks=speaks) as log,
-        closing(trainer.context.threads),
-        stop_signals() as stop,
-        late_ranks_said(trainer.rank.queue, trainer.control),
-        compilation_said(log.say) if speaks else nullcontext(),
-    ):
-        greet(trainer, log)
-        trainer.train_until(lambda record: record["step"] == step, log, stop)
-        return hashes(trainer.rank) if trainer.progress.step == step else None
+    here = run_unwritten(
+        world,
+        start,
+        lambda record: record["step"] == found[0].step,
+        hashed,
+        total_steps=lambda _: found[0].step,
+    )
+    return None if here is None else Replay(found[0], begun[0], here[WEIGHTS], here[STATE])
