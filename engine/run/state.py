@@ -20,6 +20,7 @@ _ADDED_LATER = {
     "started_in": str,
     "epoch_loss": float,
     "files": dict,
+    "tensor_sums": dict,
     "normalisation": dict,
     "model": dict,
     "tensors": dict,
@@ -125,6 +126,7 @@ def _check_types(found: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {found[name]!r}")
     for name, each in (
         ("files", (found.get("files") or {}).values()),
+        ("tensor_sums", (found.get("tensor_sums") or {}).values()),
         ("history", found.get("history") or ()),
     ):
         if not all(type(entry) is dict for entry in each):

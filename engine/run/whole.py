@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from zlib import crc32
 
 from safetensors import SafetensorError, safe_open
 
@@ -11,8 +11,7 @@ from engine.config.errors import UserError
 from engine.config.files import check_regular, open_file, reading
 from engine.run.kept_checkpoints import FOLDER, MODEL, OPTIMIZER, checkpoints_of, step_of
 from engine.run.state import described_state
-
-_PIECE = 1 << 22  # bytes that are read at a time
+from engine.run.tensor_file import HEADER, PIECE, damaged_tensors, sum_of
 
 
 @contextmanager
@@ -28,17 +27,34 @@ def offering_another(damaged: Path) -> Iterator[None]:
 
 
 def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
-    """Raise UserError where one of these files of a checkpoint is missing, or not what was written."""
-    sums = described_state(checkpoint).get("files") or {}  # versions before this one wrote none
+    """Raise UserError where one of these files of a checkpoint is missing, or not what was written.
+
+    It names the tensors that are damaged, as far as the checkpoint has sums of them.
+    """
+    state = described_state(checkpoint)
+    files, tensors = (state.get(each) or {} for each in ("files", "tensor_sums"))  # earlier versions: none
     for name in names:
-        path, wanted = checkpoint / name, sums.get(name)
+        path, wanted = checkpoint / name, files.get(name)
         with as_safetensors(path), safe_open(path, "numpy"):
             pass
         with reading(path):
             found = _sum(path)
         if wanted is not None and found != wanted:
             both = (", ".join(f"{key} {value}" for key, value in each.items()) for each in (found, wanted))
-            raise UserError("{}: is damaged: has {}; had {} when it was written".format(path, *both))
+            where = _damage(path, tensors.get(name) or {})
+            raise UserError("{}: is damaged{}: has {}; had {} when it was written".format(path, where, *both))
+
+
+def _damage(path: Path, sums: dict[str, int]) -> str:
+    """Return where a file is damaged, as a part of a line; "" where that is not known."""
+    try:
+        found = damaged_tensors(path, sums) if sums else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""
+    if found == [HEADER]:
+        return " in its header"
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f" in {found[0]}{more}" if found else ""
 
 
 @contextmanager
@@ -61,8 +77,5 @@ def _whole_before(damaged: Path) -> Path | None:
 
 
 def _sum(path: Path) -> dict[str, int]:
-    length = check = 0
     with open_file(path) as file:
-        while piece := file.read(_PIECE):
-            length, check = length + len(piece), crc32(piece, check)
-    return {"bytes": length, "crc32": check}
+        return sum_of(iter(partial(file.read, PIECE), b""))
