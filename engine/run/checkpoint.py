@@ -84,6 +84,18 @@ def read_state(checkpoint: Path) -> State:
         return state_of(described_state(checkpoint))
 
 
+def read_whole(checkpoint: Path) -> None:
+    """Read all files of a checkpoint, and compare them with their sums.
+
+    Raises
+    ------
+    UserError
+        It is damaged, or another version's.
+    """
+    check_whole(checkpoint)
+    parse_recipe(described_state(checkpoint)["recipe"], str(checkpoint))
+
+
 def saved_recipe(checkpoint: Path, state: State) -> Recipe:
     """Return the recipe that a checkpoint was made under.
 
@@ -151,7 +163,7 @@ def read_file(path: Path) -> dict[str, Array]:
 def _write(folder: Path, state: State, model: Tensors, optimizer: Tensors) -> None:
     """Write the files of a checkpoint to the disk, in a new folder; the one with their sums comes last."""
     if not folder.parent.is_dir():
-        folder.parent.mkdir(parents=True)
+        folder.parent.mkdir()  # not the run's folder, which may be away
         sync_folder(folder.parent.parent)
     folder.mkdir()
     files = {MODEL: TensorFile(model, {LOCKSTEP: explanation(state)}), OPTIMIZER: TensorFile(optimizer)}

@@ -170,7 +170,16 @@ def _prepare(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepare
         world, lambda: check_needs(world, needs, partial(microbatches_that_fit, prepared, threads))
     )
     places = agreed(world, lambda: _paths(prepared.start) if world.rank == 0 else _Places())
-    warnings = _warn(world, cores.complaints(threads) + _slow_kernels() + places.complaints() + close)
+    warnings = _warn(
+        world,
+        [
+            *prepared.start.warnings,
+            *cores.complaints(threads),
+            *_slow_kernels(),
+            *places.complaints(),
+            *close,
+        ],
+    )
     return prepared, cores, replace(places, warnings=warnings)
 
 
@@ -231,7 +240,7 @@ def _check_still_newest(start: Start) -> None:
     """Refuse to cut back a run that went on until its lock was free, after its checkpoint was looked for."""
     if start.asked is not None and start.checkpoint is not None:
         now = followed(find_checkpoint(start.asked))
-        if now != start.checkpoint:
+        if now != (start.found or start.checkpoint):
             raise UserError(f"resume: {start.run} has gone on meanwhile, to {now.name}: start again")
 
 

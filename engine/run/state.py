@@ -35,6 +35,10 @@ _ADDED_LATER = {
 """Fields of the state that checkpoints of earlier versions may lack."""
 
 
+class PerhapsWholeError(UserError):
+    """A checkpoint is no good here, and may be whole: another version's, or under another name."""
+
+
 @dataclass(frozen=True)
 class State:
     """Where a run stands: `step` updates done, under the recipe whose TOML this is, on this data.
@@ -87,13 +91,13 @@ def described_state(checkpoint: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(read_bytes(path))
         if found["format"] != FORMAT:
-            raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
+            raise PerhapsWholeError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         checked(found)
-        _check_step(found["step"], checkpoint)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: cannot be read as a checkpoint's state: {said(error)}") from error
+    _check_step(found["step"], checkpoint)
     return found
 
 
@@ -134,17 +138,17 @@ def _check_types(found: dict[str, Any]) -> None:
 
 
 def _check_step(step: int, checkpoint: Path) -> None:
-    """Raise ValueError for a step that cannot be, or is not the one that the folder is named after.
+    """Refuse a step that cannot be, or is not the one that the folder is named after.
 
     What a run that goes on removes as newer is known by its name.
     """
-    named = named_step(checkpoint)
+    named, wrong = named_step(checkpoint), ""
     if step < 0:
-        raise ValueError(f"step is {step}; must be at least 0")
-    if named is not None and named != step:
-        raise ValueError(
-            f"step is {step}, in the folder of step {named}; a checkpoint's folder keeps its name"
-        )
+        wrong = f"step is {step}; must be at least 0"
+    elif named is not None and named != step:
+        wrong = f"step is {step}, in the folder of step {named}; a checkpoint's folder keeps its name"
+    if wrong:
+        raise PerhapsWholeError(f"{checkpoint / STATE}: cannot be read as a checkpoint's state: {wrong}")
 
 
 def said(error: Exception) -> str:

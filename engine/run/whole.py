@@ -23,7 +23,7 @@ def offering_another(damaged: Path) -> Iterator[None]:
         whole = _whole_before(damaged) if damaged.parent.name == FOLDER else None
         if whole is None:
             raise
-        raise UserError(f"{error}; the one before it is whole: {whole}") from error
+        raise type(error)(f"{error}; the one before it is whole: {whole}") from error
 
 
 def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from engine.config.recipe import ScheduleFields
 from engine.training.rounded import cosine, power
 
 
@@ -59,3 +60,19 @@ class Schedule:
 def _left(done: int, steps: int) -> float:
     """Return the share of steps that are left: 1 at first, 0 when all are done."""
     return max(0.0, (steps - done) / max(1, steps))
+
+
+def schedule_of(fields: ScheduleFields, steps_per_epoch: int, total: int) -> Schedule:
+    """Return the schedule of a run with so many steps."""
+    return Schedule(
+        kind=fields.kind,
+        rate=fields.rate,
+        warmup=round(fields.warmup_epochs * steps_per_epoch),
+        milestones=tuple(round(milestone * steps_per_epoch) for milestone in fields.milestones),
+        factor=fields.factor,
+        total=total,
+        power=fields.power,
+        start=fields.start,
+        peak=round(fields.peak_epochs * steps_per_epoch),
+        end=fields.end,
+    )
