@@ -109,7 +109,7 @@ def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tu
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT
     form = form_of(recipe)
     tensors = 1 + len(form.moments) + form.averages
-    saved = tensors * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
+    saved = tensors * _FLOAT * graph.parameter_count() if rank == 0 else 0  # the copy for a checkpoint
     at_least = planned.parameters + planned.values + batches
     return at_least, at_least + planned.working + saved
 
