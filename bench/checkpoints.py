@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if number > 1:  # the first ones touch the copy's memory for the first time
                 held.setdefault(how, []).append(held_up)
                 whole.setdefault(how, []).append(seconds)
+                print(f"{how:<12} {held_up:.3f} s of {seconds:.3f} s", flush=True)
     for how, each in held.items():
         written = statistics.median(whole[how])
         print(f"{how:<12} held up {statistics.median(each):.3f} s, written after {written:.3f} s")
