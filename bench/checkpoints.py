@@ -72,10 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 saver.saving(number, warn=print, say=print),
             ):
                 held_up, seconds = _seconds(saver, number + 1)
+            first = ", the first" if number < 2 else ""
+            print(f"{how}{first}: held up {held_up:.3f} s of {seconds:.3f} s", flush=True)
             if number > 1:  # the first ones touch the copy's memory for the first time
                 held.setdefault(how, []).append(held_up)
                 whole.setdefault(how, []).append(seconds)
-                print(f"{how:<12} {held_up:.3f} s of {seconds:.3f} s", flush=True)
     for how, each in held.items():
         written = statistics.median(whole[how])
         print(f"{how:<12} held up {statistics.median(each):.3f} s, written after {written:.3f} s")

@@ -86,10 +86,12 @@ class RunLog:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        with suppress(OSError, UserError):  # a run that ends with another error
-            self._write_lines()
-        if self._metrics is not None:
-            self._metrics.close()
+        try:
+            with suppress(OSError, UserError):  # a run that ends with another error
+                self._write_lines()
+        finally:
+            if self._metrics is not None:
+                self._metrics.close()
 
     def loss_before_evaluation(self, step: int) -> float | None:
         """Return on rank 0 the loss of a step that is there from before, but not its evaluation."""
