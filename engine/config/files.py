@@ -172,7 +172,7 @@ def write_whole(path: Path, content: bytes | str | Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
-def write_durably(path: Path, content: Iterable[bytes]) -> None:
+def write_durably(path: Path, content: Iterable[bytes | memoryview]) -> None:
     """Write a new file's content to the disk itself; its name is `sync_folder`'s business.
 
     It takes the place of what has its name, and writes to nothing that is there: neither to where a link

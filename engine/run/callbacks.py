@@ -66,7 +66,10 @@ class Callback:
         """
 
     def on_checkpoint(self, run: RunView, folder: Path | None) -> None:
-        """See a checkpoint; its folder is known on rank 0, None on the others."""
+        """See a checkpoint that is whole, some steps after its own.
+
+        Its folder is known on rank 0, None on the others.
+        """
 
 
 class Callbacks:

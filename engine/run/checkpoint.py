@@ -12,10 +12,9 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from engine.config.errors import UserError
 from engine.config.files import UNFINISHED, read_bytes, sync_folder, write_durably, write_whole
@@ -26,7 +25,9 @@ from engine.graph.passes.freeze import frozen_nodes
 from engine.run.best import Best
 from engine.run.kept_checkpoints import MODEL, OPTIMIZER, REPLACED, STATE, checkpoint_folder, prune, sweep
 from engine.run.state import FORMAT, State, described_state, state_of
+from engine.run.tensor_file import TensorFile
 from engine.run.whole import as_safetensors, check_whole, offering_another
+from engine.training.held import Tensors
 from engine.training.optimizer import optimizer_of
 from engine.training.parameters import TRAINED
 from layers.layer import Array, Shape
@@ -35,9 +36,7 @@ LOCKSTEP = "lockstep"
 """Name of the metadata in a checkpoint's model.safetensors."""
 
 
-def save_checkpoint(
-    run: Path, state: State, model: dict[str, Array], optimizer: dict[str, Array], *, keep: int = 2
-) -> Path:
+def save_checkpoint(run: Path, state: State, model: Tensors, optimizer: Tensors, *, keep: int = 2) -> Path:
     """Write a checkpoint into the run's folder and return its path.
 
     Of all, the newest `keep` stay, and the best one where that is noted.
@@ -45,14 +44,8 @@ def save_checkpoint(
     sweep(run)
     folder = checkpoint_folder(run, state.step)
     unfinished, replaced = folder.with_suffix(UNFINISHED), folder.with_suffix(REPLACED)
-    about = {LOCKSTEP: explanation(state)}
-    contents = {MODEL: save(model, metadata=about), OPTIMIZER: save(optimizer)}
-    sums = {name: {"bytes": len(each), "crc32": crc32(each)} for name, each in contents.items()}
-    contents[STATE] = json.dumps(
-        {"format": FORMAT, **asdict(state), "files": sums}, indent=2, default=str
-    ).encode()
     try:
-        _write(unfinished, contents)
+        _write(unfinished, state, model, optimizer)
     except OSError:
         with suppress(OSError):  # a full disk is not left fuller
             sweep(run)
@@ -89,6 +82,18 @@ def read_state(checkpoint: Path) -> State:
     """
     with offering_another(checkpoint):
         return state_of(described_state(checkpoint))
+
+
+def read_whole(checkpoint: Path) -> None:
+    """Read all files of a checkpoint, and compare them with their sums.
+
+    Raises
+    ------
+    UserError
+        It is damaged, or another version's.
+    """
+    check_whole(checkpoint)
+    parse_recipe(described_state(checkpoint)["recipe"], str(checkpoint))
 
 
 def saved_recipe(checkpoint: Path, state: State) -> Recipe:
@@ -155,14 +160,19 @@ def read_file(path: Path) -> dict[str, Array]:
     return tensors
 
 
-def _write(folder: Path, contents: dict[str, bytes]) -> None:
-    """Write the files of a checkpoint to the disk, in a new folder."""
+def _write(folder: Path, state: State, model: Tensors, optimizer: Tensors) -> None:
+    """Write the files of a checkpoint to the disk, in a new folder; the one with their sums comes last."""
     if not folder.parent.is_dir():
-        folder.parent.mkdir(parents=True)
+        folder.parent.mkdir()  # not the run's folder, which may be away
         sync_folder(folder.parent.parent)
     folder.mkdir()
-    for name, content in contents.items():
-        write_durably(folder / name, (content,))
+    files = {MODEL: TensorFile(model, {LOCKSTEP: explanation(state)}), OPTIMIZER: TensorFile(optimizer)}
+    for name, file in files.items():
+        write_durably(folder / name, file.content())
+    sums = {name: {"bytes": file.bytes, "crc32": file.crc32} for name, file in files.items()}
+    described = {"format": FORMAT, **asdict(state), "files": sums}
+    described["tensor_sums"] = {name: file.sums for name, file in files.items()}
+    write_durably(folder / STATE, (json.dumps(described, indent=2, default=str).encode(),))
     sync_folder(folder)
 
 

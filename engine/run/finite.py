@@ -1,7 +1,7 @@
 """Whether what a run computes is finite, and if not where it begins: looked for after the fact."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,28 +15,30 @@ _PIECE = 1 << 20  # values that are looked at together
 _AT_FIRST = "nothing has been learned yet: samples, or initial weights, are too large for this network"
 
 
-def check_loss(rank: Rank, control: Communicator, record: Mapping[str, Any], saved: int) -> None:
+def check_loss(
+    rank: Rank, control: Communicator, record: Mapping[str, Any], saved: Callable[[], int]
+) -> None:
     """End the run on all ranks where the loss of a step, which all of them know, is not finite.
 
     Parameters
     ----------
     saved
-        Step of the newest checkpoint; 0: there is none.
+        Returns the step of the newest checkpoint that is whole (collective); 0: there is none.
     """
     if math.isfinite(record["loss"]):
         return
     rank.parameters.wait()
     where = find_in_values(rank, control)
     begin = f"; {where} is not finite" if where else ""
-    advice = _mending(saved) if record["step"] > 1 else _AT_FIRST
+    advice = _mending(saved()) if record["step"] > 1 else _AT_FIRST
     raise RunEndedError(f"step {record['step']}: the loss is {record['loss']}{begin}; {advice}")
 
 
-def check_weights(rank: Rank, control: Communicator, step: int, saved: int) -> None:
+def check_weights(rank: Rank, control: Communicator, step: int, saved: Callable[[], int]) -> None:
     """End the run on all ranks where weights, moments or state are not finite (collective)."""
     where = find_in_weights(rank, control)
     if where is not None:
-        raise RunEndedError(f"step {step}: {where} is not finite; {_mending(saved)}")
+        raise RunEndedError(f"step {step}: {where} is not finite; {_mending(saved())}")
 
 
 def _mending(saved: int) -> str:

@@ -40,19 +40,22 @@ class FolderLock:
         Raises
         ------
         UserError
-            It is another folder, or there is none.
+            It is another run's.
+        OSError
+            There is none, or none that a run writes to: it may come back.
         """
         if self.held is None:
             return
-        with writing(self.folder, "out"):
-            if _identity(self.folder / LOCK) == self._file:
-                return
-            is_there = _identity(self.folder) == self._place and not (self.folder / LOCK).exists()
-        if not is_there:
+        found = _identity(self.folder / LOCK)
+        if found == self._file:
+            return
+        if found is not None:
             raise UserError(
                 f"out: {self.folder}: is not the folder any more that this run has written to: it was moved, "
                 "removed or replaced; nothing more is written there"
             )
+        if _identity(self.folder) != self._place:
+            raise FileNotFoundError(errno.ENOENT, "it was moved or removed", str(self.folder))
         again = lock_folder(self.folder, "out")
         self.held.release()
         self.held, self._file = again.held, again._file

@@ -168,7 +168,16 @@ def begin(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, 
     )
     writes = world.rank == 0 and prepared.start.has_folder
     places = agreed(world, lambda: _paths(prepared.start) if writes else Places())
-    warnings = _warn(world, cores.complaints(threads) + _slow_kernels() + places.complaints() + close)
+    warnings = _warn(
+        world,
+        [
+            *prepared.start.warnings,
+            *cores.complaints(threads),
+            *_slow_kernels(),
+            *places.complaints(),
+            *close,
+        ],
+    )
     return prepared, cores, replace(places, warnings=warnings)
 
 
@@ -225,7 +234,7 @@ def _check_still_newest(start: Start) -> None:
     """Refuse to cut back a run that went on until its lock was free, after its checkpoint was looked for."""
     if start.asked is not None and start.checkpoint is not None:
         now = followed(find_checkpoint(start.asked))
-        if now != start.checkpoint:
+        if now != (start.found or start.checkpoint):
             raise UserError(f"resume: {start.run} has gone on meanwhile, to {now.name}: start again")
 
 

@@ -4,11 +4,13 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from comm import terminal
+from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.run.pace import Pace
 from engine.run.run_folder import METRICS, RESULTS, loss_before_evaluation, losses_of
@@ -42,10 +44,12 @@ class RunLog:
     check_folder
         Raises UserError where the folder is another run's by now; called before a file is made there.
 
+    What a disk refuses is kept, and written with the next line.
+
     Raises
     ------
     UserError
-        In any call: the folder cannot be written.
+        In any call: the folder is another run's by now. At the end: it cannot be written.
     """
 
     def __init__(
@@ -60,6 +64,10 @@ class RunLog:
         self._check_folder = check_folder
         self._folder, self._total = folder, total_steps
         self._metrics: BinaryIO | None = None
+        self._unwritten = b""
+        self.warnings: list[str] = []
+        """What `warn` has said."""
+        self._refusal: str | None = None
         self._bar: ProgressBar | None = None
         self._pace = Pace(total_steps=total_steps, first_step=first_step)
         self._last_line = time.monotonic()
@@ -84,8 +92,12 @@ class RunLog:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._metrics is not None:
-            self._metrics.close()
+        try:
+            with suppress(OSError, UserError):  # a run that ends with another error
+                self._write_lines()
+        finally:
+            if self._metrics is not None:
+                self._metrics.close()
 
     def loss_before_evaluation(self, step: int) -> float | None:
         """Return on rank 0 the loss of a step that is there from before, but not its evaluation."""
@@ -101,6 +113,12 @@ class RunLog:
             self._bar.say(line)
         elif self._speaks:
             terminal.say(line)
+
+    def warn(self, line: str) -> None:
+        """Print a warning on rank 0, and keep it."""
+        if self._speaks:
+            self.warnings.append(line)
+            self.say(f"warning: {line}")
 
     def step(self, record: dict[str, Any]) -> None:
         """Write one step's record and show it."""
@@ -128,18 +146,35 @@ class RunLog:
     def finish(self, results: dict[str, Any]) -> None:
         """Write `run.json`, whole or not at all."""
         if self._folder is not None:
-            self._check_folder()
             with writing(self._folder, "out"):
+                self._check_folder()
+                self._write_lines()
                 write_whole(self._folder / RESULTS, to_json(results, indent=2) + "\n")
 
     def _write(self, record: dict[str, Any]) -> None:
-        """Append a line. The file is made with the first one: a run without a step may begin once more."""
+        """Append a line."""
         if self._folder is None:
             return
-        path, line = self._folder / METRICS, f"{to_json(record)}\n".encode()
-        with writing(path, "out"):
-            if self._metrics is None:  # unbuffered: closing it must have nothing left that can fail
-                self._check_folder()
-                self._metrics = path.open("ab", buffering=0)
-            while line:
-                line = line[self._metrics.write(line) :]
+        self._unwritten += f"{to_json(record)}\n".encode()
+        try:
+            self._write_lines()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if reason != self._refusal:
+                self._refusal = reason
+                self.warn(
+                    f"{self._folder / METRICS}: cannot be written: {reason}; the run goes on, and its lines "
+                    "are kept until they can"
+                )
+        else:
+            self._refusal = None
+
+    def _write_lines(self) -> None:
+        """Write what is left to write; the file is made then: a run without a step may begin once more."""
+        if self._folder is None or not self._unwritten:
+            return
+        if self._metrics is None:  # unbuffered: closing it must have nothing left that can fail
+            self._check_folder()
+            self._metrics = (self._folder / METRICS).open("ab", buffering=0)
+        while self._unwritten:
+            self._unwritten = self._unwritten[self._metrics.write(self._unwritten) :]

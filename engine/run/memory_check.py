@@ -10,6 +10,7 @@ from comm.communicator import Communicator
 from engine.config.errors import UserError
 from engine.config.wording import counted
 from engine.data.loader import DEPTH
+from engine.graph import Graph
 from engine.host.affinity import machine_name
 from engine.host.memory_limit import container_limit, own_bytes, physical_bytes, process_limits
 from engine.run.prepare import Prepared
@@ -109,9 +110,17 @@ def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tu
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT
     form = form_of(recipe)
     tensors = 1 + len(form.moments) + form.averages
-    saved = tensors * _FLOAT * graph.parameter_count() if rank == 0 else 0  # whole, for a checkpoint
+    floats = tensors * graph.parameter_count() + _largest(graph)
+    saves = rank == 0 and prepared.start.has_folder
+    saved = _FLOAT * floats if saves else 0  # a checkpoint's copy, and the tensor that is being written
     at_least = planned.parameters + planned.values + batches
     return at_least, at_least + planned.working + saved
+
+
+def _largest(graph: Graph) -> int:
+    """Return the floats of the largest tensor of parameters."""
+    described = (node.layer.parameters(*graph.input_shapes(node)) for node in graph)
+    return max((math.prod(each.shape) for its in described for each in its.values()), default=0)
 
 
 def _has_room(prepared: Prepared, rank: int, threads: int, accumulate: int) -> bool:

@@ -14,7 +14,7 @@ from engine.run.kept_checkpoints import checkpoints_of, step_of
 from engine.run.run_folder import RECIPE
 from engine.run.start import Start, new_run, resumed_run
 from engine.run.state import State
-from engine.run.whole import check_whole
+from engine.run.whole import newest_whole_of
 
 
 def start_before(run: Path, step: int, changes: Mapping[str, Any]) -> Start:
@@ -28,21 +28,13 @@ def start_before(run: Path, step: int, changes: Mapping[str, Any]) -> Start:
         A rate was overridden between that checkpoint and the step.
     """
     states = _states(run)
-    begun_at, checkpoint = _newest_whole(run, step)
+    checkpoint = newest_whole_of(run, before=step)
+    begun_at = step_of(checkpoint) if checkpoint else 0
     rate = _rate(run, states, begun_at, step)
     unwritten = {"out": "", "trace": "", "plan": "data", "threads": 0, "hash_every": 0, **changes}
     if checkpoint is None:
         return replace(new_run(str(run / RECIPE), unwritten | {RATE: rate}), has_folder=False)
     return replace(resumed_run(str(checkpoint), None, unwritten, override_rate=rate), has_folder=False)
-
-
-def _newest_whole(run: Path, step: int) -> tuple[int, Path | None]:
-    for checkpoint in reversed(checkpoints_of(run)):
-        if step_of(checkpoint) < step:
-            with suppress(UserError):
-                check_whole(checkpoint)
-                return step_of(checkpoint), checkpoint
-    return 0, None
 
 
 def _states(run: Path) -> list[tuple[Path, State]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ def describe(
         "image_decoder": _image_decoder(trainer.data),
         "where_the_time_went": breakdown.to_json() if breakdown else None,
         "predicted": None if breakdown is None or progress.interrupted else predict(trainer),
+        "checkpoint_seconds": asdict(trainer.saver.times),
         "trace": recipe.trace or None,
         "environment": around.environment,
         "warnings": list(dict.fromkeys(line for each in held for line in each[2])),

@@ -52,7 +52,7 @@ def run_session(
         trainer.train(log, called, stop)
         seconds = time.perf_counter() - started
         breakdown = _where_the_time_went(trainer, seconds)
-        around = replace(around, warnings=(*around.warnings, *late))
+        around = replace(around, warnings=(*around.warnings, *late, *log.warnings))
         results = describe(trainer, seconds, breakdown, around)
         log.finish(results)
     return results

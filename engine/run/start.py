@@ -8,13 +8,14 @@ from typing import Any
 from engine.config.errors import UserError
 from engine.config.paths import expand, working_folder
 from engine.config.recipe import Recipe, override, read_recipe
-from engine.run.checkpoint import read_state, saved_recipe
+from engine.run.checkpoint import read_state, read_whole, saved_recipe
 from engine.run.finding import find_checkpoint
 from engine.run.history import RATE, changed
-from engine.run.kept_checkpoints import FOLDER
+from engine.run.kept_checkpoints import FOLDER, checkpoints_of, step_of
 from engine.run.resumed_recipe import check_same, placed
 from engine.run.run_folder import METRICS, RECIPE, RESULTS
-from engine.run.state import State
+from engine.run.state import PerhapsWholeError, State
+from engine.run.whole import offering_another
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Start:
     """The folder of the run that goes on; None where the run gets a new one."""
     asked: Path | None = None
     """The run or checkpoint to go on from, as the user named it."""
+    found: Path | None = None
+    """The checkpoint that this was when it was looked for; newer than `checkpoint` where it is damaged."""
+    warnings: tuple[str, ...] = ()
+    """What the user is warned of."""
     check_data: bool = False
     """All samples are read before the first step."""
     has_folder: bool = True
@@ -75,7 +80,8 @@ def resumed_run(
             raise UserError(f"override_rate: got {override_rate:g} beside {RATE} {changes[RATE]}; give one")
         changes = {**changes, RATE: override_rate}
     asked = expand(path, "resume")
-    checkpoint = followed(find_checkpoint(asked))
+    found = followed(find_checkpoint(asked))
+    checkpoint, warnings = newest_whole(asked, found)
     state = read_state(checkpoint)
     saved = saved_recipe(checkpoint, state)
     run = checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
@@ -96,8 +102,46 @@ def resumed_run(
         _check_own(run)
     state = changed(state, RATE, saved.schedule.rate, recipe.schedule.rate)
     return Start(
-        recipe, name or recipe.model, checkpoint, state, run if same else None, working_folder() / asked
+        recipe,
+        name or recipe.model,
+        checkpoint,
+        state,
+        run if same else None,
+        working_folder() / asked,
+        found,
+        warnings,
     )
+
+
+def newest_whole(asked: Path, found: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the newest whole checkpoint of a run, with a warning if a newer one is damaged.
+
+    A checkpoint that is named itself is the one that is meant. One that may be whole is not passed over: of
+    another version, under another name, or without permission to read it.
+
+    Raises
+    ------
+    UserError
+        That of the newest one where none is whole.
+    """
+    candidates = [found]
+    if found.parent.name == FOLDER and asked.resolve() != found.resolve():
+        older = [path for path in checkpoints_of(found.parent.parent) if step_of(path) < step_of(found)]
+        candidates += reversed(older)
+    first: UserError | None = None
+    for checkpoint in candidates:
+        try:
+            read_whole(checkpoint)
+        except UserError as error:
+            first = first or error
+            if isinstance(error, PerhapsWholeError) or isinstance(error.__cause__, PermissionError):
+                break
+        else:
+            said = f"resume: {first}; going on from {checkpoint.name}" if first else ""
+            return checkpoint, (said,) if said else ()
+    assert first is not None
+    with offering_another(found):
+        raise first
 
 
 def followed(checkpoint: Path) -> Path:

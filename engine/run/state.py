@@ -20,6 +20,7 @@ _ADDED_LATER = {
     "started_in": str,
     "epoch_loss": float,
     "files": dict,
+    "tensor_sums": dict,
     "normalisation": dict,
     "model": dict,
     "tensors": dict,
@@ -32,6 +33,10 @@ _ADDED_LATER = {
     "best": dict,
 }
 """Fields of the state that checkpoints of earlier versions may lack."""
+
+
+class PerhapsWholeError(UserError):
+    """A checkpoint is no good here, and may be whole: another version's, or under another name."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,13 @@ def described_state(checkpoint: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(read_bytes(path))
         if found["format"] != FORMAT:
-            raise UserError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
+            raise PerhapsWholeError(f"{path}: has format {found['format']}; this version reads {FORMAT}")
         checked(found)
-        _check_step(found["step"], checkpoint)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: cannot be read as a checkpoint's state: {said(error)}") from error
+    _check_step(found["step"], checkpoint)
     return found
 
 
@@ -125,6 +130,7 @@ def _check_types(found: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {found[name]!r}")
     for name, each in (
         ("files", (found.get("files") or {}).values()),
+        ("tensor_sums", (found.get("tensor_sums") or {}).values()),
         ("history", found.get("history") or ()),
     ):
         if not all(type(entry) is dict for entry in each):
@@ -132,17 +138,17 @@ def _check_types(found: dict[str, Any]) -> None:
 
 
 def _check_step(step: int, checkpoint: Path) -> None:
-    """Raise ValueError for a step that cannot be, or is not the one that the folder is named after.
+    """Refuse a step that cannot be, or is not the one that the folder is named after.
 
     What a run that goes on removes as newer is known by its name.
     """
-    named = named_step(checkpoint)
+    named, wrong = named_step(checkpoint), ""
     if step < 0:
-        raise ValueError(f"step is {step}; must be at least 0")
-    if named is not None and named != step:
-        raise ValueError(
-            f"step is {step}, in the folder of step {named}; a checkpoint's folder keeps its name"
-        )
+        wrong = f"step is {step}; must be at least 0"
+    elif named is not None and named != step:
+        wrong = f"step is {step}, in the folder of step {named}; a checkpoint's folder keeps its name"
+    if wrong:
+        raise PerhapsWholeError(f"{checkpoint / STATE}: cannot be read as a checkpoint's state: {wrong}")
 
 
 def said(error: Exception) -> str:

@@ -15,7 +15,7 @@ from engine.run.folder_lock import LOCK, lock_folder
 from engine.run.kept_checkpoints import FOLDER, checkpoints_of
 from engine.run.run_folder import RESTARTS, holds_a_run, last_step, rewind, unused_folder
 from engine.run.start import Start
-from engine.run.whole import check_whole
+from engine.run.whole import newest_whole_of
 
 
 @dataclass
@@ -55,14 +55,9 @@ class SupervisedFolder:
 
         As long as it has written none, those that are there may be later than the one it was to go on from.
         """
-        found = checkpoints_of(self.path)
-        if all(_identity(each) in self._before for each in found):
+        if all(_identity(each) in self._before for each in checkpoints_of(self.path)):
             return None
-        for checkpoint in reversed(found):
-            with suppress(UserError):
-                check_whole(checkpoint)
-                return checkpoint
-        return None
+        return newest_whole_of(self.path)
 
     def last_step(self) -> int:
         """Return the last step that is in the run's metrics; 0 where none is, or they cannot be read."""

@@ -1,5 +1,6 @@
 """The training loop of one rank: steps, evaluation, checkpoints."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -91,7 +92,7 @@ class Trainer:
         self._saved_best: Best | None = None
         self._is_asked_to_end: Callable[[], bool] = lambda: False
         self._is_last: Callable[[Mapping[str, Any]], bool] = self._check_loss
-        self._saver = Saver(rank, task, control, folder, check_folder=check_folder)
+        self.saver = Saver(rank, task, control, folder, check_folder=check_folder)
 
     def restore(self, state: State, tensors: dict[str, Array]) -> None:
         """Start from a checkpoint."""
@@ -105,8 +106,8 @@ class Trainer:
         A stop request of any rank, by signal or callback, ends the run after the step that all ranks are in,
         with a checkpoint; `progress.interrupted` says so. When all steps are done it changes nothing.
 
-        So does what fails between steps: a sample that cannot be read, a full disk. A stop request cuts an
-        evaluation short, which is made when the run goes on.
+        So does what fails between steps, such as a sample that cannot be read; a full disk does
+        so at the end only. A stop request cuts an evaluation short, which is made when the run goes on.
 
         Raises
         ------
@@ -115,11 +116,11 @@ class Trainer:
             it is not finite.
         """
         self._is_asked_to_end = lambda: stop.made or called.stopped
-        self._saver.begin(self.progress.step)
-        self._catch_up(log, called)
-        if not self.progress.stopped_early and not self.progress.interrupted:
-            self._run_steps(log, called)
-        self._finish(log, called)
+        with self.saver.saving(self.progress.step, warn=log.warn, say=log.say):
+            self._catch_up(log, called)
+            if not self.progress.stopped_early and not self.progress.interrupted:
+                self._run_steps(log, called)
+            self._finish(log, called)
 
     def train_until(
         self, is_last: Callable[[Mapping[str, Any]], bool], log: RunLog, stop: StopRequest
@@ -135,14 +136,15 @@ class Trainer:
             On all ranks: a rank has failed.
         """
         self._is_asked_to_end, self._is_last = (lambda: stop.made), is_last
-        self._run_steps(log, Callbacks((), self.rank))
+        with self.saver.saving(self.progress.step, warn=log.warn, say=log.say):
+            self._run_steps(log, Callbacks((), self.rank))
         self.rank.parameters.wait()
         if (message := self.failures.agreed()) is not None:
             self.failures.end(f"{message}; after step {self.progress.step}")
 
     def _check_loss(self, record: Mapping[str, Any]) -> bool:
         """Go on; RunEndedError where the loss is not finite."""
-        check_loss(self.rank, self.control, record, self.progress.saved_step)
+        check_loss(self.rank, self.control, record, self.saver.agreed_step)
         return False
 
     def _run_steps(self, log: RunLog, called: Callbacks) -> None:
@@ -178,6 +180,7 @@ class Trainer:
                 if self._is_last(record):
                     break
                 self._tell(partial(called.on_step, record))
+                self._tell_of_whole(called)
                 if self.progress.interrupted or self._ends_alone():
                     break
                 if self._end_of_step(log, called):
@@ -196,16 +199,28 @@ class Trainer:
     def _finish(self, log: RunLog, called: Callbacks) -> None:
         """Save and evaluate what the last step has left to do."""
         progress = self.progress
-        check_weights(self.rank, self.control, progress.step, progress.saved_step)
+        check_weights(self.rank, self.control, progress.step, self.saver.agreed_step)
         self._end_if_failed(called)
         if progress.saved_step != progress.step and (self._saves() or progress.interrupted):
-            self._save(called)
+            self._save()
         if progress.evaluated_step != progress.step and not progress.interrupted:
             if progress.laps or not self._is_logged(log):
                 self._evaluate(log, called)
             else:
                 self._measure()
+        with self.failures.kept():
+            self.saver.drain()
+        self._tell_of_whole(called)
         self._end_if_failed(called)
+
+    def _tell_of_whole(self, called: Callbacks) -> None:
+        """Tell callbacks of checkpoints that are on the disk by now, and keep what has failed there.
+
+        It is collective while one is being written.
+        """
+        self.failures.keep(self.saver.failure)
+        for folder in self.saver.agree_on_whole():
+            self._tell(partial(called.on_checkpoint, folder))
 
     def _tell(self, tell: Callable[[], None]) -> None:
         """Call a callback. Only alone its failure waits: other ranks may be in a collective call of it."""
@@ -225,10 +240,12 @@ class Trainer:
         if message is None:
             return
         step = self.progress.step
-        if self._saver.agreed_step() != step:
-            self._save(called)
-        is_saved = self._saver.agreed_step() == step
-        done = "what was done is saved" if is_saved else "it could not be saved"
+        if self.saver.agreed_step() != step:
+            self._save()
+        saved = self.saver.agreed_step()
+        self._tell_of_whole(called)
+        newest = f"; the newest checkpoint is that of step {saved}" if saved else ""
+        done = "what was done is saved" if saved == step else f"it could not be saved{newest}"
         ending = done if step else "there was nothing to save"
         self.failures.end(f"{message}; after step {step}: {ending}")
 
@@ -272,7 +289,7 @@ class Trainer:
         if verifies or hashes:
             with self.recorder.doing("hash"):
                 if verifies:
-                    weight_checks.check_copies(self.rank, self.control, step, self.progress.saved_step)
+                    weight_checks.check_copies(self.rank, self.control, step, self.saver.agreed_step)
                 if hashes:
                     record |= weight_checks.hashes(self.rank)
         return verifies or hashes
@@ -303,7 +320,7 @@ class Trainer:
         evaluates = self._evaluates_here()
         saves = _due(step, recipe.checkpoint_steps) or (inside == 0 and _due(epoch, recipe.checkpoint_every))
         if saves:
-            self._save(called)
+            self._save()
         if evaluates:
             self._evaluate(log, called)
         return evaluates or saves
@@ -370,7 +387,7 @@ class Trainer:
         progress, comparison = self.progress, self.comparison
         evaluates, compares = self._evaluates_here(), bool(self.recipe.metric)
         if compares:
-            comparison.begin(self._saved_best, self._saver.agreed_best())
+            comparison.begin(self._saved_best, self.saver.agreed_best())
         lacks = evaluates and comparison.lacks(progress.step)
         progress.stopped_early = comparison.is_enough and progress.step < self.total_steps
         if evaluates and (lacks or not compares) and self._is_missing(log):
@@ -379,8 +396,7 @@ class Trainer:
             self._compare(called)
         if not compares:
             return
-        with self.failures.kept():  # of a run that goes on from an older checkpoint another one is noted
-            self._saver.note_best(comparison.best)
+        self.saver.note_best(comparison.best)  # going on from an older checkpoint, another one is noted
 
     def _is_missing(self, log: RunLog) -> bool:
         """Say whether the log has the step that the run goes on from, not its evaluation (collective)."""
@@ -405,22 +421,21 @@ class Trainer:
         is_best = comparison.compare(value, progress.step, is_regular=self._evaluates_here())
         progress.stopped_early = comparison.is_enough and progress.step < self.total_steps
         if is_best and self.recipe.keeps_best and progress.saved_step != progress.step:
-            self._save(called)
-        with self.failures.kept():
-            self._saver.note_evaluation(progress.step, comparison.regular)
-            self._saver.note_best(comparison.best)
+            self._save()
+        self.saver.note_evaluation(progress.step, comparison.regular)
+        self.saver.note_best(comparison.best)
 
-    def _save(self, called: Callbacks) -> None:
-        """Write a checkpoint of finite weights (collective: the moments come from all ranks)."""
-        progress, written = self.progress, None
+    def _save(self) -> None:
+        """Have a checkpoint written, of finite weights (collective: the moments come from all ranks)."""
+        progress, started = self.progress, time.perf_counter()
+        with self.recorder.doing("check of the weights"):
+            check_weights(self.rank, self.control, progress.step, self.saver.agreed_step)
+        with self.recorder.doing("wait for the checkpoint before"):
+            self.saver.wait_for_room()
         with self.recorder.doing("checkpoint"):
-            check_weights(self.rank, self.control, progress.step, progress.saved_step)
-            tensors = self._saver.gather()
-            with self.failures.kept():
-                best = self.comparison.regular
-                written = self._saver.write(progress.step, progress.epoch_loss, best, *tensors)
+            self.saver.save(progress.step, progress.epoch_loss, self.comparison.regular)
         progress.saved_step = progress.step
-        self._tell(partial(called.on_checkpoint, written))
+        self.saver.times.held_up += time.perf_counter() - started
 
 
 def _due(count: int, every: int) -> bool:

@@ -2,7 +2,7 @@
 
 import socket
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
@@ -18,7 +18,7 @@ def hashes(rank: Rank) -> dict[str, Any]:
         return {"weights_sha256": rank.parameters.weights_sha256(), "state_sha256": rank.states.sha256()}
 
 
-def check_copies(rank: Rank, control: Communicator, step: int, saved: int) -> None:
+def check_copies(rank: Rank, control: Communicator, step: int, saved: Callable[[], int]) -> None:
     """End the run on all ranks where those that should hold the same weights or state do not (collective).
 
     Only a memory that has changed by itself, or a message that was damaged on its way, can do that.
@@ -26,7 +26,7 @@ def check_copies(rank: Rank, control: Communicator, step: int, saved: int) -> No
     Parameters
     ----------
     saved
-        Step of the newest checkpoint; 0: there is none.
+        Returns the step of the newest checkpoint that is whole (collective); 0: there is none.
     """
     rank.parameters.wait()
     mine = (socket.gethostname(), dict(_checksums(rank)))
@@ -38,7 +38,8 @@ def check_copies(rank: Rank, control: Communicator, step: int, saved: int) -> No
     for (name, _), copies in held.items():
         if len({checksum for checksum, _ in copies}) > 1:
             hosts = [host for host, _ in everyone]
-            newest = f"the checkpoint of step {saved} is older" if saved else "nothing is saved"
+            older = saved()
+            newest = f"the checkpoint of step {older} is older" if older else "nothing is saved"
             raise RunEndedError(f"step {step}: {_said(name, copies, hosts)}; {newest}")
 
 

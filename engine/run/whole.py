@@ -1,18 +1,18 @@
 """Whether a checkpoint is what was written; of a damaged one the error names another that is whole."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from zlib import crc32
 
 from safetensors import SafetensorError, safe_open
 
 from engine.config.errors import UserError
 from engine.config.files import check_regular, open_file, reading
-from engine.run.kept_checkpoints import FOLDER, MODEL, OPTIMIZER, checkpoints_of, step_of
+from engine.run.kept_checkpoints import FOLDER, MODEL, OPTIMIZER, checkpoints_of, named_step, step_of
 from engine.run.state import described_state
-
-_PIECE = 1 << 22  # bytes that are read at a time
+from engine.run.tensor_file import HEADER, PIECE, damaged_tensors, sum_of
 
 
 @contextmanager
@@ -21,24 +21,41 @@ def offering_another(damaged: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        whole = _whole_before(damaged) if damaged.parent.name == FOLDER else None
+        whole = _whole_before(damaged)
         if whole is None:
             raise
-        raise UserError(f"{error}; the one before it is whole: {whole}") from error
+        raise type(error)(f"{error}; the one before it is whole: {whole}") from error
 
 
 def check_whole(checkpoint: Path, names: tuple[str, ...] = (MODEL, OPTIMIZER)) -> None:
-    """Raise UserError where one of these files of a checkpoint is missing, or not what was written."""
-    sums = described_state(checkpoint).get("files") or {}  # versions before this one wrote none
+    """Raise UserError where one of these files of a checkpoint is missing, or not what was written.
+
+    It names the tensors that are damaged, as far as the checkpoint has sums of them.
+    """
+    state = described_state(checkpoint)
+    files, tensors = (state.get(each) or {} for each in ("files", "tensor_sums"))  # earlier versions: none
     for name in names:
-        path, wanted = checkpoint / name, sums.get(name)
+        path, wanted = checkpoint / name, files.get(name)
         with as_safetensors(path), safe_open(path, "numpy"):
             pass
         with reading(path):
             found = _sum(path)
         if wanted is not None and found != wanted:
             both = (", ".join(f"{key} {value}" for key, value in each.items()) for each in (found, wanted))
-            raise UserError("{}: is damaged: has {}; had {} when it was written".format(path, *both))
+            where = _damage(path, tensors.get(name) or {})
+            raise UserError("{}: is damaged{}: has {}; had {} when it was written".format(path, where, *both))
+
+
+def _damage(path: Path, sums: dict[str, int]) -> str:
+    """Return where a file is damaged, as a part of a line; "" where that is not known."""
+    try:
+        found = damaged_tensors(path, sums) if sums else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""
+    if found == [HEADER]:
+        return " in its header"
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f" in {found[0]}{more}" if found else ""
 
 
 @contextmanager
@@ -51,18 +68,23 @@ def as_safetensors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
-def _whole_before(damaged: Path) -> Path | None:
-    for other in reversed(checkpoints_of(damaged.parent.parent)):
-        with suppress(UserError):
-            if step_of(other) < step_of(damaged):
-                check_whole(other)
-                return other
+def newest_whole_of(run: Path, before: float = math.inf) -> Path | None:
+    """Return the newest checkpoint of a run that is whole, of those before a step; None where none is."""
+    for checkpoint in reversed(checkpoints_of(run)):
+        if step_of(checkpoint) < before:
+            with suppress(UserError):
+                check_whole(checkpoint)
+                return checkpoint
     return None
 
 
+def _whole_before(damaged: Path) -> Path | None:
+    step = named_step(damaged)
+    if damaged.parent.name != FOLDER or step is None:
+        return None
+    return newest_whole_of(damaged.parent.parent, before=step)
+
+
 def _sum(path: Path) -> dict[str, int]:
-    length = check = 0
     with open_file(path) as file:
-        while piece := file.read(_PIECE):
-            length, check = length + len(piece), crc32(piece, check)
-    return {"bytes": length, "crc32": check}
+        return sum_of(iter(partial(file.read, PIECE), b""))

@@ -11,6 +11,7 @@ from comm.comm_thread import CommandQueue, Request
 from comm.job import Job
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.gradient_norm import GradientNorm
+from engine.training.held import Copy
 from engine.training.microbatches import Slot
 from engine.training.tensor_norms import TensorNorms
 from engine.training.update import Piece, Update, UpdateForm
@@ -215,9 +216,9 @@ class Bucket:
         """Bytes of the weights, gradients, moments and averages on this rank."""
         return sum(array.nbytes for array in (self.weights, *self.arrays()))
 
-    def gather_kept(self, name: str) -> Array:
-        """Return moments or averages of all ranks, flat like the weights (collective)."""
-        flat = aligned_zeros((self.weights.size,))
+    def gather_kept(self, name: str, copy: Copy) -> Array:
+        """Return a copy of the moments or averages of all ranks, flat like the weights (collective)."""
+        flat = copy.room(f"{name} of {self.name}", (self.weights.size,))
         for strip, own in zip(self._strips, self.kept[name], strict=True):
             flat[strip] = own
         self._submit(f"gather {name} of", self._collectives.part_broadcast(flat)).wait()

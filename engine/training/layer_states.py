@@ -103,6 +103,11 @@ class LayerStates:
             for owner, name, array in self._arrays():
                 move(self._averages[f"{owner}.{name}"], array, share)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of `tensors`."""
+        return frozenset(f"{node}.{name}" for node, name, _ in self._arrays())
+
     def tensors(self) -> dict[str, Array]:
         """Return copies of all state by name, ``node.state``."""
         return {f"{node}.{name}": array.copy() for node, name, array in self._arrays()}

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from zlib import crc32
 
 import numpy as np
@@ -13,6 +14,7 @@ from comm.comm_thread import CommandQueue
 from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import AVERAGE, Bucket, Stretch
+from engine.training.held import Copy, Held
 from engine.training.microbatches import additions
 from engine.training.normal import NormalNumbers
 from engine.training.update import Update
@@ -177,26 +179,47 @@ class Parameters:
         for rows in self._gather(name, self.weights[name]):
             digest.update(rows.astype("<f4", copy=False).data)
 
-    def gather_moments(self, *, keep: bool) -> dict[str, Array]:
-        """Gather the optimizer's moments of all ranks (collective), each named ``moment.node.parameter``.
+    def copy_weights(self, copy: Copy, prefix: str = "") -> dict[str, Array | Held]:
+        """Copy the weights as they lie, and return what makes `gather_weights` of the copy (collective).
 
-        Weights that are not trained have none. Ranks that do not `keep` them get none, and skip the
-        conversion to standard layout.
+        Ranks that do not keep them get none.
         """
-        gathered = dict[str, Array]()
+        views = self.weights
+        if copy.keep and self._split is None:
+            views = {
+                name: copy.of(f"{prefix}{self.node}.{name}", array) for name, array in self.weights.items()
+            }
+        return self._held(views, prefix, keep=copy.keep)
+
+    def copy_moments(self, copy: Copy) -> dict[str, Array | Held]:
+        """Copy the optimizer's moments of all ranks (collective), each named ``moment.node.parameter``.
+
+        Weights that are not trained have none. Ranks that do not keep them get none.
+        """
+        found = dict[str, Array | Held]()
         for moment in self._kept:
             if moment != AVERAGE:
                 assert self._bucket is not None
-                views = self._views(self._bucket.gather_kept(moment))
-                gathered |= self._unpack(views, f"{moment}.", keep=keep)
-        return gathered
+                views = self._views(self._bucket.gather_kept(moment, copy))
+                found |= self._held(views, f"{moment}.", keep=copy.keep)
+        return found
 
-    def gather_trained(self, *, keep: bool) -> dict[str, Array]:
-        """Gather the trained weights where the model is their average, behind TRAINED (collective)."""
-        return self._unpack(self.weights, TRAINED, keep=keep) if AVERAGE in self._kept else {}
+    def copy_trained(self, copy: Copy) -> dict[str, Array | Held]:
+        """Copy the trained weights where the model is their average, behind TRAINED (collective)."""
+        return self.copy_weights(copy, TRAINED) if AVERAGE in self._kept else {}
+
+    def _held(self, views: dict[str, Array], prefix: str, *, keep: bool) -> dict[str, Array | Held]:
+        """Return what makes standard tensors; those that are split are made at once, by all ranks."""
+        if self._split is not None:
+            return {**self._unpack(views, prefix, keep=keep)}
+        return {
+            f"{prefix}{self.node}.{name}": Held(parameter.shape, partial(parameter.unpack, views[name]))
+            for name, parameter in self.described.items()
+            if keep
+        }
 
     def restore(self, tensors: dict[str, Array]) -> None:
-        """Overwrite weights, averages and moments with those of `gather_weights` and `gather_moments`.
+        """Overwrite weights, averages and moments with those of `gather_weights` and `copy_moments`.
 
         Where weights are averaged, the plain names are those of the averages.
         """

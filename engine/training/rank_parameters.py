@@ -1,7 +1,7 @@
 """The parameters of all nodes on this rank, in the buckets that are reduced and updated together."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,6 +11,7 @@ from comm.grid import Grid
 from engine.graph import Graph, Node
 from engine.training.bucket import USUAL_FORM, Bucket, Stretch
 from engine.training.gradient_norm import GradientNorm
+from engine.training.held import Copy, Held, made
 from engine.training.microbatches import slots
 from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of, stretches_of
 from engine.training.tensor_norms import TensorNorms
@@ -163,21 +164,21 @@ class RankParameters:
             for name, tensor in parameters.gather_weights(keep=keep).items()
         }
 
+    def copy_weights(self, copy: Copy) -> dict[str, Array | Held]:
+        """Copy all weights, for ranks that keep them (collective): see `Parameters.copy_weights`."""
+        return _joined(parameters.copy_weights(copy) for parameters in self)
+
+    def copy_moments(self, copy: Copy) -> dict[str, Array | Held]:
+        """Copy all moments of all ranks, for ranks that keep them (collective)."""
+        return _joined(parameters.copy_moments(copy) for parameters in self)
+
+    def copy_trained(self, copy: Copy) -> dict[str, Array | Held]:
+        """Copy the weights whose average is the model, for ranks that keep them (collective)."""
+        return _joined(parameters.copy_trained(copy) for parameters in self)
+
     def gather_moments(self, *, keep: bool) -> dict[str, Array]:
         """Gather all moments in standard layout by name (collective), for ranks that `keep` them."""
-        return {
-            name: tensor
-            for parameters in self._of_node.values()
-            for name, tensor in parameters.gather_moments(keep=keep).items()
-        }
-
-    def gather_trained(self, *, keep: bool) -> dict[str, Array]:
-        """Gather the weights whose average is the model (collective), for ranks that `keep` them."""
-        return {
-            name: tensor
-            for parameters in self._of_node.values()
-            for name, tensor in parameters.gather_trained(keep=keep).items()
-        }
+        return {name: made(tensor) for name, tensor in self.copy_moments(Copy(keep=keep)).items()}
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Overwrite weights, averages and moments with those of a checkpoint."""
@@ -201,6 +202,10 @@ class RankParameters:
             parameters, name = named[full_name]
             parameters.digest_into(digest, name)
         return digest.hexdigest()
+
+
+def _joined(parts: Iterable[dict[str, Array | Held]]) -> dict[str, Array | Held]:
+    return {name: tensor for part in parts for name, tensor in part.items()}
 
 
 def _split(graph: Graph, node: Node, grid: Grid, queue: CommandQueue) -> Split:

@@ -36,7 +36,11 @@ def begin(folder: Path) -> None:
     try:
         train_rank(single_rank(), perceptron(), recipe(), DATA, folder=folder)
     finally:
-        places.release()
+        held = places.lock.held
+        try:
+            places.release()
+        finally:
+            held.release(force=True)  # a process that is gone holds none
 
 
 def go_on(folder: Path) -> str:

@@ -382,7 +382,7 @@ def test_of_a_damaged_recipe_the_whole_checkpoint_before_it_is_named(tmp_path):
     offer = f"{newest.name}: is not TOML: .*; the one before it is whole: {whole}$"
     for read in (
         lambda: saved_recipe(newest, read_state(newest)),
-        lambda: resumed_run(str(tmp_path), None, {}),
+        lambda: resumed_run(str(newest), None, {}),
     ):
         with pytest.raises(UserError, match=offer):
             read()

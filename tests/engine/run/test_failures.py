@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from engine.run.callbacks import Callback
 from engine.run.checkpoint import read_state, read_tensors
 from engine.run.failures import Failures, RunEndedError, in_words
 from engine.run.finding import find_checkpoint
+from engine.run.folder_lock import lock_folder
 from engine.run.kept_checkpoints import checkpoints_of
 from engine.run.log import RunLog
 from engine.run.session import run_session
+from engine.run.trainer import Trainer
 from tests.engine.cluster import Samples, changed, train
 from tests.engine.graphs import chain, perceptron, wide
 
@@ -149,23 +152,81 @@ def test_a_disk_that_is_full_at_a_metrics_line_does_not_keep_a_run_from_saving(t
     assert find_checkpoint(tmp_path).name == f"step-0000000{2 + ranks}"
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("lasting", [True, False])
-def test_a_save_that_fails_is_tried_once_more(tmp_path, monkeypatch, ranks, lasting):
+def refusing(monkeypatch, refused):
+    """Let the disk refuse checkpoints of steps; return the steps that were tried."""
     saved, tries = saver.save_checkpoint, []
 
-    def full(run, state, *rest, **named):
+    def save(run, state, *rest, **named):
         tries.append(state.step)
-        if lasting or len(tries) == 1:
+        if refused(state.step):
             raise OSError(28, "No space left on device")
         return saved(run, state, *rest, **named)
 
-    monkeypatch.setattr(saver, "save_checkpoint", full)
-    step = 1 + ranks
-    end = "it could not be saved" if lasting else "what was done is saved"
-    with pytest.raises(RunEndedError, match=f"^out: .* No space left on device; after step {step}: {end}$"):
-        train(ranks, perceptron(), changed(steps=20, checkpoint_steps=2), folder=tmp_path)
-    assert tries == [2, step]
+    monkeypatch.setattr(saver, "save_checkpoint", save)
+    return tries
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_full_disk_is_a_warning_and_the_next_checkpoint_is_written(tmp_path, monkeypatch, capsys, ranks):
+    tries = refusing(monkeypatch, lambda step: step < 7)
+    results, _ = train(ranks, perceptron(), changed(steps=10, checkpoint_steps=2), folder=tmp_path)
+    assert [path.name[5:] for path in checkpoints_of(tmp_path)] == ["00000008", "00000010"]
+    assert {2, 8, 10} <= set(tries)
+    line = "the checkpoint of step 2 could not be written: No space left on device; the run goes on, "
+    said = capsys.readouterr().err
+    assert results["warnings"] == [f"{line}and it is tried again"]
+    assert said.count(f"warning: {line}") == 1
+    assert "the checkpoint of step 8 is written, after all\n" in said
+    assert results["weights_sha256"] == train(1, perceptron(), changed(steps=10))[0]["weights_sha256"]
+    assert json.loads((tmp_path / "run.json").read_text())["warnings"] == results["warnings"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_disk_that_is_full_until_the_end_ends_the_run_with_what_is_lost(tmp_path, monkeypatch, ranks):
+    tries = refusing(monkeypatch, lambda step: step > 3)
+    lost = "after step 10: it could not be saved; the newest checkpoint is that of step 2"
+    with pytest.raises(RunEndedError, match=f"^out: .* No space left on device; {lost}$"):
+        train(ranks, perceptron(), changed(steps=10, checkpoint_steps=2), folder=tmp_path)
+    assert tries.count(10) >= 2
+    assert find_checkpoint(tmp_path).name == "step-00000002"
+
+
+def test_a_folder_that_is_away_for_a_while_gets_its_checkpoints_when_it_is_back(tmp_path, monkeypatch):
+    run, away, seen = tmp_path / "run", tmp_path / "away", []
+
+    class Moving(Callback):
+        def on_step(self, view, record):
+            if record["step"] == 3:
+                while not checkpoints_of(run):
+                    pass
+                run.rename(away)
+            elif record["step"] == 7:
+                seen.extend(checkpoints_of(run))
+                away.rename(run)
+
+    monkeypatch.setattr("tests.engine.cluster.run_session", lambda made: run_session(made, [Moving()]))
+    run.mkdir()
+    lock = lock_folder(run, "out")
+    monkeypatch.setattr("tests.engine.cluster.Trainer", partial(Trainer, check_folder=lock.check))
+    results, _ = train(1, perceptron(), changed(steps=10, checkpoint_steps=2), folder=run)
+    lock.release()
+    assert not seen
+    assert [path.name[5:] for path in checkpoints_of(run)] == ["00000008", "00000010"]
+    assert any("it was moved or removed; the run goes on" in line for line in results["warnings"])
+
+
+def test_callbacks_are_told_of_checkpoints_that_are_whole_on_all_ranks_in_order(tmp_path, monkeypatch):
+    told = {0: [], 1: []}
+
+    class Seeing(Callback):
+        def on_checkpoint(self, run, folder):
+            if folder is not None:
+                read_tensors(folder, perceptron())
+            told[run.rank].append(folder and folder.name[5:])
+
+    monkeypatch.setattr("tests.engine.cluster.run_session", lambda made: run_session(made, [Seeing()]))
+    train(2, perceptron(), changed(steps=6, checkpoint_steps=2, keep_checkpoints=9), folder=tmp_path)
+    assert told == {0: ["00000002", "00000004", "00000006"], 1: [None] * 3}
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

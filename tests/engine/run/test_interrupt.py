@@ -83,8 +83,8 @@ def test_a_signal_during_an_evaluation_cuts_it_short_and_it_is_made_when_the_run
 
 def test_ranks_of_which_one_is_asked_to_end_cut_an_evaluation_short_together(tmp_path, monkeypatch):
     class Stopping(Callback):
-        def on_checkpoint(self, run, folder):
-            if run.rank == 1:
+        def on_step(self, run, record):
+            if run.rank == 1 and record["step"] == 2:
                 run.stop()
 
     monkeypatch.setattr("tests.engine.cluster.run_session", lambda made: run_session(made, [Stopping()]))

@@ -123,6 +123,66 @@ def test_a_checkpoint_whose_step_is_not_that_of_its_name_removes_nothing(tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def damage(path: Path) -> Path:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so(tmp_path, capsys, name, ranks):
+    trained(tmp_path / "a", steps=5)
+    trained(tmp_path / "b", steps=3)
+    damaged = damage(tmp_path / "b/checkpoints/step-00000003" / name)
+    with pytest.raises(UserError, match=f"{name}: .*; the one before it is whole: .*/step-00000002$"):
+        resumed(damaged.parent, steps=5)
+    capsys.readouterr()
+    again = run_ranks(
+        ranks, lambda world: run(world, lambda: resumed_run(str(tmp_path / "b"), None, {"steps": 5}))
+    )
+    wanted = json.loads((tmp_path / "a/run.json").read_text())["weights_sha256"]
+    assert {each["weights_sha256"] for each in again} == {wanted}
+    assert records(tmp_path / "b", "step") == [1, 2, 3, 4, 5]
+    (warning,) = (line for line in capsys.readouterr().err.splitlines() if "resume: " in line)
+    assert warning.startswith(f"warning: resume: {damaged}: ")
+    assert warning.endswith("; going on from step-00000002")
+    assert warning.removeprefix("warning: ") in again[0]["warnings"]
+
+
+def test_a_run_of_which_no_checkpoint_is_whole_does_not_go_on(tmp_path):
+    trained(tmp_path, steps=3)
+    for step in (2, 3):
+        damage(tmp_path / f"checkpoints/step-0000000{step}/model.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        UserError, match=r"step-00000003/model\.safetensors: is damaged in \S+: has [^;]*; had "
+    ):
+        resumed(tmp_path, steps=5)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("error", ["another version", "no permission"])
+def test_a_checkpoint_that_may_be_whole_is_not_passed_over(tmp_path, monkeypatch, error):
+    trained(tmp_path, steps=3)
+    newest = tmp_path / "checkpoints/step-00000003"
+    if error == "another version":
+        state = json.loads((newest / "state.json").read_text())
+        (newest / "state.json").write_text(json.dumps({**state, "format": 99}))
+    else:
+        real = Path.stat
+
+        def stat(self, **named):
+            if self == newest / "model.safetensors":
+                raise PermissionError(13, "Permission denied", str(self))
+            return real(self, **named)
+
+        monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(UserError, match=r"has format 99|Permission denied"):
+        resumed(tmp_path, steps=5)
+
+
 def test_what_all_ranks_find_wrong_with_their_cores_is_said_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(affinity, "_masks", lambda: ({0}, {0, 1}))
     run_ranks(2, lambda world: run(world, lambda: new_run("digits", {**SHORT, "out": str(tmp_path)})))
@@ -319,7 +379,7 @@ def test_a_full_disk_in_the_middle_of_a_run_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "write_durably", full)
     with pytest.raises(UserError) as ended:
         trained(tmp_path)
-    line = f"out: {tmp_path}: cannot be written: No space left on device; after step 1: it could not be saved"
+    line = f"out: {tmp_path}: cannot be written: No space left on device; after step 2: it could not be saved"
     assert str(ended.value) == line
 
 

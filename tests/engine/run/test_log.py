@@ -69,21 +69,44 @@ class FullDisk(io.BytesIO):
 
 
 @pytest.mark.parametrize("room", [0, 10, 100])
-def test_a_metrics_line_on_a_full_disk_is_one_error_also_when_the_file_is_closed(tmp_path, monkeypatch, room):
+def test_metrics_lines_on_a_full_disk_are_one_warning_and_at_the_end_one_error(
+    tmp_path, monkeypatch, capsys, room
+):
     monkeypatch.setattr(Path, "open", lambda *_, **__: FullDisk(room))
-    wanted = pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written: No space left on device")
+    wanted = pytest.raises(UserError, match=r"^out: .*: cannot be written: No space left on device")
     with wanted as end, RunLog(tmp_path, total_steps=100, first_step=0) as log:
         for step in range(1, 9):
             log.step({**STEP, "step": step})
+        log.finish({})
     assert isinstance(end.value.__cause__, OSError)
     assert end.value.__context__ is end.value.__cause__
+    assert log.warnings == [
+        f"{tmp_path}/metrics.jsonl: cannot be written: No space left on device; the run goes on, and its "
+        "lines are kept until they can"
+    ]
+    assert capsys.readouterr().err == f"warning: {log.warnings[0]}\n"
+
+
+@pytest.mark.parametrize("room", [0, 10, 100])
+def test_metrics_lines_are_whole_when_a_full_disk_has_room_again(tmp_path, monkeypatch, room):
+    disk, count = FullDisk(room), 8
+    monkeypatch.setattr(Path, "open", lambda *_, **__: disk)
+    with RunLog(tmp_path, total_steps=100, first_step=0) as log:
+        for step in range(1, count + 1):
+            if step == count:
+                disk.room = 1 << 20
+            log.step({**STEP, "step": step})
+        content = disk.getvalue()
+    assert [json.loads(line)["step"] for line in content.splitlines()] == [*range(1, count + 1)]
+    assert len(log.warnings) == 1
 
 
 def test_metrics_have_no_buffer_whose_flush_could_fail(tmp_path):
-    wanted = pytest.raises(UserError, match="cannot be written")
-    with wanted, RunLog(tmp_path, total_steps=4, first_step=0) as log:
+    with RunLog(tmp_path, total_steps=4, first_step=0) as log:
         (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
         log.step(STEP)
+        with pytest.raises(UserError, match="cannot be written"):
+            log.finish({})
 
 
 def test_a_run_without_a_step_leaves_nothing_that_refuses_the_next_start(tmp_path):

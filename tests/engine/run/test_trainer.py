@@ -217,6 +217,7 @@ def test_an_evaluation_that_a_killed_run_has_missed_counts_when_it_goes_on(tmp_p
 
         def measure(self):
             if self.progress.step == killed_at:
+                self.saver.drain()
                 raise KilledError
             return real(self)
 

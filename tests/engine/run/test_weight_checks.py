@@ -56,7 +56,7 @@ def test_hashes_in_the_metrics_are_those_of_runs_that_end_there(tmp_path, ranks,
 
 def test_copies_are_compared_every_so_many_steps(monkeypatch):
     seen = []
-    monkeypatch.setattr(weight_checks, "check_copies", lambda *given: seen.append(given[2:]))
+    monkeypatch.setattr(weight_checks, "check_copies", lambda *given: seen.append((given[2], given[3]())))
     train(1, network(), changed(RECIPE, steps=7, verify_every=3))
     assert seen == [(3, 0), (6, 0)]
 
@@ -71,7 +71,7 @@ def compared(ranks: int, plan: str, damage) -> set[str]:
         rank.initialise(1)
         damage(world.rank, rank)
         try:
-            check_copies(rank, world, 7, saved=4)
+            check_copies(rank, world, 7, saved=lambda: 4)
         except RunEndedError as error:
             return str(error)
         return ""

@@ -15,6 +15,7 @@ from engine.graph import Graph, GraphBuilder
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
 from engine.training import parameters as module
+from engine.training.held import Copy, Held, made
 from engine.training.parameters import Parameters, padded_floats
 from engine.training.rank_parameters import RankParameters
 from engine.training.update import NOTHING
@@ -147,6 +148,32 @@ def test_what_is_restored_is_gathered_again():
             assert all(np.array_equal(gathered[name], tensors[name]) for name in tensors)
 
 
+@pytest.mark.parametrize(("ranks", "plan"), [(1, "data"), (2, "data"), (2, "fc1=2"), (4, "fc1=2")])
+def test_a_copy_stays_what_the_weights_were_and_its_memory_is_taken_again(ranks, plan):
+    def copied(rank, found):
+        copy = Copy(keep=rank == 0)
+        before = found.gather_weights(keep=rank == 0)
+        held = found.copy_weights(copy) | found.copy_moments(copy)
+        rooms = {id(array) for array in copy._rooms.values()}
+        moments = found.gather_moments(keep=rank == 0)
+        for parameters in found:
+            for weights in parameters.weights.values():
+                np.add(weights, 1, out=weights)
+        now = {name: made(tensor) for name, tensor in held.items()}
+        again = found.copy_weights(copy) | found.copy_moments(copy)
+        assert {id(array) for array in copy._rooms.values()} == rooms
+        assert all(tensor.shape == made(tensor).shape for tensor in again.values())
+        return before | moments, now, {name: made(tensor) for name, tensor in again.items()}, held
+
+    first, *others = split(ranks, plan, copied)
+    before, now, again, held = first
+    assert before.keys() == now.keys() == again.keys() != set()
+    assert all(now[name].tobytes() == before[name].tobytes() for name in before)
+    assert all(np.array_equal(again[name], before[name] + ("momentum" not in name)) for name in before)
+    assert any(isinstance(tensor, Held) for tensor in held.values())
+    assert all(other == ({}, {}, {}, {}) for other in others)
+
+
 def test_a_node_without_parameters_does_nothing():
     grid = Grid.of(Collectives(single_rank(), Tree.of(1, LEAVES)), 1)
     queue = InlineCommThread()
@@ -157,7 +184,7 @@ def test_a_node_without_parameters_does_nothing():
     relu.wait()
     relu.initialise(1, {})
     relu.restore({})
-    assert (relu.floats, relu.gather_weights(), relu.gather_moments(keep=True)) == (0, {}, {})
+    assert (relu.floats, relu.gather_weights(), relu.copy_moments(Copy(keep=True))) == (0, {}, {})
     assert queue.blocked_by_name == {}
 
 
