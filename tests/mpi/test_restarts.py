@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_run_that_goes_on_is_started_a
         [*RUN, "-n", "2", "--resume", str(out / "checkpoints" / "step-00000010"), "--restarts", "3"],
         cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while process.poll() is None and find_checkpoint(out).name == "step-00000040":  # until it is cut back
+    while process.poll() is None and (out / "run.json").exists():  # until it is cut back to step 10
         time.sleep(0.01)
     wait_for_checkpoint(process, out, 20)
     ranks = ranks_of(process.pid)
