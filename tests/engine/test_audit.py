@@ -8,6 +8,7 @@ import pytest
 
 from comm.threads import run_ranks
 from engine.audit import main
+from engine.run import weight_checks
 from engine.run.replay import chosen, recorded_hashes, replay
 from engine.run.replay_start import start_before
 
@@ -77,6 +78,18 @@ def test_ranks_replay_alike(run):
     for found in run_ranks(2, work):
         assert found.is_same
         assert found.begun_at == 10
+
+
+def test_where_copies_differ_the_checkpoint_before_is_named(run, monkeypatch):
+    named = []
+    monkeypatch.setattr(weight_checks, "check_copies", lambda *given: named.append((given[2], given[3]())))
+    recorded = chosen(recorded_hashes(run), 14)
+
+    def work(world):
+        return replay(world, lambda: (start_before(run, 14, {"threads": 1, "verify_every": 3}), recorded))
+
+    run_ranks(2, work)
+    assert named == [(12, 10)] * 2
 
 
 def test_mistakes_are_one_line_and_code_2(run, tmp_path, capsys):

@@ -91,6 +91,16 @@ def test_the_microbatches_that_would_fit_are_named(tmp_path, monkeypatch, share)
         assert [each <= limit.bytes for each in needs] == [False, True]
 
 
+def test_a_run_that_saves_nothing_needs_no_memory_for_a_checkpoint(monkeypatch):
+    monkeypatch.setattr(memory_check, "own_bytes", lambda: 0)
+    prepared = prepare(new_run("digits", {"steps": 1, "epochs": 0}), 1)
+    unwritten = replace(prepared, start=replace(prepared.start, has_folder=False))
+    written, other = needs_of(prepared, 0, 1), needs_of(unwritten, 0, 1)
+    assert other.at_least == written.at_least
+    copied = written.at_most - other.at_most  # weights, and as much momentum
+    assert copied >= 2 * 4 * prepared.graph.parameter_count()
+
+
 def accumulating(prepared, number):
     start = replace(prepared.start, recipe=replace(prepared.start.recipe, accumulate=number))
     return replace(prepared, start=start)
