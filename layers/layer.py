@@ -83,6 +83,8 @@ def write_identity(rows: Array, first: int, count: int) -> None:
         Number of rows[0] in the parameter.
     """
     rows = rows[: max(0, count - first)]
+    if not len(rows):  # a parameter that is a vector has no identity
+        return
     rows[...] = 0
     middle = (size // 2 for size in rows.shape[2:])
     indices = np.arange(len(rows))
