@@ -52,6 +52,21 @@ def new_run(name: str, changes: Mapping[str, Any]) -> Start:
     return Start(override(read_recipe(name), changes), Path(name).stem)
 
 
+def unwritten(recipe: Recipe) -> Recipe:
+    """Return a recipe that computes the same steps, and neither evaluates, nor saves, nor writes anything."""
+    return replace(
+        recipe,
+        evaluate_every=0,
+        hash_every=0,
+        checkpoint_every=0,
+        checkpoint_steps=0,
+        keep_best="off",
+        stop_after=0,
+        out="",
+        trace="",
+    )
+
+
 def resumed_run(
     path: str, name: str | None, changes: Mapping[str, Any], *, override_rate: float | None = None
 ) -> Start:

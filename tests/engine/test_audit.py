@@ -8,7 +8,9 @@ import pytest
 
 from comm.threads import run_ranks
 from engine.audit import main
-from engine.run.replay import chosen, recorded_hashes, replay, start_before
+from engine.run.recorded import chosen, recorded_hashes
+from engine.run.replay import replay
+from engine.run.replay_start import start_before
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,95 @@ def test_a_run_without_hashes_says_how_to_get_them(run, tmp_path, capsys):
     code, _, err = asked(capsys, tmp_path)
     assert code == 2
     assert "--hash-every N" in err
+
+
+@pytest.fixture(scope="module")
+def changed(run, tmp_path_factory):
+    """Return the folder of a run that went on from step 10 with another learning rate."""
+    folder = tmp_path_factory.mktemp("changed") / "run"
+    shutil.copytree(run, folder)
+    checkpoint = folder / "checkpoints" / "step-00000010"
+    lockstep.train(resume=str(checkpoint), override_rate=0.2, threads=1)
+    return folder
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(("step", "begun_at"), [(7, 0), (10, 0), (14, 10), (21, 20)])
+def test_a_step_has_the_rate_that_the_run_had_then(changed, tmp_path, capsys, step, begun_at, is_killed):
+    folder = changed
+    if is_killed:  # before it wrote a checkpoint with the new rate
+        folder = tmp_path / "run"
+        shutil.copytree(changed, folder)
+        (folder / "run.json").unlink()
+        for checkpoint in ("step-00000020", "step-00000024"):
+            shutil.rmtree(folder / "checkpoints" / checkpoint, ignore_errors=True)
+        begun_at = min(begun_at, 10)
+    code, out, err = asked(capsys, folder, "--step", step, "--json", "--threads", 1)
+    assert code == 0, err
+    assert json.loads(out)["begun_at"] == begun_at
+
+
+def test_a_rate_that_changed_where_no_checkpoint_is_left_is_said(changed, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(changed, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-00000010")
+    code, out, err = asked(capsys, folder, "--step", 14, "--threads", 1)
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: step: got 14; the run went on with another rate after step 10, whose checkpoint is not there "
+        "any more; must be a step up to 10\n"
+    )
+
+
+@pytest.mark.parametrize("damage", ["{", None])
+def test_a_checkpoint_that_does_not_say_where_it_stands_is_passed_over(run, tmp_path, capsys, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    state = folder / "checkpoints" / "step-00000020" / "state.json"
+    state.unlink() if damage is None else state.write_text(damage)
+    code, out, err = asked(capsys, folder, "--step", 21, "--json", "--threads", 1)
+    assert code == 0, err
+    assert json.loads(out)["begun_at"] == 10
+
+
+def test_paths_of_the_run_begin_where_it_was_started(run, tmp_path, monkeypatch, capsys):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    shutil.copytree(run, here / "given")
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    (here / "own.py").write_text(
+        "from engine.models.digits import digits\n\ndef net():\n    return digits()\n"
+    )
+    changes = {"hash_every": 1, "init": "given"}
+    lockstep.train("digits", model="own.py:net", steps=3, threads=1, out="run", changes=changes)
+    monkeypatch.chdir(elsewhere)
+    code, _, err = asked(capsys, here / "run", "--step", 2, "--threads", 1)
+    assert code == 0, err
+
+
+def test_an_end_that_the_recipe_has_now_does_not_end_the_replay(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoints")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        "evaluate_every = 1\nstop_after = 1\nbatch = 512\nleaves = 16\n" + "steps = 40\n"
+        'model = "digits"\ndata = "digits"\n[schedule]\nrate = 0.0\n'
+    )
+    hashes = folder / "metrics.jsonl"
+    hashes.write_text(json.dumps({"step": 30, "weights_sha256": "0" * 64}) + "\n")
+    code, out, _ = asked(capsys, folder, "--step", 30, "--threads", 1)
+    assert (code, out.splitlines()[-1]) == (1, "not the same")
+
+
+def test_a_step_behind_the_end_of_the_recipe_is_a_mistake(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write(json.dumps({"step": 25, "weights_sha256": "0" * 64}) + "\n")
+        metrics.write(json.dumps({"step": 0, "weights_sha256": "0" * 64}) + "\n")
+    shutil.rmtree(folder / "checkpoints")
+    code, out, err = asked(capsys, folder, "--threads", 1)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "error: step: got 25; the run's recipe ends with step 24"
+    assert asked(capsys, folder, "--step", 0, "--threads", 1)[0] == 2
