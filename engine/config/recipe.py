@@ -25,7 +25,8 @@ _MOST_KIB = 1 << 20
 _MOST_STEPS = (1 << 40) - 1
 _MOST_EPOCHS = (1 << 31) - 1
 _MOST_POWER = 100
-_LARGE = 1e30  # a float32, with room for a factor or two
+TOO_LARGE = 1e30
+"""Numbers below are a float32, with room for a factor or two."""
 _MOST_FACTOR = 1e6  # such a factor
 _LEAST_EPS = 1e-30  # a float32 that is not 0, with room for a root
 _LEAST_SHARE = 1e-30
@@ -90,7 +91,7 @@ class OptimizerFields:
             SCHEDULE,
             metavar="X",
             above=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = 1e-3
     weight_decay: Annotated[
@@ -100,7 +101,7 @@ class OptimizerFields:
             SCHEDULE,
             metavar="W",
             least=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = 0.0
     decay_exempt: Annotated[
@@ -118,7 +119,7 @@ class OptimizerFields:
             SCHEDULE,
             metavar="X",
             least=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = 0.0
 
@@ -143,14 +144,15 @@ class ScheduleFields:
     ] = "constant"
     rate: Annotated[
         float,
-        Setting("learning rate, at its highest", SCHEDULE, "lr", metavar="RATE", least=0, below=_LARGE),
+        Setting("learning rate, at its highest", SCHEDULE, "lr", metavar="RATE", least=0, below=TOO_LARGE),
     ] = 0.01
     warmup_epochs: Annotated[
-        float, Setting("epochs in which the rate rises from 0", SCHEDULE, metavar="X", least=0, below=_LARGE)
+        float,
+        Setting("epochs in which the rate rises from 0", SCHEDULE, metavar="X", least=0, below=TOO_LARGE),
     ] = 0.0
     milestones: Annotated[
         tuple[float, ...],
-        Setting("step: epochs after which the rate changes, 30,50", SCHEDULE, least=0, below=_LARGE),
+        Setting("step: epochs after which the rate changes, 30,50", SCHEDULE, least=0, below=TOO_LARGE),
     ] = ()
     factor: Annotated[
         float,
@@ -185,7 +187,7 @@ class ScheduleFields:
             SCHEDULE,
             metavar="X",
             least=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = 0.0
     end: Annotated[
@@ -196,7 +198,7 @@ class ScheduleFields:
             "end-share",
             metavar="X",
             least=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = 0.0
     rates: Annotated[
@@ -219,10 +221,10 @@ class ScheduleFields:
                 raise UserError(
                     f'schedule.end: got {self.end} with kind = "exponential"; must be at least {_LEAST_SHARE}'
                 )
-            if self.rate * self.end >= _LARGE:
+            if self.rate * self.end >= TOO_LARGE:
                 raise UserError(
                     f"schedule.end: got {self.end} with rate = {self.rate}; the last rate must be below "
-                    f"{_LARGE:g}"
+                    f"{TOO_LARGE:g}"
                 )
         elif self.end > 1:
             raise UserError(f'schedule.end: got {self.end} with kind = "{self.kind}"; must be at most 1')
@@ -280,7 +282,7 @@ class Recipe:
             metavar="WEIGHTS",
             choices=SAMPLINGS,
             least=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = SAMPLINGS[0]
     batch: Annotated[int, Setting("global minibatch, over all ranks", DATA)] = 64
@@ -322,7 +324,7 @@ class Recipe:
             metavar="WEIGHTS",
             choices=WEIGHTINGS,
             least=0,
-            below=_LARGE,
+            below=TOO_LARGE,
         ),
     ] = WEIGHTINGS[0]
     ema: Annotated[

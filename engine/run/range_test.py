@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from comm.communicator import Communicator
 from engine.config.errors import UserError
-from engine.config.recipe import Recipe, ScheduleFields
+from engine.config.recipe import TOO_LARGE, Recipe, ScheduleFields
 from engine.host.stop_signals import stop_signals
 from engine.run.building import build_trainer
 from engine.run.compiling import compilation_said
@@ -15,7 +15,7 @@ from engine.run.launch import begin, end_if_asked, ending_together
 from engine.run.log import RunLog
 from engine.run.rate_curve import RateCurve
 from engine.run.results import greet
-from engine.run.start import Start
+from engine.run.start import Start, unwritten
 from engine.run.trainer import Trainer
 
 LEAST_STEPS = 10
@@ -30,24 +30,15 @@ def rising(recipe: Recipe, lowest: float, highest: float, steps: int) -> Recipe:
     UserError
         Rates or steps that make no test.
     """
-    if not 0 < lowest < highest:
-        raise UserError(f"from, to: got {lowest:g} and {highest:g}; must be rates above 0, the second larger")
+    if not (0 < lowest < highest < TOO_LARGE and highest / lowest < TOO_LARGE):
+        raise UserError(
+            f"from, to: got {lowest:g} and {highest:g}; must be rates above 0, the second larger by a "
+            f"factor, and it and the factor below {TOO_LARGE:g}"
+        )
     if steps < LEAST_STEPS:
         raise UserError(f"steps: got {steps}; must be at least {LEAST_STEPS}")
     course = ScheduleFields("exponential", lowest, end=highest / lowest, rates=recipe.schedule.rates)
-    return replace(
-        recipe,
-        steps=steps,
-        schedule=course,
-        epochs=0,
-        evaluate_every=0,
-        checkpoint_every=0,
-        checkpoint_steps=0,
-        keep_best="off",
-        stop_after=0,
-        out="",
-        trace="",
-    )
+    return replace(unwritten(recipe), steps=steps, schedule=course, epochs=0)
 
 
 def range_test(world: Communicator, resolve: Callable[[], Start]) -> tuple[RateCurve, bool]:

@@ -127,7 +127,8 @@ BAD = {
     "no recipe": (["cifar"], 'recipe: got "cifar"'),
     "no data": (["--data", "images:no"], "no such folder"),
     "a batch of nothing": (["--batch", "0"], "batch: got 0; must be a multiple of leaves"),
-    "a rate beyond float32": (["--to", "1e31"], "schedule.end"),
+    "a rate beyond float32": (["--to", "1e31"], "from, to: got 1e-05 and 1e+31; must be"),
+    "a factor beyond float64": (["--from", "1e-300", "--to", "1e29"], "and it and the factor below 1e+30"),
 }
 
 
