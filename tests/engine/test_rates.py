@@ -1,6 +1,7 @@
 """The command that finds a learning rate."""
 
 import csv
+import errno
 import json
 import re
 import signal
@@ -141,6 +142,18 @@ def test_a_mistake_is_one_line_and_code_2_before_anything_is_computed(folder, ca
     assert err.startswith("error: ")
     assert words in err
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_table_that_cannot_be_written_does_not_take_the_suggestion_away(capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("engine.rates.write_whole", full)
+    code, out, err = asked(capsys, "--threads", "1", "--steps", "10", "--out", "rates.csv")
+    assert code == 2
+    assert "rate" in out
+    assert err.splitlines()[-1] == "error: out: rates.csv: cannot be written: No space left on device"
 
 
 def test_an_option_for_what_does_not_count_is_refused(capsys):
