@@ -21,7 +21,8 @@ from engine.host.stop_signals import end_others_by, listening
 from engine.host.uncollected import uncollected
 
 if TYPE_CHECKING:
-    from engine.run.replay import Recorded, Replay
+    from engine.run.recorded import Recorded
+    from engine.run.replay import Replay
     from engine.run.start import Start
 
 _EPILOG = """\
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _resolve(options: argparse.Namespace) -> "tuple[Start, Recorded]":
-    from engine.run.replay import chosen, recorded_hashes  # noqa: PLC0415 -- after --help
+    from engine.run.recorded import chosen, recorded_hashes  # noqa: PLC0415 -- after --help
     from engine.run.replay_start import start_before  # noqa: PLC0415 -- as above
 
     run = expand(options.run, "run")

@@ -117,13 +117,13 @@ def _test(world: "Communicator", options: argparse.Namespace) -> int:
     writes = world.rank == 0
     table, picture = agreed(world, lambda: _places(options) if writes else (None, None))
     curve, is_interrupted = range_test(world, lambda: _resolve(options))
+    if writes and not is_interrupted:  # before the files: a full disk does not take it away
+        terminal.show(json.dumps(curve.to_json()) if options.json else "\n".join(curve.lines()))
     agreed(world, lambda: _write(curve, options, table, picture) if writes else None)
     if is_interrupted:
         if writes:
             failure.say_interrupted()
         return failure.INTERRUPTED
-    if writes:
-        terminal.show(json.dumps(curve.to_json()) if options.json else "\n".join(curve.lines()))
     return 0
 
 

@@ -82,9 +82,9 @@ def write_identity(rows: Array, first: int, count: int) -> None:
     first
         Number of rows[0] in the parameter.
     """
-    rows = rows[: max(0, count - first)]
-    if not len(rows):  # a parameter that is a vector has no identity
+    if count <= first:  # also a vector that is drawn
         return
+    rows = rows[: count - first]
     rows[...] = 0
     middle = (size // 2 for size in rows.shape[2:])
     indices = np.arange(len(rows))

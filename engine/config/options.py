@@ -78,7 +78,7 @@ def add_model_argument(parser: argparse.ArgumentParser) -> None:
         "--model-argument",
         action="append",
         default=[],
-        type=_read_argument,
+        type=read_argument,
         metavar="KEY=VALUE",
         help="argument of the network's function, such as classes=10; may be repeated",
     )
@@ -128,7 +128,7 @@ def _defaults(kind: type, prefix: str = "") -> dict[str, Any]:
 
 def _reader(each: Described) -> Callable[[str], Any]:
     if get_origin(each.kind) is dict:
-        return _read_argument if each.setting.arguments_of else _read_factor
+        return read_argument if each.setting.arguments_of else _read_factor
     if isinstance(each.kind, UnionType):
         return partial(_read_either, each.setting.choices)
     if get_origin(each.kind) is tuple:
@@ -184,7 +184,7 @@ def _number(kind: Callable[[str], float], text: str, wanted: str, whole: str = "
         raise argparse.ArgumentTypeError(f'got "{whole or text}"; must be {wanted}') from error
 
 
-def _read_argument(text: str) -> tuple[str, Any]:
+def read_argument(text: str) -> tuple[str, Any]:
     """Read one argument of a user's function: a name and a TOML value, or a bare word."""
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():

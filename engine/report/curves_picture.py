@@ -23,21 +23,25 @@ def draw_curves(records: Sequence[RunRecord], path: Path) -> None:
     """
     figure = figure_class(path, what="picture")(figsize=(10, 4), layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
+    lines, names = [], []
     for place, run in enumerate(records):
         colour = f"C{place}"
         epochs = _epochs(run)
         _draw(losses, run.steps.step / epochs, run.steps.values["loss"], colour=colour, alpha=0.35)
         tests = run.epochs.step / epochs
-        _draw(losses, tests, run.epochs.values["test_loss"], colour=colour, marker="o", label=run.name)
+        _draw(losses, tests, run.epochs.values["test_loss"], colour=colour, marker="o")
         accuracy = 100 * run.epochs.values["test_accuracy"]
-        _draw(accuracies, tests, accuracy, colour=colour, marker="o", label=_named(run, accuracy))
+        lines.append(_draw(accuracies, tests, accuracy, colour=colour, marker="o"))
+        names.append(_named(run, accuracy))
     unit = "epoch" if all(run.steps_per_epoch for run in records) else "step"
     _label(losses, unit, "loss: of each step, and of the test samples (points)")
     _label(accuracies, unit, "test accuracy, %")
     if len(records) <= _MOST_NAMES:
-        texts = accuracies.legend(fontsize=8, loc="lower right").get_texts()
-        for text in texts:
+        places = list(map(str, range(len(lines))))  # matplotlib leaves out labels that begin with _
+        legend = accuracies.legend(lines, places, fontsize=8, loc="lower right")
+        for text, name in zip(legend.get_texts(), names, strict=True):
             text.set_parse_math(False)
+            text.set_text(name)
     save_figure(figure, path, what="picture")
 
 
@@ -51,8 +55,10 @@ def _named(run: RunRecord, accuracy: Floats) -> str:
     return f"{run.name}: {finite[-1]:.2f}" if len(finite) else run.name
 
 
-def _draw(axes: Any, x: Floats, y: Floats, *, colour: str, **style: Any) -> None:
-    axes.plot(x, y, color=colour, linewidth=1, markersize=3, **style)
+def _draw(axes: Any, x: Floats, y: Floats, *, colour: str, **style: Any) -> Any:
+    """Draw a line, and return it."""
+    (line,) = axes.plot(x, y, color=colour, linewidth=1, markersize=3, **style)
+    return line
 
 
 def _label(axes: Any, unit: str, what: str) -> None:

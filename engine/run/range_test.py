@@ -31,19 +31,7 @@ def rising(recipe: Recipe, lowest: float, highest: float, steps: int) -> Recipe:
     if steps < LEAST_STEPS:
         raise UserError(f"steps: got {steps}; must be at least {LEAST_STEPS}")
     course = ScheduleFields("exponential", lowest, end=highest / lowest, rates=recipe.schedule.rates)
-    return replace(
-        recipe,
-        steps=steps,
-        schedule=course,
-        epochs=0,
-        evaluate_every=0,
-        checkpoint_every=0,
-        checkpoint_steps=0,
-        keep_best="off",
-        stop_after=0,
-        out="",
-        trace="",
-    )
+    return replace(recipe, steps=steps, schedule=course, epochs=0)
 
 
 def range_test(world: Communicator, resolve: Callable[[], Start]) -> tuple[RateCurve, bool]:

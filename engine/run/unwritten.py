@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from comm.communicator import Communicator
+from engine.config.recipe import Recipe
 from engine.host.stop_signals import stop_signals
 from engine.run.building import build_trainer
 from engine.run.compiling import compilation_said
@@ -20,6 +21,21 @@ T = TypeVar("T")
 
 IsLast = Callable[[Mapping[str, Any]], bool]
 """Says of a step's record whether it is the last, alike on all ranks."""
+
+
+def unwritten(recipe: Recipe) -> Recipe:
+    """Return a recipe that computes the same steps, and neither evaluates, nor saves, nor stops early."""
+    return replace(
+        recipe,
+        evaluate_every=0,
+        hash_every=0,
+        checkpoint_every=0,
+        checkpoint_steps=0,
+        keep_best="off",
+        stop_after=0,
+        out="",
+        trace="",
+    )
 
 
 def run_unwritten(
@@ -37,14 +53,14 @@ def run_unwritten(
     seen
         Is called behind the last step.
     total_steps
-        Where the progress that is shown ends.
+        Where the progress that is shown ends; may raise RunEndedError, alike on all ranks.
 
     Raises
     ------
     UserError
         As in `engine.run.launch.run`.
     """
-    prepared, cores, places = begin(world, lambda: replace(resolve(), has_folder=False))
+    prepared, cores, places = begin(world, lambda: _unwritten_start(resolve()))
     with ending_together(world):
         trainer = build_trainer(world, prepared, cores, None, check_folder=places.check)
         end_if_asked(world)
@@ -56,6 +72,10 @@ def run_unwritten(
             raise
         trainer.rank.queue.close()
     return found
+
+
+def _unwritten_start(start: Start) -> Start:
+    return replace(start, recipe=unwritten(start.recipe), has_folder=False)
 
 
 def _run(

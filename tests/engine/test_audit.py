@@ -9,7 +9,8 @@ import pytest
 from comm.threads import run_ranks
 from engine.audit import main
 from engine.run import weight_checks
-from engine.run.replay import chosen, recorded_hashes, replay
+from engine.run.recorded import chosen, recorded_hashes
+from engine.run.replay import replay
 from engine.run.replay_start import start_before
 
 
@@ -113,38 +114,99 @@ def test_a_run_without_hashes_says_how_to_get_them(run, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def overridden(tmp_path_factory):
-    """Return the folder of a run whose rate was overridden after step 6, in a plan for two ranks."""
-    folder = tmp_path_factory.mktemp("overridden") / "run"
-    settings = {"hash_every": 2, "checkpoint_every": 0, "keep_checkpoints": 9, "schedule.kind": "constant"}
-    lockstep.train("digits", steps=6, threads=1, out=str(folder), checkpoint_steps=3, changes=settings)
-    lockstep.train(resume=str(folder), steps=12, override_rate=0.02)
+def changed(run, tmp_path_factory):
+    """Return the folder of a run that went on from step 10 with another rate, in a plan for two ranks."""
+    folder = tmp_path_factory.mktemp("changed") / "run"
+    shutil.copytree(run, folder)
+    checkpoint = folder / "checkpoints" / "step-00000010"
+    lockstep.train(resume=str(checkpoint), override_rate=0.2, threads=1)
     recipe = folder / "recipe.toml"
     recipe.write_text(recipe.read_text().replace('plan = "data"', 'plan = "fc4=2"'))
     return folder
 
 
-@pytest.mark.parametrize(("step", "begun_at"), [(2, 0), (4, 3), (6, 3), (8, 6), (10, 9)])
-def test_a_step_has_the_rate_that_it_was_made_with(overridden, capsys, step, begun_at):
-    code, out, err = asked(capsys, overridden, "--step", step, "--json", "--threads", 1)
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(("step", "begun_at"), [(7, 0), (10, 0), (14, 10), (21, 20)])
+def test_a_step_has_the_rate_that_the_run_had_then(changed, tmp_path, capsys, step, begun_at, is_killed):
+    folder = changed
+    if is_killed:  # before it wrote a checkpoint with the new rate
+        folder = tmp_path / "run"
+        shutil.copytree(changed, folder)
+        (folder / "run.json").unlink()
+        for checkpoint in ("step-00000020", "step-00000024"):
+            shutil.rmtree(folder / "checkpoints" / checkpoint, ignore_errors=True)
+        begun_at = min(begun_at, 10)
+    code, out, err = asked(capsys, folder, "--step", step, "--json", "--threads", 1)
     assert code == 0, err
     assert json.loads(out)["begun_at"] == begun_at
 
 
-def test_a_damaged_checkpoint_is_passed_over(overridden, tmp_path, capsys):
-    shutil.copytree(overridden, tmp_path / "run")
-    (tmp_path / "run/checkpoints/step-00000009/optimizer.safetensors").write_bytes(b"damaged")
-    code, out, err = asked(capsys, tmp_path / "run", "--step", 10, "--json", "--threads", 1)
-    assert code == 0, err
-    assert json.loads(out)["begun_at"] == 6
-
-
-def test_no_step_is_computed_beyond_a_change_of_the_rate(overridden, tmp_path, capsys):
-    shutil.copytree(overridden, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/checkpoints/step-00000006")
-    code, _, err = asked(capsys, tmp_path / "run", "--step", 8, "--threads", 1)
-    assert code == 2
-    assert err.splitlines()[-1] == (
-        "error: step: got 8; the rate was changed after step 6, of which no checkpoint is left: "
-        "must be up to 6"
+@pytest.mark.parametrize("gone", ["checkpoints/step-00000010", "checkpoints"])
+def test_no_step_is_computed_beyond_a_change_of_the_rate(changed, tmp_path, capsys, gone):
+    folder = tmp_path / "run"
+    shutil.copytree(changed, folder)
+    shutil.rmtree(folder / gone)
+    assert asked(capsys, folder, "--step", 7, "--threads", 1)[0] == 0
+    code, out, err = asked(capsys, folder, "--step", 14, "--threads", 1)
+    assert (code, out) == (2, "")
+    assert err == (
+        "error: step: got 14; the rate was changed after step 10, of which no checkpoint is left: "
+        "must be up to 10\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("state.json", b"{"), ("state.json", None), ("optimizer.safetensors", b"damaged")],
+)
+def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys, name, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    file = folder / "checkpoints" / "step-00000020" / name
+    file.unlink() if damage is None else file.write_bytes(damage)
+    code, out, err = asked(capsys, folder, "--step", 21, "--json", "--threads", 1)
+    assert code == 0, err
+    assert json.loads(out)["begun_at"] == 10
+
+
+def test_paths_of_the_run_begin_where_it_was_started(run, tmp_path, monkeypatch, capsys):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    shutil.copytree(run, here / "given")
+    elsewhere.mkdir()
+    monkeypatch.chdir(here)
+    (here / "own.py").write_text(
+        "from engine.models.digits import digits\n\ndef net():\n    return digits()\n"
+    )
+    changes = {"hash_every": 1, "init": "given"}
+    lockstep.train("digits", model="own.py:net", steps=3, threads=1, out="run", changes=changes)
+    monkeypatch.chdir(elsewhere)
+    code, _, err = asked(capsys, here / "run", "--step", 2, "--threads", 1)
+    assert code == 0, err
+
+
+def test_an_end_that_the_recipe_has_now_does_not_end_the_replay(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "checkpoints")
+    recipe = folder / "recipe.toml"
+    recipe.write_text(
+        "evaluate_every = 1\nstop_after = 1\nbatch = 512\nleaves = 16\n" + "steps = 40\n"
+        'model = "digits"\ndata = "digits"\n[schedule]\nrate = 0.0\n'
+    )
+    hashes = folder / "metrics.jsonl"
+    hashes.write_text(json.dumps({"step": 30, "weights_sha256": "0" * 64}) + "\n")
+    code, out, _ = asked(capsys, folder, "--step", 30, "--threads", 1)
+    assert (code, out.splitlines()[-1]) == (1, "not the same")
+
+
+def test_a_step_behind_the_end_of_the_recipe_is_a_mistake(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write(json.dumps({"step": 25, "weights_sha256": "0" * 64}) + "\n")
+        metrics.write(json.dumps({"step": 0, "weights_sha256": "0" * 64}) + "\n")
+    shutil.rmtree(folder / "checkpoints")
+    code, out, err = asked(capsys, folder, "--threads", 1)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "error: step: got 25; the run's recipe ends with step 24"
+    assert asked(capsys, folder, "--step", 0, "--threads", 1)[0] == 2

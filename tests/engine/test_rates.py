@@ -1,6 +1,7 @@
 """The command that finds a learning rate."""
 
 import csv
+import errno
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ from engine.rates import main
 from engine.run.launch import run
 from engine.run.range_test import range_test, rising
 from engine.run.start import new_run
+from engine.run.unwritten import unwritten
 from tests.mpi.launch import REPOSITORY
 
 SHORT = ("--threads", "1", "--steps", "30", "--from", "1e-3", "--to", "1000")
@@ -108,7 +110,7 @@ def test_without_matplotlib_the_extra_is_named(capsys, monkeypatch):
 
 def test_what_a_recipe_says_of_its_course_and_of_what_it_saves_does_not_count():
     given = replace(read_recipe("vgg_a"), keep_best="test_loss", stop_after=3, trace="t", ema=0.9)
-    recipe = rising(given, 1e-4, 1.0, 50)
+    recipe = unwritten(rising(given, 1e-4, 1.0, 50))
     assert (recipe.schedule.kind, recipe.schedule.warmup_epochs, recipe.epochs, recipe.steps) == (
         "exponential", 0, 0, 50
     )  # fmt: skip
@@ -122,7 +124,7 @@ BAD = {
         "from, to: got 0 and 10; must be rates from 1e-09 to 1e+20, the second larger",
     ),
     "no end": (["--to", "inf"], "from, to: got 1e-05 and inf; must be rates from"),
-    "too wide": (["--from", "1e-30", "--to", "1e10"], "from, to: got 1e-30 and 1e+10; must be rates from"),
+    "too wide": (["--from", "1e-300", "--to", "1e19"], "from, to: got 1e-300 and 1e+19; must be rates from"),
     "a fall": (["--from", "1", "--to", "0.1"], "from, to: got 1 and 0.1; must be rates"),
     "not a number": (["--from", "nan"], "from, to: got nan and 10"),
     "too few steps": (["--steps", "9"], "steps: got 9; must be at least 10"),
@@ -132,7 +134,7 @@ BAD = {
     "no recipe": (["cifar"], 'recipe: got "cifar"'),
     "no data": (["--data", "images:no"], "no such folder"),
     "a batch of nothing": (["--batch", "0"], "batch: got 0; must be a multiple of leaves"),
-    "a rate beyond float32": (["--to", "1e31"], "from, to: got"),
+    "a rate beyond float32": (["--to", "1e31"], "from, to: got 1e-05 and 1e+31; must be rates from"),
 }
 
 
@@ -145,6 +147,18 @@ def test_a_mistake_is_one_line_and_code_2_before_anything_is_computed(folder, ca
     assert err.startswith("error: ")
     assert words in err
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_table_that_cannot_be_written_does_not_take_the_suggestion_away(capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("engine.rates.write_whole", full)
+    code, out, err = asked(capsys, "--threads", "1", "--steps", "10", "--out", "rates.csv")
+    assert code == 2
+    assert "rate" in out
+    assert err.splitlines()[-1] == "error: out: rates.csv: cannot be written: No space left on device"
 
 
 def test_an_option_for_what_does_not_count_is_refused(capsys):

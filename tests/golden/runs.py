@@ -278,7 +278,12 @@ RUNS = {
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
     "identical": Run(
         networks.identical,
-        _recipe(augment="alternating_flip,shift2", plan="conv2=2", conv_feature_leaves=2),
+        _recipe(
+            augment="alternating_flip,shift2",
+            plan="conv2=2",
+            conv_feature_leaves=2,
+            schedule={"kind": "exponential", "rate": 0.1, "end": 0.125},
+        ),
         ranks=2,
     ),
 }  # fmt: skip

@@ -19,6 +19,7 @@ from layers.kernels import threads
 from layers.kernels.simd import LANES
 from layers.layer import Layer, Shape
 from layers.max_pool import MaxPool
+from layers.multiply import Multiply
 from layers.reference import Problem, reference_of
 from layers.relu import ReLU
 from layers.scale import Scale
@@ -241,6 +242,7 @@ def test_only_featurewise_layers_say_so() -> None:
         HardSwish,
         HardSigmoid,
         ReLU6,
+        Multiply,
     }
 
 

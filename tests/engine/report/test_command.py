@@ -270,6 +270,16 @@ def test_curves_are_drawn_without_a_page_and_over_a_picture_only_if_asked(
         assert b"<!-- $other$" in drawn
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legend(run, tmp_path):
+    pytest.importorskip("matplotlib", reason="extra: plot")
+    out = tmp_path / "curves.svg"
+    assert main([f"_mine={run}", f"other={run}", "--picture", str(out)]) == 0
+    drawn = out.read_text()
+    assert "<!-- _mine: " in drawn
+    assert "<!-- other: " in drawn
+
+
 def test_a_picture_of_another_kind_is_refused(run, tmp_path, capsys):
     assert refused(capsys, run, "--picture", tmp_path / "curves.gif").endswith("must end in .png or .svg")
 

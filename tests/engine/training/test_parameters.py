@@ -219,6 +219,13 @@ def test_rows_of_the_identity_pass_their_input_on_and_the_others_are_drawn(monke
     np.testing.assert_array_equal(weights[count:], usual[count:])
 
 
+def test_a_parameter_without_rows_of_the_identity_stays_as_drawn():
+    for shape in ((5,), (5, 2), (5, 2, 3, 3)):
+        drawn = np.full(shape, 0.5, np.float32)
+        write_identity(drawn, 0, 0)
+        assert (drawn == 0.5).all()
+
+
 def test_parts_of_the_identity_are_rows_of_the_whole():
     shards = Conv2d(64, 3, identity=True, feature_leaves=2).shard(2)
     whole = np.zeros((64, 48, 3, 3), np.float32)
