@@ -34,7 +34,7 @@ def test_the_same_weights_are_the_same_to_the_bit_and_one_bit_is_not(digits_run,
     weight[0, 0] = np.nextafter(weight[0, 0], np.float32(1))
     tensors["fc5.bias"] = tensors["fc5.bias"][:4].copy()
     save_file(tensors, copy / "model.safetensors")
-    with pytest.raises(lockstep.UserError, match=r"model.safetensors: is damaged: has "):
+    with pytest.raises(lockstep.UserError, match=r"model.safetensors: is damaged in its header: has "):
         lockstep.compare(digits_run, copy)
     state = json.loads((copy / "state.json").read_text())
     (copy / "state.json").write_text(json.dumps({**state, "files": None}))

@@ -12,6 +12,7 @@ from comm.tree import Tree
 from engine.training import bucket as module
 from engine.training.bucket import AVERAGE, Bucket, Stretch
 from engine.training.gradient_norm import GradientNorm
+from engine.training.held import Copy
 from engine.training.tensor_norms import TensorNorms
 from engine.training.update import Update, UpdateForm
 
@@ -86,7 +87,7 @@ def test_a_job_starts_with_the_last_call_of_its_members():
 def test_moments_are_gathered_from_all_ranks_and_restored_on_any(ranks):
     def save(_, bucket):
         step(bucket)
-        return bucket.gather_kept("momentum")[:FLOATS]
+        return bucket.gather_kept("momentum", Copy(keep=True))[:FLOATS]
 
     saved = on_ranks(ranks, save)
     assert all(np.array_equal(velocities, total(ranks)) for velocities in saved)
@@ -94,7 +95,7 @@ def test_moments_are_gathered_from_all_ranks_and_restored_on_any(ranks):
     def load(_, bucket):
         bucket.restore_kept("momentum", 0, saved[0][:300])
         bucket.restore_kept("momentum", 300, saved[0][300:])
-        return bucket.gather_kept("momentum")[:FLOATS]
+        return bucket.gather_kept("momentum", Copy(keep=True))[:FLOATS]
 
     for velocities in on_ranks(4, load):
         np.testing.assert_array_equal(velocities, saved[0])
@@ -207,7 +208,7 @@ def test_averages_change_places_with_the_weights_and_back(ranks):
         averages = bucket.weights[:FLOATS].copy()
         bucket.swap_averages()
         bucket.start_averages()
-        return averages, bucket.weights[:FLOATS].copy(), bucket.gather_kept(AVERAGE)[:FLOATS]
+        return averages, bucket.weights[:FLOATS].copy(), bucket.gather_kept(AVERAGE, Copy(keep=True))[:FLOATS]
 
     for averages, weights, restarted in with_norms(ranks, work, per_tensor=False, averages=True):
         np.testing.assert_array_equal(averages, 2 * np.arange(FLOATS))
