@@ -9,15 +9,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, start_ranks
+from engine.config.command_line import Parser
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.config.wording import counted
-from engine.host.stop_signals import end_others_by, listening
+from engine.host.ranks import start_together
+from engine.host.stop_signals import listening
 from engine.host.uncollected import uncollected
 
 if TYPE_CHECKING:
@@ -61,11 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
     with uncollected():
-        world = start_ranks()
+        world = start_together()
     if world is None:
         return 2
-    if world.size > 1:
-        end_others_by(partial(world.abort, failure.INTERRUPTED))
     try:
         with uncollected():
             from engine.run.replay import replay  # noqa: PLC0415 -- imports numba: after --help

@@ -9,16 +9,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_best, add_computing, add_overwrite, start_ranks
+from engine.config.command_line import Parser, add_best, add_computing, add_overwrite
 from engine.config.errors import UserError
 from engine.config.paths import expand
 from engine.data.registry import described
-from engine.host.stop_signals import end_others_by, listening
+from engine.host.ranks import start_together
+from engine.host.stop_signals import listening
 
 if TYPE_CHECKING:
     from comm.communicator import Communicator
@@ -79,11 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    world = start_ranks()
+    world = start_together()
     if world is None:
         return 2
-    if world.size > 1:
-        end_others_by(partial(world.abort, failure.INTERRUPTED))
     try:
         found = _evaluate(world, options)
     except (UserError, MemoryError) as error:

@@ -10,12 +10,11 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comm import failure, terminal
-from engine.config.command_line import Parser, add_overwrite, start_ranks
+from engine.config.command_line import Parser, add_overwrite
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.options import add_options, given_options, read_number
@@ -23,7 +22,8 @@ from engine.config.paths import expand
 from engine.config.recipe import FILES, HEADINGS, Recipe, ScheduleFields, shipped
 from engine.config.settings import all_settings
 from engine.data.registry import described
-from engine.host.stop_signals import end_others_by, listening
+from engine.host.ranks import start_together
+from engine.host.stop_signals import listening
 from engine.host.uncollected import uncollected
 
 if TYPE_CHECKING:
@@ -97,11 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
     with uncollected():
-        world = start_ranks()
+        world = start_together()
     if world is None:
         return 2
-    if world.size > 1:
-        end_others_by(partial(world.abort, failure.INTERRUPTED))
     try:
         return _test(world, options)
     except UserError as error:

@@ -9,16 +9,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from comm import failure
-from engine.config.command_line import Parser, start_ranks
+from engine.config.command_line import Parser
 from engine.config.errors import UserError
 from engine.config.options import add_options, given_options, read_number
 from engine.config.recipe import DATA, FILES, HEADINGS, SCHEDULE, Recipe, shipped
 from engine.data.registry import described
-from engine.host.stop_signals import end_others_by, listening
+from engine.host.ranks import start_together
+from engine.host.stop_signals import listening
 from engine.host.uncollected import uncollected
 
 if TYPE_CHECKING:
@@ -94,11 +94,9 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
     """
     options = _parser().parse_args(arguments)
     with uncollected():
-        world = start_ranks()
+        world = start_together()
     if world is None:
         return 2
-    if world.size > 1:
-        end_others_by(partial(world.abort, failure.INTERRUPTED))
     return _train(world, options, collectives)
 
 
