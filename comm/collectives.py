@@ -285,6 +285,28 @@ class Collectives:
             yield Round(self.communicator, sends)
 
     @_with_tag
+    def pass_on(
+        self, tag: int, sends: Mapping[int, npt.NDArray[Any]], receives: Mapping[int, npt.NDArray[Any]]
+    ) -> Job:
+        """Send a flat array to each of some ranks, and receive one from each of others, chunk by chunk.
+
+        Parameters
+        ----------
+        sends, receives
+            By rank: contiguous arrays, as long as the other rank's. An empty one says only that the other can
+            go on.
+        """
+        longest = max((array.size for array in (*sends.values(), *receives.values())), default=0)
+        for start in range(0, max(longest, 1), self._chunk_floats):
+            chunk = slice(start, start + self._chunk_floats)
+            yield Round(
+                self.communicator,
+                [Message(peer, tag, array[chunk]) for peer, array in sends.items() if _has(array, start)],
+                [Message(peer, tag, array[chunk]) for peer, array in receives.items() if _has(array, start)],
+                max_pending=self._chunks_in_flight - 1,
+            )
+
+    @_with_tag
     def all_to_all(self, tag: int, send: npt.NDArray[Any], recv: npt.NDArray[Any]) -> Job:
         """Send row p to rank p and receive rank p's row into row p; contiguous [ranks, ...], disjoint."""
         rank, size = self.communicator.rank, self.communicator.size
@@ -391,3 +413,7 @@ def _rounds_since_write(written: deque[slice], region: slice) -> int:
         if region.start < other.stop and other.start < region.stop:
             return number
     return written.maxlen or 0
+
+
+def _has(array: npt.NDArray[Any], start: int) -> bool:
+    return array.size > start or start == 0

@@ -13,6 +13,8 @@ from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Scheduler, SpanHook, ru
 
 _NO_TIMEOUT = -1.0  # as `Lock.acquire` takes it
 _PATIENCE_S = 0.05  # tens of steps of a network of which all jobs are small
+_SETTLE_S, _SETTLE_POLL_S = 1.0, 1e-3
+_UNSETTLED: list[Scheduler] = []  # whose arrays MPI may still touch
 
 
 class Request:
@@ -34,6 +36,11 @@ class Request:
     def has_ended(self) -> bool:
         """Return at once whether the job has ended."""
         return self._ended
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error has ended the job."""
+        return self._error is not None
 
     def end(self, error: BaseException | None) -> None:
         """Mark the job as ended; called once, by the queue."""
@@ -105,6 +112,13 @@ class CommandQueue(ABC):
     @abstractmethod
     def close(self) -> None:
         """Block until all submitted jobs have ended; nothing may be submitted afterwards."""
+
+    def abandon(self, error: BaseException) -> None:
+        """End all jobs with an error, and close; nobody touches their arrays afterwards.
+
+        After a loss only, when communication is revoked: else MPI would still write into the arrays.
+        """
+        self.close()
 
 
 class _Blocked:
@@ -187,6 +201,13 @@ class CommThread(CommandQueue):
         self._wake()
         self._thread.join()
 
+    def abandon(self, error: BaseException) -> None:
+        """End all jobs and the thread; see `CommandQueue`."""
+        with self._turn:
+            self._scheduler.abandon(error)
+        self.close()
+        _settle(self._scheduler)
+
     def drive(self, request: Request) -> None:
         """Advance jobs in the thread's place, which sleeps meanwhile, until that of `request` has ended."""
         self._driven = True
@@ -252,3 +273,18 @@ class InlineCommThread(CommandQueue):
 
     def close(self) -> None:
         """Return at once: nothing is queued."""
+
+    def abandon(self, error: BaseException) -> None:
+        """Let all later jobs end with the error; see `CommandQueue`."""
+        self._scheduler.abandon(error)
+        _settle(self._scheduler)
+
+
+def _settle(scheduler: Scheduler) -> None:
+    """Wait until nobody touches the arrays of abandoned jobs; keep them where that takes too long."""
+    end = time.monotonic() + _SETTLE_S
+    while not scheduler.settle():
+        if time.monotonic() > end:
+            _UNSETTLED.append(scheduler)
+            return
+        time.sleep(_SETTLE_POLL_S)

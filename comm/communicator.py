@@ -9,6 +9,8 @@ from typing import Any, NoReturn, final
 import numpy as np
 import numpy.typing as npt
 
+from comm.losses import RankLostError
+
 CONTROL_TAG = 0  # of the main thread's small messages; `Collectives` takes tags above it
 
 
@@ -41,6 +43,13 @@ class Transfer(ABC):
     def wait(self) -> None:
         """Block until all messages have completed."""
 
+    def settle(self) -> bool:
+        """Return whether all messages have completed or failed: nobody touches their arrays any more."""
+        try:
+            return self.test()
+        except RankLostError:
+            return True
+
 
 class Communicator(ABC):
     """A group of ranks, seen by one of them.
@@ -52,6 +61,10 @@ class Communicator(ABC):
 
     rank: int
     size: int
+    waits = 0
+    """How many times its thread has begun to wait for messages, for others to look at."""
+    is_waiting = False
+    """Whether it waits for messages now."""
 
     @abstractmethod
     def split(self, color: int) -> "Communicator":
@@ -68,6 +81,37 @@ class Communicator(ABC):
         """
         return None
 
+    @property
+    def survives(self) -> bool:
+        """Whether the other ranks can go on when one dies: see `survivors`."""
+        return False
+
+    def revoke(self) -> None:
+        """Let everything that any rank communicates end with RankLostError, here and wherever it was split.
+
+        Any thread may call it, on any rank that is left; it returns at once.
+        """
+        raise NotImplementedError
+
+    def survivors(self) -> "Communicator":
+        """Make a communicator of the ranks that are left, in their order here (collective among them).
+
+        It takes the place of the communicator of all ranks, which is revoked.
+
+        Raises
+        ------
+        RankLostError
+            A rank cannot do that: all ranks would have to be started again.
+        """
+        raise RankLostError(f"rank {self.rank}: ranks of this kind do not survive others")
+
+    def agreed(self, value: bool) -> bool:
+        """Return whether all ranks say so (collective).
+
+        Where ranks die meanwhile, all that are left return the same, which may be false.
+        """
+        return all(self.gather_objects(value))
+
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
         """End all ranks with this exit code. With one rank: raise SystemExit."""
@@ -75,7 +119,13 @@ class Communicator(ABC):
     @final
     def send_receive(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """Send and receive messages; block until all have completed."""
-        self.post(sends, receives).wait()
+        transfer = self.post(sends, receives)
+        self.waits += 1
+        self.is_waiting = True
+        try:
+            transfer.wait()
+        finally:
+            self.is_waiting = False
 
     @final
     def gather_objects(self, value: Any) -> list[Any]:

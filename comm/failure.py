@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from comm import terminal
+from comm.losses import RankLostError
 
 if TYPE_CHECKING:  # without numpy this module loads fast, before a Ctrl-C can come
     from comm.communicator import Communicator
@@ -46,6 +47,9 @@ def install(communicator: "Communicator") -> None:
 
 def abort_all(communicator: "Communicator", error: BaseException) -> NoReturn:
     """Print an error's traceback with the rank on every line, and end all ranks with exit code 1."""
+    if isinstance(error, RankLostError):  # one line will do, of each rank that is left
+        say_error(f"rank {communicator.rank}: another rank has died")
+        communicator.abort(1)
     prefix = f"rank {communicator.rank}: " if communicator.size > 1 else ""
     lines = "".join(traceback.format_exception(error)).splitlines()
     terminal.say("\n".join(prefix + line for line in lines))
@@ -55,11 +59,14 @@ def abort_all(communicator: "Communicator", error: BaseException) -> NoReturn:
 def abort_on_error(communicator: "Communicator") -> Callable[[BaseException], None]:
     """Return a hook for `CommThread`: the error of a failed job ends all ranks at once.
 
-    With one rank the hook does nothing: no other rank waits, and `Request.wait` raises the error.
+    With one rank the hook does nothing: no other rank waits, and `Request.wait` raises the error. Nor does a
+    lost rank end the others, who learn of it at once, where they can go on: those who wait for others, too.
     """
 
     def hook(error: BaseException) -> None:
-        if communicator.size > 1:
+        if communicator.survives and isinstance(error, RankLostError):
+            communicator.revoke()
+        elif communicator.size > 1:
             abort_all(communicator, error)
 
     return hook

@@ -58,7 +58,12 @@ def ends_the_job(environment: Mapping[str, str] = os.environ) -> bool:
 
     Open MPI's mpirun does, unless told to survive lost ranks, and prints less than MPI_Abort. Slurm does not.
     """
-    return "PRTE_LAUNCHED" in environment and environment.get("OMPI_MCA_mpi_ft_enable", "0") == "0"
+    return "PRTE_LAUNCHED" in environment and not survives_losses(environment)
+
+
+def survives_losses(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether Open MPI lets the other ranks go on when one dies: ``mpirun --with-ft ulfm``."""
+    return environment.get("OMPI_MCA_mpi_ft_enable", "0") not in ("0", "false", "no", "disabled")
 
 
 def flag_of_srun(library: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -3,8 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable, MutableMapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from comm import host_memory, terminal
 from comm.communicator import Communicator, Message, Transfer, Window
-from comm.launcher import ends_the_job, flag_of_srun, launched_ranks, may_have_others
+from comm.launcher import ends_the_job, flag_of_srun, launched_ranks, may_have_others, survives_losses
+from comm.losses import RankLostError
 from comm.threads import single_rank
 
 _POLL_S = 100e-6  # a wait polls without naps at first: a small message takes less
 _NAP_S = 100e-6  # between later polls: a wait that only polls takes a core from the kernels
 _TESTS = 8  # MPI tests a poll: Open MPI reads its sockets in every eighth only
 _NOTHING = [np.empty(0, np.uint8)]
+_UNSETTLED: list[Transfer] = []  # messages of a round that could not be posted whole: their arrays are kept
 _PIECE_BYTES = 1 << 30  # of a long array a message: MPI counts are signed and 32 bits wide
 
 EAGER_BYTES = 1 << 21
@@ -108,18 +110,51 @@ def set_up(environment: MutableMapping[str, str], *, yield_when_idle: bool) -> N
 class MpiCommunicator(Communicator):
     """One rank of an MPI communicator."""
 
-    def __init__(self, comm: Any):
+    def __init__(self, comm: Any, family: list[Any] | None = None):
         self.rank, self.size = comm.rank, comm.size
         self._comm = comm
+        self._family = [] if family is None else family
+        """MPI's communicators of all ranks, and what was split from them, which are revoked together."""
+        self._family.append(comm)
         from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
 
+        self._all = MPI.COMM_WORLD  # to abort by: on one of ranks that are left mpirun would wait for ever
         self._test_all: Callable[[Any], bool] = MPI.Request.Testall
+        self._losses: tuple[type[Exception], ...] = (MPI.Exception,) if survives_losses() else ()
         self._host: MpiCommunicator | None = None  # the ranks that can share memory; made when first needed
         self._near = [self.rank]  # the same, by their ranks in this communicator
 
     def split(self, color: int) -> "MpiCommunicator":
         """Make a communicator by MPI_Comm_split; see `Communicator`."""
-        return MpiCommunicator(self._comm.Split(color, self.rank))
+        with self._noticing_losses():
+            return MpiCommunicator(self._comm.Split(color, self.rank), self._family)
+
+    @contextmanager
+    def _noticing_losses(self) -> Iterator[None]:
+        """Raise RankLostError for what MPI raises where a rank has died, or another one has revoked."""
+        try:
+            yield
+        except self._losses as error:
+            raise RankLostError(str(error)) from error
+
+    @property
+    def survives(self) -> bool:
+        """Whether Open MPI was told to go on without ranks that die: `mpirun --with-ft ulfm`."""
+        return bool(self._losses)
+
+    def revoke(self) -> None:
+        """Revoke MPI's communicators; see `Communicator`."""
+        for comm in self._family if self.survives else ():
+            with suppress(*self._losses):
+                comm.Revoke()
+
+    def survivors(self) -> "MpiCommunicator":
+        """Make a communicator by MPI_Comm_shrink; see `Communicator`."""
+        if not self.survives:
+            return super().survivors()  # type: ignore[return-value] # it raises
+        self.revoke()
+        with self._noticing_losses():
+            return MpiCommunicator(self._comm.Shrink())
 
     def share(self, floats: int) -> Window | None:
         """Allocate a segment and map those of the host's other ranks; see `comm.host_memory`."""
@@ -158,14 +193,28 @@ class MpiCommunicator(Communicator):
                     return None
         return peers
 
+    def agreed(self, value: bool) -> bool:
+        """Return whether all ranks say so, by MPI_Comm_agree where ranks may die; see `Communicator`."""
+        if not self.survives:
+            return super().agreed(value)
+        try:
+            return bool(self._comm.Agree(int(value)))
+        except self._losses:
+            return False
+
     def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
         """Start messages as bytes; receives first, so that what arrives needs no buffer of MPI's."""
         for message in (*sends, *receives):
             assert message.peer != self.rank
         receive, send = self._comm.Irecv, self._comm.Isend
-        started = [receive(piece, m.peer, m.tag) for m in receives for piece in _pieces(m.array)]
-        started += [send(piece, m.peer, m.tag) for m in sends for piece in _pieces(m.array)]
-        return _MpiTransfer(started, self._test_all)
+        started = list[Any]()
+        try:
+            started += [receive(piece, m.peer, m.tag) for m in receives for piece in _pieces(m.array)]
+            started += [send(piece, m.peer, m.tag) for m in sends for piece in _pieces(m.array)]
+        except self._losses as error:
+            _UNSETTLED.append(_MpiTransfer(started, self._test_all, self._losses))
+            raise RankLostError(str(error)) from error
+        return _MpiTransfer(started, self._test_all, self._losses)
 
     def abort(self, code: int) -> NoReturn:
         """End all ranks, after flushing stdout and stderr."""
@@ -173,19 +222,36 @@ class MpiCommunicator(Communicator):
             raise SystemExit(code)
         terminal.flush()
         if not ends_the_job():
-            self._comm.Abort(code)
+            self._all.Abort(code)
         os._exit(code)
 
 
 class _MpiTransfer(Transfer):
-    def __init__(self, requests: list[Any], test_all: Callable[[Any], bool]):
-        self._requests, self._test_all = requests, test_all
+    def __init__(
+        self,
+        requests: list[Any],
+        test_all: Callable[[Any], bool],
+        losses: tuple[type[Exception], ...],
+    ):
+        self._requests, self._test_all, self._losses = requests, test_all, losses
 
     def test(self) -> bool:
-        for _ in range(_TESTS):  # noqa: SIM110 -- a generator would make every poll longer
-            if self._test_all(self._requests):
-                return True
+        try:
+            for _ in range(_TESTS):
+                if self._test_all(self._requests):
+                    return True
+        except self._losses as error:
+            raise RankLostError(str(error)) from error
         return False
+
+    def settle(self) -> bool:
+        waiting = []
+        for request in self._requests:  # one by one: a failed one says nothing of the others
+            with suppress(*self._losses):
+                if not request.Test():
+                    waiting.append(request)
+        self._requests = waiting
+        return not waiting
 
     def wait(self) -> None:
         polled_until = time.perf_counter() + _POLL_S

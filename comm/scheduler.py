@@ -164,9 +164,26 @@ class Scheduler:
             if self._on_failure is not None:
                 self._on_failure(error)
         finally:  # also if the hook raises: nobody may wait for ever
-            self._jobs, self._abandoned = [], self._jobs
-            for job in self._abandoned:
-                job.on_end(error)
+            self._end_all(error)
+
+    def _end_all(self, error: BaseException) -> None:
+        jobs, self._jobs = self._jobs, []
+        self._abandoned += jobs
+        for job in jobs:
+            job.on_end(error)
+
+    def abandon(self, error: BaseException) -> None:
+        """End all jobs, those that are added later too, with an error that somebody else has noticed."""
+        self._error = self._error or error
+        self._end_all(self._error)
+
+    def settle(self) -> bool:
+        """Return whether nothing that abandoned jobs have in flight can touch their arrays any more."""
+        for job in self._abandoned:
+            while job.in_flight and job.in_flight[0][1].settle():
+                job.in_flight.popleft()
+        self._abandoned = [job for job in self._abandoned if job.in_flight]
+        return not self._abandoned
 
 
 @dataclass

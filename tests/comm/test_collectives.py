@@ -456,3 +456,22 @@ def test_every_message_that_a_job_sends_is_received(size: int) -> None:
 
     found = run_ranks(size, work)
     assert sum((sent for sent, _ in found), Counter()) == sum((received for _, received in found), Counter())
+
+
+@every_size
+def test_pass_on_brings_arrays_of_any_length_to_some_ranks(size: int) -> None:
+    def length(rank: int) -> int:
+        return 40 * rank + 7
+
+    def work(communicator: Communicator) -> dict[int, list[float]]:
+        rank, distances = communicator.rank, range(1, min(size, 3))
+        own = np.full(length(rank), rank, np.float32)
+        came = {
+            (rank - each) % size: np.zeros(length((rank - each) % size), np.float32) for each in distances
+        }
+        sends = {(rank + each) % size: own for each in distances}
+        run_job(collectives(communicator, chunk_floats=32).pass_on(sends, came))
+        return {peer: sorted({float(value) for value in array}) for peer, array in came.items()}
+
+    for received in run_ranks(size, work, random_delays()):
+        assert received == {peer: [float(peer)] for peer in received}

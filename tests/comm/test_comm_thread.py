@@ -289,3 +289,18 @@ def test_all_have_not_ended_while_one_has_not() -> None:
     running.end(ValueError("broken"))
     with pytest.raises(ValueError, match="broken"):
         AllOf([ended, running]).wait()
+
+
+@both
+def test_an_abandoned_queue_ends_and_so_do_jobs_that_come_later(make: Make) -> None:
+    jobs, ran = make(), list[int]()
+    never = Request(jobs, "of another rank, which is lost")
+    late = None if make is InlineCommThread else jobs.submit(job(partial(ran.append, 1)), after=never)
+    jobs.abandon(ConnectionError("a rank is lost"))
+    if late is not None:
+        with pytest.raises(ConnectionError, match="a rank is lost"):
+            late.wait()
+    else:
+        with pytest.raises(ConnectionError, match="a rank is lost"):
+            jobs.submit(job(partial(ran.append, 2))).wait()
+    assert ran == []

@@ -14,6 +14,7 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommThread, InlineCommThread, Request
 from comm.communicator import Communicator, Message, Transfer, Window
 from comm.job import Job, Round
+from comm.losses import RankLostError
 from comm.scheduler import STALL_S, Scheduler
 from comm.threads import run_ranks
 from comm.tree import Tree, tree_sum
@@ -415,3 +416,27 @@ def test_progress_of_a_turn_is_progress_though_the_job_was_added_long_before() -
     now[0] += 0.2 * STALL_S
     drain(scheduler)
     assert wire.posted == [1] * 3
+
+
+def test_jobs_that_are_abandoned_end_at_once_and_their_messages_settle_when_they_have_failed() -> None:
+    class Failing(Wire):
+        def post(self, sends: Sequence[Message], receives: Sequence[Message]) -> Transfer:
+            return LateTransfer(_Lost(), lambda: self.is_open)
+
+    class _Lost(_Complete):
+        def test(self) -> bool:
+            raise RankLostError("rank 1 is lost")
+
+    for wire in (Wire(), Failing()):
+        scheduler, ended = Scheduler(clock=lambda: 0.0), list[BaseException | None]()
+        scheduler.add(wire.job(1, 3), ended.append)
+        drain(scheduler)
+        error = RankLostError("rank 1 is lost")
+        scheduler.abandon(error)
+        scheduler.add(wire.job(2, 1), ended.append)
+        assert ended == [error, error]
+        assert not scheduler.busy
+        assert not scheduler.settle()
+        wire.is_open = True
+        assert scheduler.settle()
+        assert scheduler.settle()
