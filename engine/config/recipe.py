@@ -465,6 +465,36 @@ class Recipe:
             changes_bits=False,
         ),
     ] = 0
+    buddies: Annotated[
+        int,
+        Setting(
+            "under mpirun --with-ft ulfm: how many ranks keep a copy of what each rank alone has, for the "
+            "others to go on without it; 0: none",
+            RUNNING,
+            least=0,
+            changes_bits=False,
+        ),
+    ] = 1
+    buddy_every: Annotated[
+        int,
+        Setting(
+            "steps between such copies: so many are computed again after a loss, at most",
+            RUNNING,
+            least=1,
+            most=_MOST_STEPS,
+            changes_bits=False,
+        ),
+    ] = 4
+    lost_after: Annotated[
+        float,
+        Setting(
+            "where ranks go on without others: seconds after which one that is stopped (SIGSTOP) is ended, "
+            "and lost; 0: never",
+            RUNNING,
+            least=0,
+            changes_bits=False,
+        ),
+    ] = 60.0
     verify_every: Annotated[
         int,
         Setting(

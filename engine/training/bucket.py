@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from comm.collectives import Collectives, Peers
-from comm.comm_thread import CommandQueue, Request
+from comm.comm_thread import AllOf, CommandQueue, Request
 from comm.job import Job
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.gradient_norm import GradientNorm
@@ -20,6 +20,9 @@ from layers.layer import Array
 
 BEFORE_PARAMETERS = -1
 """Priority of the small messages of loss and state; a bucket's priority is the index of its first node."""
+
+WEIGHTS = "weights"
+"""Name of the weights among what a rank alone has."""
 
 AVERAGE = "average"
 """Name of the averages of weights among what a bucket keeps."""
@@ -66,6 +69,8 @@ class Bucket:
         Gathers the norms of tensors; None where the update needs none.
     gradient_norm
         Holds the updates of all buckets back until the norm of all gradients is known; None: need not.
+    parts
+        Of the nodes, each on a rank of its own; 1 where they are whole on every rank.
     """
 
     def __init__(
@@ -82,8 +87,9 @@ class Bucket:
         form: UpdateForm = USUAL_FORM,
         tensor_norms: TensorNorms | None = None,
         gradient_norm: GradientNorm | None = None,
+        parts: int = 1,
     ):
-        self.name, self._members, self._priority = name, members, priority
+        self.name, self._members, self._priority, self.parts = name, members, priority, parts
         self._stretches, self._tensor_norms, self._gradient_norm = stretches, tensor_norms, gradient_norm
         self._collectives, self._queue = collectives, queue
         padded = collectives.tree.padded(floats)
@@ -100,6 +106,7 @@ class Bucket:
         self._moments = tuple(zip(*(self.kept[name] for name in form.moments), strict=True))
         self._reduced = self._updated = 0  # members that have called so far
         self._pending: Request | None = None
+        self._held_by: Request | None = None
 
     def _allocate(self, floats: int) -> tuple[Array, Peers]:
         """Return zeros for this rank, and the same buffer of each rank whose memory this one can read."""
@@ -132,6 +139,8 @@ class Bucket:
             )
 
     def _start_update(self, update: Update, after: Request | None) -> None:
+        if self._held_by is not None and not self._held_by.has_ended():
+            after = self._held_by if after is None else AllOf((after, self._held_by))
         if self._tensor_norms is not None:
             after = self._tensor_norms.submit(
                 partial(self._direct, update),
@@ -207,6 +216,24 @@ class Bucket:
             self._pending.wait()
             self._pending = None
 
+    @property
+    def pending(self) -> Request | None:
+        """The job that nobody has waited for yet, if there is one."""
+        return self._pending
+
+    def hold_updates(self, until: Request) -> None:
+        """Let what overwrites the own strips begin only when a job has ended that reads them."""
+        self._held_by = until
+
+    def shares(self, rank: int) -> list[tuple[str, slice]]:
+        """Return what a rank alone has, in order: of the weights and of all that is kept, its strips."""
+        strips = self._collectives.tree.strips_of(rank // self.parts, self.weights.size)
+        return [(name, strip) for name in (WEIGHTS, *self.kept) for strip in strips]
+
+    def own_share(self, index: int, name: str, strip: slice) -> Array:
+        """Return the array of one of this rank's shares."""
+        return self.weights[strip] if name == WEIGHTS else self.kept[name][index % len(self._strips)]
+
     def arrays(self) -> list[Array]:
         """Return the gradients, and what is kept of the own strips, on this rank."""
         return [*self.partials.values(), *(array for arrays in self.kept.values() for array in arrays)]
@@ -242,6 +269,8 @@ class Bucket:
         All ranks have to be done with the weights: the first message waits until they are.
         """
         self.wait()
+        if self._held_by is not None:
+            self._held_by.wait()
         world = self._collectives
         self._submit("await", world.all_gather(np.zeros(world.communicator.size, np.int8))).wait()
         for strip, own in zip(self._strips, self.kept[AVERAGE], strict=True):

@@ -12,6 +12,7 @@ from engine.graph import Graph, Sharding
 from engine.training.average import move, share_of
 from engine.training.bucket import BEFORE_PARAMETERS
 from engine.training.hashes import sha256_of
+from engine.training.parameters import TRAINED
 from layers.layer import Array
 
 Values = NDArray[np.float64]
@@ -111,6 +112,13 @@ class LayerStates:
     def tensors(self) -> dict[str, Array]:
         """Return copies of all state by name, ``node.state``."""
         return {f"{node}.{name}": array.copy() for node, name, array in self._arrays()}
+
+    def saved(self) -> dict[str, Array]:
+        """Return copies of all state as a checkpoint names it: the averages, if any, by the plain names."""
+        if not self._averages:
+            return self.tensors()
+        trained = {f"{TRAINED}{name}": array for name, array in self.tensors().items()}
+        return trained | {name: array.copy() for name, array in self._averages.items()}
 
     def restore(self, tensors: Mapping[str, Array], prefix: str = "") -> None:
         """Overwrite the state with tensors of a checkpoint, behind a prefix."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from zlib import crc32
@@ -13,7 +13,7 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
 from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
-from engine.training.bucket import AVERAGE, Bucket, Stretch
+from engine.training.bucket import AVERAGE, WEIGHTS, Bucket, Stretch
 from engine.training.held import Copy, Held
 from engine.training.microbatches import additions
 from engine.training.normal import NormalNumbers
@@ -84,12 +84,7 @@ class Parameters:
 
     def _views(self, flat: Array) -> dict[str, Array]:
         """Return this node's parameters as views of a bucket's buffer."""
-        views, start = {}, self._start
-        for name, parameter in self.described.items():
-            stop = start + _size(parameter)
-            views[name] = flat[start:stop].reshape(parameter.blocked)
-            start = stop
-        return views
+        return views_of(self.described, flat, self._start)
 
     def partial_sums(self, microbatch: int, accumulate: int, members: int) -> tuple[PartialSum, ...]:
         """Return where the gradients of a microbatch go, for the samples of each of some ranks."""
@@ -108,6 +103,33 @@ class Parameters:
     def is_split(self) -> bool:
         """Whether a plan divides the weights, so that this rank holds a part of them."""
         return self._split is not None
+
+    @property
+    def bucket_name(self) -> str | None:
+        """Name of the bucket; None without one."""
+        return None if self._bucket is None else self._bucket.name
+
+    def standard(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+        """Return all tensors of a checkpoint of this node, given the whole buffers of its bucket.
+
+        Parameters
+        ----------
+        parts
+            Weights and what is kept beside them, flat, by name, for each part of the node.
+        """
+        described = [self.described] if self._split is None else list(self._split.described)
+        tensors = {}
+        for kind in (WEIGHTS, *self._kept):
+            prefix = f"{kind}."
+            if kind in (WEIGHTS, AVERAGE):
+                prefix = TRAINED if kind == WEIGHTS and AVERAGE in self._kept else ""
+            for name in self.described:
+                rows = []
+                for part, of_part in zip(described, parts, strict=True):
+                    views = views_of(part, of_part[kind], self._start)
+                    rows.append(part[name].unpack(views[name]))
+                tensors[f"{prefix}{self.node}.{name}"] = np.concatenate(rows)
+        return tensors
 
     @property
     def floats(self) -> int:
@@ -263,6 +285,16 @@ class Parameters:
         if self._split is None:
             return slice(0, self.described[name].shape[0])
         return self._split.rows(name)
+
+
+def views_of(described: Mapping[str, Parameter], flat: Array, start: int) -> dict[str, Array]:
+    """Return a node's parameters as views of a bucket's buffer, in which it begins at `start`."""
+    views = {}
+    for name, parameter in described.items():
+        stop = start + _size(parameter)
+        views[name] = flat[start:stop].reshape(parameter.blocked)
+        start = stop
+    return views
 
 
 def padded_floats(described: dict[str, Parameter]) -> int:

@@ -19,7 +19,7 @@ class PlannedMemory:
     """Bytes that a rank allocates for its steps, by what they are for."""
 
     parameters: int
-    """Weights, gradients, moments and averages."""
+    """Weights, gradients, moments and averages, and the own copies for buddies."""
     values: int
     """Of all layers, and their gradients."""
     working: int
@@ -44,4 +44,5 @@ def planned_memory(
     grid = Grid.joined(world, AbsentCommunicator(part, parts), AbsentCommunicator(group, tree.ranks // parts))
     built = build_rank(network, settings, plan, grid, InlineCommThread())
     values, working = held_bytes(built.memory.arrays()), held_bytes(built.memory.working_arrays())
-    return PlannedMemory(built.parameters.parameter_bytes, values, working)
+    copies = 0 if built.buddies is None else built.buddies.own_bytes
+    return PlannedMemory(built.parameters.parameter_bytes + copies, values, working)

@@ -1,6 +1,6 @@
 """One rank of a training run, built in one place: training, the planner and its rehearsals all use it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from engine.graph.parallel.plan import Plan
 from engine.host.aligned_arrays import blocks, touch
 from engine.host.on_threads import on_threads
 from engine.training.all_passes import Wrap, all_passes
+from engine.training.buddies import Buddies
 from engine.training.layer_states import LayerStates
 from engine.training.loss import Criterion, Loss
 from engine.training.memory import CopyIn, Memory
@@ -38,6 +39,8 @@ class Rank:
     states: LayerStates
     memory: Memory
     loss: Loss
+    buddies: Buddies | None
+    """None where no copies are kept for others to go on from."""
     parameter_count: int
     """Trainable values of the whole network, on all ranks together; padding does not count."""
 
@@ -85,6 +88,7 @@ def build_rank(
     wrap: Wrap | None = None,
     criterion: Criterion | None = None,
     copy_in: CopyIn = reorder.to_blocked,
+    hosts: Sequence[str] = (),
 ) -> Rank:
     """Build a rank: run all passes over the network, then allocate its parameters and memory.
 
@@ -102,6 +106,8 @@ def build_rank(
         Loss function; default: softmax and cross entropy.
     copy_in
         Copies a minibatch into the graph's input.
+    hosts
+        What names the host of each rank, if that is known.
     """
     graph = all_passes(network, settings, plan, grid, queue, wrap=wrap)
     parameters = RankParameters(
@@ -123,6 +129,21 @@ def build_rank(
         criterion=criterion or SoftmaxCrossEntropy(),
         smoothing=settings.label_smoothing,
     )
+    buddies = None
+    ranks = grid.world.communicator.size
+    if settings.buddies and ranks > 1:
+        where = hosts or ("",) * ranks
+        buddies = Buddies(parameters, states, grid, queue, count=settings.buddies, hosts=where)
     return Rank(
-        settings, plan, grid, queue, graph, parameters, states, memory, loss, network.parameter_count()
+        settings,
+        plan,
+        grid,
+        queue,
+        graph,
+        parameters,
+        states,
+        memory,
+        loss,
+        buddies,
+        network.parameter_count(),
     )

@@ -1,15 +1,16 @@
 """The parameters of all nodes on this rank, in the buckets that are reduced and updated together."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from comm.comm_thread import CommandQueue
+from comm.comm_thread import CommandQueue, Request
 from comm.grid import Grid
 from engine.graph import Graph, Node
-from engine.training.bucket import USUAL_FORM, Bucket, Stretch
+from engine.host.aligned_arrays import aligned_zeros
+from engine.training.bucket import USUAL_FORM, WEIGHTS, Bucket, Stretch
 from engine.training.gradient_norm import GradientNorm
 from engine.training.held import Copy, Held, made
 from engine.training.microbatches import slots
@@ -50,6 +51,7 @@ class RankParameters:
         clip_norm: float = 0.0,
     ):
         self.graph, self.accumulate, self._form = graph, accumulate, form
+        self._rank = grid.world.communicator.rank
         described = {node.name: node.layer.parameters(*graph.input_shapes(node)) for node in graph}
         self._of_node = {name: Parameters(name, {}, None) for name in described}
         places = {name: place for place, name in enumerate(described)}
@@ -78,6 +80,7 @@ class RankParameters:
                 form=form,
                 tensor_norms=TensorNorms(len(stretches), grid.world, queue) if form.per_tensor else None,
                 gradient_norm=self._gradient_norm,
+                parts=self._members[members[0]],
             )
             self._buckets.append(bucket)
             start = 0
@@ -131,6 +134,55 @@ class RankParameters:
         for bucket in self._buckets:
             for name, arrays in bucket.kept.items():
                 yield f"the {name} of {bucket.name}", arrays
+
+    def pending(self) -> list[Request]:
+        """Return the jobs of the last step that nobody has waited for yet."""
+        return [bucket.pending for bucket in self._buckets if bucket.pending is not None]
+
+    def hold_updates(self, until: Request) -> None:
+        """Let the next updates begin only when a job has ended that reads the own strips."""
+        for bucket in self._buckets:
+            bucket.hold_updates(until)
+
+    def shares(self) -> Iterator[Array]:
+        """Yield what this rank alone has: its strips of weights and of all that is kept beside them."""
+        for bucket in self._buckets:
+            for index, (name, strip) in enumerate(bucket.shares(self._rank)):
+                yield bucket.own_share(index, name, strip)
+
+    def shared_floats(self, rank: int) -> int:
+        """Return how many floats that is on a rank."""
+        shares = (strip for bucket in self._buckets for _, strip in bucket.shares(rank))
+        return sum(strip.stop - strip.start for strip in shares)
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether `shares` of all ranks are all weights: each rank has all that are not trained."""
+        return not any(parameters.is_split and parameters.frozen_bytes for parameters in self)
+
+    def assembled(self, flats: Sequence[Array]) -> dict[str, Array]:
+        """Return the tensors of a checkpoint, given the `shares` of all ranks in their order, each flat."""
+        places = [0] * len(flats)
+        tensors = dict[str, Array]()
+        of_bucket: dict[str, list[Parameters]] = {bucket.name: [] for bucket in self._buckets}
+        for parameters in self:
+            if parameters.bucket_name is None:
+                tensors |= parameters.gather_weights()
+            else:
+                of_bucket[parameters.bucket_name].append(parameters)
+        for bucket in self._buckets:
+            parts: list[dict[str, Array]] = [
+                {name: aligned_zeros(bucket.weights.shape) for name in (WEIGHTS, *bucket.kept)}
+                for _ in range(bucket.parts)
+            ]
+            for rank, flat in enumerate(flats):
+                for name, strip in bucket.shares(rank):
+                    length = strip.stop - strip.start
+                    parts[rank % bucket.parts][name][strip] = flat[places[rank] : places[rank] + length]
+                    places[rank] += length
+            for parameters in of_bucket[bucket.name]:
+                tensors |= parameters.standard(parts)
+        return tensors
 
     def gradient_norm(self) -> float | None:
         """Wait for the norm of all gradients of the last step, before clipping; None: it is not taken."""

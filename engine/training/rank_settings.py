@@ -41,10 +41,18 @@ class RankSettings:
     """Decay of the averages of weights; 0: there are none."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
+    buddies: int = 0
+    """Ranks that keep a copy of each rank's strips; 0: none."""
 
 
-def settings_of(recipe: Recipe, threads: int) -> RankSettings:
-    """Return the settings that a recipe implies for a rank with some kernel threads."""
+def settings_of(recipe: Recipe, threads: int, *, survives: bool = False) -> RankSettings:
+    """Return the settings that a recipe implies for a rank with some kernel threads.
+
+    Parameters
+    ----------
+    survives
+        Whether ranks can go on when others die: only then copies for that are kept.
+    """
     return RankSettings(
         batch=recipe.batch,
         threads=threads,
@@ -61,6 +69,7 @@ def settings_of(recipe: Recipe, threads: int) -> RankSettings:
         clip_norm=recipe.optimizer.clip_norm,
         ema=recipe.ema,
         label_smoothing=recipe.label_smoothing,
+        buddies=recipe.buddies if survives else 0,
     )
 
 

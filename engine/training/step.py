@@ -46,6 +46,8 @@ def train_step(
 
 def backward(rank: Rank, microbatch: Microbatch, run: Context, update: Update) -> None:
     """Compute gradients; with the last microbatch start their sums over the ranks, and the update."""
+    if microbatch.is_last and rank.buddies is not None:
+        rank.buddies.wait()
     for node in reversed(rank.graph.nodes):
         at, parameters = microbatch[node.name], rank.parameters[node.name]
         node.layer.backward_weights(at, run)

@@ -263,7 +263,8 @@ def test_fields_that_change_no_bit_or_may_differ_between_ranks_are_these():
     assert set(Recipe.NOT_IN_THE_BITS) == {
         "fuse", "overlap", "threads", "evaluate_every", "checkpoint_every", "checkpoint_steps", "out",
         "trace", "plan", "cluster", "bucket_kib", "chunk_kib", "shared_memory", "keep_checkpoints",
-        "keep_best", "stop_after", "accumulate", "hash_every", "verify_every",
+        "keep_best", "stop_after", "accumulate", "hash_every", "verify_every", "buddies", "buddy_every",
+        "lost_after",
     }  # fmt: skip
     assert set(Recipe.MAY_DIFFER) == {"data", "out", "overlap", "threads", "cluster", "init"}
 
