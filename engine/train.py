@@ -113,15 +113,16 @@ def start_of(arguments: Sequence[str]) -> "Start":
 
 def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:
     with uncollected():
-        from engine.run import launch  # noqa: PLC0415 -- imports numba: only where it is needed
+        from engine.run import launch, survival  # noqa: PLC0415 -- imports numba: only where it is needed
 
+    left = survival.Survival(world)
     try:
-        results = launch.run(world, lambda: _resolve(options), collectives=collectives)
+        results = launch.run(world, lambda: _resolve(options), collectives=collectives, survival=left)
     except UserError as error:
-        if world.rank == 0:
+        if left.world.rank == 0:
             failure.say_error(str(error))
-        return 2
-    return failure.INTERRUPTED if results["interrupted"] else 0
+        return left.ended(2)
+    return left.ended(failure.INTERRUPTED if results["interrupted"] else 0)
 
 
 def _resolve(options: argparse.Namespace) -> "Start":

@@ -81,7 +81,8 @@ def unfailed_hash(folder: Path) -> str:
 def attacked(ranks: int, kills: tuple[Kill, ...], folder: Path, rng: random.Random) -> tuple[str, int]:
     """Run once; return the hash of its weights and how often it was started again."""
     out = folder / "run"
-    command = ["-m", "engine.run", "-n", str(ranks), "--restarts", str(RESTARTS), *options(out)]
+    command = ["-m", "engine.run", "-n", str(ranks), "--survive", "off", "--restarts", str(RESTARTS)]
+    command += options(out)
     process = subprocess.Popen(
         [sys.executable, *command],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -16,6 +16,9 @@ from engine.host.memory_limit import container_limit, physical_bytes
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 """In a container the user is root, which Open MPI wants to be told."""
 
+FAULT_TOLERANCE = ("--with-ft", "ulfm")
+"""Open MPI: ranks go on when others die."""
+
 _LEAST_RANK_BYTES = 30_000_000  # Python, numpy and numba alone fill more
 _MOST_BYTES = 1 << 50  # where nobody says how much memory there is
 
@@ -46,18 +49,39 @@ def is_open_mpi(mpirun: str) -> bool:
     return "Open MPI" in done.stdout
 
 
+@functools.cache
+def has_fault_tolerance() -> bool:
+    """Say whether the mpirun here can let ranks go on when others die, by ``--with-ft ulfm``."""
+    try:
+        mpirun = find_mpirun()
+    except FileNotFoundError:
+        return False
+    if not is_open_mpi(mpirun):
+        return False
+    info = Path(mpirun).with_name("ompi_info")
+    try:
+        done = subprocess.run([info], env=mpirun_environment(), capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return "FT MPI support: yes" in done.stdout
+
+
 def most_ranks_here() -> int:
     """Return how many ranks the memory of this machine could hold, if their network needed none."""
     return int(min(container_limit()[0], physical_bytes()[0], _MOST_BYTES) // _LEAST_RANK_BYTES)
 
 
-def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> list[str]:
+def mpirun_command(
+    ranks: int, *, hosts: str = "", survive: bool = False, more: Sequence[str] = ()
+) -> list[str]:
     """Return mpirun with its flags for some ranks, to be followed by a program.
 
     Parameters
     ----------
     hosts
         Names separated by commas, as mpirun takes them; empty starts all ranks here.
+    survive
+        Let ranks go on when others die, if this mpirun can do that.
     more
         Options of the user's, which win.
 
@@ -76,6 +100,8 @@ def mpirun_command(ranks: int, *, hosts: str = "", more: Sequence[str] = ()) -> 
         flags += ["--host", hosts]
     elif ranks > _cores():
         flags += ["--oversubscribe"]
+    if survive and "--with-ft" not in more and has_fault_tolerance():
+        flags += FAULT_TOLERANCE
     return [mpirun, *flags, *more, "-n", str(ranks)]
 
 

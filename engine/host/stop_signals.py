@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from comm.failure import INTERRUPTED
 from comm.launcher import launched_rank
+from comm.losses import RankLostError
 from comm.terminal import write_now
 from engine.config.errors import Impatience
 
@@ -135,8 +136,12 @@ def stop_signals() -> Iterator[StopRequest]:
         request.phase = _Phase.LOOP
         try:
             yield request
-        finally:
+        except RankLostError:  # the run goes on, and wishes with it
+            raise
+        except BaseException:
             request.phase = _Phase.OVER
+            raise
+        request.phase = _Phase.OVER
         return
     with _answered_by(StopRequest()) as request:
         yield request

@@ -33,6 +33,9 @@ Python, or alone where -n is 1. Ctrl-C, also SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 o
 the step it is in, with a checkpoint; Ctrl-C once more, a second later, ends it at once. The exit code is the
 run's: 0 done, 2 a mistake in what was given, 130 interrupted, 1 anything else.
 
+Where mpirun is Open MPI's (built with ULFM, as pip's is), a run that loses ranks goes on without them at
+once, to the same bits; a line says so.
+
 With --restarts N a run that loses a rank, a host or mpirun itself goes on from its newest whole checkpoint,
 to the same bits. A line says what was lost, after which step, and from where it goes on, 1 s later; then 2,
 4 and so on, up to 60. It gives up after N restarts without a new checkpoint: each new one begins the count
@@ -64,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         metavar="M",
         help="with --restarts and --hosts: hosts that are gone are left out while M ranks remain; default 1",
+    )
+    parser.add_argument(
+        "--survive",
+        choices=("on", "off"),
+        default="on",
+        help="on: ranks go on when others die, if mpirun is Open MPI's with ULFM; off: all end; default on",
     )
     parser.add_argument(
         "--launcher",
@@ -124,7 +133,8 @@ def _launch(options: argparse.Namespace, more: list[str]) -> Callable[[int, str]
         return lambda ranks, hosts: srun_command(ranks, hosts=hosts, more=more)
     if options.ranks == 1 and _is_here(options, more):
         return lambda *_: []
-    return lambda ranks, hosts: mpirun_command(ranks, hosts=hosts, more=more)
+    survive = options.survive == "on"
+    return lambda ranks, hosts: mpirun_command(ranks, hosts=hosts, survive=survive, more=more)
 
 
 def _train_command() -> ModuleType:

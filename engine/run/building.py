@@ -1,5 +1,6 @@
 """Build one rank's trainer: its queue, its rank with weights, its kernel threads."""
 
+import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -10,8 +11,9 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue, CommThread, InlineCommThread
 from comm.communicator import Communicator
 from comm.grid import Grid
+from comm.losses import RankLostError
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
-from engine.host.affinity import Cores
+from engine.host.affinity import Cores, machine_name
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.run.compiling import compilation_said
@@ -56,20 +58,25 @@ def build_trainer(
     queue = _queue(
         world, recipe, recorder, spare_core=spare_core, patient=alone_here and small and not spare_core
     )
-    collectives = make_collectives(
-        world.split(0),
-        prepared.tree,
-        chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,
-        shared_memory=recipe.shared_memory,
-    )
-    rank = build_rank(
-        prepared.graph,
-        settings_of(recipe, threads),
-        prepared.plan,
-        Grid.of(collectives, prepared.plan.parts),
-        queue,
-        wrap=partial(timed, recorder=recorder),
-    )
+    try:
+        collectives = make_collectives(
+            world.split(0),
+            prepared.tree,
+            chunk_floats=recipe.chunk_kib * FLOATS_PER_KIB,
+            shared_memory=recipe.shared_memory,
+        )
+        rank = build_rank(
+            prepared.graph,
+            settings_of(recipe, threads, survives=prepared.survives),
+            prepared.plan,
+            Grid.of(collectives, prepared.plan.parts),
+            queue,
+            wrap=partial(timed, recorder=recorder),
+            hosts=world.gather_objects(f"{machine_name()} {socket.gethostname()}"),
+        )
+    except RankLostError as error:
+        queue.abandon(error)
+        raise
     with compilation_said() if world.rank == 0 else nullcontext():
         workers = Threads(threads, cores.pinned(threads))
     trainer = Trainer(
@@ -95,7 +102,9 @@ def build_trainer(
         rank.initialise(recipe.seed, taken)
         taken.clear()
     else:
-        trainer.restore(prepared.start.state, prepared.tensors)
+        trainer.restore(
+            prepared.start.state, prepared.tensors, saved_step=prepared.saved_step, record=prepared.record
+        )
         prepared.tensors.clear()
     return trainer
 

@@ -24,6 +24,8 @@ class Surroundings:
     """See `environment`."""
     warnings: Sequence[str] = ()
     """What the user has been warned of."""
+    losses: Sequence[dict[str, Any]] = ()
+    """Ranks that have died meanwhile: see `engine.run.survival`."""
 
 
 def environment(world: Communicator, cores: Cores) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from comm.communicator import Communicator
+from comm.losses import RankLostError
 from engine.config.errors import UserError, in_one_line
 
 
@@ -33,10 +34,10 @@ class Failures:
             self.keep(error)
 
     def keep(self, error: BaseException | None) -> None:
-        """Keep an exception, if one came; what is none of a program's errors is raised as it is."""
+        """Keep an exception, if one came; a lost rank, or what is no program's error, is raised as it is."""
         if error is None:
             return
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, RankLostError):
             raise error
         self.first = self.first or error
 

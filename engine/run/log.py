@@ -133,6 +133,11 @@ class RunLog:
             at = f"epoch {record.get('epoch', 0) + 1}, step {record['step']}/{self._total}"
             self.say(", ".join((f"{at}: loss {record['loss']:.4f}", *self._pace.words())))
 
+    def complete(self, record: dict[str, Any]) -> None:
+        """Write a step's record that the lines of before end without, as another rank wrote them."""
+        if self._folder is not None and "step" not in losses_of(self._folder, record["step"]):
+            self._write({"kind": "step", **record})
+
     def epoch(self, record: dict[str, Any]) -> None:
         """Write one epoch's record and say it."""
         self._write({"kind": "epoch", **record})

@@ -104,7 +104,7 @@ def _first(prepared: Prepared, fits: Callable[[int], bool]) -> int | None:
 def _planned(prepared: Prepared, rank: int, threads: int, accumulate: int) -> tuple[int, int]:
     """Return the bytes that a rank needs at least and at most with so many microbatches."""
     recipe, graph, tree = prepared.start.recipe, prepared.graph, prepared.tree
-    settings = replace(settings_of(recipe, threads), accumulate=accumulate)
+    settings = replace(settings_of(recipe, threads, survives=prepared.survives), accumulate=accumulate)
     planned = planned_memory(graph, settings, prepared.plan, tree, rank)
     samples = len(tree.leaves_of(rank)) * recipe.batch // tree.leaves // accumulate
     batches = (DEPTH + 1) * samples * math.prod(prepared.data.train.sample_shape) * _FLOAT

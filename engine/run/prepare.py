@@ -1,6 +1,7 @@
 """What every rank reads and checks before the first step, and what must be equal on all of them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from comm.tree import Tree
 from engine.config.errors import UserError
@@ -56,6 +57,12 @@ class Prepared:
     """Weights, state and moments of the checkpoint; empty without one."""
     initial: InitialWeights | None = None
     """With which a new run begins; None where all are drawn."""
+    survives: bool = False
+    """Whether ranks can go on when others die, for which copies are kept."""
+    saved_step: int | None = None
+    """Of the newest checkpoint on the disk, where the run goes on from memory; 0: there is none."""
+    record: dict[str, Any] | None = None
+    """Of the step that it goes on from, which the rank that would have logged it may have died with."""
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from engine.graph.passes.norm_groups import norm_groups
 from engine.host.peak_memory import peak_resident_bytes
 from engine.profile.breakdown import Breakdown
 from engine.profile.step_clock import median
+from engine.run import endings
 from engine.run.environment import Surroundings
 from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.log import RunLog, to_json
@@ -126,6 +127,7 @@ def describe(
         "frozen": [name for name, factor in rank.parameters.rate_factors.items() if factor == 0],
         "history": trainer.task.history,
         "restarts": restarts,
+        "losses": list(around.losses),
         "weights_sha256": weights_sha256,
         "published_sha256": None if is_cut_short else published_sha256(trainer.task),
         "state_sha256": state_sha256,
@@ -181,6 +183,6 @@ def say_goodbye(folder: Path, results: dict[str, Any], traced: Path | None) -> N
         terminal.say(said)
     if traced is not None:
         terminal.say(f"trace in {traced}: python -m engine.explain, or https://ui.perfetto.dev")
-    end = "interrupted; go on with --resume" if results["interrupted"] else "done; results in"
-    end = "stopped early; results in" if results["stopped_early"] else end
+    end = endings.INTERRUPTED if results["interrupted"] else endings.DONE
+    end = endings.STOPPED_EARLY if results["stopped_early"] else end
     terminal.say(f"{end} {folder}")

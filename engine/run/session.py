@@ -45,7 +45,7 @@ def run_session(
         ) as log,
         closing(trainer.context.threads),
         stop_signals() as stop,
-        late_ranks_said(trainer.rank.queue, trainer.control) as late,
+        late_ranks_said(trainer.rank.queue, trainer.control, lost_after=trainer.recipe.lost_after) as late,
         nullcontext() if trainer.folder is None else compilation_said(log.say),
     ):
         greet(trainer, log)

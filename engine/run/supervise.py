@@ -25,6 +25,7 @@ from comm.failure import INTERRUPTED, say_error, say_interrupted
 from engine.config.errors import UserError
 from engine.host.mpirun import mpirun_environment
 from engine.host.stop_signals import StopRequest, stop_signals
+from engine.run import endings
 from engine.run.losses import exit_code_in, is_about_a_loss, loss_in
 
 PATIENCE_S = 600.0  # for the step that the ranks are in, and their checkpoint
@@ -40,7 +41,7 @@ _LINES_KEPT = 200
 _LATE_WORDS = re.compile(
     r"\[[^\]]+\] PMIX ERROR: PMIX_ERR_UNREACH .*\n?"
 )  # of an mpirun whose ranks have gone
-_SAID_BY_RANK = "exited with non-zero status"
+_SAID_BY_RANK = ("exited with non-zero status", "MPI_ABORT was invoked")
 _ENDED_BY_WISH = "exited on signal"
 _REASON = re.compile("error|traceback|interrupted", re.IGNORECASE)
 _EXCEPTION = re.compile(r"(rank \d+: )?(\w+\.)*\w*(Error|Exception)\b")
@@ -58,7 +59,8 @@ class End:
     said_why: bool
     """Something that was passed on is the reason of an end."""
     lost: str | None
-    """What mpirun says of a rank or a host that it has lost, as a clause; None if it says nothing."""
+    """What mpirun says of a rank or a host that it has lost, as a clause; None if it says nothing, or if the
+    others have gone on to the end."""
     error: str | None
     """The last line with which a rank has named an exception."""
 
@@ -109,7 +111,8 @@ def run_ranks(
     if hides_losses:
         _end_session(process.pid)
     output.close()
-    lost, ended = loss_in(output.lines), exit_code_in(output.lines)
+    lost = None if output.said_end else loss_in(output.lines)
+    ended = exit_code_in(output.lines)
     status = process.returncode if ended is None or process.returncode == 0 else ended
     return End(status, stop.made, output.said_interrupted, output.said_why, lost, output.last_error)
 
@@ -231,6 +234,8 @@ class _Output:
         self.said_interrupted = False
         self.said_why = False
         """Something that was passed on is the reason of an end."""
+        self.said_end = False
+        """Rank 0 has said that the run is over."""
         self.has_spoken = False
         """A rank has said something."""
         self.last_error: str | None = None
@@ -265,6 +270,7 @@ class _Output:
         for line in stream:
             self.lines.append(line)
             self.said_interrupted |= are_errors and line.startswith("interrupted")
+            self.said_end |= are_errors and line.startswith((endings.DONE, endings.STOPPED_EARLY))
             is_rule = _RULE.fullmatch(line) is not None
             if not note and not is_rule:
                 if are_errors:
@@ -294,4 +300,4 @@ class _Output:
         """Say whether a note of mpirun's only repeats what a rank has said, or what the user wanted."""
         if self._hides_losses and is_about_a_loss(note):
             return True
-        return _SAID_BY_RANK in note or (self._stop.made and _ENDED_BY_WISH in note)
+        return any(words in note for words in _SAID_BY_RANK) or (self._stop.made and _ENDED_BY_WISH in note)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,16 @@ from engine.training.step import train_step
 from engine.training.update import Piece, Update
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the ranks know of a run beside weights and state, the same on all."""
+
+    epoch_loss: float | None
+    best: Best | None
+    record: dict[str, Any] | None
+    """Of the step; None before the first."""
 
 
 class Trainer:
@@ -90,15 +100,33 @@ class Trainer:
         self.failures = Failures(control)
         self.comparison = Comparison(recipe.metric, recipe.stop_after)
         self._saved_best: Best | None = None
+        self._unlogged: dict[str, Any] | None = None
         self._is_asked_to_end: Callable[[], bool] = lambda: False
         self._is_last: Callable[[Mapping[str, Any]], bool] = self._check_loss
         self.saver = Saver(rank, task, control, folder, check_folder=check_folder)
 
-    def restore(self, state: State, tensors: dict[str, Array]) -> None:
-        """Start from a checkpoint."""
+    def restore(
+        self,
+        state: State,
+        tensors: dict[str, Array],
+        *,
+        saved_step: int | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        """Start from a checkpoint, or from copies in memory.
+
+        Parameters
+        ----------
+        saved_step
+            Of the newest checkpoint on the disk, where that is not this one; 0: there is none.
+        record
+            Of the step, to be logged if nobody has.
+        """
         self.rank.restore(tensors)
-        self.progress = Progress(state.step, state.step, epoch_loss=state.epoch_loss)
+        saved = state.step if saved_step is None else saved_step
+        self.progress = Progress(state.step, saved, epoch_loss=state.epoch_loss)
         self._saved_best = state.best
+        self._unlogged = record
 
     def train(self, log: RunLog, called: Callbacks, stop: StopRequest) -> None:
         """Run all steps that are left, with evaluations and checkpoints (collective).
@@ -116,7 +144,10 @@ class Trainer:
             it is not finite.
         """
         self._is_asked_to_end = lambda: stop.made or called.stopped
-        with self.saver.saving(self.progress.step, warn=log.warn, say=log.say):
+        with self.saver.saving(self.progress.saved_step, warn=log.warn, say=log.say):
+            if self._unlogged is not None:
+                log.complete(self._unlogged)
+            self._keep_copies(self._unlogged, self._saved_best)
             self._catch_up(log, called)
             if not self.progress.stopped_early and not self.progress.interrupted:
                 self._run_steps(log, called)
@@ -136,7 +167,7 @@ class Trainer:
             On all ranks: a rank has failed.
         """
         self._is_asked_to_end, self._is_last = (lambda: stop.made), is_last
-        with self.saver.saving(self.progress.step, warn=log.warn, say=log.say):
+        with self.saver.saving(self.progress.saved_step, warn=log.warn, say=log.say):
             self._run_steps(log, Callbacks((), self.rank))
         self.rank.parameters.wait()
         if (message := self.failures.agreed()) is not None:
@@ -173,6 +204,7 @@ class Trainer:
                 except LostSamplesError:  # the weights are those after the last step, which can be saved
                     self.progress.interrupted = True
                     break
+                self._keep_copies(record, self.comparison.regular)
                 if self._check_copies_and_hash(record):
                     clock.restart()
                 with self.failures.kept():
@@ -187,6 +219,12 @@ class Trainer:
                     clock.restart()
                 if self.progress.stopped_early or self.progress.interrupted or self._ends_alone():
                     break
+
+    def _keep_copies(self, record: dict[str, Any] | None, best: Best | None) -> None:
+        """Have what the ranks have now kept by buddies, at the start and where the recipe says so."""
+        progress, buddies = self.progress, self.rank.buddies
+        if buddies is not None and (not progress.laps or _due(progress.step, self.recipe.buddy_every)):
+            buddies.submit(progress.step, Kept(progress.epoch_loss, best, record))
 
     def _read(self, loader: Loader) -> Iterable[Batch]:
         """Return the next minibatch, or its microbatches, each of which is valid until the next one."""

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from comm.communicator import Communicator
 from engine.config.recipe import Recipe
 from engine.host.stop_signals import stop_signals
+from engine.run.beginning import begin, end_if_asked
 from engine.run.building import build_trainer
 from engine.run.compiling import compilation_said
 from engine.run.late_ranks import late_ranks_said
-from engine.run.launch import begin, end_if_asked, ending_together
+from engine.run.launch import ending_together
 from engine.run.log import RunLog
 from engine.run.results import greet
 from engine.run.start import Start

@@ -10,7 +10,7 @@ from comm.threads import single_rank
 from engine.config.errors import UserError
 from engine.config.recipe import Recipe
 from engine.data.dataset import DataSource
-from engine.run import launch, saver
+from engine.run import beginning, saver
 from engine.run.checkpoint import read_state, read_tensors
 from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import lock_folder
@@ -32,7 +32,7 @@ def recipe(**fields) -> Recipe:
 
 def begin(folder: Path) -> None:
     """Run from the start, as a command does."""
-    places = launch._paths(Start(recipe(out=str(folder)), "broken"))
+    places = beginning.make_places(Start(recipe(out=str(folder)), "broken"))
     try:
         train_rank(single_rank(), perceptron(), recipe(), DATA, folder=folder)
     finally:

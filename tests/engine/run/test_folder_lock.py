@@ -10,7 +10,7 @@ import pytest
 
 from comm.threads import run_ranks
 from engine.config.errors import UserError
-from engine.run import launch, saver
+from engine.run import beginning, saver
 from engine.run.finding import find_checkpoint
 from engine.run.folder_lock import HOLDER, LOCK, lock_folder
 from engine.run.run_folder import new_folder
@@ -66,7 +66,7 @@ def test_a_run_that_went_on_before_its_lock_was_free_is_not_cut_back(tmp_path, m
         newest.rename(newest.with_name("step-00000003"))
         return lock_folder(folder, option)
 
-    monkeypatch.setattr(launch, "lock_folder", gone_on)
+    monkeypatch.setattr(beginning, "lock_folder", gone_on)
     with pytest.raises(UserError, match=r"^resume: .* has gone on meanwhile, to step-00000003: start again$"):
         resumed(tmp_path, steps=4)
     lock_folder(tmp_path, "out").release()

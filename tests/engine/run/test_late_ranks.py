@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from comm.comm_thread import InlineCommThread
+from comm.threads import single_rank
 from engine.run.late_ranks import LATE_S, LateWatch, Process
 
 
@@ -54,6 +55,21 @@ def test_of_several_ranks_that_wait_one_speaks():
     assert not waited(InlineCommThread(), [Process.own(), Process.own()], rank=1)
 
 
+def test_a_wait_in_an_agreement_counts_too():
+    said, control = [], single_rank()
+    watch = LateWatch(InlineCommThread(), 0, [Process.own()], said.append, control=control)
+    watch.look(0.0)
+    control.is_waiting = True
+    for passed in (1.0, 1.0 + LATE_S):
+        watch.look(passed)
+    control.waits += 1  # another one
+    watch.look(2.0 + LATE_S)
+    assert [line.partition(" for ")[0] for line in said] == [
+        "rank 0 has waited 10 s",
+        "rank 0 goes on after 11 s",
+    ]
+
+
 def test_many_short_waits_are_no_long_one():
     queue, said = InlineCommThread(), []
     watch = LateWatch(queue, 0, [Process.own()], said.append)
@@ -61,3 +77,28 @@ def test_many_short_waits_are_no_long_one():
         with queue.blocked("conv1"):
             watch.look(second)
     assert not said
+
+
+def test_a_rank_that_is_stopped_for_too_long_is_ended_by_one_of_the_others(stopped):
+    deadline = time.monotonic() + 10
+    while not stopped.is_stopped() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    queue, said = InlineCommThread(), []
+    processes = [stopped, Process.own(), Process.own()]
+    watches = [LateWatch(queue, rank, processes, said.append, lost_after=30.0) for rank in (1, 2)]
+    with queue.blocked("conv1"):
+        for passed in (0.0, 29.0):
+            for watch in watches:
+                watch.look(passed)
+        assert stopped.is_stopped()
+        watches[1].look(30.0)  # it is for rank 1 to act
+        assert stopped.is_stopped()
+        watches[0].look(30.0)
+    deadline = time.monotonic() + 10
+    while stopped.is_stopped() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not stopped.is_stopped()
+    assert said == [
+        "rank 1 has waited 29 s for rank 0, which is stopped (SIGCONT lets it go on)",
+        "rank 0 stopped for 30 s: ended, and lost",
+    ]

@@ -14,7 +14,7 @@ from comm.threads import run_ranks, single_rank
 from engine.config.errors import Impatience, UserError
 from engine.data.readers import probe
 from engine.host import affinity, stop_signals
-from engine.run import building, checkpoint, launch
+from engine.run import beginning, building, checkpoint, launch
 from engine.run.callbacks import Callback
 from engine.run.failures import RunEndedError
 from engine.run.finding import find_checkpoint
@@ -510,7 +510,7 @@ def test_a_wish_to_end_while_all_samples_are_read_is_granted_at_once(tmp_path, m
         pytest.fail("the samples were read to the end")
 
     monkeypatch.setattr(stop_signals.os, "_exit", ended)
-    monkeypatch.setattr(launch, "check_share", asked)
+    monkeypatch.setattr(beginning, "check_share", asked)
     start = replace(new_run("digits", {**SHORT, "out": str(tmp_path / "run")}), check_data=True)
     with stop_signals.listening(), pytest.raises(Impatience, match="130"):
         run(single_rank(), lambda: start)

@@ -1,0 +1,81 @@
+"""The command ``python -m tests.mpi.workers.dies PLAN -- ARGUMENTS``: engine.train on ranks that die.
+
+PLAN is JSON: a list of [rank, phase, count, seconds]; that rank, by its number at the start, is killed so
+many seconds after it has entered the phase for the so-manieth time.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+PHASES = {
+    "start": ("engine.run.launch", "begin_anew"),
+    "build": ("engine.run.launch", "build_trainer"),
+    "forward": ("engine.training.step", "forward"),
+    "backward": ("engine.training.step", "backward"),
+    "reduce": ("comm.collectives", "Collectives.part_reduce"),
+    "update": ("engine.training.bucket", "Bucket._update"),
+    "broadcast": ("comm.collectives", "Collectives.part_broadcast"),
+    "copy": ("engine.training.buddies", "Buddies._copy"),
+    "send": ("comm.collectives", "Collectives.pass_on"),
+    "checkpoint": ("engine.run.saver", "Saver.save"),
+    "evaluation": ("engine.run.evaluator", "Evaluator.evaluate"),
+    "recovery": ("engine.run.launch", "go_on"),
+    "recovered": ("engine.training.buddies", "Buddies.recovered"),
+    "session": ("engine.run.launch", "run_session"),
+    "end": ("engine.run.session", "describe"),
+}
+"""Where each is entered: a function, by its module's name for it; a generator's body is what counts."""
+
+
+def kill_at(phase: str, count: int, seconds: float) -> None:
+    """Kill this process so many seconds after a phase has been entered for the so-manieth time."""
+    module, path = PHASES[phase]
+    *owners, name = path.split(".")
+    holder: Any = importlib.import_module(module)
+    for owner in owners:
+        holder = getattr(holder, owner)
+    setattr(holder, name, _counted(getattr(holder, name), count, seconds))
+
+
+def _counted(work: Callable[..., Any], count: int, seconds: float) -> Callable[..., Any]:
+    left = count
+
+    @wraps(work)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            _die(seconds)
+        return work(*args, **kwargs)
+
+    return call
+
+
+def _die(seconds: float) -> None:
+    if seconds:
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> int:
+    """Run engine.train; return its exit code."""
+    plan, dashes, *arguments = sys.argv[1:]
+    assert dashes == "--"
+    rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
+    train = importlib.import_module("engine.train")
+    for victim, phase, count, seconds in json.loads(plan):
+        if victim == rank:
+            kill_at(phase, count, seconds)
+    return int(train.main(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
