@@ -32,9 +32,7 @@ def test_two_ranks_add_in_one_order_only(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_four_ranks_learn_the_same_within_rounding(
-    way: str, tmp_path: Path, ours: dict[str, Any]
-) -> None:
+def test_four_ranks_learn_the_same_within_rounding(way: str, tmp_path: Path, ours: dict[str, Any]) -> None:
     theirs = trained("bench.mpi_reductions", 4, tmp_path / "mpi", "--way", way)
     assert theirs["final_loss"] == pytest.approx(ours["final_loss"], rel=1e-5)
 
