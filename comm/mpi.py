@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,8 +12,16 @@ import numpy.typing as npt
 
 from comm import host_memory, terminal
 from comm.communicator import Communicator, Message, Transfer, Window
-from comm.launcher import ends_the_job, flag_of_srun, launched_ranks, may_have_others, survives_losses
+from comm.launcher import (
+    ends_the_job,
+    flag_of_srun,
+    launched_rank,
+    launched_ranks,
+    may_have_others,
+    survives_losses,
+)
 from comm.losses import RankLostError
+from comm.start_limit import start_limit
 from comm.threads import single_rank
 
 _POLL_S = 100e-6  # a wait polls without naps at first: a small message takes less
@@ -60,7 +68,8 @@ def world(*, yield_when_idle: bool = False) -> Communicator:
     launched = launched_ranks()
     set_up(os.environ, yield_when_idle=yield_when_idle)
     try:
-        from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
+        with start_limit(launched_rank()) if survives_losses() else nullcontext():
+            from mpi4py import MPI  # noqa: PLC0415 -- imported late: it initialises MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is installed, but no MPI library
         if launched == 1:
             return single_rank()

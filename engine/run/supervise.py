@@ -23,7 +23,7 @@ import psutil
 from comm import terminal
 from comm.failure import INTERRUPTED, say_error, say_interrupted
 from engine.config.errors import UserError
-from engine.host.mpirun import mpirun_environment
+from engine.host.mpirun import FAULT_TOLERANCE, mpirun_environment
 from engine.host.stop_signals import StopRequest, stop_signals
 from engine.run import endings
 from engine.run.losses import exit_code_in, is_about_a_loss, loss_in
@@ -112,9 +112,16 @@ def run_ranks(
         _end_session(process.pid)
     output.close()
     lost = None if output.said_end else loss_in(output.lines)
+    if lost is None and process.returncode == 0 and _may_lose_all(command) and not output.said_end:
+        lost = "all ranks have died"  # of which such an mpirun says nothing
     ended = exit_code_in(output.lines)
     status = process.returncode if ended is None or process.returncode == 0 else ended
     return End(status, stop.made, output.said_interrupted, output.said_why, lost, output.last_error)
+
+
+def _may_lose_all(command: list[str]) -> bool:
+    """Say whether ranks go on when others die, so that those that are left are waited for."""
+    return FAULT_TOLERANCE[0] in command
 
 
 def exit_code_of_wish(end: End) -> int:

@@ -140,11 +140,11 @@ class Survival:
             )
 
     def ended(self, code: int) -> int:
-        """Return the exit code of a run that is over; end the process here where ranks have died.
+        """Return the exit code of a run that is over; end the process here where ranks may die.
 
-        MPI_Finalize may wait for them for ever.
+        MPI_Finalize could wait for one of them for ever.
         """
-        if self.losses:
+        if self.is_possible:
             terminal.flush()
             os._exit(code)
         return code

@@ -90,6 +90,13 @@ def test_what_ends_the_run_later_is_one_line_of_the_rank_that_is_first_now(tmp_p
     assert "Traceback" not in done.stderr
 
 
+def test_a_rank_that_dies_before_mpi_has_started_is_no_hang(tmp_path):
+    done = dying(3, [[1, "import", 1, 0.0]], tmp_path / "run", timeout=30.0)
+    assert done.returncode == 1
+    assert "error: MPI has not started on all ranks after 3 s: one has died before" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def started(out, *options, ranks=3):
     command = [
         sys.executable, "-m", "engine.run", "-n", str(ranks), *OPTIONS, "--evaluate-every", "0",
@@ -114,6 +121,17 @@ def test_the_launcher_lets_them_go_on_and_ends_with_0(tmp_path):
     assert " lost" not in errors.replace("steps behind", ""), errors
     found = results(tmp_path / "run")
     assert (found["ranks"], found["restarts"], len(found["losses"])) == (2, 0, 1)
+
+
+def test_where_all_die_the_launcher_says_so(tmp_path):
+    process = started(tmp_path / "run", "--steps", "100000", ranks=2)
+    while process.poll() is None and last_step(tmp_path / "run") < 3:
+        time.sleep(0.01)
+    for rank in ranks_of(process.pid):
+        rank.kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "error: run: all ranks have died; " in errors
 
 
 def test_without_survive_a_lost_rank_ends_the_run(tmp_path):

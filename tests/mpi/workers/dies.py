@@ -1,7 +1,8 @@
 """The command ``python -m tests.mpi.workers.dies PLAN -- ARGUMENTS``: engine.train on ranks that die.
 
 PLAN is JSON: a list of [rank, phase, count, seconds]; that rank, by its number at the start, is killed so
-many seconds after it has entered the phase for the so-manieth time.
+many seconds after it has entered the phase for the so-manieth time. A rank of the phase "import" is killed
+before MPI starts, for which the others wait three seconds.
 """
 
 import importlib
@@ -71,8 +72,11 @@ def main() -> int:
     assert dashes == "--"
     rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
     train = importlib.import_module("engine.train")
+    importlib.import_module("comm.start_limit").START_S = 3.0
     for victim, phase, count, seconds in json.loads(plan):
-        if victim == rank:
+        if victim == rank and phase == "import":
+            _die(0.0)
+        elif victim == rank:
             kill_at(phase, count, seconds)
     return int(train.main(arguments))
 
