@@ -34,6 +34,7 @@ from engine.run.initial_weights import InitialWeights, initial_weights
 from engine.run.resumed_recipe import anchored
 from engine.run.start import Start
 from engine.run.state import State
+from engine.training.held import Held
 from engine.training.microbatches import check_microbatches
 from engine.training.rank_settings import form_of
 from layers.kernels.jit import fingerprint
@@ -53,7 +54,7 @@ class Prepared:
     """Hash of the user's own files; empty without any."""
     model_code: str
     """Hash of the model's alone."""
-    tensors: dict[str, Array]
+    tensors: dict[str, Array | Held]
     """Weights, state and moments of the checkpoint; empty without one."""
     initial: InitialWeights | None = None
     """With which a new run begins; None where all are drawn."""
@@ -127,7 +128,7 @@ def prepare(start: Start, ranks: int) -> Prepared:
     _check_length(start, start.state, recipe.total_steps(sampler.steps_per_epoch))
     if not start.lacks_results:
         _check_not_over(start.state, recipe)
-    tensors = read_tensors(start.checkpoint, graph)
+    tensors = dict[str, Array | Held](read_tensors(start.checkpoint, graph))
     start = replace(start, state=_with_test_set(start.state, data))
     return Prepared(start, graph, data, tree, plan, code, model_code, tensors)
 

@@ -30,6 +30,7 @@ from engine.run.reading import own_shares, read_minibatch
 from engine.run.saver import Saver, Task
 from engine.run.state import State
 from engine.training.average import share_of
+from engine.training.held import Tensors
 from engine.training.loss import LostSamplesError
 from engine.training.optimizer import averaging, optimizer_of
 from engine.training.rank import Rank
@@ -37,7 +38,7 @@ from engine.training.schedule import schedule_of
 from engine.training.step import train_step
 from engine.training.update import Piece, Update
 from layers.kernels.threads import Threads
-from layers.layer import Array, Context
+from layers.layer import Context
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Trainer:
     def restore(
         self,
         state: State,
-        tensors: dict[str, Array],
+        tensors: Tensors,
         *,
         saved_step: int | None = None,
         record: dict[str, Any] | None = None,

@@ -21,6 +21,7 @@ from comm.job import Job
 from comm.scheduler import run_job
 from comm.tree import Tree, next_power_of_two
 from engine.host.aligned_arrays import aligned_zeros
+from engine.training.held import Held
 from engine.training.layer_states import LayerStates
 from engine.training.rank_parameters import RankParameters
 from layers.layer import Array
@@ -63,7 +64,7 @@ class Recovered:
     """What all ranks that are left go on from."""
 
     step: int
-    tensors: dict[str, Array]
+    tensors: dict[str, Array | Held]
     """As a checkpoint has them."""
     progress: Any
 

@@ -16,6 +16,8 @@ class Held:
     shape: Shape
     make: Callable[[], Array]
     """Returns it; each call does the work anew."""
+    blocked: Array | None = None
+    """The values as a parameter's kernels read them, where that is how they lie."""
 
 
 Tensors = Mapping[str, Array | Held]

@@ -1,6 +1,6 @@
 """State of layers: arrays that are not trained, but are kept equal on all ranks, saved and hashed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,6 +12,7 @@ from engine.graph import Graph, Sharding
 from engine.training.average import move, share_of
 from engine.training.bucket import BEFORE_PARAMETERS
 from engine.training.hashes import sha256_of
+from engine.training.held import Tensors, made
 from engine.training.parameters import TRAINED
 from layers.layer import Array
 
@@ -120,15 +121,15 @@ class LayerStates:
         trained = {f"{TRAINED}{name}": array for name, array in self.tensors().items()}
         return trained | {name: array.copy() for name, array in self._averages.items()}
 
-    def restore(self, tensors: Mapping[str, Array], prefix: str = "") -> None:
+    def restore(self, tensors: Tensors, prefix: str = "") -> None:
         """Overwrite the state with tensors of a checkpoint, behind a prefix."""
         for node, name, array in self._arrays():
-            array[...] = tensors[f"{prefix}{node}.{name}"]
+            array[...] = made(tensors[f"{prefix}{node}.{name}"])
 
-    def start_averages(self, tensors: Mapping[str, Array]) -> None:
+    def start_averages(self, tensors: Tensors) -> None:
         """Let the averages, where there are any, be these tensors."""
         for name, array in self._averages.items():
-            array[...] = tensors[name]
+            array[...] = made(tensors[name])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

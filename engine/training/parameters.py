@@ -14,7 +14,7 @@ from comm.comm_thread import CommandQueue
 from comm.tree import STRIP_FLOATS, ceil_div
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import AVERAGE, WEIGHTS, Bucket, Stretch
-from engine.training.held import Copy, Held
+from engine.training.held import Copy, Held, Tensors, made
 from engine.training.microbatches import additions
 from engine.training.normal import NormalNumbers
 from engine.training.update import Update
@@ -109,7 +109,7 @@ class Parameters:
         """Name of the bucket; None without one."""
         return None if self._bucket is None else self._bucket.name
 
-    def standard(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    def tensors(self, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array | Held]:
         """Return all tensors of a checkpoint of this node, given the whole buffers of its bucket.
 
         Parameters
@@ -118,17 +118,24 @@ class Parameters:
             Weights and what is kept beside them, flat, by name, for each part of the node.
         """
         described = [self.described] if self._split is None else list(self._split.described)
-        tensors = {}
+        tensors = dict[str, Array | Held]()
         for kind in (WEIGHTS, *self._kept):
             prefix = f"{kind}."
             if kind in (WEIGHTS, AVERAGE):
                 prefix = TRAINED if kind == WEIGHTS and AVERAGE in self._kept else ""
-            for name in self.described:
-                rows = []
-                for part, of_part in zip(described, parts, strict=True):
-                    views = views_of(part, of_part[kind], self._start)
-                    rows.append(part[name].unpack(views[name]))
-                tensors[f"{prefix}{self.node}.{name}"] = np.concatenate(rows)
+            views = [
+                views_of(part, each[kind], self._start) for part, each in zip(described, parts, strict=True)
+            ]
+            for name, parameter in self.described.items():
+                if self._split is None:
+                    blocked = views[0][name]
+                    held = Held(parameter.shape, partial(parameter.unpack, blocked), blocked)
+                    tensors[f"{prefix}{self.node}.{name}"] = held
+                else:
+                    rows = [
+                        part[name].unpack(view[name]) for part, view in zip(described, views, strict=True)
+                    ]
+                    tensors[f"{prefix}{self.node}.{name}"] = np.concatenate(rows)
         return tensors
 
     @property
@@ -240,7 +247,7 @@ class Parameters:
             if keep
         }
 
-    def restore(self, tensors: dict[str, Array]) -> None:
+    def restore(self, tensors: Tensors) -> None:
         """Overwrite weights, averages and moments with those of `gather_weights` and `copy_moments`.
 
         Where weights are averaged, the plain names are those of the averages.
@@ -252,7 +259,7 @@ class Parameters:
             flat = aligned_zeros((self._start + padded_floats(self.described),))
             views = self._views(flat)
             for name, parameter in self.described.items():
-                parameter.pack(tensors[f"{prefix}{self.node}.{name}"][self._rows(name)], views[name])
+                self._take(tensors[f"{prefix}{self.node}.{name}"], name, parameter, views[name])
             assert self._bucket is not None
             self._bucket.restore_kept(kept, self._start, flat[self._start :])
 
@@ -261,10 +268,17 @@ class Parameters:
         """Names of what is kept beside the weights; nothing of those that are not trained."""
         return () if self._bucket is None else tuple(self._bucket.kept)
 
-    def restore_weights(self, tensors: dict[str, Array], prefix: str = "") -> None:
+    def restore_weights(self, tensors: Tensors, prefix: str = "") -> None:
         """Overwrite the weights alone with those of `gather_weights`, or others behind a prefix."""
         for name, parameter in self.described.items():
-            parameter.pack(tensors[f"{prefix}{self.node}.{name}"][self._rows(name)], self.weights[name])
+            self._take(tensors[f"{prefix}{self.node}.{name}"], name, parameter, self.weights[name])
+
+    def _take(self, tensor: Array | Held, name: str, parameter: Parameter, target: Array) -> None:
+        """Write this rank's rows of a tensor in the layout of its kernels, in which they may lie already."""
+        if isinstance(tensor, Held) and tensor.blocked is not None and self._split is None:
+            np.copyto(target, tensor.blocked)
+        else:
+            parameter.pack(made(tensor)[self._rows(name)], target)
 
     def _unpack(self, views: dict[str, Array], prefix: str, *, keep: bool) -> dict[str, Array]:
         whole = {}

@@ -13,6 +13,7 @@ from engine.host.aligned_arrays import blocks, touch
 from engine.host.on_threads import on_threads
 from engine.training.all_passes import Wrap, all_passes
 from engine.training.buddies import Buddies
+from engine.training.held import Tensors
 from engine.training.layer_states import LayerStates
 from engine.training.loss import Criterion, Loss
 from engine.training.memory import CopyIn, Memory
@@ -65,7 +66,7 @@ class Rank:
             pass
         self.parameters.start_averages()
 
-    def restore(self, tensors: dict[str, Array]) -> None:
+    def restore(self, tensors: Tensors) -> None:
         """Overwrite weights, state, averages and moments with those of a checkpoint."""
         self.parameters.restore(tensors)
         self.states.restore(tensors, TRAINED if self.settings.ema else "")

@@ -12,7 +12,7 @@ from engine.graph import Graph, Node
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.bucket import USUAL_FORM, WEIGHTS, Bucket, Stretch
 from engine.training.gradient_norm import GradientNorm
-from engine.training.held import Copy, Held, made
+from engine.training.held import Copy, Held, Tensors, made
 from engine.training.microbatches import slots
 from engine.training.parameters import Parameters, Split, padded_floats, rate_factor_of, stretches_of
 from engine.training.tensor_norms import TensorNorms
@@ -160,10 +160,10 @@ class RankParameters:
         """Whether `shares` of all ranks are all weights: each rank has all that are not trained."""
         return not any(parameters.is_split and parameters.frozen_bytes for parameters in self)
 
-    def assembled(self, flats: Sequence[Array]) -> dict[str, Array]:
+    def assembled(self, flats: Sequence[Array]) -> dict[str, Array | Held]:
         """Return the tensors of a checkpoint, given the `shares` of all ranks in their order, each flat."""
         places = [0] * len(flats)
-        tensors = dict[str, Array]()
+        tensors = dict[str, Array | Held]()
         of_bucket: dict[str, list[Parameters]] = {bucket.name: [] for bucket in self._buckets}
         for parameters in self:
             if parameters.bucket_name is None:
@@ -181,7 +181,7 @@ class RankParameters:
                     parts[rank % bucket.parts][name][strip] = flat[places[rank] : places[rank] + length]
                     places[rank] += length
             for parameters in of_bucket[bucket.name]:
-                tensors |= parameters.standard(parts)
+                tensors |= parameters.tensors(parts)
         return tensors
 
     def gradient_norm(self) -> float | None:
@@ -232,12 +232,12 @@ class RankParameters:
         """Gather all moments in standard layout by name (collective), for ranks that `keep` them."""
         return {name: made(tensor) for name, tensor in self.copy_moments(Copy(keep=keep)).items()}
 
-    def restore(self, tensors: dict[str, Array]) -> None:
+    def restore(self, tensors: Tensors) -> None:
         """Overwrite weights, averages and moments with those of a checkpoint."""
         for parameters in self._of_node.values():
             parameters.restore(tensors)
 
-    def restore_weights(self, tensors: dict[str, Array]) -> None:
+    def restore_weights(self, tensors: Tensors) -> None:
         """Overwrite the weights alone, for a network that is not trained further."""
         for parameters in self._of_node.values():
             parameters.restore_weights(tensors)
