@@ -73,6 +73,7 @@ def test_what_an_update_costs_and_what_clipping_holds_back_is_predicted(capsys):
         return json.loads(printed(capsys, *given, *options))["points"][0]["step_seconds"]
 
     plain = step()
+    assert step("--optimizer", "sgd") == plain
     assert plain < step("--optimizer", "adamw")
     assert 1.01 * plain < step("--clip")
 

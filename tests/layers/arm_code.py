@@ -55,7 +55,7 @@ def main() -> None:
         (code,) = compiled.inspect_llvm().values()
         lines = hot_block(for_arm(code))
         found[name] = {"multiply_adds": _multiply_adds(lines), "stack": sum("[sp" in line for line in lines)}
-    digests = widths.digests(widths.FEW)
+    digests = widths.digests(widths.SUMMED)
     print(json.dumps({"rows": TILE_ROWS, "kernels": found, "digests": digests}))
 
 

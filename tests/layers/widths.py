@@ -33,9 +33,6 @@ SUMMED = [
 ]
 """Cases that are added up in leaves."""
 
-FEW = SUMMED[::2]
-"""Some of each kind, for processes that compile everything anew."""
-
 
 def digests(cases: Sequence[Case] = (*CASES, *SUMMED)) -> dict[str, str]:
     """Return one digest for each case, by its name; those of SUMMED are cut into 8 leaves."""
