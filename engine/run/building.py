@@ -72,7 +72,7 @@ def build_trainer(
             Grid.of(collectives, prepared.plan.parts),
             queue,
             wrap=partial(timed, recorder=recorder),
-            hosts=world.gather_objects(f"{machine_name()} {socket.gethostname()}"),
+            hosts=_hosts(world) if prepared.survives else (),
         )
     except RankLostError as error:
         queue.abandon(error)
@@ -107,6 +107,11 @@ def build_trainer(
         )
         prepared.tensors.clear()
     return trainer
+
+
+def _hosts(world: Communicator) -> list[str]:
+    """Return what names the host of each rank, also where several are simulated on a machine (collective)."""
+    return world.gather_objects(f"{machine_name()} {socket.gethostname()}")
 
 
 def threads_of(world: Communicator, recipe: Recipe, cores: Cores) -> int:

@@ -65,19 +65,17 @@ def run(
         what ended the run, when what was done has been saved.
     """
     survival = survival or Survival(world)
-    begun, recovered, is_lost = None, None, False
+    begun, recovered = None, None
     try:
         while True:
             try:
-                begun = (
-                    _begun(survival, begun, recovered, resolve) if is_lost else begin_anew(survival, resolve)
-                )
-                recovered, is_lost = None, False
+                begun = _begun(survival, begun, recovered, resolve)
+                recovered = None
                 with ending_together(survival.world):
                     finished = _train(survival, begun, make_collectives=collectives or Collectives)
                 break
             except RankLostError as error:
-                recovered, is_lost = survival.recover(error), True
+                recovered = survival.recover(error)
             gc.collect()  # what the ranks of before had, before memory is allocated for those that are left
     finally:
         if begun is not None:
@@ -91,8 +89,8 @@ def run(
 def _begun(
     survival: Survival, begun: Begun | None, recovered: Recovered | None, resolve: Callable[[], Start]
 ) -> Begun:
-    """Let the ranks that are left go on with a run, or begin it where some had not (collective)."""
-    if all(survival.world.gather_objects(begun is not None)):
+    """Begin a run; let the ranks that are left go on with it, or begin it where some had not (collective)."""
+    if survival.losses and all(survival.world.gather_objects(begun is not None)):
         assert begun is not None
         return go_on(survival, begun, recovered, resolve)
     if begun is not None:

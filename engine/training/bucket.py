@@ -156,7 +156,7 @@ class Bucket:
     def _squares(self, update: Update, limbs: Limbs) -> Job:
         """Add the squares of the own strips' gradients, once these are reduced."""
         for strip in self._strips:
-            for piece in _cut(strip):
+            for piece in cut(strip):
                 update.add_squares(self.gradients[piece], limbs)
                 yield None
 
@@ -207,7 +207,7 @@ class Bucket:
         """Yield pieces of a part of an own strip, each with the index of the stretch that it lies in."""
         ends = [*(stretch.start for stretch in self._stretches[1:]), self.weights.size]
         for index, (stretch, end) in enumerate(zip(self._stretches, ends, strict=True)):
-            for piece in _cut(slice(max(part.start, stretch.start), min(part.stop, end))):
+            for piece in cut(slice(max(part.start, stretch.start), min(part.stop, end))):
                 yield piece, index
 
     def wait(self) -> None:
@@ -283,7 +283,7 @@ class Bucket:
         return self._queue.submit(job, name=f"{verb} {self.name}", priority=self._priority, after=after)
 
 
-def _cut(run: slice) -> Iterator[slice]:
+def cut(run: slice) -> Iterator[slice]:
     """Yield pieces of a run that stay in cache."""
     for start in range(run.start, run.stop, _UPDATED_FLOATS):
         yield slice(start, min(start + _UPDATED_FLOATS, run.stop))

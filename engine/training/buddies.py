@@ -21,13 +21,13 @@ from comm.job import Job
 from comm.scheduler import run_job
 from comm.tree import Tree, next_power_of_two
 from engine.host.aligned_arrays import aligned_zeros
+from engine.training.bucket import cut
 from engine.training.held import Held
 from engine.training.layer_states import LayerStates
 from engine.training.rank_parameters import RankParameters
 from layers.layer import Array
 
 _LAST = 1 << 30  # priority: only while no other message can go on its way
-_COPIED_FLOATS = 1 << 18  # at a time, 1 MB; then the thread attends to other jobs
 _NONE = -1
 _NOTHING = np.empty(0, np.float32)
 _SURE = 3  # generation: its step began with weights of a step for which all ranks had the first one
@@ -165,11 +165,10 @@ class Buddies:
     def _copy(self, flat: Array) -> Job:
         start = 0
         for array in self._parameters.shares():
-            for first in range(0, array.size, _COPIED_FLOATS):
-                piece = array[first : first + _COPIED_FLOATS]
-                np.copyto(flat[start : start + piece.size], piece)
-                start += piece.size
+            for piece in cut(slice(0, array.size)):
+                np.copyto(flat[start + piece.start : start + piece.stop], array[piece])
                 yield None
+            start += array.size
 
     def recovered(self, survivors: Communicator) -> Recovered | None:
         """Return what the ranks that are left have in common, None where strips are lost (collective).
