@@ -16,6 +16,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import lower_builtin
 
@@ -24,6 +25,7 @@ from layers.kernels.cache_folder import base_folder, make_version, note_use
 from layers.kernels.shared_cache import SharedCache, note_miss, warn_once
 from layers.kernels.target import TARGET
 
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}  # C calls none
 _SOURCES = sorted([*Path(__file__).parent.glob("*.py"), Path(arithmetic.__file__)])
 
 
@@ -81,7 +83,7 @@ def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """Compile any function for one signature, which names its result; it releases the GIL."""
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher: Any = inline(function)
+        dispatcher = lazy(function)
         with global_compiler_lock:
             dispatcher.compile(signature)
             # At once: variants of a kernel that several processes have cached may bear one name, and LLVM
@@ -94,17 +96,36 @@ def native(signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return compiled
 
 
+class _Helper(CPUDispatcher):
+    """A function that only compiled code calls: without the wrapper for Python it compiles faster."""
+
+    def __call__(self, *_arguments: Any) -> None:
+        """Raise TypeError: without a wrapper there is nothing to call."""
+        raise TypeError(f"{self.py_func.__qualname__} is a helper of kernels; @lazy lets Python call it too")
+
+
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a helper of kernels, or a function of whole numbers, at its first call."""
-    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    """Compile a helper of kernels, when the first of them is compiled."""
+    options = {**_OPTIONS, "nopython": True, "no_cpython_wrapper": True}
+    return cast(Callable[..., Any], _cached(_Helper(function, locals={}, targetoptions=options)))
+
+
+def lazy(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, and kernels may call too, at its first call."""
+    return _cached(numba.njit(**_OPTIONS)(function))
+
+
+def _cached(dispatcher: Any) -> Any:
     folder = cache_folder()
     if folder is None:
         note_miss()
     else:
         with suppress(OSError):  # a function without a source file
             # cache=True would set numba's own cache
-            dispatcher._cache = SharedCache(function, folder, lambda: make_version(folder, _about()))
-    return cast(Callable[..., Any], dispatcher)
+            dispatcher._cache = SharedCache(
+                dispatcher.py_func, folder, lambda: make_version(folder, _about())
+            )
+    return dispatcher
 
 
 @infer_global(arithmetic.ceil_div)

@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from layers.kernels import atomics
-from layers.kernels.jit import inline, native
+from layers.kernels.jit import inline, lazy, native
 
 LINE = 8  # words of a cache line: what different threads write lies on different lines
 STATE, TASKS, SHARES, KERNEL, CALL = range(5)  # written by the caller only
@@ -81,7 +81,7 @@ def call_sleepers(board, threads):
     return called
 
 
-@inline
+@lazy
 def finish(board):
     """Take part in the job as worker 0 until it is done; return 0, or the status of a failed task."""
     work(board, 0)
@@ -100,14 +100,14 @@ def finish(board):
     return failed
 
 
-@inline
+@lazy
 def end(board, threads):
     """End the board so that all workers leave; return the number of workers to wake for it."""
     atomics.store(board + 8 * STATE, ENDED)
     return call_sleepers(board, threads)
 
 
-@inline
+@lazy
 def serve(board, worker, looks):
     """Take part in jobs until `looks` looks at the board have found none; the worker is then asleep.
 

@@ -20,7 +20,8 @@ def rebuild(context: Any, library: Any, description: Any, environment: Any, *res
     _offer_runtime()
     name, kind, (code, bitcode) = library
     assert kind == "object"
-    names = (description.llvm_func_name, description.llvm_cpython_wrapper_name)
+    both = description.llvm_func_name, description.llvm_cpython_wrapper_name
+    names = tuple(each for each in both if each.encode() in code)  # helpers of kernels have no wrapper
     loaded = _Library(context.codegen(), name, code, bitcode, names)
     entry = context.get_executable(loaded, description, environment)
     for each in referenced:

@@ -78,7 +78,7 @@ def test_the_runs_of_a_leaf_are_a_power_of_two_and_hold_all_its_rows() -> None:
     assert runs_of_leaf(1, 1, 1 << 20) == 1  # a single row is not cut
     assert runs_of_leaf(1, 3, 1 << 20) == 2
     cut, samples, rows = runs_of_leaf(3, 301, 224), 3, 301
-    ranges = [rows_of_run(run, cut, samples, rows) for run in range(2 * cut)]
+    ranges = [rows_of_run.py_func(run, cut, samples, rows) for run in range(2 * cut)]
     assert cut == 8
     assert [first for first, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
     assert ranges[cut - 1][1] == samples * rows
