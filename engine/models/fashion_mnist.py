@@ -7,14 +7,14 @@ from engine.models.blocks import add_pooled_stage
 from layers.global_avg_pool import GlobalAvgPool
 from layers.linear import Linear
 
-STAGES = ((32, False), (48, True), (128, True))
+STAGES = ((32, False), (64, True), (128, True))
 """Channels of each stage, and whether it has a residual block."""
 
 
 def fashion_mnist(classes: int = 10, image: Sequence[int] = (1, 28, 28)) -> Graph:
-    """Return the stages of a ResNet-9 with the first one pooled at once: 408,202 parameters for 10 classes.
+    """Return the stages of a ResNet-9 with the first one pooled at once: 463,594 parameters for 10 classes.
 
-    Most of the arithmetic of such networks is in their first, largest images; here only 1 % is.
+    Most of the arithmetic of such networks is in their first, largest images; here only 2 % is.
     """
     net = GraphBuilder(image)
     for stage, (channels, is_residual) in enumerate(STAGES, start=1):
