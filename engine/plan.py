@@ -304,7 +304,7 @@ def _search(
         freeze=_frozen(options),
         accumulate=options.accumulate,
         norm_groups=options.norm_groups,
-        form=replace(form_of(asked), clips=options.clip),
+        form=replace(form_of(asked), holds_back=options.clip),
     )
     if options.threads is not None:
         design = replace(design, threads=options.threads)

@@ -35,6 +35,8 @@ WEIGHTINGS = ("none", BALANCED)
 SAMPLINGS = ("shuffled", BALANCED)
 _METRICS = ("test_accuracy", "test_loss")
 _OFF = "off"
+STOP, SKIP, IGNORE = "stop", "skip", "ignore"
+"""What `on_nan` may be."""
 _KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
 
 TRAINED = "what is trained"
@@ -495,6 +497,15 @@ class Recipe:
             changes_bits=False,
         ),
     ] = 60.0
+    on_nan: Annotated[
+        str,
+        Setting(
+            "when loss or gradients are NaN or infinite: stop the run; skip the step, which then changes "
+            "nothing (updates wait for all gradients, as for clip_norm); or ignore it",
+            RUNNING,
+            choices=(STOP, SKIP, IGNORE),
+        ),
+    ] = STOP
     verify_every: Annotated[
         int,
         Setting(

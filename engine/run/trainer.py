@@ -23,8 +23,8 @@ from engine.run.best import Best, Comparison
 from engine.run.callbacks import Callbacks
 from engine.run.evaluator import Evaluator
 from engine.run.failures import Failures
-from engine.run.finite import check_loss, check_weights
 from engine.run.log import RunLog
+from engine.run.on_nan import OnNan
 from engine.run.progress import Progress
 from engine.run.reading import own_shares, read_minibatch
 from engine.run.saver import Saver, Task
@@ -103,8 +103,10 @@ class Trainer:
         self._saved_best: Best | None = None
         self._unlogged: dict[str, Any] | None = None
         self._is_asked_to_end: Callable[[], bool] = lambda: False
-        self._is_last: Callable[[Mapping[str, Any]], bool] = self._check_loss
+        self._is_last: Callable[[Mapping[str, Any]], bool] = self._look
         self.saver = Saver(rank, task, control, folder, check_folder=check_folder)
+        self._on_nan = OnNan(recipe.on_nan, rank, control, self.saver.agreed_step)
+        self._warn: Callable[[str], None] = lambda _line: None
 
     def restore(
         self,
@@ -144,7 +146,7 @@ class Trainer:
             On all ranks: a rank has failed, or loss or weights are not finite. What was done is saved, unless
             it is not finite.
         """
-        self._is_asked_to_end = lambda: stop.made or called.stopped
+        self._is_asked_to_end, self._warn = (lambda: stop.made or called.stopped), log.warn
         with self.saver.saving(self.progress.saved_step, warn=log.warn, say=log.say):
             if self._unlogged is not None:
                 log.complete(self._unlogged)
@@ -174,9 +176,9 @@ class Trainer:
         if (message := self.failures.agreed()) is not None:
             self.failures.end(f"{message}; after step {self.progress.step}")
 
-    def _check_loss(self, record: Mapping[str, Any]) -> bool:
-        """Go on; RunEndedError where the loss is not finite."""
-        check_loss(self.rank, self.control, record, self.saver.agreed_step)
+    def _look(self, record: Mapping[str, Any]) -> bool:
+        """Go on, or raise RunEndedError, as the recipe's `on_nan` says."""
+        self._on_nan.look(record, self._warn)
         return False
 
     def _run_steps(self, log: RunLog, called: Callbacks) -> None:
@@ -238,9 +240,9 @@ class Trainer:
     def _finish(self, log: RunLog, called: Callbacks) -> None:
         """Save and evaluate what the last step has left to do."""
         progress = self.progress
-        check_weights(self.rank, self.control, progress.step, self.saver.agreed_step)
+        is_finite = self._on_nan.may_save(progress.step, self._warn)
         self._end_if_failed(called)
-        if progress.saved_step != progress.step and (self._saves() or progress.interrupted):
+        if is_finite and progress.saved_step != progress.step and (self._saves() or progress.interrupted):
             self._save()
         if progress.evaluated_step != progress.step and not progress.interrupted:
             if progress.laps or not self._is_logged(log):
@@ -300,6 +302,9 @@ class Trainer:
         progress.laps.append(lap)
         if progress.step % self.sampler.steps_per_epoch == 0:
             progress.epoch_loss = 0.0
+        is_skipped = self.rank.parameters.is_skipped()
+        if is_skipped:  # it has no finite loss, nor has the epoch
+            progress.epoch_loss = None
         if progress.epoch_loss is not None:  # one step after the other: the same bits wherever a run goes on
             progress.epoch_loss += outcome.loss
         progress.step += 1
@@ -312,6 +317,7 @@ class Trainer:
             "accuracy": outcome.correct / self.recipe.batch,
             "rate": rate,
             **({} if norm is None else {"gradient_norm": norm}),
+            **({"skipped": True} if is_skipped else {}),
             "seconds": lap.step,
             "exposed_communication_seconds": lap.exposed_communication,
             "data_wait_seconds": lap.data_wait,
@@ -468,7 +474,8 @@ class Trainer:
         """Have a checkpoint written, of finite weights (collective: the moments come from all ranks)."""
         progress, started = self.progress, time.perf_counter()
         with self.recorder.doing("check of the weights"):
-            check_weights(self.rank, self.control, progress.step, self.saver.agreed_step)
+            if not self._on_nan.may_save(progress.step, self._warn):
+                return
         with self.recorder.doing("wait for the checkpoint before"):
             self.saver.wait_for_room()
         with self.recorder.doing("checkpoint"):

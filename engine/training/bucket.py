@@ -162,6 +162,8 @@ class Bucket:
 
     def _direct(self, update: Update, sums: Limbs) -> Job:
         """Prepare a step whose length depends on norms: those of weights and direction, by tensor."""
+        if self._is_skipped:
+            return
         for strip in self._strips:
             for piece, index in self._pieces(strip):
                 self._scale(piece)
@@ -172,6 +174,8 @@ class Bucket:
 
     def _update(self, update: Update, part: slice) -> Job:
         """Update a part of an owned strip."""
+        if self._is_skipped:
+            return
         norms = None if self._tensor_norms is None else self._tensor_norms.norms()
         for piece, index in self._pieces(part):
             trust = 1.0
@@ -181,6 +185,10 @@ class Bucket:
                 trust = update.trust(*norms[index], self._stretches[index].decay)
             update.apply(self._piece(piece, index, trust))
             yield None
+
+    @property
+    def _is_skipped(self) -> bool:
+        return self._gradient_norm is not None and self._gradient_norm.is_skipped
 
     def _scale(self, piece: slice) -> None:
         """Clip gradients where the norm of all is too long."""

@@ -1,4 +1,4 @@
-"""The norm of all gradients, and clipping by it: every update waits until all gradients are reduced."""
+"""The norm of all gradients, to clip or skip by: every update waits until all gradients are reduced."""
 
 import math
 from collections.abc import Callable
@@ -23,13 +23,17 @@ class GradientNorm:
     Parameters
     ----------
     limit
-        Gradients are multiplied by limit / norm where the norm is longer.
+        Gradients are multiplied by limit / norm where the norm is longer; 0: they are not.
     buckets
         That take part; each calls `submit` once a step.
+    skips
+        Whether updates change nothing in a step whose gradients are not finite.
     """
 
-    def __init__(self, limit: float, buckets: int, world: Collectives, queue: CommandQueue):
-        self._limit, self._buckets = limit, buckets
+    def __init__(
+        self, limit: float, buckets: int, world: Collectives, queue: CommandQueue, *, skips: bool = False
+    ):
+        self._limit, self._buckets, self.skips = limit, buckets, skips
         self._world, self._queue = world, queue
         self._sums = np.zeros((world.communicator.size, LIMBS), np.int64)
         self._own = np.zeros(LIMBS, np.int64)
@@ -86,7 +90,12 @@ class GradientNorm:
     @property
     def factor(self) -> float:
         """What the gradients of this step are multiplied by."""
-        return min(1.0, self._limit / self.norm) if self.norm > 0 else 1.0
+        return min(1.0, self._limit / self.norm) if self._limit > 0 and self.norm > 0 else 1.0
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether this step's updates change nothing."""
+        return self.skips and not math.isfinite(self.norm)
 
     def wait(self) -> float:
         """Wait for the norm of the last submitted step, and return it."""

@@ -119,6 +119,7 @@ def build_rank(
         accumulate=settings.accumulate,
         form=settings.form,
         clip_norm=settings.clip_norm,
+        skips=settings.skips,
     )
     states = LayerStates(graph, grid.world, queue, ema=settings.ema)
     memory = Memory(parameters, states, settings.batch, grid, settings.threads, copy_in=copy_in)

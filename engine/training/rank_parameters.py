@@ -36,7 +36,9 @@ class RankParameters:
     form
         Of the update.
     clip_norm
-        Gradients are clipped to; where the form says so.
+        Gradients are clipped to; 0: they are not.
+    skips
+        Whether a step whose gradients are not finite changes nothing; as clipping, it needs their norm.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class RankParameters:
         accumulate: int = 1,
         form: UpdateForm = USUAL_FORM,
         clip_norm: float = 0.0,
+        skips: bool = False,
     ):
         self.graph, self.accumulate, self._form = graph, accumulate, form
         self._rank = grid.world.communicator.rank
@@ -63,7 +66,9 @@ class RankParameters:
                 self._of_node[name] = Parameters(name, its, None, split=splits.get(name))
         bucketed = _bucketed(described, set(splits), bucket_floats)
         self._gradient_norm = (
-            GradientNorm(clip_norm, len(bucketed), grid.world, queue) if form.clips else None
+            GradientNorm(clip_norm, len(bucketed), grid.world, queue, skips=skips)
+            if form.holds_back
+            else None
         )
         for members in bucketed:
             sizes = {name: padded_floats(described[name]) for name in members}
@@ -189,6 +194,11 @@ class RankParameters:
         if self._gradient_norm is None or not self._buckets:
             return None
         return self._gradient_norm.wait()
+
+    def is_skipped(self) -> bool:
+        """Say whether the last step changes nothing; waits for the norm only where a step may be skipped."""
+        norm = self._gradient_norm
+        return norm is not None and norm.skips and self.gradient_norm() is not None and norm.is_skipped
 
     def start_averages(self) -> None:
         """Let the averages of weights, where there are any, be the weights as they are."""

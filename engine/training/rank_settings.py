@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.config.recipe import FLOATS_PER_KIB, Recipe
+from engine.config.recipe import FLOATS_PER_KIB, SKIP, Recipe
 from engine.training.bucket import USUAL_FORM
 from engine.training.optimizer import optimizer_of
 from engine.training.rank_parameters import BUCKET_FLOATS
@@ -37,6 +37,8 @@ class RankSettings:
     form: UpdateForm = USUAL_FORM
     clip_norm: float = 0.0
     """What gradients are clipped to; 0: they are not."""
+    skips: bool = False
+    """Whether a step whose gradients are not finite changes nothing."""
     ema: float = 0.0
     """Decay of the averages of weights; 0: there are none."""
     label_smoothing: float = 0.0
@@ -67,6 +69,7 @@ def settings_of(recipe: Recipe, threads: int, *, survives: bool = False) -> Rank
         decay_exempt=tuple(recipe.optimizer.decay_exempt),
         form=form_of(recipe),
         clip_norm=recipe.optimizer.clip_norm,
+        skips=recipe.on_nan == SKIP,
         ema=recipe.ema,
         label_smoothing=recipe.label_smoothing,
         buddies=recipe.buddies if survives else 0,
@@ -79,6 +82,6 @@ def form_of(recipe: Recipe) -> UpdateForm:
     return UpdateForm(
         optimizer.moments,
         per_tensor=optimizer.per_tensor,
-        clips=recipe.optimizer.clip_norm > 0,
+        holds_back=recipe.optimizer.clip_norm > 0 or recipe.on_nan == SKIP,
         averages=recipe.ema > 0,
     )

@@ -40,7 +40,10 @@ def train_step(
             rank.loss.submit(stop=stop)  # communication thread: gather loss and accuracy of all leaves
             rank.states.submit()  # and what layers have noted of each leaf
         backward(rank, microbatch, run, update)
-    rank.states.update(run.step)
+    if rank.parameters.is_skipped():
+        rank.states.wait()
+    else:
+        rank.states.update(run.step)
     return rank.loss.wait()
 
 

@@ -59,8 +59,8 @@ class UpdateForm:
     """Names of the arrays like the weights that the optimizer keeps."""
     per_tensor: bool = False
     """Whether it needs norms of each tensor."""
-    clips: bool = False
-    """Whether it needs the norm of all gradients."""
+    holds_back: bool = False
+    """Whether it needs the norm of all gradients: to clip them, or to leave a step out."""
     averages: bool = False
     """Whether weights are averaged."""
 

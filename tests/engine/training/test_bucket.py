@@ -123,7 +123,7 @@ def with_norms(ranks, work, *, limit=0.0, per_tensor=True, averages=False, overl
         norm = GradientNorm(limit, 1, collectives, queue) if limit else None
         bucket = Bucket(
             "fc1", FLOATS, 1, priority=0, collectives=collectives, queue=queue, stretches=STRETCHES,
-            form=UpdateForm(per_tensor=per_tensor, clips=limit > 0, averages=averages),
+            form=UpdateForm(per_tensor=per_tensor, holds_back=limit > 0, averages=averages),
             tensor_norms=TensorNorms(len(STRETCHES), collectives, queue) if per_tensor else None,
             gradient_norm=norm,
         )  # fmt: skip

@@ -15,7 +15,9 @@ def test_the_recipe_decides_everything_but_the_threads():
 def test_the_recipe_decides_the_form_of_the_update():
     optimizer = OptimizerFields("lamb", decay_exempt=("*.bias",), clip_norm=2.0)
     settings = settings_of(changed(RECIPE, optimizer=optimizer, ema=0.9, label_smoothing=0.1), 1)
-    assert settings.form == UpdateForm(("exp_avg", "exp_avg_sq"), per_tensor=True, clips=True, averages=True)
+    assert settings.form == UpdateForm(
+        ("exp_avg", "exp_avg_sq"), per_tensor=True, holds_back=True, averages=True
+    )
     assert (settings.decay_exempt, settings.clip_norm) == (("*.bias",), 2.0)
     assert (settings.ema, settings.label_smoothing) == (0.9, 0.1)
 

@@ -69,7 +69,7 @@ def test_norms_of_tensors_come_between_a_bucket_s_reduce_and_its_update():
 
 
 def test_clipping_holds_all_updates_back_until_the_norm_of_all_gradients_is_there():
-    events, _ = recorded(form=UpdateForm(clips=True))
+    events, _ = recorded(form=UpdateForm(holds_back=True))
     assert events[-5:-3] == ["measure gradients", "norm of gradients"]
     assert events[-3:] == ["update fc3", "update fc2", "update fc1"]
     assert not any(name.startswith("update") for name in events[:-3])
