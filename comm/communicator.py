@@ -1,9 +1,12 @@
 """The interface of a communicator: point-to-point messages, and a gather of small objects."""
 
 import pickle
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn, final
 
 import numpy as np
@@ -51,6 +54,33 @@ class Transfer(ABC):
             return True
 
 
+class Waits:
+    """What others may look at: whether a thread waits for other ranks in a call that blocks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many such calls there have been."""
+        self._depth = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one is going on."""
+        return self._depth > 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count a call; those inside of it belong to it."""
+        with self._lock:
+            self.count += self._depth == 0
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+
+
 class Communicator(ABC):
     """A group of ranks, seen by one of them.
 
@@ -61,10 +91,11 @@ class Communicator(ABC):
 
     rank: int
     size: int
-    waits = 0
-    """How many times its thread has begun to wait for messages, for others to look at."""
-    is_waiting = False
-    """Whether it waits for messages now."""
+
+    @cached_property
+    def waits(self) -> Waits:
+        """Its calls that block, and those of what was split from it."""
+        return Waits()
 
     @abstractmethod
     def split(self, color: int) -> "Communicator":
@@ -120,12 +151,8 @@ class Communicator(ABC):
     def send_receive(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """Send and receive messages; block until all have completed."""
         transfer = self.post(sends, receives)
-        self.waits += 1
-        self.is_waiting = True
-        try:
+        with self.waits.waiting():
             transfer.wait()
-        finally:
-            self.is_waiting = False
 
     @final
     def gather_objects(self, value: Any) -> list[Any]:

@@ -11,6 +11,7 @@ RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 _RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 _RANK_ON_HOST = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+_JOB = ("PMIX_NAMESPACE", "SLURM_JOB_ID", "SLURM_STEP_ID")
 _OF_SRUN = "SLURM_STEP_NUM_TASKS"
 _SRUN_FLAGS = (("Open MPI", "--mpi=pmix"), ("MPICH", "--mpi=pmi2"), ("Intel", "--mpi=pmi2"))
 _CONNECTIONS = (
@@ -34,6 +35,12 @@ def launched_ranks(environment: Mapping[str, str] = os.environ) -> int:
 def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
     """Return this process's rank; 0 without a launcher."""
     return _first_number(environment, _RANK, 0)
+
+
+def launched_job(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return what mpirun or srun calls the job of this process; None where they do not say."""
+    names = [environment[name] for name in _JOB if name in environment]
+    return " ".join(names) or None
 
 
 def is_launched(environment: Mapping[str, str] = os.environ) -> bool:

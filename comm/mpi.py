@@ -135,8 +135,10 @@ class MpiCommunicator(Communicator):
 
     def split(self, color: int) -> "MpiCommunicator":
         """Make a communicator by MPI_Comm_split; see `Communicator`."""
-        with self._noticing_losses():
-            return MpiCommunicator(self._comm.Split(color, self.rank), self._family)
+        with self.waits.waiting(), self._noticing_losses():
+            made = MpiCommunicator(self._comm.Split(color, self.rank), self._family)
+        made.waits = self.waits
+        return made
 
     @contextmanager
     def _noticing_losses(self) -> Iterator[None]:
@@ -162,7 +164,7 @@ class MpiCommunicator(Communicator):
         if not self.survives:
             return super().survivors()  # type: ignore[return-value] # it raises
         self.revoke()
-        with self._noticing_losses():
+        with self.waits.waiting(), self._noticing_losses():
             return MpiCommunicator(self._comm.Shrink())
 
     def share(self, floats: int) -> Window | None:
@@ -207,7 +209,8 @@ class MpiCommunicator(Communicator):
         if not self.survives:
             return super().agreed(value)
         try:
-            return bool(self._comm.Agree(int(value)))
+            with self.waits.waiting():
+                return bool(self._comm.Agree(int(value)))
         except self._losses:
             return False
 

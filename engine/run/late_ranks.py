@@ -6,14 +6,18 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from comm import terminal
 from comm.comm_thread import CommandQueue
 from comm.communicator import Communicator
+from comm.launcher import launched_job, launched_rank
+from engine.config.recipe import Recipe
 from engine.host.affinity import machine_name
 from engine.host.unpinned import run_anywhere
 
@@ -55,6 +59,96 @@ class Process:
             status = Path(f"/proc/{self.number}/stat").read_text(errors="replace")
             return status.rpartition(")")[2].split()[0] in ("T", "t")
         return False
+
+
+def ranks_here() -> dict[int, Process]:
+    """Return the processes on this host that the launcher has started as ranks of this job, by their rank."""
+    job, own = launched_job(), Process.own()
+    if job is None:
+        return {}
+    found: dict[int, tuple[int, int]] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            environment = process.environ()
+            if launched_job(environment) == job:
+                found[process.pid] = process.ppid(), launched_rank(environment)
+    # What ranks start has their environment.
+    return {rank: replace(own, number=pid) for pid, (parent, rank) in found.items() if parent not in found}
+
+
+class StoppedWatch:
+    """Watches how long this rank has been waiting for others before and after its training loop.
+
+    Only ranks that are stopped are spoken of: others may have more to do there, such as checking data.
+
+    Parameters
+    ----------
+    world
+        Returns the ranks as they are now.
+    here
+        Returns the processes of this host's ranks, found without asking them.
+    rank
+        This one's among them; as the launcher has numbered it.
+    """
+
+    def __init__(
+        self,
+        world: Callable[[], Communicator],
+        say: Callable[[str], None] = terminal.say,
+        *,
+        here: Callable[[], Mapping[int, Process]] = ranks_here,
+        rank: int | None = None,
+    ):
+        self._world, self._say, self._here = world, say, here
+        self._rank = launched_rank() if rank is None else rank  # a number that stays when others are lost
+        self.lost_after = Recipe.lost_after
+        """Seconds after which stopped ranks are ended, where the others can go on without them; 0: never."""
+        self._is_paused = False
+        self._wait: tuple[int, int] | None = None
+        self._since = 0.0
+        self._said = False
+
+    def look(self, now: float) -> None:
+        """Speak, or end who is stopped, if a wait has become long."""
+        world = self._world()
+        waits = world.waits
+        wait = (id(waits), waits.count) if waits.is_one and not self._is_paused else None
+        if wait != self._wait:
+            self._wait, self._since, self._said = wait, now, False
+        elif wait is not None:
+            waited = now - self._since
+            ends = world.survives and 0 < self.lost_after <= waited
+            if ends or (waited >= LATE_S and not self._said):
+                self._speak(waited, ends=ends)
+
+    def _speak(self, waited: float, *, ends: bool) -> None:
+        here = self._here()
+        stopped = [number for number, process in sorted(here.items()) if process.is_stopped()]
+        if not stopped or self._rank != min(number for number in here if number not in stopped):
+            return
+        if not self._said and waited >= LATE_S:
+            self._said = True
+            self._say(f"rank {self._rank} has waited {waited:.0f} s for {_named(stopped)}")
+        if ends:
+            _end(here, stopped, waited, self._say)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Look away inside the `with`: a `LateWatch` looks there."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look from a thread inside the `with`, where there are other ranks."""
+        if self._world().size == 1:
+            yield
+            return
+        with _looking(self.look):
+            yield
 
 
 class LateWatch:
@@ -105,7 +199,7 @@ class LateWatch:
                     self._said = True
                     self._say(f"rank {self._rank} has waited {waited:.0f} s for {_named(stopped)}")
             if self._lost_after is not None and waited >= self._lost_after:
-                self._end(self._stopped() or [], waited)
+                _end(self._near, self._stopped() or [], waited, self._say)
 
     def _stopped(self) -> list[int] | None:
         """Return the ranks here that are stopped, where it is for this one to speak of them."""
@@ -113,20 +207,23 @@ class LateWatch:
         speaks = self._rank == min(number for number in self._near if number not in stopped)
         return stopped if speaks else None
 
-    def _end(self, stopped: Sequence[int], waited: float) -> None:
-        if stopped:
-            self._say(f"{_which(stopped)} stopped for {waited:.0f} s: ended, and lost")
-        for number in stopped:
-            self._near[number].end()
-
     def _present_wait(self) -> tuple[str, float] | None:
         """Return what the main thread waits for, and what tells one wait for it from the next."""
         name = self._queue.awaited
         if name is not None:
             return name, self._queue.blocked_by_name.get(name, 0.0)
-        if self._control is not None and self._control.is_waiting:
-            return _AGREEMENT, float(self._control.waits)
+        if self._control is not None and self._control.waits.is_one:
+            return _AGREEMENT, float(self._control.waits.count)
         return None
+
+
+def _end(
+    near: Mapping[int, Process], stopped: Sequence[int], waited: float, say: Callable[[str], None]
+) -> None:
+    if stopped:
+        say(f"{_which(stopped)} stopped for {waited:.0f} s: ended, and lost")
+    for number in stopped:
+        near[number].end()
 
 
 def _named(stopped: list[int]) -> str:
@@ -165,17 +262,24 @@ def late_ranks_said(
         terminal.say(line)
 
     limit = lost_after if world.survives and lost_after > 0 else None
-    processes, over = world.gather_objects(Process.own()), threading.Event()
-    watch = LateWatch(queue, world.rank, processes, say, control=world, lost_after=limit)
+    processes = world.gather_objects(Process.own())
+    with _looking(LateWatch(queue, world.rank, processes, say, control=world, lost_after=limit).look):
+        yield said
 
-    def watching() -> None:
+
+@contextmanager
+def _looking(look: Callable[[float], None]) -> Iterator[None]:
+    """Look every second inside the `with`, from a thread."""
+    over = threading.Event()
+
+    def looking() -> None:
         run_anywhere()
         while not over.wait(POLL_S):
-            watch.look(time.monotonic())
+            look(time.monotonic())
 
     with suppress(RuntimeError):  # where the system gives no thread, late ranks are waited for in silence
-        threading.Thread(target=watching, name="late ranks", daemon=True).start()
+        threading.Thread(target=looking, name="late ranks", daemon=True).start()
     try:
-        yield said
+        yield
     finally:
         over.set()

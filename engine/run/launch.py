@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from engine.run.building import MakeCollectives, build_trainer
 from engine.run.callbacks import Callback
 from engine.run.environment import Surroundings, environment
 from engine.run.failures import RunEndedError
+from engine.run.late_ranks import StoppedWatch
 from engine.run.memory_check import no_memory
 from engine.run.recovery import Begun, begin_anew, go_on
 from engine.run.results import say_goodbye
@@ -65,18 +66,31 @@ def run(
         what ended the run, when what was done has been saved.
     """
     survival = survival or Survival(world)
+    watch = StoppedWatch(lambda: survival.world)
+
+    def resolved() -> Start:
+        start = resolve()
+        watch.lost_after = start.recipe.lost_after
+        return start
+
     begun, recovered = None, None
     try:
-        while True:
-            try:
-                begun = _begun(survival, begun, recovered, resolve)
-                recovered = None
-                with ending_together(survival.world):
-                    finished = _train(survival, begun, make_collectives=collectives or Collectives)
-                break
-            except RankLostError as error:
-                recovered = survival.recover(error)
-            gc.collect()  # what the ranks of before had, before memory is allocated for those that are left
+        with watch.watching():
+            while True:
+                try:
+                    begun = _begun(survival, begun, recovered, resolved)
+                    recovered = None
+                    with ending_together(survival.world):
+                        finished = _train(
+                            survival,
+                            begun,
+                            make_collectives=collectives or Collectives,
+                            looked_after=watch.paused,
+                        )
+                    break
+                except RankLostError as error:
+                    recovered = survival.recover(error)
+                gc.collect()  # before memory is allocated for the ranks that are left
     finally:
         if begun is not None:
             begun.places.release()
@@ -150,6 +164,7 @@ def _train(
     make_collectives: MakeCollectives = Collectives,
     callbacks: Sequence[Callback] = (),
     keep_weights: bool = False,
+    looked_after: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Finished:
     world, prepared, cores, places = survival.world, begun.prepared, begun.cores, begun.places
     recipe = prepared.start.recipe
@@ -163,7 +178,7 @@ def _train(
         end_if_asked(world, places.undo)
     try:
         around = Surroundings(environment(world, cores), places.warnings, survival.records())
-        results = run_session(trainer, callbacks, around=around)
+        results = run_session(trainer, callbacks, around=around, looked_after=looked_after)
         with rank.averaged():
             weights = rank.parameters.gather_weights() if keep_weights else {}
     except BaseException:

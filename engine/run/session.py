@@ -1,8 +1,8 @@
 """A run of one rank from its greeting to its results."""
 
 import time
-from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,11 @@ NOTHING_KNOWN = Surroundings()
 
 
 def run_session(
-    trainer: Trainer, callbacks: Sequence[Callback] = (), *, around: Surroundings = NOTHING_KNOWN
+    trainer: Trainer,
+    callbacks: Sequence[Callback] = (),
+    *,
+    around: Surroundings = NOTHING_KNOWN,
+    looked_after: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Any]:
     """Train to the end, measure the communication alone, and return the content of `run.json` (collective).
 
@@ -33,6 +37,8 @@ def run_session(
     ----------
     around
         What is known already, to be kept with the results.
+    looked_after
+        Entered while the session itself looks for late ranks.
     """
     started, first = time.perf_counter(), trainer.progress.step
     called = Callbacks(callbacks, trainer.rank)
@@ -46,6 +52,7 @@ def run_session(
         closing(trainer.context.threads),
         stop_signals() as stop,
         late_ranks_said(trainer.rank.queue, trainer.control, lost_after=trainer.recipe.lost_after) as late,
+        looked_after(),
         nullcontext() if trainer.folder is None else compilation_said(log.say),
     ):
         greet(trainer, log)

@@ -166,3 +166,13 @@ def test_a_rank_that_is_stopped_counts_as_lost(tmp_path):
     assert process.returncode == 0, errors
     assert " stopped for " in errors
     assert len(results(out)["losses"]) == 1
+
+
+@pytest.mark.parametrize("phase", ["start", "build", "session", "end"])
+def test_a_rank_that_is_stopped_before_the_first_step_or_after_the_last_one_is_lost_too(
+    tmp_path, whole, phase
+):
+    done = dying(3, [[1, phase, 1, 0.0, "stop"]], tmp_path, "--lost-after", "2")
+    assert done.returncode == 0, done.stderr
+    assert "rank 1 stopped for " in done.stderr
+    assert results(tmp_path)["weights_sha256"] == whole["weights_sha256"]

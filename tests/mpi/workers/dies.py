@@ -1,8 +1,8 @@
 """The command ``python -m tests.mpi.workers.dies PLAN -- ARGUMENTS``: engine.train on ranks that die.
 
 PLAN is JSON: a list of [rank, phase, count, seconds]; that rank, by its number at the start, is killed so
-many seconds after it has entered the phase for the so-manieth time. A rank of the phase "import" is killed
-before MPI starts, for which the others wait three seconds.
+many seconds after it has entered the phase for the so-manieth time; with "stop" behind it is stopped. A rank
+of the phase "import" is killed before MPI starts, for which the others wait three seconds.
 """
 
 import importlib
@@ -35,17 +35,17 @@ PHASES = {
 """Where each is entered: a function, by its module's name for it; a generator's body is what counts."""
 
 
-def kill_at(phase: str, count: int, seconds: float) -> None:
+def kill_at(phase: str, count: int, seconds: float, number: int = signal.SIGKILL) -> None:
     """Kill this process so many seconds after a phase has been entered for the so-manieth time."""
     module, path = PHASES[phase]
     *owners, name = path.split(".")
     holder: Any = importlib.import_module(module)
     for owner in owners:
         holder = getattr(holder, owner)
-    setattr(holder, name, _counted(getattr(holder, name), count, seconds))
+    setattr(holder, name, _counted(getattr(holder, name), count, seconds, number))
 
 
-def _counted(work: Callable[..., Any], count: int, seconds: float) -> Callable[..., Any]:
+def _counted(work: Callable[..., Any], count: int, seconds: float, number: int) -> Callable[..., Any]:
     left = count
 
     @wraps(work)
@@ -53,17 +53,17 @@ def _counted(work: Callable[..., Any], count: int, seconds: float) -> Callable[.
         nonlocal left
         left -= 1
         if left == 0:
-            _die(seconds)
+            _die(seconds, number)
         return work(*args, **kwargs)
 
     return call
 
 
-def _die(seconds: float) -> None:
+def _die(seconds: float, number: int = signal.SIGKILL) -> None:
     if seconds:
-        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
     else:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
 
 def main() -> int:
@@ -75,11 +75,12 @@ def main() -> int:
     deaths = json.loads(plan)
     if any(phase == "import" for _, phase, *_ in deaths):
         importlib.import_module("comm.start_limit").START_S = 3.0
-    for victim, phase, count, seconds in deaths:
+    for victim, phase, count, seconds, *stop in deaths:
+        number = signal.SIGSTOP if stop else signal.SIGKILL
         if victim == rank and phase == "import":
-            _die(0.0)
+            _die(0.0, number)
         elif victim == rank:
-            kill_at(phase, count, seconds)
+            kill_at(phase, count, seconds, number)
     return int(train.main(arguments))
 
 
