@@ -9,7 +9,7 @@ from functools import partial
 
 from comm.backoff import Backoff
 from comm.job import Job
-from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Scheduler, SpanHook, run_all
+from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Pending, Scheduler, SpanHook, run_all
 
 _NO_TIMEOUT = -1.0  # as `Lock.acquire` takes it
 _PATIENCE_S = 0.05  # tens of steps of a network of which all jobs are small
@@ -101,6 +101,10 @@ class CommandQueue(ABC):
 
         Lower priority numbers go first; of equal ones, the job submitted first.
         """
+
+    def pending(self) -> list[Pending]:
+        """Return the jobs that have been begun and have not ended; any thread may ask."""
+        return []
 
     def drive(self, request: Request) -> None:
         """Advance jobs on the calling thread, which has submitted them, until that of `request` has ended.
@@ -195,6 +199,10 @@ class CommThread(CommandQueue):
             self._wake()  # else the thread is at that job, and looks here when it has ended
         return request
 
+    def pending(self) -> list[Pending]:
+        """Return the jobs that have been begun and have not ended; any thread may ask."""
+        return self._scheduler.pending()
+
     def close(self) -> None:
         """Block until all submitted jobs, and the thread, have ended."""
         self._submitted.append(None)
@@ -270,6 +278,10 @@ class InlineCommThread(CommandQueue):
             self._scheduler.add(job, request.end, name=name, priority=priority)
             run_all(self._scheduler, Backoff())
         return request
+
+    def pending(self) -> list[Pending]:
+        """Return the job that runs in `submit`; any thread may ask."""
+        return self._scheduler.pending()
 
     def close(self) -> None:
         """Return at once: nothing is queued."""

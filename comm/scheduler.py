@@ -4,6 +4,7 @@ import time
 from bisect import insort
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,15 @@ BYTES_IN_FLIGHT = 4 << 20
 STALL_S = 0.02
 """A job without progress for 20 ms holds up no other: a chunk takes less on all but slow links (1 MB: 8 ms at
 1 Gb/s)."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A job that has not ended."""
+
+    name: str
+    partners: tuple[int, ...]
+    """Ranks of its communicator whose messages are in flight: from them or, if none is received, to them."""
 
 
 class Scheduler:
@@ -61,6 +71,10 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether a job has not ended."""
         return bool(self._jobs)
+
+    def pending(self) -> list[Pending]:
+        """Return the jobs that have not ended, the most urgent first; any thread may ask."""
+        return [Pending(job.name, job.partners()) for job in tuple(self._jobs)]
 
     def add(
         self,
@@ -207,6 +221,12 @@ class _ActiveJob:
     bytes_in_flight: int = 0
     bytes: int = 0
     """Bytes of all rounds posted."""
+
+    def partners(self) -> tuple[int, ...]:
+        """Return the ranks whose messages are in flight; none where that changes just now."""
+        with suppress(RuntimeError):
+            return tuple(dict.fromkeys(posted.partner for posted, *_ in self.in_flight))
+        return ()
 
     def waits_to_start(self, now: float) -> bool:
         """Return whether the job must not start yet; note the time when it may for the first time."""

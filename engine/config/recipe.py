@@ -497,6 +497,16 @@ class Recipe:
             changes_bits=False,
         ),
     ] = 60.0
+    stalled_after: Annotated[
+        float,
+        Setting(
+            "seconds without any progress of a rank after which the run ends, with what each rank says of "
+            "itself; 0: never",
+            RUNNING,
+            least=0,
+            changes_bits=False,
+        ),
+    ] = 600.0
     on_nan: Annotated[
         str,
         Setting(

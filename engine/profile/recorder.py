@@ -103,6 +103,10 @@ class Recorder:
         self._inline_update = 0.0
         self._now, self._total = StepSums(), StepSums()
         self._warm = [StepSums()]
+        self.passes = 0
+        """How many have ended, for others to look at."""
+        self.last_pass: tuple[str, str] | None = None
+        """The node and the pass that has ended last."""
 
     def watch(self, queue: Waits) -> None:
         """Read waits off this queue's counters; the calling thread is the main thread from now on."""
@@ -119,6 +123,7 @@ class Recorder:
         now = time.perf_counter()
         end = now - self._notice_waits(now)
         compute, layers, place = self._now.compute, self._now.layers, (node, direction)
+        self.passes, self.last_pass = self.passes + 1, place
         compute[direction] = compute.get(direction, 0.0) + end - start
         layers[place] = layers.get(place, 0.0) + end - start
         if self.keep:

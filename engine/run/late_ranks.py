@@ -4,8 +4,6 @@ import os
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,11 +17,10 @@ from comm.communicator import Communicator
 from comm.launcher import launched_job, launched_rank
 from engine.config.recipe import Recipe
 from engine.host.affinity import machine_name
-from engine.host.unpinned import run_anywhere
+from engine.run.looking import looking
 
 LATE_S = 10.0
 _AGREEMENT = "an agreement"
-POLL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ class StoppedWatch:
         if self._world().size == 1:
             yield
             return
-        with _looking(self.look):
+        with looking(self.look, "late ranks"):
             yield
 
 
@@ -263,23 +260,6 @@ def late_ranks_said(
 
     limit = lost_after if world.survives and lost_after > 0 else None
     processes = world.gather_objects(Process.own())
-    with _looking(LateWatch(queue, world.rank, processes, say, control=world, lost_after=limit).look):
+    watch = LateWatch(queue, world.rank, processes, say, control=world, lost_after=limit)
+    with looking(watch.look, "late ranks"):
         yield said
-
-
-@contextmanager
-def _looking(look: Callable[[float], None]) -> Iterator[None]:
-    """Look every second inside the `with`, from a thread."""
-    over = threading.Event()
-
-    def looking() -> None:
-        run_anywhere()
-        while not over.wait(POLL_S):
-            look(time.monotonic())
-
-    with suppress(RuntimeError):  # where the system gives no thread, late ranks are waited for in silence
-        threading.Thread(target=looking, name="late ranks", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()

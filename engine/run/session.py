@@ -14,7 +14,9 @@ from engine.run.compiling import compilation_said
 from engine.run.environment import Surroundings
 from engine.run.late_ranks import late_ranks_said
 from engine.run.log import RunLog
+from engine.run.looking import looking
 from engine.run.results import describe, greet
+from engine.run.stalls import StallWatch
 from engine.run.trainer import Trainer
 
 NOTHING_KNOWN = Surroundings()
@@ -53,6 +55,7 @@ def run_session(
         stop_signals() as stop,
         late_ranks_said(trainer.rank.queue, trainer.control, lost_after=trainer.recipe.lost_after) as late,
         looked_after(),
+        looking(_stall_watch(trainer).look, "stalls"),
         nullcontext() if trainer.folder is None else compilation_said(log.say),
     ):
         greet(trainer, log)
@@ -63,6 +66,18 @@ def run_session(
         results = describe(trainer, seconds, breakdown, around)
         log.finish(results)
     return results
+
+
+def _stall_watch(trainer: Trainer) -> StallWatch:
+    """Return what looks whether a rank gets on."""
+    return StallWatch(
+        trainer.control,
+        trainer.recorder,
+        trainer.rank.queue,
+        laps=trainer.progress.laps,
+        step=lambda: trainer.progress.step,
+        end_after=trainer.recipe.stalled_after,
+    )
 
 
 def _where_the_time_went(trainer: Trainer, run_seconds: float) -> Breakdown | None:

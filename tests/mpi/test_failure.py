@@ -1,5 +1,7 @@
 """A job that fails on one rank ends on all ranks, quickly, and says which rank and why."""
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -68,3 +70,16 @@ def test_ctrl_c_to_one_rank_alone_gives_one_line_and_exit_code_130() -> None:
     done = run(sys.executable, *WORKER, "interrupt", interrupt_on="running")
     assert done.returncode == 130
     assert done.stderr == "interrupted\n"
+
+
+def test_a_run_that_gets_nowhere_says_where_each_rank_is_and_ends(tmp_path):
+    stops = json.dumps([[1, "backward", 5, 0.0, "stop"]])
+    options = ("--batch", "256", "--steps", "60", "--threads", "1", "--stalled-after", "6")
+    done = mpirun(3, "-m", "tests.mpi.workers.dies", stops, "--", *options, "--out", str(tmp_path / "run"))
+    assert done.returncode == 1, done.stderr
+    for rank in (0, 2):
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"rank {rank} on ")]
+        assert ": nothing moves for " in line
+        assert re.search(r"; the main thread is at \w+/.*\.py:\d+ \(.*\)", line)
+        assert re.search(r" exchanges messages with rank", line)
+    assert re.search(r"error: rank [02]: nothing has moved for [678] s; ", done.stderr)
