@@ -27,7 +27,6 @@ from engine.run.state import TENSORS, State
 from engine.run.writer import AbandonedError, Write, Writer
 from engine.training.hashes import sha256_of
 from engine.training.held import Copy, Held, Tensors, made
-from engine.training.parameters import TRAINED
 from engine.training.rank import Rank
 from layers.layer import Array
 
@@ -210,12 +209,11 @@ class Saver:
         The model is what is used afterwards: weights and state, or their averages where the recipe asks for
         them; weights and state that are trained then go with the optimizer, for a run that goes on.
         """
-        copy, parameters, states = self._copy, self._rank.parameters, self._rank.states
-        optimizer = parameters.copy_moments(copy) | parameters.copy_trained(copy)
-        if self._rank.settings.ema:
-            optimizer |= {f"{TRAINED}{name}": array for name, array in states.tensors().items()}
-        with self._rank.averaged():
-            return parameters.copy_weights(copy) | states.tensors(), optimizer
+        copy, parameters = self._copy, self._rank.parameters
+        state, trained = self._rank.states.saved()
+        optimizer = parameters.copy_moments(copy) | parameters.copy_trained(copy) | trained
+        with parameters.averaged():
+            return parameters.copy_weights(copy) | state, optimizer
 
     def _write(self, folder: Path, state: State, model: Tensors, optimizer: Tensors) -> None:
         """Write a checkpoint, on the writer's thread."""

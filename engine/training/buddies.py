@@ -154,7 +154,8 @@ class Buddies:
         sent = {buddy: _NOTHING if buddy in self._readers else kept.own for buddy in self._buddies}
         job = self._world.pass_on(sent, kept.received)
         kept.request = self._queue.submit(job, name="send strips to buddies", priority=_LAST, after=copied)
-        kept.state, kept.progress, kept.step = self._states.saved(), progress, step
+        model, trained = self._states.saved()
+        kept.state, kept.progress, kept.step = model | trained, progress, step
 
     def wait(self) -> None:
         """Wait until this rank's part of the newest generation is whole."""

@@ -114,12 +114,20 @@ class LayerStates:
         """Return copies of all state by name, ``node.state``."""
         return {f"{node}.{name}": array.copy() for node, name, array in self._arrays()}
 
-    def saved(self) -> dict[str, Array]:
-        """Return copies of all state as a checkpoint names it: the averages, if any, by the plain names."""
+    def saved(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return copies of all state as checkpoints have it: what goes with the model, and the optimizer.
+
+        The model's are the averages, if there are any; what is trained then goes with the optimizer.
+        """
         if not self._averages:
-            return self.tensors()
+            return self.tensors(), {}
         trained = {f"{TRAINED}{name}": array for name, array in self.tensors().items()}
-        return trained | {name: array.copy() for name, array in self._averages.items()}
+        return {name: array.copy() for name, array in self._averages.items()}, trained
+
+    def restore_saved(self, tensors: Tensors) -> None:
+        """Overwrite state and averages with what a checkpoint has."""
+        self.restore(tensors, TRAINED if self._averages else "")
+        self.start_averages(tensors)
 
     def restore(self, tensors: Tensors, prefix: str = "") -> None:
         """Overwrite the state with tensors of a checkpoint, behind a prefix."""

@@ -17,7 +17,6 @@ from engine.training.held import Tensors
 from engine.training.layer_states import LayerStates
 from engine.training.loss import Criterion, Loss
 from engine.training.memory import CopyIn, Memory
-from engine.training.parameters import TRAINED
 from engine.training.rank_parameters import RankParameters
 from engine.training.rank_settings import RankSettings
 from layers.kernels import reorder
@@ -69,8 +68,7 @@ class Rank:
     def restore(self, tensors: Tensors) -> None:
         """Overwrite weights, state, averages and moments with those of a checkpoint."""
         self.parameters.restore(tensors)
-        self.states.restore(tensors, TRAINED if self.settings.ema else "")
-        self.states.start_averages(tensors)
+        self.states.restore_saved(tensors)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

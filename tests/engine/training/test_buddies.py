@@ -57,7 +57,8 @@ def checkpoint(recipe):
     tensors = rank.parameters.copy_moments(copy) | rank.parameters.copy_trained(copy)
     with rank.averaged():
         tensors |= {name: made(tensor).copy() for name, tensor in rank.parameters.copy_weights(copy).items()}
-    return {name: made(tensor) for name, tensor in tensors.items()} | rank.states.saved()
+    averages, state = rank.states.saved()
+    return {name: made(tensor) for name, tensor in tensors.items()} | averages | state
 
 
 def left(ranks, alive, recipe, buddies=1, ranks_per_host=1):
