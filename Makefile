@@ -31,10 +31,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 train: $(VENV)/.installed
 	$(BIN)/python -m engine.run -n $(RANKS) $(ARGS)
 
-# Two at a time: most tests compile kernels or start programs, which keeps one core busy. Hundreds of programs start:
-# each would compile all modules where Python is told to write no bytecode.
+# Three at a time: most tests compile kernels or start programs, which keeps one core busy, and some wait. Hundreds of
+# programs start: each would compile all modules where Python is told to write no bytecode.
 test: $(VENV)/.installed-dev lint
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 # The extra bench, for the tests beside PyTorch, which are skipped without it. The build for CPUs by name, so that pip
 # never takes one that brings gigabytes of CUDA along. Where no index that pip knows has it:

@@ -514,6 +514,7 @@ class Recipe:
             "nothing (updates wait for all gradients, as for clip_norm); or ignore it",
             RUNNING,
             choices=(STOP, SKIP, IGNORE),
+            changes_bits=False,  # while numbers are finite; a run that has stopped may go on with another
         ),
     ] = STOP
     verify_every: Annotated[

@@ -8,7 +8,9 @@ import pytest
 
 from engine.config.recipe import OptimizerFields
 from engine.data.dataset import DataSource
+from engine.run.checkpoint import read_state, read_tensors
 from engine.run.failures import RunEndedError
+from engine.run.finding import find_checkpoint
 from engine.run.kept_checkpoints import checkpoints_of
 from engine.run.on_nan import MOST_SKIPPED
 from tests.engine.cluster import Samples, changed, train
@@ -20,23 +22,23 @@ HUGE = 3e38
 
 @dataclass(frozen=True, eq=False)
 class Poisoned(Samples):
-    """Sample 7 is too large when it is read for the second time, or ever."""
+    """Sample 7 is too large when it is read for this time; 0: every time."""
 
-    always: bool = False
+    at: int = 2
     reads: list[int] = field(default_factory=list)
 
     def read(self, index, x):
         label = super().read(index, x)
         if index == 7:
             self.reads.append(index)
-            if self.always or len(self.reads) == 2:
+            if len(self.reads) == self.at or self.at == 0:
                 x[...] = HUGE
         return label
 
 
-def source(graph, *, always=False):
+def source(graph, *, at=2):
     drawn = Poisoned.draw(graph.input_shape, graph.output_shape[0], 64)
-    return DataSource(replace(drawn, always=always), None)
+    return DataSource(replace(drawn, at=at), None)
 
 
 def records(folder):
@@ -87,7 +89,7 @@ def test_a_run_that_skips_every_step_ends(tmp_path):
     steps = MOST_SKIPPED + 1
     wanted = rf"^step {steps}: the gradients of {steps} steps in a row are not finite; a lower --lr"
     with pytest.raises(RunEndedError, match=wanted):
-        train(2, perceptron(), recipe, data=source(perceptron(), always=True), folder=tmp_path)
+        train(2, perceptron(), recipe, data=source(perceptron(), at=0), folder=tmp_path)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -102,3 +104,15 @@ def test_a_run_that_ignores_it_goes_on_and_saves_no_weights_that_are_not_finite(
     said = capsys.readouterr().err
     assert said.count(f'step {last}: the loss is nan; the run goes on, as on_nan = "ignore" says') == 1
     assert "is not finite: no checkpoint is written" in said
+
+
+def test_a_run_that_has_stopped_goes_on_without_the_step(tmp_path):
+    graph, recipe = perceptron(), changed(steps=9, checkpoint_steps=1)
+    with pytest.raises(RunEndedError):
+        train(2, graph, recipe, data=source(graph), folder=tmp_path / "run")
+    saved = find_checkpoint(tmp_path / "run")
+    skipping = replace(recipe, on_nan="skip")
+    again = train(
+        1, graph, skipping, data=source(graph, at=1), restore=(read_state(saved), read_tensors(saved, graph))
+    )
+    assert again[0]["weights_sha256"] == train(2, graph, skipping, data=source(graph))[0]["weights_sha256"]
