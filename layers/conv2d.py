@@ -140,10 +140,15 @@ class Conv2d(Layer):
             "bias_stack": (threads, stack_depth(leaves * runs), LANES),
             "data_stack": (partial_dxs, *layout.storage_shape(inputs[0], samples, NO_HALO)),
         }
+        of_weights = set[str]()
         for direction in PASSES:
             algorithm = self.algorithm_of(direction, samples // leaves, *inputs)
             shapes |= algorithm.scratch(direction, samples, leaves, threads, pools=pools)
-        scratch = {name: Scratch(shape) for name, shape in shapes.items()}
+            if direction != BACKWARD_DATA:
+                of_weights |= algorithm.of_weights(direction)
+            elif not partial_dxs:
+                of_weights |= algorithm.of_weights(direction) or {"transposed"}
+        scratch = {name: Scratch(shape, of_weights=name in of_weights) for name, shape in shapes.items()}
         return scratch | unused_gradient(self.out_channels, biased=self.bias)
 
     def algorithm_of(self, direction: str, samples_per_leaf: int, *inputs: Shape) -> Algorithm:
@@ -220,9 +225,12 @@ class Conv2d(Layer):
         algorithm = self._algorithm_at(at, BACKWARD_DATA)
         transposed: Array = at.scratch["transposed"]  # type: ignore[assignment] # float32, as asked for
         partial_dxs = [at.dx[0], *at.scratch["data_stack"]]
+        if at.prepared and len(partial_dxs) > 1:  # the leaves take turns in the working memory
+            at = replace(at, prepared=False)
         blocks, top = layout.blocks(self._leaf_channels), 0
         for leaf, first in enumerate(range(0, dy.shape[1], blocks)):
-            conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed, first)
+            if not at.prepared:
+                conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed, first)
             leaf_dy = dy[:, first : first + blocks]
             algorithm.backward_data(at, run.threads, leaf_dy, transposed, partial_dxs[top])
             top = add.tree_add(run.threads, partial_dxs, top, leaf)

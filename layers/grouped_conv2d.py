@@ -96,7 +96,8 @@ class GroupedConv2d(Layer):
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of one part: they take turns."""
         conv, part = self._part(*inputs)
-        return conv.scratch(samples, leaves, threads, part)
+        wanted = conv.scratch(samples, leaves, threads, part)
+        return {name: replace(scratch, of_weights=False) for name, scratch in wanted.items()}
 
     def halo(self, *inputs: Shape) -> Halo:
         """Return that of a part."""
@@ -169,6 +170,7 @@ class GroupedConv2d(Layer):
                     dy=tuple(dy[of_y] for dy in at.dy),
                     weights=of_part(at.weights),
                     gradients=of_part(at.gradients),
+                    prepared=False,
                 ),
             )
 

@@ -159,6 +159,8 @@ class Buffers:
     """Arrays of `Layer.state`; only `Layer.update_state` writes them."""
     leaf_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Arrays of `Layer.leaf_values` with one row for each leaf held here, written by forward in training."""
+    prepared: bool = False
+    """Of a microbatch: an earlier one of the step has filled what working memory is made of weights alone."""
     partial_sums: tuple[PartialSum, ...] = ()
     """Of a microbatch: for each rank whose samples are here, in their order, where their gradients go."""
 
@@ -170,6 +172,8 @@ class Scratch:
     shape: Shape
     dtype: type[np.generic] = np.float32
     kept: bool = False
+    of_weights: bool = False
+    """Whether its content is made of the weights alone: kept where a step has several microbatches."""
 
 
 class Layer(ABC):

@@ -118,7 +118,9 @@ class Memory:
             sums = parameters.partial_sums(name, microbatch)
             noted = states.leaf_values(name, leaves)
             gradients = sums[0].gradients if sums else {}
-            found[name] = replace(at, gradients=gradients, leaf_values=noted, partial_sums=sums)
+            found[name] = replace(
+                at, gradients=gradients, leaf_values=noted, partial_sums=sums, prepared=microbatch > 0
+            )
         return found
 
     def arrays(self) -> list[NDArray[np.generic]]:
@@ -142,6 +144,8 @@ class Memory:
     def _allocate_scratch(self, threads: int) -> None:
         """Allocate the layers' working memory: an array for each that is kept, one arena for all others.
 
+        With several microbatches what layers make of the weights is kept, for the first one makes it for all.
+
         In the arena the arrays of one node lie side by side, and those of all nodes over one another.
         """
         places: list[tuple[Buffers, str, Scratch, slice]] = []
@@ -149,7 +153,7 @@ class Memory:
         for node in self.graph:
             at, end = self._at[node.name], 0
             for name, scratch in node.layer.scratch(len(at.samples), at.leaves, threads, *at.shapes).items():
-                if scratch.kept:
+                if scratch.kept or (scratch.of_weights and len(self.microbatches) > 1):
                     at.scratch[name] = aligned_zeros(scratch.shape, scratch.dtype)
                     continue
                 size = int(np.prod(scratch.shape)) * np.dtype(scratch.dtype).itemsize

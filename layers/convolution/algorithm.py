@@ -68,6 +68,10 @@ class Algorithm(ABC):
             2x2 maximum pooling follows the convolution.
         """
 
+    def of_weights(self, direction: str) -> frozenset[str]:
+        """Return the names of the working memory that a pass fills from the weights, unless `at.prepared`."""
+        return frozenset()
+
     def executed_flops(self, direction: str, samples: int) -> int:
         """Return the FLOP of the multiply-adds of one pass."""
         return samples * self.loops.flops

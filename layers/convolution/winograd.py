@@ -88,6 +88,10 @@ class Winograd(Algorithm):
         zeros = max(self.c_blocks, POINTS) * LANES  # a row of a window, or the bias of dx
         return {f"{direction} {name}": shape for name, shape in shapes.items()} | {_ZEROS: (zeros,)}
 
+    def of_weights(self, direction: str) -> frozenset[str]:
+        """Return the name of the transformed weights."""
+        return frozenset() if direction == BACKWARD_WEIGHTS else frozenset({f"{direction} u"})
+
     def executed_flops(self, direction: str, samples: int) -> int:
         """Return the FLOP at the positions of all tiles, incomplete ones as whole.
 
@@ -101,7 +105,7 @@ class Winograd(Algorithm):
         scratch, zeros = _arrays(at, FORWARD)
         conv_winograd.forward(
             threads, at.x[0], weight, bias(at), at.y[0], scratch, zeros, self.outputs, self.loops.padding,
-            flip=False, epilogue=epilogue,
+            flip=False, epilogue=epilogue, prepared=at.prepared,
         )  # fmt: skip
 
     def backward_weights(self, at: Buffers, threads: Threads, dy: Array, epilogue: Epilogue) -> None:
@@ -117,7 +121,7 @@ class Winograd(Algorithm):
         scratch, zeros = _arrays(at, BACKWARD_DATA)
         conv_winograd.forward(
             threads, dy, transposed, zeros, dx, scratch, zeros, self.outputs, self._back_padding,
-            flip=True, epilogue=PLAIN,
+            flip=True, epilogue=PLAIN, prepared=at.prepared,
         )  # fmt: skip
 
     @property

@@ -95,6 +95,7 @@ def forward(
     *,
     flip: bool,
     epilogue: Epilogue = PLAIN,
+    prepared: bool = False,
 ) -> None:
     """Write y: the convolution of x with the weights, plus a bias, and what an epilogue makes of it.
 
@@ -116,12 +117,15 @@ def forward(
         Rows and columns.
     flip : bool
         Turn the kernels by 180 degrees: backward_data is the forward of dy with transposed weights.
+    prepared : bool
+        The scratch has the transformed weights already.
     """
     samples, k_blocks = y.shape[:2]
     rows, columns = (epilogue.window * size for size in y.shape[2:4])
     c_blocks, vectors = x.shape[1], weight.shape[5] // LANES
     u, v, m, edge = (scratch[name] for name in ("u", "v", "m", "edge"))
-    threads.run(_weights(outputs), weight.shape[0] * c_blocks, weight.size * 16, weight, u, flip)
+    if not prepared:
+        threads.run(_weights(outputs), weight.shape[0] * c_blocks, weight.size * 16, weight, u, flip)
     down, along = tile_counts(rows, columns, outputs)
     total = samples * down * along
     grid = Grid(down, along, outputs, *padding)

@@ -9,12 +9,19 @@ import pytest
 from comm.threads import single_rank
 from engine.data.dataset import DataSource
 from engine.explain import explain_trace
+from engine.graph import GraphBuilder
 from engine.profile.trace_file import read_trace
 from engine.run.checkpoint import read_state, read_tensors
 from engine.run.finding import find_checkpoint
 from engine.run.launch import run
 from engine.run.start import new_run
 from engine.training.microbatches import Microbatch
+from layers.conv2d import Conv2d
+from layers.global_avg_pool import GlobalAvgPool
+from layers.grouped_conv2d import GroupedConv2d
+from layers.linear import Linear
+from layers.relu import ReLU
+from layers.work import FORWARD
 from tests.engine.cluster import Samples, changed, train
 from tests.engine.graphs import convolutional, mixed, perceptron, wide, with_dropout
 from tests.golden.networks import with_state
@@ -47,6 +54,31 @@ def test_microbatches_change_no_bit_on_any_ranks(graph):
                 ranks,
                 microbatches,
             )
+
+
+def prepared():
+    """Return a graph whose passes transform or transpose weights: Winograd, direct, groups."""
+    net = GraphBuilder((32, 12, 12))
+    net.add("conv1", Conv2d(32, 3, padding=1))
+    net.add("conv2", GroupedConv2d(32, 3, padding=1, groups=2))
+    net.add("relu2", ReLU())
+    net.add("conv3", Conv2d(32, 3, padding=1))
+    net.add("relu3", ReLU())
+    net.add("conv4", Conv2d(48, 3, stride=2, padding=1))
+    net.add("pool", GlobalAvgPool())
+    net.add("fc", Linear(5, gain=1.0))
+    return net.graph()
+
+
+@pytest.mark.parametrize("feature_leaves", [1, 2])
+def test_weights_that_are_prepared_once_are_those_of_the_step(feature_leaves):
+    """Evaluations, by averages, come between steps whose microbatches keep transformed weights."""
+    (conv,) = (node.layer for node in prepared() if node.name == "conv3")
+    assert conv.is_winograd(FORWARD, 2, (32, 12, 12))
+    fields = {"steps": 5, "evaluate_every": 1, "ema": 0.5, "conv_feature_leaves": feature_leaves}
+    whole, _, _ = ended(1, prepared, **fields)
+    for ranks, microbatches in ((1, 4), (2, 2), (2, 8)):
+        assert ended(ranks, prepared, accumulate=microbatches, **fields)[0] == whole
 
 
 @pytest.mark.parametrize("overlap", [True, False])
