@@ -67,6 +67,13 @@ def test_a_given_plan_is_not_searched_for(capsys):
     assert {point["plan"] for point in json.loads(printed(capsys, *given, "data"))["points"]} == {"data"}
 
 
+@pytest.fixture
+def _one_schedule(monkeypatch):
+    """Predict one point, not its variants too: messages of large layers take long to simulate."""
+    monkeypatch.setattr(plan, "search", partial(plan.search, thorough=False))
+
+
+@pytest.mark.usefixtures("_one_schedule")
 def test_what_an_update_costs_and_what_clipping_holds_back_is_predicted(capsys):
     def step(*options):
         given = ("--model", "overfeat_fast", "--nodes", "4", "--plan", "data", "--json")
@@ -78,6 +85,7 @@ def test_what_an_update_costs_and_what_clipping_holds_back_is_predicted(capsys):
     assert 1.01 * plain < step("--clip")
 
 
+@pytest.mark.usefixtures("_one_schedule")
 def test_frozen_layers_cost_no_gradient_and_no_message(capsys):
     def found(*options):
         given = ("--model", "overfeat_fast", "--nodes", "4", "--plan", "data", "--json")

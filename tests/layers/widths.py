@@ -1,10 +1,11 @@
-"""``python -m tests.layers.widths``: a digest of what every layer computes on this target, as JSON.
+"""``python -m tests.layers.widths PART``: a digest of what layers compute on this target, as JSON.
 
 numba's settings choose the target; the digests must not follow.
 """
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,7 +35,11 @@ SUMMED = [
 """Cases that are added up in leaves."""
 
 
-def digests(cases: Sequence[Case] = (*CASES, *SUMMED)) -> dict[str, str]:
+PARTS = [(*CASES, *SUMMED)[part::3] for part in range(3)]
+"""All cases: each has kernels to compile, for which the parts can take different processes."""
+
+
+def digests(cases: Sequence[Case]) -> dict[str, str]:
     """Return one digest for each case, by its name; those of SUMMED are cut into 8 leaves."""
     found = {str(case): _digest(_computed(case, 8 if case in SUMMED else 1)) for case in cases}
     return {
@@ -103,4 +108,4 @@ def _updates() -> Iterator[NDArray[np.generic]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"simd": TARGET.simd, "digests": digests()}))
+    print(json.dumps({"simd": TARGET.simd, "digests": digests(PARTS[int(sys.argv[1])])}))
