@@ -11,6 +11,7 @@ from comm.backoff import Backoff
 from comm.job import Job
 from comm.scheduler import BYTES_IN_FLIGHT, FailureHook, Pending, Scheduler, SpanHook, run_all
 
+THREAD_NAME = "comm"
 _NO_TIMEOUT = -1.0  # as `Lock.acquire` takes it
 _PATIENCE_S = 0.05  # tens of steps of a network of which all jobs are small
 _SETTLE_S, _SETTLE_POLL_S = 1.0, 1e-3
@@ -184,7 +185,7 @@ class CommThread(CommandQueue):
         # get() with a short timeout sometimes never returned (CPython 3.11).
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._thread = threading.Thread(target=self._serve, name="comm", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def submit(self, job: Job, *, name: str = "", priority: int = 0, after: Request | None = None) -> Request:

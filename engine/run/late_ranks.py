@@ -120,8 +120,8 @@ class StoppedWatch:
 
     def _speak(self, waited: float, *, ends: bool) -> None:
         here = self._here()
-        stopped = [number for number, process in sorted(here.items()) if process.is_stopped()]
-        if not stopped or self._rank != min(number for number in here if number not in stopped):
+        stopped = _stopped(here, self._rank)
+        if not stopped:
             return
         if not self._said and waited >= LATE_S:
             self._said = True
@@ -191,18 +191,12 @@ class LateWatch:
         elif wait is not None:
             waited = now - self._since
             if not self._said and waited >= LATE_S:
-                stopped = self._stopped()
+                stopped = _stopped(self._near, self._rank)
                 if stopped is not None:
                     self._said = True
                     self._say(f"rank {self._rank} has waited {waited:.0f} s for {_named(stopped)}")
             if self._lost_after is not None and waited >= self._lost_after:
-                _end(self._near, self._stopped() or [], waited, self._say)
-
-    def _stopped(self) -> list[int] | None:
-        """Return the ranks here that are stopped, where it is for this one to speak of them."""
-        stopped = [number for number, process in self._near.items() if process.is_stopped()]
-        speaks = self._rank == min(number for number in self._near if number not in stopped)
-        return stopped if speaks else None
+                _end(self._near, _stopped(self._near, self._rank) or [], waited, self._say)
 
     def _present_wait(self) -> tuple[str, float] | None:
         """Return what the main thread waits for, and what tells one wait for it from the next."""
@@ -212,6 +206,13 @@ class LateWatch:
         if self._control is not None and self._control.waits.is_one:
             return _AGREEMENT, float(self._control.waits.count)
         return None
+
+
+def _stopped(near: Mapping[int, Process], rank: int) -> list[int] | None:
+    """Return the ranks here that are stopped, where it is for this one to speak of them."""
+    stopped = [number for number, process in sorted(near.items()) if process.is_stopped()]
+    speaks = rank == min((number for number in near if number not in stopped), default=None)
+    return stopped if speaks else None
 
 
 def _end(

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from comm import failure, terminal
-from comm.comm_thread import CommandQueue
+from comm.comm_thread import THREAD_NAME, CommandQueue
 from comm.communicator import Communicator
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import Lap, median
@@ -24,7 +24,6 @@ STEPS = 20.0
 """As many of the run's steps (their median) are waited for, if that is longer."""
 
 _OURS = Path(__file__).parents[2]
-_COMM = "comm"  # the name of the communication thread
 
 
 class StallWatch:
@@ -116,7 +115,7 @@ class StallWatch:
                 )
         frames = sys._current_frames()
         threads = {thread.name: thread.ident for thread in threading.enumerate()}
-        for name, number in (("main", self._main), ("communication", threads.get(_COMM))):
+        for name, number in (("main", self._main), ("communication", threads.get(THREAD_NAME))):
             frame = frames.get(number) if number is not None else None
             if frame is not None:
                 parts.append(f"the {name} thread is at {_place(frame)}")

@@ -268,10 +268,11 @@ HUGE = 3e38
 
 @dataclass(frozen=True, eq=False)
 class Poisoned(Samples):
-    """Sample 7 has this value from the `good` + 1st time on."""
+    """Sample 7 has this value from the `good` + 1st time on, so many times."""
 
     value: float = np.nan
     good: int = 1
+    bad: float = np.inf
 
     reads: list[int] = field(default_factory=list)
 
@@ -279,7 +280,7 @@ class Poisoned(Samples):
         label = super().read(index, x)
         if index == 7:
             self.reads.append(index)
-            if len(self.reads) > self.good:
+            if self.good < len(self.reads) <= self.good + self.bad:
                 x[...] = self.value
         return label
 

@@ -1,7 +1,7 @@
 """Steps whose loss or gradients are not finite: skipped without a trace, or ignored."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,32 +13,14 @@ from engine.run.failures import RunEndedError
 from engine.run.finding import find_checkpoint
 from engine.run.kept_checkpoints import checkpoints_of
 from engine.run.on_nan import MOST_SKIPPED
-from tests.engine.cluster import Samples, changed, train
+from tests.engine.cluster import changed, train
 from tests.engine.graphs import normed, perceptron
-
-HUGE = 3e38
-"""Finite, but what a layer makes of it is not."""
+from tests.engine.run.test_failures import HUGE, Poisoned
 
 
-@dataclass(frozen=True, eq=False)
-class Poisoned(Samples):
-    """Sample 7 is too large when it is read for this time; 0: every time."""
-
-    at: int = 2
-    reads: list[int] = field(default_factory=list)
-
-    def read(self, index, x):
-        label = super().read(index, x)
-        if index == 7:
-            self.reads.append(index)
-            if len(self.reads) == self.at or self.at == 0:
-                x[...] = HUGE
-        return label
-
-
-def source(graph, *, at=2):
+def source(graph, *, good=1, bad=1):
     drawn = Poisoned.draw(graph.input_shape, graph.output_shape[0], 64)
-    return DataSource(replace(drawn, at=at), None)
+    return DataSource(replace(drawn, value=HUGE, good=good, bad=bad), None)
 
 
 def records(folder):
@@ -89,7 +71,7 @@ def test_a_run_that_skips_every_step_ends(tmp_path):
     steps = MOST_SKIPPED + 1
     wanted = rf"^step {steps}: the gradients of {steps} steps in a row are not finite; a lower --lr"
     with pytest.raises(RunEndedError, match=wanted):
-        train(2, perceptron(), recipe, data=source(perceptron(), at=0), folder=tmp_path)
+        train(2, perceptron(), recipe, data=source(perceptron(), good=0, bad=np.inf), folder=tmp_path)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -113,6 +95,10 @@ def test_a_run_that_has_stopped_goes_on_without_the_step(tmp_path):
     saved = find_checkpoint(tmp_path / "run")
     skipping = replace(recipe, on_nan="skip")
     again = train(
-        1, graph, skipping, data=source(graph, at=1), restore=(read_state(saved), read_tensors(saved, graph))
+        1,
+        graph,
+        skipping,
+        data=source(graph, good=0),
+        restore=(read_state(saved), read_tensors(saved, graph)),
     )
     assert again[0]["weights_sha256"] == train(2, graph, skipping, data=source(graph))[0]["weights_sha256"]
