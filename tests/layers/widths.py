@@ -1,6 +1,6 @@
-"""``python -m tests.layers.widths PART``: a digest of what layers compute on this target, as JSON.
+"""``python -m tests.layers.widths [PART]``: digests of what layers compute on this target, as JSON.
 
-numba's settings choose the target; the digests must not follow.
+numba's settings choose the target; the digests must not follow. Without a part it is all cases.
 """
 
 import hashlib
@@ -35,8 +35,11 @@ SUMMED = [
 """Cases that are added up in leaves."""
 
 
-PARTS = [(*CASES, *SUMMED)[part::3] for part in range(3)]
-"""All cases: each has kernels to compile, for which the parts can take different processes."""
+ALL = (*CASES, *SUMMED)
+PARTS = {
+    **{f"third-{part}": ALL[part::3] for part in range(3)},  # kernels to compile, by three processes at once
+    "few": (*CASES[::8], *SUMMED),
+}
 
 
 def digests(cases: Sequence[Case]) -> dict[str, str]:
@@ -108,4 +111,8 @@ def _updates() -> Iterator[NDArray[np.generic]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"simd": TARGET.simd, "digests": digests(PARTS[int(sys.argv[1])])}))
+    print(
+        json.dumps(
+            {"simd": TARGET.simd, "digests": digests(PARTS[sys.argv[1]] if len(sys.argv) > 1 else ALL)}
+        )
+    )
