@@ -252,7 +252,8 @@ class Recipe:
     augment: Annotated[
         str,
         Setting(
-            "none, or flip or alternating_flip, and crop<N> or shift<N>, joined by a comma",
+            "none, or words joined by commas: flip or alternating_flip; crop<N>, shift<N> or resized_crop; "
+            "jitter<X>, hue<X>, randaugment<N>x<M>, erase<X>, cutout<N>",
             DATA,
             metavar="LIST",
         ),
@@ -427,6 +428,18 @@ class Recipe:
         int,
         Setting(
             "kernel threads of each rank; 0: its fair share of the cores, but one of more than 8 is left",
+            RUNNING,
+            least=0,
+            most=MOST_THREADS,
+            changes_bits=False,
+            same_on_all_ranks=False,
+        ),
+    ] = 0
+    data_threads: Annotated[
+        int,
+        Setting(
+            "threads of each rank that read and decode samples; 0: as many as its kernels leave cores, but 4 "
+            "where it has as many",
             RUNNING,
             least=0,
             most=MOST_THREADS,

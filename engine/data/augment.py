@@ -1,59 +1,89 @@
-"""Random flips, crops and shifts of training images, keyed by (seed, epoch, sample)."""
+"""Random changes of training images, keyed by (seed, epoch, sample)."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.data.counter import Stream, random_words
+from engine.data.erase import cut_out, erase
+from engine.data.frame import Framing, random_part
+from engine.data.recolour import Recolouring
 
-_WORD = re.compile(r"(flip|alternating_flip)|(crop|shift)([1-9][0-9]{0,3})", re.ASCII)
-_ALLOWED = (
-    'must be "none", or a flip ("flip" or "alternating_flip") and a move ("crop<pixels>" or '
-    '"shift<pixels>"), joined by a comma: "flip,crop4"'
+_FLIP, _MOVE = "a flip", "a move"
+_KINDS = {"flip": _FLIP, "alternating_flip": _FLIP, "crop": _MOVE, "shift": _MOVE, "resized_crop": _MOVE}
+"""Of two words of a kind only one can be asked for."""
+_WRITTEN = re.compile(
+    r"(?P<plain>flip|alternating_flip|resized_crop)|(?P<whole>crop|shift|cutout)(?P<pixels>[1-9][0-9]{0,3})|"
+    r"(?P<part>resized_crop|jitter|hue|erase)(?P<share>[01]|0?\.[0-9]{1,6})|"
+    r"(?P<random>randaugment)(?P<operations>[1-8])x(?P<magnitude>[0-9]|[12][0-9]|30)",
+    re.ASCII,
 )
+ALLOWED = (
+    'must be "none", or words joined by commas, each once at most, as "flip,crop4" or '
+    '"resized_crop,flip,jitter0.4": flip or alternating_flip; crop<pixels>, shift<pixels>, resized_crop or '
+    "resized_crop<least share>; jitter<share>; hue<share, up to 0.5>; randaugment<number>x<magnitude>; "
+    "erase<probability>; cutout<pixels>"
+)
+_LEAST_SHARE = 0.08  # of the area, as torchvision's
+_MOST_HUE = 0.5
+_AS_THEY_ARE = Recolouring()
 
 
 @dataclass(frozen=True)
 class Augment:
-    """A flip left to right of every other image; a window at a random place of the padded image.
+    """What is changed at random in the images that are trained on.
 
     A flip is a coin in each epoch, or alternates: by a coin in the first epoch, and then every other time
-    (Jordan 2024, arXiv:2404.00498, section 3.6). The padding is zero after normalisation, that is, the mean
-    colour, or, for shifts, the image reflected at its edges.
+    (Jordan 2024, arXiv:2404.00498, section 3.6). A crop is a window at a random place of the padded image;
+    the padding is zero after normalisation, that is, the mean colour, or, for shifts, the image reflected at
+    its edges. A resized crop is a part of the stored image (`engine.data.frame.random_part`), of this share
+    of its area or more. Colours are changed before the pixels are normalised, boxes erased at the end.
     """
 
     flip: bool = False
     crop_padding: int = 0
     alternating_flip: bool = False
     shift: int = 0
+    resized_crop: float = 0.0
+    recolouring: Recolouring = _AS_THEY_ARE
+    erase: float = 0.0
+    cutout: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Augment:
-        """Read "none", or a flip and a move joined by a comma: "flip,crop4", "alternating_flip,shift2"."""
+        """Read "none", or words joined by commas: "flip,crop4", "alternating_flip,shift2"."""
         if text.strip() == "none":
             return cls()
-        words = [word.strip() for word in text.split(",")]
-        matches = [match for word in words if (match := _WORD.fullmatch(word))]
-        flips = [match[1] for match in matches if match[1]]
-        moves = {match[2]: int(match[3]) for match in matches if match[2]}
-        if (
-            len(matches) < len(words)
-            or len(flips) > 1
-            or len(flips) + len(moves) < len(words)
-            or len(moves) > 1
-        ):
-            raise UserError(f'augment: got "{text}"; {_ALLOWED}')
+        words = [_WRITTEN.fullmatch(word.strip()) for word in text.split(",")]
+        found = [_named(word) for word in words if word]
+        kinds = [_KINDS.get(name, name) for name, _ in found]
+        values: dict[str, Any] = dict(found)
+        too_much = values.get("hue", 0) > _MOST_HUE
+        if len(found) < len(words) or len(set(kinds)) < len(kinds) or too_much or 0.0 in values.values():
+            raise UserError(f'augment: got "{text}"; {ALLOWED}')
+        operations, magnitude = values.get("randaugment", (0, 0))
         return cls(
-            flip="flip" in flips,
-            crop_padding=moves.get("crop", 0),
-            alternating_flip="alternating_flip" in flips,
-            shift=moves.get("shift", 0),
+            flip="flip" in values,
+            crop_padding=values.get("crop", 0),
+            alternating_flip="alternating_flip" in values,
+            shift=values.get("shift", 0),
+            resized_crop=values.get("resized_crop", 0.0),
+            recolouring=Recolouring(values.get("jitter", 0.0), values.get("hue", 0.0), operations, magnitude),
+            erase=values.get("erase", 0.0),
+            cutout=values.get("cutout", 0),
         )
+
+    @property
+    def takes_stored_images(self) -> bool:
+        """Say whether a part of the stored image is taken, or its colours are changed."""
+        return self.resized_crop > 0 or self.recolours
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Refuse samples that cannot be augmented.
@@ -65,19 +95,47 @@ class Augment:
         """
         if self == Augment():
             return
+        if self.recolours:
+            from engine.data.readers.image_file import load_pillow  # noqa: PLC0415 -- an extra
+
+            load_pillow()
         if len(sample_shape) != 3:
             raise UserError(f"augment: samples have shape {sample_shape}; must be images (C, H, W), or none")
         smallest = min(sample_shape[1:])
-        for word, pixels in (("crop", self.crop_padding), ("shift", self.shift)):
+        for word, pixels in (("crop", self.crop_padding), ("shift", self.shift), ("cutout", self.cutout)):
             if pixels >= smallest:
                 raise UserError(f"augment: {word}{pixels} of {sample_shape}; must be under {smallest}")
+
+    @property
+    def recolours(self) -> bool:
+        """Say whether `recolour` changes anything."""
+        return self.recolouring != _AS_THEY_ARE
+
+    def framing(self, *, seed: int, epoch: int, sample: int) -> Framing | None:
+        """Return what takes a part of a stored image; None: as always."""
+        if not self.resized_crop:
+            return None
+        return partial(random_part, least=self.resized_crop, seed=seed, epoch=epoch, sample=sample)
+
+    def recolour(self, pixels: NDArray[np.uint8], *, seed: int, epoch: int, sample: int) -> None:
+        """Change the colours of uint8 [C, H, W] in place."""
+        if self.recolours:
+            self.recolouring.apply(pixels, seed=seed, epoch=epoch, sample=sample)
 
     def apply(
         self, x: NDArray[np.float32], scratch: NDArray[np.float32], *, seed: int, epoch: int, sample: int
     ) -> None:
-        """Augment x (float32 [C, H, W]) in place; scratch has the same shape and is overwritten."""
-        if self == Augment():
-            return
+        """Flip, move and erase in x (float32 [C, H, W]); scratch has the same shape and is overwritten."""
+        if self.flip or self.alternating_flip or self.crop_padding or self.shift:
+            self._move(x, scratch, seed=seed, epoch=epoch, sample=sample)
+        if self.erase:
+            erase(x, self.erase, seed=seed, epoch=epoch, sample=sample)
+        if self.cutout:
+            cut_out(x, self.cutout, seed=seed, epoch=epoch, sample=sample)
+
+    def _move(
+        self, x: NDArray[np.float32], scratch: NDArray[np.float32], *, seed: int, epoch: int, sample: int
+    ) -> None:
         coin, down, right = random_words(Stream.AUGMENT, 3, seed=seed, counter=(sample, epoch)).tolist()
         if self.alternating_flip:
             (first,) = random_words(Stream.AUGMENT, 1, seed=seed, counter=(sample, 0)).tolist()
@@ -91,6 +149,17 @@ class Augment:
             shift_reflected(scratch, *moves, out=x)
         else:
             _crop(scratch, *moves, out=x)
+
+
+def _named(word: re.Match[str]) -> tuple[str, Any]:
+    """Return the name of a word and its value."""
+    if word["plain"]:
+        return word["plain"], _LEAST_SHARE if word["plain"] == "resized_crop" else True
+    if word["whole"]:
+        return word["whole"], int(word["pixels"])
+    if word["part"]:
+        return word["part"], float(word["share"])
+    return word["random"], (int(word["operations"]), int(word["magnitude"]))
 
 
 def shift_reflected(x: NDArray[np.float32], down: int, right: int, *, out: NDArray[np.float32]) -> None:

@@ -74,7 +74,7 @@ def read_all(data: Dataset, samples: range, *, threads: int, say: Say) -> Report
     report, last, done = Report(), time.monotonic(), 0
     pieces = [samples[start : start + _PIECE] for start in range(0, len(samples), _PIECE)]
     inspected = on_threads(
-        lambda piece: list(_inspected(data, piece)), pieces, threads if data.INSPECTED_ON_THREADS else 1
+        lambda piece: list(_inspected(data, piece)), pieces, threads if data.READS_ON_THREADS else 1
     )
     with closing(inspected):
         for found in inspected:

@@ -21,6 +21,10 @@ class Stream(IntEnum):
     DIGITS_SPLIT = 4
     MIX = 5
     DRAW = 6
+    FRAME = 7
+    COLOUR = 8
+    ERASE = 9
+    WINDOW = 10
 
 
 def random_words(

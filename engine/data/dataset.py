@@ -58,8 +58,8 @@ class Dataset(ABC):
     classes: int
     class_names: tuple[str, ...] = field(default=(), kw_only=True)
 
-    INSPECTED_ON_THREADS: ClassVar[bool] = False
-    """Several threads may call `inspect` at once; training reads on one thread."""
+    READS_ON_THREADS: ClassVar[bool] = False
+    """Several threads may call `read` and `inspect` at once."""
     ALWAYS_FINITE: ClassVar[bool] = False
     """Samples are made of pixels, or drawn: nobody looks for values that are not finite."""
 

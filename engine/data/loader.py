@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
 from types import TracebackType
@@ -12,15 +15,23 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config.errors import UserError
 from engine.config.user_code import no_exit
 from engine.data.augment import Augment
 from engine.data.dataset import DataError, Dataset, mistake_in
 from engine.data.mix import Mix
+from engine.data.readers.image_dataset import ImageDataset
 from engine.data.sampler import ABSENT, Share
+from engine.host.memory_limit import room
+from engine.host.on_threads import on_threads
 from engine.host.unpinned import run_anywhere
 
 DEPTH = 2
-"""Batches that are prepared ahead, unless somebody asks for another number."""
+"""Batches that are prepared ahead at first, unless somebody asks for another number."""
+_MOST_AHEAD = 8
+"""More are prepared ahead, one by one, where they are waited for."""
+_LONG_WAIT_S = 1e-3
+_SHARE_OF_ROOM = 0.05  # of the memory that is left
 
 BadHook = Callable[[int, DataError], None]
 """``hook(sample, error)``, of a sample that cannot be read."""
@@ -96,7 +107,9 @@ class Loader:
     seed
         Keys the augmentation and the mixing, together with the share's epoch and the sample's key.
     depth
-        Number of batches that are prepared ahead.
+        Number of batches that are prepared ahead; more where one was waited for, as far as memory has room.
+    threads
+        That read the samples of a batch, if several may read the data set's at once.
     on_bad
         Called on the loader's thread for each sample that cannot be read, which is absent then; without it
         the error ends the iteration.
@@ -118,6 +131,7 @@ class Loader:
         mix: Mix | None = None,
         seed: int = 0,
         depth: int = DEPTH,
+        threads: int = 1,
         on_bad: BadHook | None = None,
         on_wait: SpanHook | None = None,
         on_load: SpanHook | None = None,
@@ -128,11 +142,13 @@ class Loader:
         self._shares = shares
         self._augment = augment or Augment()
         self._augment.check(dataset.sample_shape)
+        self._images = _images(dataset) if self._augment.takes_stored_images else None
+        self._threads = threads if dataset.READS_ON_THREADS else 1
         self._augments = self._augment != Augment()
         self._mix = None if mix == Mix() else mix
         self._seed = seed
         self._buffers = depth + 1
-        self._scratch, self._other = (np.empty(dataset.sample_shape, np.float32) for _ in range(2))
+        self._local = threading.local()
         self._free: SimpleQueue[Batch | None] = SimpleQueue()
         self._ready: SimpleQueue[Batch | _End] = SimpleQueue()
         self._held: Batch | None = None
@@ -179,6 +195,8 @@ class Loader:
             self._prepare()
         arrived = self._ready.get()
         now = time.perf_counter()
+        if now - asked > _LONG_WAIT_S:
+            self._look_further_ahead(arrived)
         self.wait_seconds += now - asked
         if self._on_wait is not None:
             self._on_wait(asked, now)
@@ -242,52 +260,100 @@ class Loader:
             shares=np.ones(samples) if self._mix else None,
         )
 
-    def _read(self, sample: int, x: NDArray[np.float32]) -> int:
-        """Read one sample into x and return its label; ABSENT where it cannot be used, and that may be."""
-        try:
-            with no_exit(f"data: sample {sample}"):
-                label = self._dataset.read(sample, x)
-            wrong = mistake_in(self._dataset, label, x)
-            if wrong is not None:
-                raise DataError.at(self._dataset.name, f"sample {sample} {wrong}")
-            return int(label)
-        except DataError as error:
-            if self._on_bad is None:
-                raise
-            self._on_bad(sample, error)
-            return ABSENT
+    def _look_further_ahead(self, arrived: Batch | _End) -> None:
+        """Add a buffer, where the thread was too late with a batch, and not for want of free ones."""
+        if not isinstance(arrived, Batch) or self._held is None or self._buffers > _MOST_AHEAD:
+            return
+        if arrived.x.nbytes < _SHARE_OF_ROOM * room():
+            self._buffers += 1
+            self._free.put(self._allocate(len(arrived.samples)))
+
+    def _scratch(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return two samples' memory of the calling thread."""
+        found: tuple[NDArray[np.float32], NDArray[np.float32]] | None = getattr(self._local, "scratch", None)
+        if found is None:
+            shape = self._dataset.sample_shape
+            found = self._local.scratch = (np.empty(shape, np.float32), np.empty(shape, np.float32))
+        return found
 
     def _fill(self, buffer: Batch, share: Share) -> bool:
         """Write one share into a buffer; return False if `close` stopped it halfway."""
         assert share.samples.shape == buffer.samples.shape, "all shares of a loader have one length"
         buffer.samples[...] = share.samples
-        pairs = zip(share.samples.tolist(), share.keys.tolist(), strict=True)
-        for place, (sample, key) in enumerate(pairs):
-            if self._stop.is_set():
-                return False
-            x = buffer.x[place]
-            buffer.labels[place] = ABSENT if sample == ABSENT else self._read(sample, x)
-            if buffer.labels[place] == ABSENT:
-                x.fill(0.0)
-                continue
-            self._augmented(x, share.epoch, key)
-            if self._mix is not None:
-                self._mixed(buffer, place, share, key)
+        fill = partial(self._fill_place, buffer, share)
+        threads = self._threads if self._threads > 1 else 0  # one: this one
+        with closing(on_threads(fill, range(len(share.samples)), threads)) as filled:
+            for bad in filled:
+                for sample, error in bad:
+                    self._tell(sample, error)
+                if self._stop.is_set():
+                    return False
         return True
 
-    def _augmented(self, x: NDArray[np.float32], epoch: int, key: int) -> None:
-        if self._augments:
-            self._augment.apply(x, self._scratch, seed=self._seed, epoch=epoch, sample=key)
+    def _tell(self, sample: int, error: DataError) -> None:
+        """Tell of a sample that cannot be read, on the loader's own thread and in order."""
+        if self._on_bad is None:
+            raise error
+        self._on_bad(sample, error)
 
-    def _mixed(self, buffer: Batch, place: int, taken: Share, key: int) -> None:
+    def _fill_place(self, buffer: Batch, share: Share, place: int) -> list[tuple[int, DataError]]:
+        """Write a sample into its place of a buffer; return those that cannot be read."""
+        bad: list[tuple[int, DataError]] = []
+        sample, key, x = int(share.samples[place]), int(share.keys[place]), buffer.x[place]
+        label = ABSENT if sample == ABSENT else self._read(sample, key, share.epoch, x, bad)
+        buffer.labels[place] = label
+        if label == ABSENT:
+            x.fill(0.0)
+        elif self._mix is not None:
+            self._mixed(buffer, place, share, key, bad)
+        return bad
+
+    def _read(
+        self, sample: int, key: int, epoch: int, x: NDArray[np.float32], bad: list[tuple[int, DataError]]
+    ) -> int:
+        """Read one sample into x, augmented, and return its label; ABSENT where it cannot be used."""
+        keys = {"seed": self._seed, "epoch": epoch, "sample": key}
+        try:
+            with no_exit(f"data: sample {sample}"):
+                label = self._dataset.read(sample, x) if self._images is None else self._part(sample, x, keys)
+            wrong = mistake_in(self._dataset, label, x)
+            if wrong is not None:
+                raise DataError.at(self._dataset.name, f"sample {sample} {wrong}")
+        except DataError as error:
+            bad.append((sample, error))
+            return ABSENT
+        if self._augments:
+            self._augment.apply(x, self._scratch()[0], **keys)
+        return int(label)
+
+    def _part(self, sample: int, x: NDArray[np.float32], keys: dict[str, int]) -> int:
+        """Read a part of a stored image, in other colours."""
+        assert self._images is not None
+        pixels, label = self._images.image(sample, self._augment.framing(**keys))
+        pixels = pixels.copy() if self._augment.recolours else pixels  # it may be kept
+        self._augment.recolour(pixels, **keys)
+        self._images.normalisation.apply(pixels, x)
+        return label
+
+    def _mixed(
+        self, buffer: Batch, place: int, taken: Share, key: int, bad: list[tuple[int, DataError]]
+    ) -> None:
         """Mix the sample in a place with another one of the epoch, which is read and augmented too."""
         assert self._mix is not None and buffer.other_labels is not None and buffer.shares is not None
         epoch, order = taken.epoch, taken.order
         keys = {"seed": self._seed, "epoch": epoch, "sample": key}
         other = self._mix.partner(len(self._dataset), **keys)
-        label, share = self._read(other if order is None else int(order[other]), self._other), 1.0
-        if label != ABSENT:
-            self._augmented(self._other, epoch, other)
-            share = self._mix.apply(buffer.x[place], self._other, **keys)
+        mixed_in = self._scratch()[1]
+        label = self._read(other if order is None else int(order[other]), other, epoch, mixed_in, bad)
+        share = 1.0 if label == ABSENT else self._mix.apply(buffer.x[place], mixed_in, **keys)
         buffer.other_labels[place] = label if label != ABSENT else buffer.labels[place]
         buffer.shares[place] = share
+
+
+def _images(dataset: Dataset) -> ImageDataset:
+    """Return a data set whose stored images can be had, or say that they cannot."""
+    if isinstance(dataset, ImageDataset):
+        return dataset
+    raise UserError(
+        f"augment: {dataset.name} has no stored images that a part or other colours can be made of"
+    )

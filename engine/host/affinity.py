@@ -19,6 +19,7 @@ from engine.host.cpu_quota import cpu_quota
 _LAUNCHERS = {"mpirun", "mpiexec", "prterun", "prted", "orterun", "orted", "hydra_pmi_proxy", "slurmstepd"}
 
 MANY = 8  # cores of a rank; of more, one is left to the communication thread
+FEW = 4  # threads that read samples, where no cores are left for them
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,15 @@ def fair_threads(cores: int, ranks: int, *, beside: bool) -> int:
     """
     share = max(1, cores // ranks)
     return share - 1 if beside and share > MANY else share
+
+
+def data_threads(cores: int, threads: int) -> int:
+    """Return the threads that read a rank's samples, of its cores, beside the kernel threads.
+
+    They wait for the kernels where no core is left for them; a few more than one, where there are cores, take
+    as much time from the kernels as their work needs, and not more.
+    """
+    return max(cores - threads, min(cores, FEW), 1)
 
 
 def find_cores(world: Communicator) -> Cores:

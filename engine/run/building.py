@@ -13,7 +13,7 @@ from comm.communicator import Communicator
 from comm.grid import Grid
 from comm.losses import RankLostError
 from engine.config.recipe import FLOATS_PER_KIB, Recipe
-from engine.host.affinity import Cores, machine_name
+from engine.host.affinity import Cores, data_threads, machine_name
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import timed
 from engine.run.compiling import compilation_said
@@ -67,7 +67,12 @@ def build_trainer(
         )
         rank = build_rank(
             prepared.graph,
-            settings_of(recipe, threads, survives=prepared.survives),
+            settings_of(
+                recipe,
+                threads,
+                data_threads=recipe.data_threads or data_threads(cores.available // cores.ranks, threads),
+                survives=prepared.survives,
+            ),
             prepared.plan,
             Grid.of(collectives, prepared.plan.parts),
             queue,

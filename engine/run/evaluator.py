@@ -84,7 +84,7 @@ def gather_measured(
     rows = np.zeros((collectives.tree.leaves, minibatches * columns + 1), np.float64)
     shares = own_shares(rank, evaluation(len(dataset), samples))
     own_rows = rows[own.start : own.stop]
-    with Loader(dataset, shares, on_bad=on_bad) as loader:
+    with Loader(dataset, shares, threads=rank.settings.data_threads, on_bad=on_bad) as loader:
         for index in range(minibatches):
             if ends():
                 return None

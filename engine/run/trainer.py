@@ -192,6 +192,7 @@ class Trainer:
             augment=augment,
             mix=Mix(self.recipe.mixup, self.recipe.cutmix),
             seed=seed,
+            threads=self.rank.settings.data_threads,
             on_wait=recorder.wait_for_data,
             on_load=recorder.load,
         ) as loader:

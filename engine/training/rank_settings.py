@@ -17,6 +17,8 @@ class RankSettings:
     """Samples of the global minibatch."""
     threads: int
     """Kernel threads; each has working memory of its own."""
+    data_threads: int = 1
+    """Threads that read samples."""
     conv: str = "auto"
     """Algorithms that convolutions may use: "auto" or "direct"."""
     conv_feature_leaves: int = 1
@@ -47,17 +49,22 @@ class RankSettings:
     """Ranks that keep a copy of each rank's strips; 0: none."""
 
 
-def settings_of(recipe: Recipe, threads: int, *, survives: bool = False) -> RankSettings:
+def settings_of(
+    recipe: Recipe, threads: int, *, data_threads: int = 1, survives: bool = False
+) -> RankSettings:
     """Return the settings that a recipe implies for a rank with some kernel threads.
 
     Parameters
     ----------
+    data_threads
+        That read samples.
     survives
         Whether ranks can go on when others die: only then copies for that are kept.
     """
     return RankSettings(
         batch=recipe.batch,
         threads=threads,
+        data_threads=data_threads,
         conv=recipe.conv,
         conv_feature_leaves=recipe.conv_feature_leaves,
         norm_groups=recipe.norm_groups,

@@ -42,7 +42,7 @@ class ImageFolder(Dataset):
         bool [N]: which rows of the cache are written.
     """
 
-    INSPECTED_ON_THREADS: ClassVar[bool] = True
+    READS_ON_THREADS: ClassVar[bool] = True
     ALWAYS_FINITE: ClassVar[bool] = True
 
     root: Path

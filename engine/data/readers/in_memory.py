@@ -7,8 +7,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.dataset import DataError, Dataset, digest
+from engine.data.dataset import DataError, digest
+from engine.data.frame import Framing
 from engine.data.preprocessing import AS_STORED, Preprocessing
+from engine.data.readers.image_dataset import ImageDataset, framed
 from engine.data.readers.normalise import Normalisation
 from engine.host.memory_limit import room
 
@@ -28,7 +30,7 @@ def check_room(path: Path, needed: int) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class InMemoryImages(Dataset):
+class InMemoryImages(ImageDataset):
     """Pixels (uint8 [N, C, H, W]) and labels ([N]), normalised when they are read."""
 
     pixels: NDArray[np.uint8]
@@ -40,10 +42,14 @@ class InMemoryImages(Dataset):
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def read(self, index: int, x: NDArray[np.float32]) -> int:
-        """Normalise one image into x and return its label."""
-        self.normalisation.apply(self.pixels[index], x)
-        return int(self.labels[index])
+    def image(self, index: int, framing: Framing | None = None) -> tuple[NDArray[np.uint8], int]:
+        """Return an image, or a part of it, and its label."""
+        pixels = self.pixels[index]
+        if framing is not None:
+            _, height, width = pixels.shape
+            upright = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+            pixels = framed(upright, framing(width, height), height=height, width=width)
+        return pixels, int(self.labels[index])
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -6,6 +6,7 @@ import pytest
 from engine.config.errors import UserError
 from engine.data.augment import Augment
 from engine.data.counter import Stream, random_words
+from engine.data.recolour import Recolouring
 
 
 def augmented(
@@ -79,6 +80,11 @@ def test_none_leaves_every_sample_alone() -> None:
         ("crop12, flip", Augment(flip=True, crop_padding=12)),
         ("alternating_flip,shift2", Augment(alternating_flip=True, shift=2)),
         ("shift1", Augment(shift=1)),
+        ("resized_crop", Augment(resized_crop=0.08)),
+        ("resized_crop0.35,flip", Augment(flip=True, resized_crop=0.35)),
+        ("jitter0.4, hue.1", Augment(recolouring=Recolouring(jitter=0.4, hue=0.1))),
+        ("randaugment2x9", Augment(recolouring=Recolouring(operations=2, magnitude=9))),
+        ("erase1,cutout8", Augment(erase=1.0, cutout=8)),
     ],
 )
 def test_parses_the_names(text: str, expected: Augment) -> None:
@@ -90,12 +96,31 @@ def test_parses_the_names(text: str, expected: Augment) -> None:
     [
         *("", "flop", "crop", "crop0", "crop-1", "none,flip", "flip,flip", "crop1,crop2", "flip,"),
         *("shift0", "shift1,crop1", "flip,alternating_flip", "shift1,shift1", "alternating_flip,shift"),
+        *(
+            "resized_crop0",
+            "resized_crop2",
+            "resized_crop,crop1",
+            "jitter",
+            "hue0.6",
+            "hue0.1,hue0.2",
+            "erase-1",
+        ),
+        *(
+            "randaugment2",
+            "randaugment9x9",
+            "randaugment2x31",
+            "cutout",
+            "cutout0",
+            "jitter1e-3",
+            "jitter.",
+            "erase0",
+        ),
     ],
 )
 def test_refuses_other_names(text: str) -> None:
     with pytest.raises(
         UserError,
-        match=f'augment: got "{text}"; must be "none", or a flip \\("flip" or "alternating_flip"\\)',
+        match=f'augment: got "{text}"; must be "none", or words joined by commas, .*flip or alternating_flip',
     ):
         Augment.parse(text)
 
@@ -109,6 +134,8 @@ def test_refuses_features_and_too_much_padding() -> None:
     with pytest.raises(UserError, match=r"shift6 of \(1, 7, 6\); must be under 6"):
         Augment(shift=6).check((1, 7, 6))
     Augment(shift=5).check((1, 7, 6))
+    with pytest.raises(UserError, match=r"cutout6 of \(1, 7, 6\); must be under 6"):
+        Augment(cutout=6).check((1, 7, 6))
 
 
 def test_the_first_word_flips_and_the_next_two_move() -> None:

@@ -4,17 +4,23 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.config.errors import UserError
 from engine.data.augment import Augment
 from engine.data.dataset import DataError, Dataset
+from engine.data.frame import Frame, random_part
 from engine.data.loader import Loader
 from engine.data.mix import Mix
+from engine.data.readers.image_dataset import framed
+from engine.data.readers.in_memory import InMemoryImages
+from engine.data.readers.normalise import Normalisation
 from engine.data.sampler import ABSENT, Sampler, Share, evaluation
 
 
@@ -339,6 +345,104 @@ def test_the_seed_of_an_augmentation_is_0_unless_told() -> None:
     ):
         for one, other in zip(unasked, asked, strict=True):
             np.testing.assert_array_equal(one.x, other.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Safe(Numbered):
+    """May be read on several threads; the first samples of a batch take longest."""
+
+    READS_ON_THREADS: ClassVar[bool] = True
+
+    def read(self, index: int, x: NDArray[np.float32]) -> int:
+        time.sleep(0.004 * (4 - index % 4))
+        if index % 10 == 7:
+            raise DataError.at(f"{index}.jpg", "cannot be decoded")
+        return super().read(index, x)
+
+
+@pytest.mark.parametrize("mix", [None, Mix(mixup=1.0)])
+def test_threads_that_read_change_nothing_and_tell_of_bad_samples_in_order(mix: Mix | None) -> None:
+    shares = shares_of(*([4 * place + each for each in range(4)] for place in range(12)))
+    found = []
+    for threads in (1, 3):
+        told: list[int] = []
+        bad = partial(_note, told)
+        augment = Augment(flip=True, crop_padding=2)
+        with Loader(Safe(), shares, threads=threads, augment=augment, mix=mix, on_bad=bad) as loader:
+            batches = [(each.x.tobytes(), each.labels.tolist(), each.samples.tolist()) for each in loader]
+        found.append((batches, told))
+    assert found[0] == found[1]
+    assert {7, 17, 27, 37, 47} <= set(found[0][1])
+
+
+def _note(told: list[int], sample: int, error: DataError) -> None:
+    assert str(error) == f"{sample}.jpg: cannot be decoded"
+    told.append(sample)
+
+
+def test_threads_read_at_once_only_where_the_data_allows_it() -> None:
+    class Counted(Safe):
+        READS_ON_THREADS = False
+
+        def read(self, index: int, x: NDArray[np.float32]) -> int:
+            readers.add(threading.get_ident())
+            return super().read(index, x)
+
+    class CountedOnThreads(Counted):
+        READS_ON_THREADS = True
+
+    for kind, wanted in ((Counted, {1}), (CountedOnThreads, {2, 3, 4})):
+        readers: set[int] = set()
+        with Loader(kind(), shares_of([0, 1, 2, 3]), threads=4) as loader:
+            assert len(list(loader)) == 1
+        assert len(readers) in wanted
+
+
+def test_more_batches_are_prepared_ahead_where_one_is_waited_for() -> None:
+    """A reader that is slow now and then gets ahead of a consumer that is as fast on the average."""
+
+    class Stumbling(Numbered):
+        def read(self, index: int, x: NDArray[np.float32]) -> int:
+            time.sleep(0.05 if index % 8 == 7 else 0)
+            return super().read(index, x)
+
+    data = Stumbling()
+    with Loader(data, Sampler(100, 2, 0).training(), depth=1) as loader:
+        for _ in islice(loader, 60):
+            time.sleep(0.01)
+        ahead = 2 + len(data.reads) // 2 - 60
+    assert 2 < ahead <= 10
+
+
+def test_parts_and_colours_are_refused_where_there_are_no_stored_images() -> None:
+    with pytest.raises(UserError, match="augment: numbered has no stored images"):
+        Loader(Numbered(), [], augment=Augment(resized_crop=0.5))
+
+
+def test_a_part_of_a_stored_image_is_read_in_other_colours_and_leaves_the_image_alone() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 12, 16), np.uint8)
+    kept = images.copy()
+    data = InMemoryImages(
+        "images", (3, 12, 16), 4, pixels=images, labels=np.arange(4, dtype=np.uint8),
+        normalisation=Normalisation.of(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
+    )  # fmt: skip
+    augment = Augment.parse("resized_crop0.2,flip,jitter0.4,erase0.5")
+    with Loader(data, shares_of([2, 0], [1, 3], epoch=5), augment=augment, seed=9, threads=2) as loader:
+        for batch in loader:
+            for x, sample in zip(batch.x, batch.samples.tolist(), strict=True):
+                keys = {"seed": 9, "epoch": 5, "sample": sample}
+                frame = random_part(16, 12, least=0.2, **keys)
+                left, upper, right, lower = frame.region
+                pixels = framed(
+                    np.ascontiguousarray(kept[sample][:, upper:lower, left:right].transpose(1, 2, 0)),
+                    Frame((0, 0, right - left, lower - upper), frame.box), height=12, width=16,
+                )  # fmt: skip
+                augment.recolour(pixels, **keys)
+                expected = np.empty((3, 12, 16), np.float32)
+                data.normalisation.apply(pixels, expected)
+                augment.apply(expected, np.empty_like(expected), **keys)
+                np.testing.assert_array_equal(x, expected)
+    np.testing.assert_array_equal(images, kept)
 
 
 def test_a_mixed_sample_is_made_of_two_of_the_data_set_on_any_share_of_the_minibatch():

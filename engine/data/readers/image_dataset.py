@@ -1,0 +1,46 @@
+"""Data sets of images, of which a part can be asked for."""
+
+from abc import abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.dataset import Dataset
+from engine.data.frame import Frame, Framing
+from engine.data.readers.normalise import Normalisation
+
+
+class ImageDataset(Dataset):
+    """Samples that are made of stored images: of a part of each, which can be asked for."""
+
+    normalisation: Normalisation
+
+    @abstractmethod
+    def image(self, index: int, framing: Framing | None = None) -> tuple[NDArray[np.uint8], int]:
+        """Return the pixels, uint8 `sample_shape`, of a part of an image, and its label.
+
+        Parameters
+        ----------
+        framing
+            Which part; None: that which `read` takes. The pixels may be kept: they are not to be changed.
+
+        Raises
+        ------
+        DataError
+            The image cannot be read.
+        """
+
+    def read(self, index: int, x: NDArray[np.float32]) -> int:
+        """Normalise an image's pixels into x and return its label."""
+        pixels, label = self.image(index)
+        self.normalisation.apply(pixels, x)
+        return label
+
+
+def framed(image: NDArray[np.uint8], frame: Frame, *, height: int, width: int) -> NDArray[np.uint8]:
+    """Return a part of an image, uint8 [h, w, C], resized with bilinear weights: uint8 [C, H, W]."""
+    from layers.kernels.resample import resample  # noqa: PLC0415 -- it imports numba
+
+    out = np.empty((image.shape[2], height, width), np.uint8)
+    resample(image, out, region=frame.region, box=frame.box)
+    return out
