@@ -66,6 +66,7 @@ RULES: dict[str, dict[str, Any]] = {
     "lamb": {"optimizer": OptimizerFields("lamb", weight_decay=0.1, clip_norm=0.5), "ema": 0.75},
     "weighted": {"class_weights": "balanced", "label_smoothing": 0.1, "mixup": 0.5},
     "drawn": {"sampling": "balanced", "class_weights": "balanced"},
+    "windows": {"shuffle_window": 12},
 }
 """Fields of a recipe that decide how gradients become steps."""
 RANKS = (1, 2, 3, 4, 5, 6, 8, 16)

@@ -286,6 +286,16 @@ class Recipe:
             below=_LARGE,
         ),
     ] = SAMPLINGS[0]
+    shuffle_window: Annotated[
+        int,
+        Setting(
+            "samples of a window: data is read in the order in which it lies, each rank its own part, and "
+            "shuffled in windows, as large files on slow disks want it; 0: anywhere",
+            DATA,
+            least=0,
+            most=1 << 40,
+        ),
+    ] = 0
     batch: Annotated[int, Setting("global minibatch, over all ranks", DATA)] = 64
     leaves: Annotated[
         int,
@@ -648,6 +658,11 @@ class Recipe:
             raise UserError(f'model: got "{self.model}"{hint}; {one_of(models)}, or FILE.py:function')
         if self.batch < 1 or self.batch % self.leaves:
             raise UserError(f"batch: got {self.batch}; must be a multiple of leaves = {self.leaves}")
+        if self.shuffle_window and self.sampling != SAMPLINGS[0]:
+            raise UserError(
+                f"shuffle_window: got {self.shuffle_window} with sampling = {self.sampling!r}, which draws "
+                f'samples anywhere; must be 0, or sampling "{SAMPLINGS[0]}"'
+            )
         groups = self.norm_groups
         if groups & (groups - 1) or groups > self.leaves:
             raise UserError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.data.counter import Stream, permutation
 from engine.data.weighted_sampling import WeightedSampling
+from engine.data.windows import Windows
 
 ABSENT = -1
 """Index of a place in a minibatch for which the data set has no sample."""
@@ -50,13 +51,15 @@ class Sampler:
     """Minibatches for training: each epoch takes each sample at most once, in an order of its own.
 
     The samples that do not fill a last minibatch are left out; they differ from epoch to epoch. With
-    `weighted` samples are drawn with replacement, and an epoch has as many.
+    `weighted` samples are drawn with replacement, and an epoch has as many. With `windows` they come in the
+    order in which they lie, shuffled in windows.
     """
 
     length: int
     batch: int
     seed: int
     weighted: WeightedSampling | None = None
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= self.length:
@@ -86,6 +89,8 @@ class Sampler:
 
     def _epoch(self, epoch: int) -> Share:
         """Return all samples of an epoch in their order."""
+        if self.windows is not None:
+            return Share(epoch, self.windows.order(self.seed, epoch, self.length, self.batch))
         if self.weighted is None:
             return Share(epoch, epoch_order(self.seed, epoch, self.length))
         order = self.weighted.order(self.seed, epoch)

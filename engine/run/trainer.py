@@ -15,6 +15,7 @@ from engine.data.loader import Batch, Loader
 from engine.data.mix import Mix
 from engine.data.sampler import Sampler
 from engine.data.weighted_sampling import weighted_sampling
+from engine.data.windows import Windows
 from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import StepClock
@@ -92,7 +93,8 @@ class Trainer:
         self.class_weights = loss_weights(recipe.class_weights, data.train)
         rank.loss.weigh(self.class_weights)
         weighted = weighted_sampling(recipe.sampling, data.train)
-        self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed, weighted)
+        windows = Windows(recipe.shuffle_window, recipe.leaves) if recipe.shuffle_window else None
+        self.sampler = Sampler(len(data.train), recipe.batch, recipe.seed, weighted, windows)
         self.total_steps = recipe.total_steps(self.sampler.steps_per_epoch)
         self.progress = Progress(0, 0)
         self._optimizer = optimizer_of(recipe.optimizer)
