@@ -12,7 +12,9 @@ from comm.losses import RankLostError
 from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.paths import expand
+from engine.data.augment import Augment
 from engine.data.check import check_share
+from engine.data.readers.probe import COLOURS
 from engine.host.affinity import Cores, find_cores
 from engine.host.stop_signals import end_now, hold_wishes, is_asked_to_end
 from engine.profile.trace_file import check_writable
@@ -68,7 +70,7 @@ def begin(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, 
     prepared = replace(agreed(world, lambda: prepare(resolve(), world.size)), survives=world.survives)
     cores = find_cores(world)
     agreed(world, lambda: check_equal(world, facts_to_compare(prepared)))
-    agreed(world, lambda: check_decoders(world, *prepared.data.splits()))
+    agreed(world, lambda: check_decoders(world, *prepared.data.splits(), also=_changes(prepared)))
     threads = threads_of(world, prepared.start.recipe, cores)
     agreed(world, lambda: _check_data(world, prepared, threads))  # long: a wish to end is granted at once
     hold_wishes()
@@ -164,3 +166,9 @@ def _warn(world: Communicator, complaints: list[str]) -> list[str]:
         for complaint in found:
             terminal.say(f"warning: {complaint}")
     return found
+
+
+def _changes(prepared: Prepared) -> tuple[str, ...]:
+    """Return what Pillow changes in training images."""
+    recolours = Augment.parse(prepared.start.recipe.augment).recolours
+    return (COLOURS,) if recolours else ()

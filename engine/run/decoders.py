@@ -7,17 +7,22 @@ from engine.config.errors import UserError
 from engine.data.dataset import Dataset
 
 
-def check_decoders(world: Communicator, *datasets: Dataset) -> None:
+def check_decoders(world: Communicator, *datasets: Dataset, also: tuple[str, ...] = ()) -> None:
     """Refuse ranks that would train on other pixels (collective).
 
     Versions may differ: each rank decodes the same small images. Data that needs no decoder asks nothing.
+
+    Parameters
+    ----------
+    also
+        What is asked beside the data sets' decoders.
 
     Raises
     ------
     UserError
         On all ranks: names two hosts that differ, what in, and their versions.
     """
-    names = dict.fromkeys(name for data in datasets for name in data.decoders)
+    names = dict.fromkeys(name for data in datasets for name in (*data.decoders, *also))
     if not names:
         return
     from engine.data.readers.image_file import decoder_version  # noqa: PLC0415 -- only its users need Pillow

@@ -14,7 +14,8 @@ from engine.config.errors import UserError
 from engine.config.files import check_regular
 from engine.data.dataset import DataError
 from engine.data.preprocessing import Preprocessing
-from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
+from engine.data.readers.image_file import image_endings, load_pillow
+from engine.data.readers.image_pixels import read_pixels
 from engine.data.readers.normalise import Normalisation
 from layers.layer import Array
 

@@ -39,6 +39,9 @@ class ImageDataset(Dataset):
 
 def framed(image: NDArray[np.uint8], frame: Frame, *, height: int, width: int) -> NDArray[np.uint8]:
     """Return a part of an image, uint8 [h, w, C], resized with bilinear weights: uint8 [C, H, W]."""
+    left, upper, right, lower = frame.region
+    if (right - left, lower - upper) == (width, height) and frame.box == (0, 0, width, height):
+        return np.ascontiguousarray(image[upper:lower, left:right].transpose(2, 0, 1))
     from layers.kernels.resample import resample  # noqa: PLC0415 -- it imports numba
 
     out = np.empty((image.shape[2], height, width), np.uint8)

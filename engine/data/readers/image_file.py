@@ -1,6 +1,9 @@
-"""One image file, decoded, turned upright, sized and cut to what the model wants."""
+"""One stored image, decoded by Pillow and turned upright."""
 
+import io
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +16,34 @@ from engine.config.files import check_regular
 from engine.data.dataset import DataError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Transpose
 
 _BY_CONTENT = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI")
 """Formats that begin with a mark of their own, so that the content decides; others by the ending."""
 _NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises only, or that another program would have to decode."""
 _ORIENTATION = 0x0112  # of EXIF
+_MARKS_OF_ORIENTATION = (b"Exif\0\0", b"Orientation")  # the latter in XMP
+_KEEP_SIDES = (None, 0, 1, 3)  # Pillow's numbers of flips and half a turn: width and height stay
+_REDUCED_BY_DECODER = ("JPEG", "MPO")
+
+Reduction = Callable[[int, int], int]
+"""``reduction(width, height)``: 1, 2, 4 or 8, by which an image may be made smaller while it is decoded."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """The content of an image file that lies in another file."""
+
+    name: str
+    """What errors call it: the file, and the entry in it."""
+    content: bytes
+    ending: str = ""
+    """Of its own name, in lower case, ".jpg"; empty where it has none: then the content alone decides."""
+
+
+Stored = Path | EncodedImage | NDArray[np.uint8]
+"""An image: its file, the content of one, or its pixels, uint8 [H, W] in grey or [H, W, 3] in RGB."""
 
 
 def load_pillow() -> None:
@@ -52,7 +76,7 @@ def decoder_version() -> str:
 
 @cache
 def image_endings() -> frozenset[str]:
-    """Return the endings of files that `read_pixels` reads, in lower case: ".jpg"."""
+    """Return the endings of files that `decode` reads, in lower case: ".jpg"."""
     return frozenset(_formats_by_ending())
 
 
@@ -73,42 +97,74 @@ def _formats_by_ending() -> dict[str, str]:
     return {ending: name for ending, name in endings.items() if name in Image.OPEN and name not in _NOT_READ}
 
 
-def read_pixels(path: Path, *, channels: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Decode an image as RGB (3 channels) or grey (1): uint8 [C, H, W].
+def decode(stored: Stored, mode: str) -> "Image":
+    """Return an image, upright and in its own size, in Pillow's mode "RGB" or "L".
 
-    The image is upright, as its EXIF says; of several frames it is the first. One of another size is
-    resized until it just covers H x W, and cut around its centre.
+    Of several frames it is the first.
 
     Raises
     ------
     DataError
-        The file is missing, empty, cut short, damaged, no image, or has more than 16 bits a channel.
+        It is missing, empty, cut short, damaged, no image, or has more than 16 bits a channel.
     """
-    decoded = decode(path, "L" if channels == 1 else "RGB")
-    pixels = np.asarray(_cover(decoded, height=height, width=width))
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+    return decode_reduced(stored, mode, lambda _width, _height: 1)[0]
 
 
-def decode(path: Path, mode: str) -> "Image":
-    """Return an image in its own size, in Pillow's mode "RGB" or "L"; errors as of `read_pixels`."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an extra: only its users need it
+def decode_reduced(stored: Stored, mode: str, reduction: Reduction) -> tuple["Image", int, tuple[int, int]]:
+    """Return an image as `decode` does, by how much it is smaller (only JPEG ever is), and its own size."""
+    from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
 
+    if isinstance(stored, np.ndarray):
+        image = _convert(Image.fromarray(stored), mode)
+        return image, 1, image.size
+    encoded = isinstance(stored, EncodedImage)
     try:
-        check_regular(path)
-        with Image.open(path, formats=_formats(path.suffix.lower())) as image:
+        if not encoded:
+            check_regular(stored)
+        ending = stored.ending if encoded else stored.suffix.lower()
+        with Image.open(io.BytesIO(stored.content) if encoded else stored, formats=_formats(ending)) as image:
+            by, size = 1, None
+            if image.format in _REDUCED_BY_DECODER:
+                size = image.size if _turn(image) in _KEEP_SIDES else image.size[::-1]
+                by = reduction(*size)
+                image.draft(image.mode, (image.width // by, image.height // by))
             image.load()
-            return _convert(_upright(image), mode)
+            turn = _turn(image)  # only now: TIFF is upright already
+            upright = image if turn is None else image.transpose(turn)
+            return _convert(upright, mode), by, size or upright.size
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        problem: object = error if str(error) else type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            problem = "it is no image that Pillow reads" if path.stat().st_size else "it is empty"
-        elif isinstance(error, OSError) and error.strerror:
-            problem = error.strerror
-        raise DataError.at(path, f"cannot be decoded: {problem}") from error
+        raise DataError.at(
+            stored.name if encoded else stored, f"cannot be decoded: {_problem(stored, error)}"
+        ) from error
 
 
-def _upright(image: "Image") -> "Image":
-    """Turn an image as its EXIF says, as viewers of images do."""
+def is_upright(content: bytes) -> bool:
+    """Say whether an encoded image is stored as it is to be seen; False where nothing can be read of it."""
+    from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
+
+    if not any(mark in content for mark in _MARKS_OF_ORIENTATION):
+        return True
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return _turn(image) is None
+    except Exception:  # a damaged file makes the decoders raise nearly anything
+        return False
+
+
+def _problem(stored: Path | EncodedImage, error: Exception) -> object:
+    """Say what was wrong with the content of an image."""
+    from PIL import UnidentifiedImageError  # noqa: PLC0415 - as above
+
+    if isinstance(error, UnidentifiedImageError):
+        size = stored.stat().st_size if isinstance(stored, Path) else len(stored.content)
+        return "it is no image that Pillow reads" if size else "it is empty"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return error if str(error) else type(error).__name__
+
+
+def _turn(image: "Image") -> "Transpose | None":
+    """Return how an image is to be turned, as its EXIF says and viewers of images do; None: it is not."""
     from PIL.Image import Transpose  # noqa: PLC0415
 
     turns = {
@@ -121,10 +177,9 @@ def _upright(image: "Image") -> "Image":
         8: Transpose.ROTATE_90,
     }
     try:
-        turn = turns.get(image.getexif().get(_ORIENTATION, 1))
+        return turns.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # of damaged EXIF, which says nothing then
-        return image
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def _convert(image: "Image", mode: str) -> "Image":
@@ -139,20 +194,3 @@ def _convert(image: "Image", mode: str) -> "Image":
     if deep.min() < 0 or deep.max() > 0xFFFF:
         raise ValueError(f"it has pixels from {deep.min()} to {deep.max()}; must be from 0 to 65535")
     return Image.fromarray((deep >> 8).astype(np.uint8)).convert(mode)
-
-
-def _cover(image: "Image", *, height: int, width: int) -> "Image":
-    """Resize with bilinear weights from the largest centred box that has the shape of H x W."""
-    if image.size == (width, height):
-        return image
-    from PIL.Image import Resampling  # noqa: PLC0415
-
-    # The box is as wide or as high as the image; that side stays an integer, or rounding would exceed it.
-    box_width, box_height = float(image.width), float(image.height)
-    if image.width * height < image.height * width:
-        box_height = image.width * height / width
-    else:
-        box_width = image.height * width / height
-    left, upper = (image.width - box_width) / 2, (image.height - box_height) / 2
-    box = (left, upper, image.width - left, image.height - upper)
-    return image.resize((width, height), Resampling.BILINEAR, box=box)

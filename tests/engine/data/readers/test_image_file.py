@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from engine.data.dataset import DataError
-from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
+from engine.data.readers.image_file import image_endings, load_pillow
+from engine.data.readers.image_pixels import read_pixels
 from tests.engine.data.files import random_bytes, write_image
 
 

@@ -1,13 +1,15 @@
 """The images that are decoded to compare decoders."""
 
 import io
+from functools import partial
 
 import pytest
 from PIL import Image, features
 
-from engine.data.readers import image_file
+from engine.data import recolour
+from engine.data.readers import image_pixels
 from engine.data.readers.image_file import image_endings
-from engine.data.readers.probe import _SAMPLES, needed, probe
+from engine.data.readers.probe import _SAMPLES, COLOURS, needed, probe
 
 LOSSY = {"JPEG": "jpg", "WebP": "webp", "JPEG 2000": "jpg_2000", "AVIF": "avif"}
 
@@ -35,16 +37,38 @@ def test_an_image_of_each_format_is_decoded_where_it_can_be(name):
 
 def test_another_decoder_and_another_resizing_are_noticed(monkeypatch):
     before = probe(["resizing", "JPEG"])
-    decode, cover = image_file.decode, image_file._cover
-    monkeypatch.setattr(
-        image_file, "decode", lambda path, mode: decode(path, mode).point(lambda v: v ^ (v == 40))
-    )
-    assert probe(["JPEG"])["JPEG"] != before["JPEG"]
-    monkeypatch.setattr(image_file, "decode", decode)
-    monkeypatch.setattr(
-        image_file, "_cover", lambda image, **size: cover(image, **size).point(lambda v: v ^ (v == 9))
-    )
+    decode, resize = image_pixels.decode_reduced, image_pixels.framed
+    for mode in ("RGB", "L"):
+        with monkeypatch.context() as patched:
+            patched.setattr(image_pixels, "decode_rgb", lambda *_: None)
+            patched.setattr(image_pixels, "decode_reduced", partial(_otherwise, decode, mode))
+            assert probe(["JPEG"])["JPEG"] != before["JPEG"]
+    monkeypatch.setattr(image_pixels, "framed", lambda *image, **size: resize(*image, **size) | 1)
     assert probe(["resizing"])["resizing"] != before["resizing"]
+
+
+def _otherwise(decode, other, stored, mode, reduction):
+    """Decode as another library would, in colour or in grey."""
+    image, *rest = decode(stored, mode, reduction)
+    return image.point(lambda value: value ^ (value == 40)) if mode == other else image, *rest
+
+
+def test_other_changes_of_colours_are_noticed(monkeypatch):
+    before = probe([COLOURS])
+    assert probe([COLOURS]) == before
+    operations = recolour._OPERATIONS
+    for name, operation in operations.items():
+        if name != "identity":
+            other = {
+                **operations,
+                name: lambda image, share, done=operation: done(image, share).point(_flipped),
+            }
+            monkeypatch.setattr(recolour, "_OPERATIONS", other)
+            assert probe([COLOURS]) != before, name
+
+
+def _flipped(value):
+    return value ^ 1
 
 
 def test_the_probes_are_small():
