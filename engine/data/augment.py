@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.data.counter import Stream, random_words
 from engine.data.erase import cut_out, erase
-from engine.data.frame import Framing, random_part
+from engine.data.frame import Frame, Framing, random_part
 from engine.data.recolour import Recolouring
 
 _FLIP, _MOVE = "a flip", "a move"
@@ -112,10 +111,16 @@ class Augment:
         return self.recolouring != _AS_THEY_ARE
 
     def framing(self, *, seed: int, epoch: int, sample: int) -> Framing | None:
-        """Return what takes a part of a stored image; None: as always."""
+        """Return what takes a part of a stored image, flipped where it shall be; None: as always."""
         if not self.resized_crop:
             return None
-        return partial(random_part, least=self.resized_crop, seed=seed, epoch=epoch, sample=sample)
+        is_mirrored, *_ = self._drawn(seed, epoch, sample)
+
+        def part(width: int, height: int) -> Frame:
+            taken = random_part(width, height, least=self.resized_crop, seed=seed, epoch=epoch, sample=sample)
+            return replace(taken, is_mirrored=is_mirrored)
+
+        return part
 
     def recolour(self, pixels: NDArray[np.uint8], *, seed: int, epoch: int, sample: int) -> None:
         """Change the colours of uint8 [C, H, W] in place."""
@@ -125,8 +130,12 @@ class Augment:
     def apply(
         self, x: NDArray[np.float32], scratch: NDArray[np.float32], *, seed: int, epoch: int, sample: int
     ) -> None:
-        """Flip, move and erase in x (float32 [C, H, W]); scratch has the same shape and is overwritten."""
-        if self.flip or self.alternating_flip or self.crop_padding or self.shift:
+        """Flip, move and erase in x (float32 [C, H, W]); scratch has the same shape and is overwritten.
+
+        What `framing` has flipped is not flipped again.
+        """
+        flips = (self.flip or self.alternating_flip) and not self.resized_crop
+        if flips or self.crop_padding or self.shift:
             self._move(x, scratch, seed=seed, epoch=epoch, sample=sample)
         if self.erase:
             erase(x, self.erase, seed=seed, epoch=epoch, sample=sample)
@@ -136,19 +145,28 @@ class Augment:
     def _move(
         self, x: NDArray[np.float32], scratch: NDArray[np.float32], *, seed: int, epoch: int, sample: int
     ) -> None:
-        coin, down, right = random_words(Stream.AUGMENT, 3, seed=seed, counter=(sample, epoch)).tolist()
-        if self.alternating_flip:
-            (first,) = random_words(Stream.AUGMENT, 1, seed=seed, counter=(sample, 0)).tolist()
-            coin = first + epoch
-        turned = (self.flip or self.alternating_flip) and coin & 1
-        np.copyto(scratch, x[:, :, ::-1] if turned else x)
+        turned, down, right = self._drawn(seed, epoch, sample)
         padding = self.crop_padding + self.shift  # one of them is 0
+        if turned or padding:
+            np.copyto(scratch, x[:, :, ::-1] if turned else x)
+        if not padding:
+            if turned:
+                np.copyto(x, scratch)
+            return
         places = 2 * padding + 1
         moves = down % places - padding, right % places - padding
         if self.shift:
             shift_reflected(scratch, *moves, out=x)
         else:
             _crop(scratch, *moves, out=x)
+
+    def _drawn(self, seed: int, epoch: int, sample: int) -> tuple[bool, int, int]:
+        """Return whether an image is flipped, and words that decide where it is moved."""
+        coin, down, right = random_words(Stream.AUGMENT, 3, seed=seed, counter=(sample, epoch)).tolist()
+        if self.alternating_flip:
+            (first,) = random_words(Stream.AUGMENT, 1, seed=seed, counter=(sample, 0)).tolist()
+            coin = first + epoch
+        return (self.flip or self.alternating_flip) and coin & 1 == 1, down, right
 
 
 def _named(word: re.Match[str]) -> tuple[str, Any]:

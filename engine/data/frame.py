@@ -24,6 +24,8 @@ class Frame:
 
     region: Region
     box: Box
+    is_mirrored: bool = False
+    """The sample is the part's mirror image, left to right."""
 
 
 Framing = Callable[[int, int], Frame]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, int32, int64, types, uint8, void
+from numba import boolean, float32, int32, int64, types, uint8, void
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -23,19 +23,21 @@ Box = tuple[float, float, float, float]
 """The same, in pixels and parts of them."""
 
 
-def resample(pixels, out, *, region: Region, box: Box) -> None:
+def resample(pixels, out, *, region: Region, box: Box, mirrored: bool = False) -> None:
     """Make an image of a part of another one, on the calling thread.
 
     Parameters
     ----------
     pixels : uint8 [H, W, C]
-        C-contiguous.
+        Of one channel or three, C-contiguous.
     out : uint8 [C, h, w]
         Overwritten; C-contiguous.
     region
         Pixels that count; those outside are as if cut off.
     box
         What becomes the new image, from the region's left upper corner.
+    mirrored
+        The new image is turned left to right.
     """
     left, upper, right, lower = region
     across = _taps(right - left, box[0], box[2], out.shape[2])
@@ -45,7 +47,7 @@ def resample(pixels, out, *, region: Region, box: Box) -> None:
     rows = np.empty((last - first, width * channels + 1), np.uint8)  # and a byte that is spoiled
     last_row = np.empty(pixels.shape[1] * channels + 1, np.uint8)
     _across()(pixels, upper + first, left, *across, last_row, rows)
-    _down()(rows, first, *down, np.empty(width * channels, np.int32), out)
+    _down()(rows, first, *down, np.empty(width * channels, np.int32), mirrored, out)
 
 
 def _taps(size, start, stop, places):
@@ -92,28 +94,33 @@ def _across():
     @native(void(_PIXELS, int64, int64, int64[::1], int64[::1], int32[:, ::1], uint8[::1], uint8[:, ::1]))
     def resample_rows(pixels, first_row, first_column, origins, counts, weights, last_row, rows):
         height, width, channels = pixels.shape
+        taps = weights.shape[1]
+        images, ends = np.int64(pixels.ctypes.data), np.int64(last_row.ctypes.data)
+        factors, made = np.int64(weights.ctypes.data), np.int64(rows.ctypes.data)
         for i in range(len(rows)):
-            row = pixels[first_row + i].reshape(width * channels)
+            source = images + (first_row + i) * width * channels
             if first_row + i == height - 1:  # a load of four bytes may go beyond it
-                last_row[: len(row)] = row
-                row = last_row
+                last_row[: width * channels] = pixels[height - 1].reshape(width * channels)
+                source = ends
             for j in range(len(origins)):
-                origin = (first_column + origins[j]) * channels
+                origin = source + (first_column + origins[j]) * channels
+                place = made + i * rows.shape[1] + j * channels
                 if channels == 3:
-                    weigh_colours(row, origin, weights[j], counts[j], rows[i], j * 3)
-                    continue
-                total = int32(_ROUNDED)
-                for tap in range(counts[j]):
-                    total += weights[j, tap] * int32(row[origin + tap])
-                rows[i, j] = total >> _FRACTION
+                    weigh_colours(origin, factors + 4 * j * taps, counts[j], place)
+                else:
+                    weigh_byte(origin, factors + 4 * j * taps, counts[j], place)
 
     return resample_rows
 
 
 @lru_cache(maxsize=1)
 def _down():
-    @native(void(uint8[:, ::1], int64, int64[::1], int64[::1], int32[:, ::1], int32[::1], uint8[:, :, ::1]))
-    def resample_columns(rows, first_row, origins, counts, weights, sums, out):
+    @native(
+        void(
+            uint8[:, ::1], int64, int64[::1], int64[::1], int32[:, ::1], int32[::1], boolean, uint8[:, :, ::1]
+        )
+    )
+    def resample_columns(rows, first_row, origins, counts, weights, sums, mirrored, out):
         channels, height, width = out.shape
         for i in range(height):
             sums[:] = _ROUNDED
@@ -122,49 +129,51 @@ def _down():
                 for j in range(len(sums)):
                     sums[j] += weight * int32(rows[row, j])
             for c in range(channels):
-                for j in range(width):
-                    out[c, i, j] = sums[j * channels + c] >> _FRACTION
+                if mirrored:
+                    for j in range(width):
+                        out[c, i, width - 1 - j] = sums[j * channels + c] >> _FRACTION
+                else:
+                    for j in range(width):
+                        out[c, i, j] = sums[j * channels + c] >> _FRACTION
 
     return resample_columns
 
 
 @intrinsic
-def weigh_colours(_, pixels, start, weights, count, out, place):
+def weigh_colours(_, pixels, weights, count, place):
     """Store the weighted sum of `count` pixels of three bytes; a fourth one, behind it, is spoiled."""
+    return types.void(pixels, weights, count, place), _emit_weighing(4, 3)
 
-    def emit(context, builder, signature, arguments):
-        pixels, start, weights, count, out, place = (
-            cgutils.create_struct_proxy(kind)(context, builder, value)
-            if isinstance(kind, types.Array)
-            else value
-            for kind, value in zip(signature.args, arguments, strict=True)
-        )
-        four = ir.VectorType(ir.IntType(32), 4)
-        total = cgutils.alloca_once_value(builder, ir.Constant(four, [_ROUNDED] * 4))
+
+@intrinsic
+def weigh_byte(_, pixels, weights, count, place):
+    """Store the weighted sum of `count` bytes."""
+    return types.void(pixels, weights, count, place), _emit_weighing(1, 1)
+
+
+def _emit_weighing(lanes, step):
+    """Return what emits a sum over pixels, `step` bytes from one to the next, of as many bytes as lanes."""
+    sums, narrow = ir.VectorType(ir.IntType(32), lanes), ir.VectorType(ir.IntType(8), lanes)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+
+    def emit(context, builder, _signature, arguments):
+        pixels, weights, count, place = arguments
+        colours = builder.inttoptr(pixels, ir.IntType(8).as_pointer())
+        factors = builder.inttoptr(weights, ir.IntType(32).as_pointer())
+        total = cgutils.alloca_once(builder, sums)
+        builder.store(ir.Constant(sums, [_ROUNDED] * lanes), total)
         with cgutils.for_range(builder, count) as loop:
-            at = builder.add(start, builder.mul(loop.index, ir.Constant(loop.index.type, 3)))
-            colours = _load_bytes(builder, pixels.data, at)
-            weight = builder.load(builder.gep(weights.data, [loop.index]))
-            weighed = builder.mul(builder.zext(colours, four), _four_times(builder, weight))
+            at = builder.gep(colours, [builder.mul(loop.index, ir.Constant(loop.index.type, step))])
+            wide = builder.zext(builder.load(builder.bitcast(at, narrow.as_pointer()), align=1), sums)
+            weight = builder.load(builder.gep(factors, [loop.index]))
+            first = builder.insert_element(
+                ir.Constant(sums, ir.Undefined), weight, ir.Constant(ir.IntType(32), 0)
+            )
+            weighed = builder.mul(wide, builder.shuffle_vector(first, first, zeros))
             builder.store(builder.add(builder.load(total), weighed), total)
-        shifted = builder.lshr(builder.load(total), ir.Constant(four, [_FRACTION] * 4))
-        narrow = builder.trunc(shifted, ir.VectorType(ir.IntType(8), 4))
-        builder.store(narrow, _bytes_at(builder, out.data, place), align=1)
+        rounded = builder.lshr(builder.load(total), ir.Constant(sums, [_FRACTION] * lanes))
+        stored = builder.inttoptr(place, narrow.as_pointer())
+        builder.store(builder.trunc(rounded, narrow), stored, align=1)
         return context.get_dummy_value()
 
-    return types.void(pixels, start, weights, count, out, place), emit
-
-
-def _bytes_at(builder, pointer, offset):
-    four = ir.VectorType(ir.IntType(8), 4).as_pointer()
-    return builder.bitcast(builder.gep(pointer, [offset]), four)
-
-
-def _load_bytes(builder, pointer, offset):
-    return builder.load(_bytes_at(builder, pointer, offset), align=1)
-
-
-def _four_times(builder, scalar):
-    undefined = ir.Constant(ir.VectorType(scalar.type, 4), ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4))
+    return emit

@@ -83,6 +83,13 @@ def test_only_pixels_of_the_region_count():
         np.testing.assert_array_equal(resized(pixels, 9, 14, box, region), resized(cut, 9, 14, box))
 
 
+def test_a_mirrored_image_is_the_other_one_turned_left_to_right():
+    pixels = pixels_of(30, 40, 3)
+    out = np.empty((3, 9, 14), np.uint8)
+    resample(pixels, out, region=(3, 4, 37, 29), box=(0.5, 0, 33, 24), mirrored=True)
+    np.testing.assert_array_equal(out[:, :, ::-1], resized(pixels, 9, 14, (0.5, 0, 33, 24), (3, 4, 37, 29)))
+
+
 def test_an_image_of_its_own_size_stays_as_it_is_and_white_stays_white():
     pixels = pixels_of(19, 33, 3)
     np.testing.assert_array_equal(resized(pixels, 19, 33, (0, 0, 33, 19)), pixels.transpose(2, 0, 1))

@@ -41,9 +41,10 @@ def framed(image: NDArray[np.uint8], frame: Frame, *, height: int, width: int) -
     """Return a part of an image, uint8 [h, w, C], resized with bilinear weights: uint8 [C, H, W]."""
     left, upper, right, lower = frame.region
     if (right - left, lower - upper) == (width, height) and frame.box == (0, 0, width, height):
-        return np.ascontiguousarray(image[upper:lower, left:right].transpose(2, 0, 1))
+        part = image[upper:lower, left:right]
+        return np.ascontiguousarray((part[:, ::-1] if frame.is_mirrored else part).transpose(2, 0, 1))
     from layers.kernels.resample import resample  # noqa: PLC0415 -- it imports numba
 
     out = np.empty((image.shape[2], height, width), np.uint8)
-    resample(image, out, region=frame.region, box=frame.box)
+    resample(image, out, region=frame.region, box=frame.box, mirrored=frame.is_mirrored)
     return out

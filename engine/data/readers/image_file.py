@@ -23,7 +23,8 @@ _BY_CONTENT = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "
 _NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises only, or that another program would have to decode."""
 _ORIENTATION = 0x0112  # of EXIF
-_MARKS_OF_ORIENTATION = (b"Exif\0\0", b"Orientation")  # the latter in XMP
+_ORIENTATIONS = range(2, 9)  # that are turned
+_EXIF, _XMP_ORIENTATION = b"Exif\0\0", b"Orientation"
 _KEEP_SIDES = (None, 0, 1, 3)  # Pillow's numbers of flips and half a turn: width and height stay
 _REDUCED_BY_DECODER = ("JPEG", "MPO")
 
@@ -138,16 +139,18 @@ def decode_reduced(stored: Stored, mode: str, reduction: Reduction) -> tuple["Im
         ) from error
 
 
-def is_upright(content: bytes) -> bool:
-    """Say whether an encoded image is stored as it is to be seen; False where nothing can be read of it."""
+def is_upright(header: bytes) -> bool:
+    """Say whether a JPEG with this header is stored as it is to be seen; False where that is not sure."""
     from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
 
-    if not any(mark in content for mark in _MARKS_OF_ORIENTATION):
-        return True
+    start = header.find(_EXIF)
+    if start < 0 or _XMP_ORIENTATION in header:
+        return start < 0 and _XMP_ORIENTATION not in header
+    exif = Image.Exif()
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return _turn(image) is None
-    except Exception:  # a damaged file makes the decoders raise nearly anything
+        exif.load(header[start:])
+        return exif.get(_ORIENTATION, 1) not in _ORIENTATIONS
+    except Exception:  # damaged EXIF makes it raise nearly anything
         return False
 
 

@@ -1,6 +1,7 @@
 """One stored image as the pixels that a model wants: decoded, and a part of it sized."""
 
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def read_pixels(
     DataError
         It is missing, empty, cut short, damaged, no image, or has more than 16 bits a channel.
     """
-    part = framing or partial(cover, out_width=width, out_height=height)
+    part = lru_cache(maxsize=1)(framing or partial(cover, out_width=width, out_height=height))
 
     def reduction(image_width: int, image_height: int) -> int:
         left, upper, right, lower = part(image_width, image_height).box
@@ -81,4 +82,5 @@ def _reduced(frame: Frame, by: int, shape: tuple[int, ...]) -> Frame:
     across, down = left / by - region[0], upper / by - region[1]
     box: Box = tuple(side / by + move for side, move in zip(frame.box, (across, down) * 2, strict=True))
     width, height = region[2] - region[0], region[3] - region[1]
-    return Frame(region, (box[0], box[1], min(box[2], float(width)), min(box[3], float(height))))
+    inside = (box[0], box[1], min(box[2], float(width)), min(box[3], float(height)))
+    return replace(frame, region=region, box=inside)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.data.augment import Augment
+from engine.data.counter import Stream, random_words
 from engine.data.dataset import DataError, Dataset
 from engine.data.frame import Frame, random_part
 from engine.data.loader import Loader
@@ -427,6 +428,13 @@ def test_a_part_of_a_stored_image_is_read_in_other_colours_and_leaves_the_image_
         normalisation=Normalisation.of(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
     )  # fmt: skip
     augment = Augment.parse("resized_crop0.2,flip,jitter0.4,erase0.5")
+    flipped = set()
+
+    def flips(sample: int) -> bool:
+        coin = int(random_words(Stream.AUGMENT, 1, seed=9, counter=(sample, 5)).item()) & 1
+        flipped.add(coin)
+        return coin == 1
+
     with Loader(data, shares_of([2, 0], [1, 3], epoch=5), augment=augment, seed=9, threads=2) as loader:
         for batch in loader:
             for x, sample in zip(batch.x, batch.samples.tolist(), strict=True):
@@ -437,12 +445,15 @@ def test_a_part_of_a_stored_image_is_read_in_other_colours_and_leaves_the_image_
                     np.ascontiguousarray(kept[sample][:, upper:lower, left:right].transpose(1, 2, 0)),
                     Frame((0, 0, right - left, lower - upper), frame.box), height=12, width=16,
                 )  # fmt: skip
+                if flips(sample):
+                    pixels = np.ascontiguousarray(pixels[:, :, ::-1])
                 augment.recolour(pixels, **keys)
                 expected = np.empty((3, 12, 16), np.float32)
                 data.normalisation.apply(pixels, expected)
                 augment.apply(expected, np.empty_like(expected), **keys)
                 np.testing.assert_array_equal(x, expected)
     np.testing.assert_array_equal(images, kept)
+    assert flipped == {0, 1}
 
 
 def test_a_mixed_sample_is_made_of_two_of_the_data_set_on_any_share_of_the_minibatch():
