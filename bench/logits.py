@@ -15,8 +15,8 @@ from bench import machine
 from bench.drawn import drawn_model
 from engine.config.recipe import Recipe
 from engine.data.readers.image_file import image_endings, load_pillow, read_pixels
-from engine.data.readers.image_folder import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.stored_images import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
 from engine.formats.onnx_check import agreement, run_onnx
 from engine.formats.onnx_file import OnnxOptions, onnx_bytes
 from engine.formats.torch_writer import torch_bytes

@@ -15,8 +15,8 @@ from bench.options import minibatch, model_option
 from comm.tree import ceil_div
 from engine.config.recipe import Recipe
 from engine.data.loader import Batch
-from engine.data.readers.image_folder import IMAGENET_MEAN, IMAGENET_STD
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.stored_images import IMAGENET_MEAN, IMAGENET_STD
 from engine.data.readers.synthetic import Synthetic
 from engine.models import build_model
 from engine.run.state import State

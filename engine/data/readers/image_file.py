@@ -1,6 +1,8 @@
-"""One image file, decoded, turned upright, sized and cut to what the model wants."""
+"""One stored image, decoded, turned upright, sized and cut to what the model wants."""
 
+import io
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,21 @@ _BY_CONTENT = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "
 _NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises only, or that another program would have to decode."""
 _ORIENTATION = 0x0112  # of EXIF
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """The content of an image file that lies in another file."""
+
+    name: str
+    """What errors call it: the file, and the entry in it."""
+    content: bytes
+    ending: str = ""
+    """Of its own name, in lower case, ".jpg"; empty where it has none: then the content alone decides."""
+
+
+Stored = Path | EncodedImage | NDArray[np.uint8]
+"""An image: its file, the content of one, or its pixels, uint8 [H, W] in grey or [H, W, 3] in RGB."""
 
 
 def load_pillow() -> None:
@@ -73,7 +90,7 @@ def _formats_by_ending() -> dict[str, str]:
     return {ending: name for ending, name in endings.items() if name in Image.OPEN and name not in _NOT_READ}
 
 
-def read_pixels(path: Path, *, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+def read_pixels(stored: Stored, *, channels: int, height: int, width: int) -> NDArray[np.uint8]:
     """Decode an image as RGB (3 channels) or grey (1): uint8 [C, H, W].
 
     The image is upright, as its EXIF says; of several frames it is the first. One of another size is
@@ -84,27 +101,41 @@ def read_pixels(path: Path, *, channels: int, height: int, width: int) -> NDArra
     DataError
         The file is missing, empty, cut short, damaged, no image, or has more than 16 bits a channel.
     """
-    decoded = decode(path, "L" if channels == 1 else "RGB")
+    decoded = decode(stored, "L" if channels == 1 else "RGB")
     pixels = np.asarray(_cover(decoded, height=height, width=width))
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
 
 
-def decode(path: Path, mode: str) -> "Image":
+def decode(stored: Stored, mode: str) -> "Image":
     """Return an image in its own size, in Pillow's mode "RGB" or "L"; errors as of `read_pixels`."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an extra: only its users need it
+    from PIL import Image  # noqa: PLC0415 - an extra: only its users need it
 
+    if isinstance(stored, np.ndarray):
+        return _convert(Image.fromarray(stored), mode)
+    encoded = isinstance(stored, EncodedImage)
     try:
-        check_regular(path)
-        with Image.open(path, formats=_formats(path.suffix.lower())) as image:
+        if not encoded:
+            check_regular(stored)
+        ending = stored.ending if encoded else stored.suffix.lower()
+        with Image.open(io.BytesIO(stored.content) if encoded else stored, formats=_formats(ending)) as image:
             image.load()
             return _convert(_upright(image), mode)
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        problem: object = error if str(error) else type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            problem = "it is no image that Pillow reads" if path.stat().st_size else "it is empty"
-        elif isinstance(error, OSError) and error.strerror:
-            problem = error.strerror
-        raise DataError.at(path, f"cannot be decoded: {problem}") from error
+        raise DataError.at(
+            stored.name if encoded else stored, f"cannot be decoded: {_problem(stored, error)}"
+        ) from error
+
+
+def _problem(stored: Path | EncodedImage, error: Exception) -> object:
+    """Say what was wrong with the content of an image."""
+    from PIL import UnidentifiedImageError  # noqa: PLC0415 - as above
+
+    if isinstance(error, UnidentifiedImageError):
+        size = stored.stat().st_size if isinstance(stored, Path) else len(stored.content)
+        return "it is no image that Pillow reads" if size else "it is empty"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return error if str(error) else type(error).__name__
 
 
 def _upright(image: "Image") -> "Image":

@@ -10,15 +10,9 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.data.dataset import DataError
-from engine.data.readers import image_folder
-from engine.data.readers.image_folder import (
-    GREY_MEAN,
-    GREY_STD,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageFolder,
-    open_image_folder,
-)
+from engine.data.readers import stored_images
+from engine.data.readers.image_folder import ImageFolder, open_image_folder
+from engine.data.readers.stored_images import GREY_MEAN, GREY_STD, IMAGENET_MEAN, IMAGENET_STD
 from engine.data.sources import open_data
 from tests.engine.data.files import random_bytes, read_all, write_image
 
@@ -235,7 +229,7 @@ def test_cached_image_is_not_decoded_again(tmp_path: Path) -> None:
 
 def test_data_beyond_the_budget_is_decoded_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_classes(tmp_path, {"ape": 2, "cat": 1})
-    monkeypatch.setattr(image_folder, "CACHE_BYTES", 3 * 108 - 1)
+    monkeypatch.setattr(stored_images, "CACHE_BYTES", 3 * 108 - 1)
     train = open_image_folder(tmp_path, SHAPE).train
     assert isinstance(train, ImageFolder)
     assert train.cache.size == 0

@@ -1,0 +1,110 @@
+"""Images that are decoded when they are read, whatever they lie in: the part that all such data shares."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.dataset import Dataset
+from engine.data.preprocessing import COVER, Preprocessing
+from engine.data.readers.image_file import Stored, decode, read_pixels
+from engine.data.readers.normalise import Normalisation
+
+CACHE_BYTES = 1 << 30
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+GREY_MEAN = (0.449,)
+GREY_STD = (0.226,)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoredImages(Dataset):
+    """Images in any format and size, kept as bytes of the sample's shape if all of them fit the budget.
+
+    They are turned upright, sized and normalised by ImageNet's published mean and deviation. So the same
+    pictures are the same samples, whether they lie in folders, shards or tables. Several threads may read.
+
+    Attributes
+    ----------
+    sample_shape
+        (3, H, W) in colour or (1, H, W) in grey.
+    labels
+        int32 [N].
+    cache
+        uint8 [N, C, H, W], or [0, C, H, W] where the images do not fit; a row is written when first read.
+    cached
+        bool [N]: which rows of the cache are written.
+    """
+
+    INSPECTED_ON_THREADS: ClassVar[bool] = True
+    ALWAYS_FINITE: ClassVar[bool] = True
+    KEEPS_PIXELS: ClassVar[bool] = True
+    """Decoding takes longer than recalling, and there may be a cache."""
+
+    labels: NDArray[np.int32]
+    normalisation: Normalisation = field(init=False)
+    cache: NDArray[np.uint8] = field(init=False)
+    cached: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the normalisation, and make room for what is kept."""
+        grey = self.sample_shape[0] == 1
+        normalisation = Normalisation.of(
+            mean=GREY_MEAN if grey else IMAGENET_MEAN, std=GREY_STD if grey else IMAGENET_STD
+        )
+        count = len(self.labels)
+        fits = self.KEEPS_PIXELS and count * int(np.prod(self.sample_shape)) <= CACHE_BYTES
+        object.__setattr__(self, "normalisation", normalisation)
+        object.__setattr__(self, "cache", np.empty((count if fits else 0, *self.sample_shape), np.uint8))
+        object.__setattr__(self, "cached", np.zeros(count, np.bool_))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def stored(self, index: int) -> Stored:
+        """Return one image as it lies there, not decoded.
+
+        Raises
+        ------
+        DataError
+            What it lies in cannot be read.
+        """
+
+    def read(self, index: int, x: NDArray[np.float32]) -> int:
+        """Decode or recall one image, normalise it into x, and return its label."""
+        self.normalisation.apply(self._pixels(index), x)
+        return int(self.labels[index])
+
+    def inspect(self, index: int) -> tuple[int, tuple[int, ...]]:
+        """Decode one image and return its label and its own shape, before it is sized."""
+        channels = self.sample_shape[0]
+        image = decode(self.stored(index), "L" if channels == 1 else "RGB")
+        return int(self.labels[index]), (channels, image.height, image.width)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to an image: it is turned upright, sized, cut and normalised."""
+        return self.normalisation.preprocessing(self.sample_shape, size=COVER, upright="EXIF")
+
+    @property
+    def classes_present(self) -> int:
+        """Count the labels that images have."""
+        return len(np.unique(self.labels))
+
+    def all_labels(self) -> NDArray[np.int32]:
+        """Return the labels."""
+        return self.labels
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        if self.cached[index]:
+            row: NDArray[np.uint8] = self.cache[index]
+            return row
+        channels, height, width = self.sample_shape
+        pixels = read_pixels(self.stored(index), channels=channels, height=height, width=width)
+        if len(self.cache):
+            self.cache[index] = pixels
+            self.cached[index] = True  # last: another thread may look
+        return pixels
