@@ -21,6 +21,12 @@ _BY_CONTENT = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "
 """Formats that begin with a mark of their own, so that the content decides; others by the ending."""
 _NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises only, or that another program would have to decode."""
+_MARKS = (
+    (".jpg", 0, b"\xff\xd8\xff"), (".png", 0, b"\x89PNG\r\n"), (".webp", 8, b"WEBP"), (".gif", 0, b"GIF8"),
+    (".avif", 4, b"ftypavif"), (".jp2", 4, b"jP  "), (".j2k", 0, b"\xff\x4f\xff\x51"), (".tif", 0, b"II*\0"),
+    (".tif", 0, b"MM\0*"), (".ppm", 0, b"P6"), (".pgm", 0, b"P5"), (".qoi", 0, b"qoif"), (".bmp", 0, b"BM"),
+)  # fmt: skip
+"""Endings of formats, and where which bytes are by which each is known."""
 _ORIENTATION = 0x0112  # of EXIF
 
 
@@ -88,6 +94,14 @@ def _formats_by_ending() -> dict[str, str]:
 
     endings = Image.registered_extensions()
     return {ending: name for ending, name in endings.items() if name in Image.OPEN and name not in _NOT_READ}
+
+
+def ending_by_content(content: bytes) -> str:
+    """Return the ending of images that begin so, ".jpg"; empty where it is no format in wide use."""
+    for ending, place, mark in _MARKS:
+        if content[place : place + len(mark)] == mark:
+            return ending
+    return ""
 
 
 def read_pixels(stored: Stored, *, channels: int, height: int, width: int) -> NDArray[np.uint8]:
