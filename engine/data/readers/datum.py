@@ -63,8 +63,10 @@ def read_datum(read: ReadAt, size: int) -> Datum:
             numbers[field] = value
     if data[0] < 0 or _LABEL not in numbers:
         raise ValueError("is no Datum of an image with a label")
-    shape = (numbers.get(each, 0) for each in (_CHANNELS, _HEIGHT, _WIDTH))
-    return Datum(*shape, _signed(numbers[_LABEL]), bool(numbers.get(_ENCODED, 0)), *data)
+    channels, height, width, encoded = (
+        numbers.get(each, 0) for each in (_CHANNELS, _HEIGHT, _WIDTH, _ENCODED)
+    )
+    return Datum(channels, height, width, _signed(numbers[_LABEL]), bool(encoded), *data)
 
 
 def datum_bytes(content: bytes, label: int) -> bytes:
