@@ -116,7 +116,7 @@ def _pack(options: argparse.Namespace) -> int:
 
     if options.resize < 0 or not 1 <= options.quality <= 100:
         raise UserError(
-            f"pack: got --resize {options.resize} --quality {options.quality}; must be 0 or more, and 1 to 100"
+            f"pack: got --resize {options.resize} --quality {options.quality}; must be 0 or more, 1 to 100"
         )
     source = open_unfitted(spec_of(options.data))
     taking = Taking(options.resize, options.quality)

@@ -126,18 +126,22 @@ def decode(stored: Stored, mode: str) -> "Image":
 
     if isinstance(stored, np.ndarray):
         return _convert(Image.fromarray(stored), mode)
-    encoded = isinstance(stored, EncodedImage)
+    name: str | Path = stored.name if isinstance(stored, EncodedImage) else stored
+    ending = stored.ending if isinstance(stored, EncodedImage) else stored.suffix.lower()
     try:
-        if not encoded:
-            check_regular(stored)
-        ending = stored.ending if encoded else stored.suffix.lower()
-        with Image.open(io.BytesIO(stored.content) if encoded else stored, formats=_formats(ending)) as image:
+        with Image.open(_file(stored), formats=_formats(ending)) as image:
             image.load()
             return _convert(_upright(image), mode)
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        raise DataError.at(
-            stored.name if encoded else stored, f"cannot be decoded: {_problem(stored, error)}"
-        ) from error
+        raise DataError.at(name, f"cannot be decoded: {_problem(stored, error)}") from error
+
+
+def _file(stored: Path | EncodedImage) -> Path | io.BytesIO:
+    """Return what Pillow opens; OSError where a path leads to no regular file."""
+    if isinstance(stored, EncodedImage):
+        return io.BytesIO(stored.content)
+    check_regular(stored)
+    return stored
 
 
 def _problem(stored: Path | EncodedImage, error: Exception) -> object:
