@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from engine.config.files import open_file
 from engine.data.dataset import DataError
@@ -49,7 +48,7 @@ class OpenFiles:
         with self._lock:
             found = self._open.get(file)
             if found is None:
-                found = self._open[file] = _OpenFile(open_file(self.paths[file]))
+                found = self._open[file] = _OpenFile(_descriptor(self.paths[file]))
             self._open.move_to_end(file)
             if len(self._open) > self._most:
                 self._open.popitem(last=False)  # closed when the last thread has read from it
@@ -57,18 +56,25 @@ class OpenFiles:
 
 
 class _OpenFile:
-    def __init__(self, file: BinaryIO):
-        self.file = file
+    """A descriptor, closed when nobody reads from it any more."""
+
+    def __init__(self, number: int):
+        self.number = number
 
     def __del__(self) -> None:
-        self.file.close()
+        os.close(self.number)
+
+
+def _descriptor(path: Path) -> int:
+    with open_file(path) as file:
+        return os.dup(file.fileno())
 
 
 def _read(opened: _OpenFile, offset: int, count: int) -> bytes:
     """Read at a place; less where the file ends, as the system may also give less than is asked for."""
-    content = os.pread(opened.file.fileno(), count, offset)
+    content = os.pread(opened.number, count, offset)
     while len(content) < count:
-        more = os.pread(opened.file.fileno(), count - len(content), offset + len(content))
+        more = os.pread(opened.number, count - len(content), offset + len(content))
         if not more:
             break
         content += more
