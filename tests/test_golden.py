@@ -98,6 +98,14 @@ def test_golden_runs_read_every_kind_of_data_and_take_every_number_of_ranks():
     assert {run.threads for run in RUNS.values()} >= {1, 2}
 
 
+def test_the_same_pictures_end_with_the_same_bits_in_every_format():
+    kept = hashes.read()
+    formats = [name for name in RUNS if name.startswith("photographs_")]
+    assert len(formats) == 5
+    assert all(kept[name] == kept["photographs"] for name in formats)
+    assert {RUNS[name].ranks for name in formats} == {1, 2, 3}
+
+
 def test_the_file_has_all_runs_and_no_others():
     assert list(hashes.read()) == list(RUNS)
 

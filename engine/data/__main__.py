@@ -1,4 +1,4 @@
-"""The command ``python -m engine.data check``: read all samples of a data set before training does."""
+"""The commands ``python -m engine.data check`` and ``pack``: data sets before they are trained on."""
 
 from engine.host.beginning import begin
 
@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from comm import failure, terminal
 from engine.config.command_line import Parser
@@ -19,41 +20,120 @@ from engine.host.stop_signals import listening
 _EPILOG = """\
 examples:
   python -m engine.data check images:~/cifar10
-  python -m engine.data check ~/cifar10         what lies there: class folders, or files of cifar10 or mnist
+  python -m engine.data check ~/cifar10         what lies there: class folders, shards, cifar10 ...
+  python -m engine.data pack images:/data/imagenet webdataset:/fast/imagenet --resize 256
 
-Exit codes: 0 all samples can be used, 2 some cannot, or a mistake in what was given.
+Exit codes: 0 done, and all samples can be used; 2 some cannot, or a mistake in what was given.
+"""
+_CHECK = "Read every sample once, and list those that cannot be used."
+_PACK = """\
+Copy a data set of images into another format, in the same order: training on it ends with the same bits.
+
+DST is one of
+  webdataset:DIR  tar shards: read one after the other, or by position; for disks that are far or slow
+  lmdb:DIR        two databases, train_lmdb and test_lmdb, as Caffe has them
+  parquet:DIR     tables, as Hugging Face's library has them
+  images:DIR      class folders in train/ and test/, to look at (and read class by class)
+
+Images are copied as they are, byte by byte; what is pixels already (cifar10, mnist, arrays) becomes PNG.
+With --resize larger images become smaller JPEG files. Labels, and the names of classes, are kept. All that
+was written is read back and compared. A pack that was interrupted goes on when it is started again.
+"""
+_PACK_EPILOG = """\
+examples:
+  python -m engine.data pack images:~/photos webdataset:~/photos-tar
+  python -m engine.data pack cifar10:~/cifar-10-batches-bin images:~/cifar10
+  python -m engine.data pack /data/imagenet lmdb:/fast/imagenet --resize 256 --quality 90
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m engine.data",
-        description="Read every sample once, and list those that cannot be used.",
+        description="Look at data sets before training on them, and convert them.",
         epilog=_EPILOG,
     )
-    parser.add_argument("command", choices=("check",), help="what to do")
-    parser.add_argument("data", metavar="DATA", help=f"a folder; or as for training: {described()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_check(commands)
+    _add_pack(commands)
+    return parser
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser("check", help="read every sample once", description=_CHECK)
+    _add_data(check, "data", "DATA")
+    check.set_defaults(run=_check)
+
+
+def _add_pack(commands: Any) -> None:
+    pack = commands.add_parser(
+        "pack",
+        help="copy a data set into another format",
+        description=_PACK,
+        epilog=_PACK_EPILOG,
+        alone=True,
+    )
+    _add_data(pack, "data", "SRC")
+    pack.add_argument("to", metavar="DST", help="the new format, and a folder that is not there yet")
+    pack.add_argument(
+        "--resize",
+        type=int,
+        default=0,
+        metavar="N",
+        help="pixels of the shorter side, at most; 0: images stay as they are; default 0",
+    )
+    pack.add_argument(
+        "--quality", type=int, default=95, metavar="Q", help="of resized images as JPEG, 1 to 100; default 95"
+    )
+    pack.set_defaults(run=_pack)
+
+
+def _add_data(parser: argparse.ArgumentParser, name: str, shown: str) -> None:
+    """Add a data set, and the threads that read it."""
+    parser.add_argument(name, metavar=shown, help=f"a folder; or as for training: {described()}")
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="that read; 0: as many as cores; default 0"
     )
-    return parser
+
+
+def _threads(options: argparse.Namespace) -> int:
+    return options.threads if options.threads > 0 else len(os.sched_getaffinity(0))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from engine.data.check import check_source  # noqa: PLC0415 -- after --help
+    from engine.data.sources import open_unfitted, spec_of  # noqa: PLC0415 -- as above
+
+    source = open_unfitted(spec_of(options.data))
+    wrong = check_source(source, threads=_threads(options), show=terminal.show, say=terminal.say)
+    return 2 if wrong else 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from engine.data.packing.pack import pack  # noqa: PLC0415 -- after --help
+    from engine.data.packing.samples import Taking  # noqa: PLC0415 -- as above
+    from engine.data.sources import open_unfitted, spec_of  # noqa: PLC0415 -- as above
+
+    if options.resize < 0 or not 1 <= options.quality <= 100:
+        raise UserError(
+            f"pack: got --resize {options.resize} --quality {options.quality}; must be 0 or more, 1 to 100"
+        )
+    source = open_unfitted(spec_of(options.data))
+    taking = Taking(options.resize, options.quality)
+    pack(source, options.to, taking=taking, threads=_threads(options), show=terminal.show, say=terminal.say)
+    return 0
 
 
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
-    from engine.data.check import check_source  # noqa: PLC0415 -- after --help
-    from engine.data.sources import open_unfitted, spec_of  # noqa: PLC0415 -- as above
-
     try:
-        source = open_unfitted(spec_of(options.data))
-        threads = options.threads if options.threads > 0 else len(os.sched_getaffinity(0))
-        wrong = check_source(source, threads=threads, show=terminal.show, say=terminal.say)
+        code: int = options.run(options)
     except UserError as error:
         failure.say_error(str(error))
         return 2
-    return 2 if wrong else 0
+    return code
 
 
 if __name__ == "__main__":

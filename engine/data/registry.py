@@ -51,6 +51,8 @@ class Source:
         One line for the user.
     takes_folder
         It is written NAME:DIR, not NAME.
+    place
+        What stands there in help: "DIR", "FILE".
     fewer_classes
         It may have fewer classes than the model has outputs.
     """
@@ -58,6 +60,7 @@ class Source:
     open: Callable[[Request], "DataSource"]
     help: str
     takes_folder: bool = False
+    place: str = "DIR"
     fewer_classes: bool = False
 
 
@@ -77,18 +80,51 @@ def _synthetic(request: Request) -> "DataSource":
     )
 
 
+def _image_shape(request: Request, name: str) -> tuple[int, int, int]:
+    match request.sample_shape:
+        case (1 | 3 as channels, height, width):
+            return channels, height, width
+        case shape:
+            raise UserError(
+                f"{name}: the model wants samples of shape {shape}; must be (3, H, W) or (1, H, W)"
+            )
+
+
 def _images(request: Request) -> "DataSource":
     from engine.data.readers.image_folder import open_image_folder  # noqa: PLC0415
 
-    match request.sample_shape:
-        case (1 | 3 as channels, height, width):
-            return open_image_folder(
-                request.folder, (channels, height, width), least_classes=request.least_classes
-            )
-        case shape:
-            raise UserError(
-                f"images: the model wants samples of shape {shape}; must be (3, H, W) or (1, H, W)"
-            )
+    shape = _image_shape(request, "images")
+    return open_image_folder(request.folder, shape, least_classes=request.least_classes)
+
+
+def _csv(request: Request) -> "DataSource":
+    from engine.data.readers.image_list import open_csv  # noqa: PLC0415
+
+    return open_csv(request.folder, _image_shape(request, "csv"))
+
+
+def _webdataset(request: Request) -> "DataSource":
+    from engine.data.readers.webdataset import open_webdataset  # noqa: PLC0415
+
+    return open_webdataset(request.folder, _image_shape(request, "webdataset"))
+
+
+def _lmdb(request: Request) -> "DataSource":
+    from engine.data.readers.lmdb_images import open_lmdb  # noqa: PLC0415
+
+    return open_lmdb(request.folder, _image_shape(request, "lmdb"))
+
+
+def _parquet(request: Request) -> "DataSource":
+    from engine.data.readers.parquet_images import open_parquet  # noqa: PLC0415
+
+    return open_parquet(request.folder, _image_shape(request, "parquet"))
+
+
+def _arrays(request: Request) -> "DataSource":
+    from engine.data.readers.array_files import open_arrays  # noqa: PLC0415
+
+    return open_arrays(request.folder, request.sample_shape)
 
 
 def _mnist(request: Request) -> "DataSource":
@@ -112,6 +148,31 @@ SOURCES = {
         takes_folder=True,
         fewer_classes=True,
     ),
+    "csv": Source(
+        _csv,
+        'images that a list "path,label" names, or train.csv and test.csv in a folder',
+        takes_folder=True,
+        place="FILE",
+        fewer_classes=True,
+    ),
+    "webdataset": Source(
+        _webdataset, "images in tar shards: train-*.tar, test-*.tar", takes_folder=True, fewer_classes=True
+    ),
+    "lmdb": Source(
+        _lmdb,
+        "images in LMDB, as Caffe writes them: train_lmdb, val_lmdb",
+        takes_folder=True,
+        fewer_classes=True,
+    ),
+    "parquet": Source(
+        _parquet, "images in Parquet files, as Hugging Face has them", takes_folder=True, fewer_classes=True
+    ),
+    "arrays": Source(
+        _arrays,
+        "numpy's .npz, or x_train.npy, y_train.npy ... in a folder",
+        takes_folder=True,
+        fewer_classes=True,
+    ),
     "mnist": Source(_mnist, "IDX files, gzipped or not: also Fashion-MNIST, EMNIST", takes_folder=True),
     "cifar10": Source(_cifar10, "binary batches", takes_folder=True),
 }
@@ -119,7 +180,7 @@ SOURCES = {
 
 def written(name: str) -> str:
     """Return a source as the user writes it: "digits", "images:DIR"."""
-    return f"{name}:DIR" if SOURCES[name].takes_folder else name
+    return f"{name}:{SOURCES[name].place}" if SOURCES[name].takes_folder else name
 
 
 def described() -> str:

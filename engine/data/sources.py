@@ -1,6 +1,7 @@
 """From the data that the user names, such as "cifar10:~/data", to data sets that fit the model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from engine.config.errors import UserError
@@ -8,13 +9,24 @@ from engine.config.paths import expand, function_in_file, working_folder
 from engine.config.user_code import call, load_function
 from engine.config.wording import did_you_mean
 from engine.data.dataset import DataError, DataSource
-from engine.data.registry import SOURCES, Request, allowed
+from engine.data.readers.image_listing import has_folders
+from engine.data.registry import SOURCES, Request, allowed, written
 
+_PLACES = ("", "data/", "train/")
 _MARKS = {
     "mnist": ("*-idx3-ubyte*", "raw/*-idx3-ubyte*"),
     "cifar10": ("data_batch_1.bin", "cifar-10-batches-bin"),
+    "webdataset": tuple(f"{place}*.tar" for place in _PLACES),
+    "lmdb": ("data.mdb", "*/data.mdb"),
+    "parquet": tuple(f"{place}*.parquet" for place in _PLACES),
+    "csv": ("train.csv",),
+    "arrays": ("x_train.npy", "train_x.npy", "x.npy"),
 }
 """Files by which a folder is known to hold no class folders."""
+_NAMED = ("mnist", "cifar10")
+"""Kinds whose files have names that nothing else has."""
+_FILES = {".csv": "csv", ".npz": "arrays"}
+"""Endings of files that are data sets."""
 
 
 def open_data(
@@ -81,12 +93,20 @@ def spec_of(text: str) -> str:
     if function_in_file(text) or text.partition(":")[0] in SOURCES:
         return text
     folder = expand(text, "data")
+    if folder.is_file() and folder.suffix in _FILES:
+        return f"{_FILES[folder.suffix]}:{text}"
     if not folder.is_dir():
         return text
     for name, marks in _MARKS.items():
-        if any(any(folder.glob(mark)) for mark in marks):
+        if any(_holds(folder, mark, alone=name not in _NAMED) for mark in marks):
             return f"{name}:{text}"
     return f"images:{text}"
+
+
+def _holds(folder: Path, mark: str, *, alone: bool) -> bool:
+    """Say whether a folder has files of a name; `alone`: and no folders beside them, which may be classes."""
+    found = next(folder.glob(mark), None)
+    return found is not None and not (alone and has_folders(found.parent))
 
 
 def _open(
@@ -132,12 +152,13 @@ def _call(spec: str, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
 def _check_spec(spec: str, *, name: str, colon: bool, folder: str) -> None:
     if name not in SOURCES:
         if spec and (meant := spec_of(spec)) != spec:
-            raise UserError(f'data: got "{spec}", a folder, without the kind of its data; write {meant}')
+            what = "a folder" if expand(spec, "data").is_dir() else "a file"
+            raise UserError(f'data: got "{spec}", {what}, without the kind of its data; write {meant}')
         raise UserError(f'data: got "{spec}"{did_you_mean(name, SOURCES)}; {allowed()}')
     if colon and not SOURCES[name].takes_folder:
         raise UserError(f'data: got "{spec}"; {name} takes no folder')
     if SOURCES[name].takes_folder and not folder:
-        raise UserError(f'data: got "{spec}"; {name} needs its folder: {name}:DIR')
+        raise UserError(f'data: got "{spec}"; {name} needs its folder: {written(name)}')
 
 
 def check_fit(spec: str, data: DataSource, sample_shape: tuple[int, ...], classes: range | None) -> None:

@@ -15,10 +15,15 @@ from engine.api.training import Run
 from engine.config.errors import UserError
 from engine.config.recipe import read_recipe
 from engine.data.dataset import DataSource
+from engine.data.readers.array_files import open_arrays
 from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.image_list import open_csv
+from engine.data.readers.lmdb_images import open_lmdb
 from engine.data.readers.mnist import open_mnist
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.parquet_images import open_parquet
+from engine.data.readers.webdataset import open_webdataset
 from engine.explain import explain_trace, read_results
 from engine.formats.names import read_names, tensor_shapes
 from engine.formats.safetensors_file import read_safetensors, safetensors_bytes
@@ -42,6 +47,14 @@ from engine.trained.loading import load_model
 from engine.trained.samples import Reading
 from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+from tests.engine.data.packed import (
+    caffe_pixels,
+    encoded,
+    write_caffe,
+    write_lmdb,
+    write_parquet,
+    write_shard,
+)
 from tests.engine.formats.torch_archives import one_tensor, write_archive
 
 
@@ -59,6 +72,7 @@ def targets(folder: Path) -> list[Target]:
     return [
         *_data(folder / "data"),
         *_images(folder / "images"),
+        *_formats(folder / "formats"),
         *_ours(folder / "ours"),
         *_theirs(folder / "theirs"),
     ]
@@ -92,6 +106,38 @@ def _data(folder: Path) -> Iterator[Target]:
     cifar.mkdir()
     write_cifar10(cifar, samples=2)
     yield Target("cifar10", cifar / "data_batch_3.bin", lambda: _samples(open_cifar10(cifar)))
+
+
+def _formats(folder: Path) -> Iterator[Target]:
+    """Yield shards, databases, tables, arrays and lists of images."""
+    samples, shape = encoded(6), (3, 8, 8)
+    write_shard(folder / "webdataset" / "train.tar", samples)
+    yield _target(folder / "webdataset" / "train.tar", lambda: open_webdataset(folder / "webdataset", shape))
+    write_caffe(folder / "lmdb", samples)
+    yield _target(folder / "lmdb" / "data.mdb", lambda: open_lmdb(folder / "lmdb", shape))
+    pixels = {b"%08d" % label: caffe_pixels(random_bytes(8, 8, 3), label) for label in range(3)}
+    write_lmdb(folder / "pixels", pixels)
+    yield _target(folder / "pixels" / "data.mdb", lambda: open_lmdb(folder / "pixels", shape))
+    write_parquet(folder / "parquet" / "train.parquet", samples)
+    yield _target(folder / "parquet" / "train.parquet", lambda: open_parquet(folder / "parquet", shape))
+    arrays = folder / "arrays"
+    arrays.mkdir()
+    np.savez(arrays / "x.npz", x=random_bytes(3, 8, 8), y=np.arange(3))
+    yield _target(arrays / "x.npz", lambda: open_arrays(arrays / "x.npz", shape))
+    np.save(arrays / "x.npy", random_bytes(3, 8, 8))
+    np.save(arrays / "y.npy", np.arange(3))
+    for name in ("x.npy", "y.npy"):
+        yield _target(arrays / name, lambda: open_arrays(arrays, shape))
+    lists = folder / "lists"
+    write_image(lists / "a.png", random_bytes(8, 8, 3))
+    (lists / "classes.txt").write_text("ape\ncat\n")
+    (lists / "list.csv").write_text("path,label,split\na.png,ape,train\na.png,cat,\na.png,1,test\n")
+    for name in ("list.csv", "classes.txt"):
+        yield _target(lists / name, lambda: open_csv(lists / "list.csv", shape))
+
+
+def _target(path: Path, read: Callable[[], DataSource]) -> Target:
+    return Target(f"{path.parent.name} {path.name}", path, lambda: _samples(read()))
 
 
 def _two_frames(path: Path) -> None:

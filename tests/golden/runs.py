@@ -13,6 +13,10 @@ from engine.config.recipe import OptimizerFields, Recipe, ScheduleFields, read_r
 from engine.config.wording import counted
 from engine.data.counter import Stream, random_words
 from engine.data.dataset import DataSource
+from engine.data.packing.pack import pack
+from engine.data.packing.samples import Taking
+from engine.data.readers.image_file import load_pillow
+from engine.data.readers.image_pixels import read_pixels
 from engine.data.readers.synthetic import Synthetic
 from engine.data.sources import open_data
 from engine.graph import Graph
@@ -132,6 +136,43 @@ def _images(folder: Path) -> str:
     return f"images:{folder}"
 
 
+def _packed(kind: str) -> Callable[[Path], str]:
+    """Return what writes the same images in another format."""
+
+    def write(folder: Path) -> str:
+        source, spec = open_data(_images(folder / "pictures"), (3, 16, 16), 3, 0), f"{kind}:{folder / kind}"
+        pack(source, spec, taking=Taking(), threads=1, show=str, say=str)
+        return spec
+
+    return write
+
+
+def _listed(folder: Path) -> str:
+    """List the same images."""
+    lines = ["path,label,split"]
+    for split in ("train", "test"):
+        lines += [f"{path.relative_to(folder)},{path.parent.name},{split}" for path in _files(folder, split)]
+    (folder / "list.csv").write_text("\n".join(lines))
+    return f"csv:{folder / 'list.csv'}"
+
+
+def _as_arrays(folder: Path) -> str:
+    """Write the pixels that are made of the same images."""
+    load_pillow()
+    for split in ("train", "test"):
+        files = _files(folder, split)
+        pixels = [read_pixels(path, channels=3, height=16, width=16) for path in files]
+        np.save(folder / f"x_{split}.npy", np.stack(pixels))
+        np.save(folder / f"y_{split}.npy", np.repeat(np.arange(3), len(files) // 3))
+    return f"arrays:{folder}"
+
+
+def _files(folder: Path, split: str) -> list[Path]:
+    if not (folder / split).exists():
+        _images(folder)
+    return sorted((folder / split).glob("*/*.png"))
+
+
 def _mnist(folder: Path) -> str:
     for split, count in (("train", 64), ("t10k", 20)):
         pixels = _pixels(count, 28, 28, use=count)
@@ -148,6 +189,11 @@ def _cifar10(folder: Path) -> str:
         (folder / f"{name}.bin").write_bytes(records.tobytes())
     return f"cifar10:{folder}"
 
+
+PHOTOGRAPHS = _recipe(
+    model="cifar10", model_arguments={"classes": 3, "image": [3, 16, 16]}, data="images:",
+    augment="flip,crop2", batch=16, leaves=4, steps=3,
+)  # fmt: skip
 
 RUNS = {
     "digits": Run(None, _shipped("digits", 0.05, steps=20), threads=2),
@@ -252,14 +298,14 @@ RUNS = {
     "first_layers": Run(networks.first_layers, _recipe(steps=2), ranks=2),
     "pooled_first": Run(networks.pooled_first, _recipe(steps=2), threads=2),
     "winograd": Run(networks.winograd, _recipe(steps=2), ranks=2),
-    "photographs": Run(
-        None,
-        _recipe(
-            model="cifar10", model_arguments={"classes": 3, "image": [3, 16, 16]}, data="images:",
-            augment="flip,crop2", batch=16, leaves=4, steps=3,
-        ),
-        files=_images,
-    ),
+    "photographs": Run(None, PHOTOGRAPHS, files=_images),
+    **{
+        f"photographs_{kind}": Run(None, replace(PHOTOGRAPHS, data=f"{kind}:"), ranks=ranks, files=files)
+        for kind, ranks, files in (
+            ("csv", 1, _listed), ("arrays", 2, _as_arrays), ("webdataset", 2, _packed("webdataset")),
+            ("lmdb", 3, _packed("lmdb")), ("parquet", 1, _packed("parquet")),
+        )
+    },
     "mnist": Run(None, _shipped("mnist", 0.003, steps=2, batch=32, data="mnist:"), ranks=2, files=_mnist),
     "cifar10": Run(
         None, _shipped("cifar10", 0.003, steps=2, batch=32, data="cifar10:"), threads=2, files=_cifar10

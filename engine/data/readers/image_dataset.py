@@ -40,9 +40,14 @@ class ImageDataset(Dataset):
 def framed(image: NDArray[np.uint8], frame: Frame, *, height: int, width: int) -> NDArray[np.uint8]:
     """Return a part of an image, uint8 [h, w, C], resized with bilinear weights: uint8 [C, H, W]."""
     left, upper, right, lower = frame.region
-    if (right - left, lower - upper) == (width, height) and frame.box == (0, 0, width, height):
+    if (right - left, lower - upper) == (width, height) and frame.box == (
+        0.0,
+        0.0,
+        float(width),
+        float(height),
+    ):
         part = image[upper:lower, left:right]
-        return np.ascontiguousarray((part[:, ::-1] if frame.is_mirrored else part).transpose(2, 0, 1))
+        return np.array((part[:, ::-1] if frame.is_mirrored else part).transpose(2, 0, 1), order="C")
     from layers.kernels.resample import resample  # noqa: PLC0415 -- it imports numba
 
     out = np.empty((image.shape[2], height, width), np.uint8)

@@ -22,6 +22,12 @@ _BY_CONTENT = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "
 """Formats that begin with a mark of their own, so that the content decides; others by the ending."""
 _NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognises only, or that another program would have to decode."""
+_MARKS = (
+    (".jpg", 0, b"\xff\xd8\xff"), (".png", 0, b"\x89PNG\r\n"), (".webp", 8, b"WEBP"), (".gif", 0, b"GIF8"),
+    (".avif", 4, b"ftypavif"), (".jp2", 4, b"jP  "), (".j2k", 0, b"\xff\x4f\xff\x51"), (".tif", 0, b"II*\0"),
+    (".tif", 0, b"MM\0*"), (".ppm", 0, b"P6"), (".pgm", 0, b"P5"), (".qoi", 0, b"qoif"), (".bmp", 0, b"BM"),
+)  # fmt: skip
+"""Endings of formats, and where which bytes are by which each is known."""
 _ORIENTATION = 0x0112  # of EXIF
 _ORIENTATIONS = range(2, 9)  # that are turned
 _EXIF, _XMP_ORIENTATION = b"Exif\0\0", b"Orientation"
@@ -98,6 +104,14 @@ def _formats_by_ending() -> dict[str, str]:
     return {ending: name for ending, name in endings.items() if name in Image.OPEN and name not in _NOT_READ}
 
 
+def ending_by_content(content: bytes) -> str:
+    """Return the ending of images that begin so, ".jpg"; empty where it is no format in wide use."""
+    for ending, place, mark in _MARKS:
+        if content[place : place + len(mark)] == mark:
+            return ending
+    return ""
+
+
 def decode(stored: Stored, mode: str) -> "Image":
     """Return an image, upright and in its own size, in Pillow's mode "RGB" or "L".
 
@@ -118,12 +132,10 @@ def decode_reduced(stored: Stored, mode: str, reduction: Reduction) -> tuple["Im
     if isinstance(stored, np.ndarray):
         image = _convert(Image.fromarray(stored), mode)
         return image, 1, image.size
-    encoded = isinstance(stored, EncodedImage)
+    name: str | Path = stored.name if isinstance(stored, EncodedImage) else stored
+    ending = stored.ending if isinstance(stored, EncodedImage) else stored.suffix.lower()
     try:
-        if not encoded:
-            check_regular(stored)
-        ending = stored.ending if encoded else stored.suffix.lower()
-        with Image.open(io.BytesIO(stored.content) if encoded else stored, formats=_formats(ending)) as image:
+        with Image.open(_file(stored), formats=_formats(ending)) as image:
             by, size = 1, None
             if image.format in _REDUCED_BY_DECODER:
                 size = image.size if _turn(image) in _KEEP_SIDES else image.size[::-1]
@@ -134,9 +146,15 @@ def decode_reduced(stored: Stored, mode: str, reduction: Reduction) -> tuple["Im
             upright = image if turn is None else image.transpose(turn)
             return _convert(upright, mode), by, size or upright.size
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
-        raise DataError.at(
-            stored.name if encoded else stored, f"cannot be decoded: {_problem(stored, error)}"
-        ) from error
+        raise DataError.at(name, f"cannot be decoded: {_problem(stored, error)}") from error
+
+
+def _file(stored: Path | EncodedImage) -> Path | io.BytesIO:
+    """Return what Pillow opens; OSError where a path leads to no regular file."""
+    if isinstance(stored, EncodedImage):
+        return io.BytesIO(stored.content)
+    check_regular(stored)
+    return stored
 
 
 def is_upright(header: bytes) -> bool:

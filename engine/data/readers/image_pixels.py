@@ -80,7 +80,10 @@ def _reduced(frame: Frame, by: int, shape: tuple[int, ...]) -> Frame:
     left, upper, right, lower = frame.region
     region: Region = (left // by, upper // by, min(-(-right // by), shape[1]), min(-(-lower // by), shape[0]))
     across, down = left / by - region[0], upper / by - region[1]
-    box: Box = tuple(side / by + move for side, move in zip(frame.box, (across, down) * 2, strict=True))
-    width, height = region[2] - region[0], region[3] - region[1]
-    inside = (box[0], box[1], min(box[2], float(width)), min(box[3], float(height)))
-    return replace(frame, region=region, box=inside)
+    width, height = float(region[2] - region[0]), float(region[3] - region[1])
+    box = frame.box
+    smaller: Box = (
+        box[0] / by + across, box[1] / by + down,
+        min(box[2] / by + across, width), min(box[3] / by + down, height),
+    )  # fmt: skip
+    return replace(frame, region=region, box=smaller)

@@ -2,23 +2,27 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.dataset import DataError
 from engine.data.frame import Framing
 from engine.data.preprocessing import COVER, Preprocessing
 from engine.data.readers.image_dataset import ImageDataset
-from engine.data.readers.image_file import Stored, decode
+from engine.data.readers.image_file import EncodedImage, Stored, decode, ending_by_content
 from engine.data.readers.image_pixels import read_pixels
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.probe import needed
 
 CACHE_BYTES = 1 << 30
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 GREY_MEAN = (0.449,)
 GREY_STD = (0.226,)
+_LOOKED_AT = 8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,6 +96,12 @@ class StoredImages(ImageDataset):
         return self.normalisation.preprocessing(self.sample_shape, size=COVER, upright="EXIF")
 
     @property
+    def decoders(self) -> tuple[str, ...]:
+        """Return the decoders of formats: those of a few images, which lie all over the data."""
+        few = {len(self) * part // _LOOKED_AT for part in range(_LOOKED_AT if len(self) else 0)}
+        return needed(_ending(self, index) for index in sorted(few))
+
+    @property
     def classes_present(self) -> int:
         """Count the labels that images have."""
         return len(np.unique(self.labels))
@@ -113,3 +123,14 @@ class StoredImages(ImageDataset):
     def _decoded(self, index: int, framing: Framing | None = None) -> NDArray[np.uint8]:
         channels, height, width = self.sample_shape
         return read_pixels(self.stored(index), channels=channels, height=height, width=width, framing=framing)
+
+
+def _ending(images: StoredImages, index: int) -> str:
+    """Return the ending of an image's format; empty for pixels, and for what cannot be read."""
+    try:
+        stored = images.stored(index)
+    except DataError:  # said when it is trained on
+        return ""
+    if isinstance(stored, EncodedImage):
+        return stored.ending or ending_by_content(stored.content)
+    return stored.suffix.lower() if isinstance(stored, Path) else ""

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 from engine.data.dataset import DataError, Dataset
+from engine.data.readers.array_files import open_arrays
 from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.lmdb_images import open_lmdb
 from engine.data.readers.mnist import open_mnist
+from engine.data.readers.parquet_images import open_parquet
+from engine.data.readers.webdataset import open_webdataset
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+from tests.engine.data.packed import encoded, write_caffe, write_parquet, write_shard
 from tests.fuzz_readers.targets import IMAGES
 
 CUTS = 150
@@ -68,6 +73,26 @@ def test_idx_files(tmp_path: Path, kind: str, zipped: bool) -> None:
 def test_cifar10_batches(tmp_path: Path) -> None:
     write_cifar10(tmp_path, samples=2, test=False)
     survives(tmp_path / "data_batch_2.bin", lambda: open_cifar10(tmp_path).train)
+
+
+def test_shards(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train.tar", encoded(3))
+    survives(tmp_path / "train.tar", lambda: open_webdataset(tmp_path, (3, 8, 8)).train)
+
+
+def test_databases(tmp_path: Path) -> None:
+    write_caffe(tmp_path, encoded(3))
+    survives(tmp_path / "data.mdb", lambda: open_lmdb(tmp_path, (3, 8, 8)).train)
+
+
+def test_tables(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", encoded(3))
+    survives(tmp_path / "train.parquet", lambda: open_parquet(tmp_path, (3, 8, 8)).train)
+
+
+def test_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=random_bytes(3, 8, 8), y=np.arange(3))
+    survives(tmp_path / "a.npz", lambda: open_arrays(tmp_path / "a.npz", (3, 8, 8)).train)
 
 
 STRICT = (

@@ -12,7 +12,10 @@ from engine.data.sources import open_data
 
 
 def test_what_is_allowed_follows_from_the_table():
-    assert allowed() == "must be digits, synthetic, images:DIR, mnist:DIR, cifar10:DIR, or FILE.py:function"
+    assert allowed() == (
+        "must be digits, synthetic, images:DIR, csv:FILE, webdataset:DIR, lmdb:DIR, parquet:DIR, arrays:DIR, "
+        "mnist:DIR, cifar10:DIR, or FILE.py:function"
+    )
     for name, source in SOURCES.items():
         assert f"{registry.written(name)} ({source.help})" in described()
 

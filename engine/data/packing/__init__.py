@@ -1,0 +1,1 @@
+"""Convert a data set from one format to another, sample by sample, in the same order."""
