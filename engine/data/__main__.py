@@ -1,4 +1,4 @@
-"""The commands ``python -m engine.data check`` and ``pack``: data sets before they are trained on."""
+"""The commands ``python -m engine.data check``, ``pack`` and ``show``: data before it is trained on."""
 
 from engine.host.beginning import begin
 
@@ -14,6 +14,7 @@ from typing import Any
 from comm import failure, terminal
 from engine.config.command_line import Parser
 from engine.config.errors import UserError
+from engine.config.paths import expand
 from engine.data.registry import described
 from engine.host.stop_signals import listening
 
@@ -22,10 +23,15 @@ examples:
   python -m engine.data check images:~/cifar10
   python -m engine.data check ~/cifar10         what lies there: class folders, shards, cifar10 ...
   python -m engine.data pack images:/data/imagenet webdataset:/fast/imagenet --resize 256
+  python -m engine.data show images:~/photos sheet.png --size 224 --augment resized_crop,flip,jitter0.4
 
 Exit codes: 0 done, and all samples can be used; 2 some cannot, or a mistake in what was given.
 """
 _CHECK = "Read every sample once, and list those that cannot be used."
+_SHOW = """\
+Draw a picture of training samples as the network sees them: a row a sample, first as it is read, then in
+the epochs of a run. The same seed draws the same picture, and is that of the run.
+"""
 _PACK = """\
 Copy a data set of images into another format, in the same order: training on it ends with the same bits.
 
@@ -39,6 +45,7 @@ Images are copied as they are, byte by byte; what is pixels already (cifar10, mn
 With --resize larger images become smaller JPEG files. Labels, and the names of classes, are kept. All that
 was written is read back and compared. A pack that was interrupted goes on when it is started again.
 """
+_MOST_SHOWN = 1000
 _PACK_EPILOG = """\
 examples:
   python -m engine.data pack images:~/photos webdataset:~/photos-tar
@@ -56,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_check(commands)
     _add_pack(commands)
+    _add_show(commands)
     return parser
 
 
@@ -86,6 +94,22 @@ def _add_pack(commands: Any) -> None:
         "--quality", type=int, default=95, metavar="Q", help="of resized images as JPEG, 1 to 100; default 95"
     )
     pack.set_defaults(run=_pack)
+
+
+def _add_show(commands: Any) -> None:
+    show = commands.add_parser("show", help="draw samples as the network sees them", description=_SHOW)
+    show.add_argument("data", metavar="DATA", help=f"a folder; or as for training: {described()}")
+    show.add_argument("to", metavar="PICTURE", help="written: sheet.png")
+    show.add_argument(
+        "--augment", default="none", metavar="LIST", help="as for training: resized_crop,flip; default none"
+    )
+    show.add_argument(
+        "--size", type=int, default=224, metavar="N", help="pixels of stored images' samples; default 224"
+    )
+    show.add_argument("--samples", type=int, default=8, metavar="N", help="rows; default 8")
+    show.add_argument("--epochs", type=int, default=6, metavar="N", help="columns; default 6")
+    show.add_argument("--seed", type=int, default=0, metavar="N", help="of the run; default 0")
+    show.set_defaults(run=_show)
 
 
 def _add_data(parser: argparse.ArgumentParser, name: str, shown: str) -> None:
@@ -121,6 +145,22 @@ def _pack(options: argparse.Namespace) -> int:
     source = open_unfitted(spec_of(options.data))
     taking = Taking(options.resize, options.quality)
     pack(source, options.to, taking=taking, threads=_threads(options), show=terminal.show, say=terminal.say)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from engine.data.augment import Augment  # noqa: PLC0415 -- after --help
+    from engine.data.contact_sheet import contact_sheet, write_sheet  # noqa: PLC0415 -- as above
+    from engine.data.sources import open_unfitted, spec_of  # noqa: PLC0415 -- as above
+
+    for name in ("size", "samples", "epochs"):
+        if not 1 <= getattr(options, name) <= _MOST_SHOWN:
+            raise UserError(f"{name}: got {getattr(options, name)}; must be from 1 to {_MOST_SHOWN}")
+    augment = Augment.parse(options.augment)
+    train = open_unfitted(spec_of(options.data), (3, options.size, options.size)).train
+    sheet = contact_sheet(train, augment, samples=options.samples, epochs=options.epochs, seed=options.seed)
+    write_sheet(expand(options.to, "picture"), sheet)
+    terminal.show(f"{options.to}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
     return 0
 
 

@@ -80,12 +80,12 @@ def open_data(
     return source
 
 
-def open_unfitted(spec: str) -> DataSource:
-    """Open data that no model shall train on; what would be made for one is as for CIFAR-10.
+def open_unfitted(spec: str, sample_shape: tuple[int, ...] = (3, 32, 32)) -> DataSource:
+    """Open data that no model shall train on; what would be made for one has this shape and 10 classes.
 
     Errors are those of `open_data`.
     """
-    return _open(spec, (3, 32, 32), 10, 0, {}, any_classes=True)
+    return _open(spec, sample_shape, 10, 0, {}, any_classes=True)
 
 
 def spec_of(text: str) -> str:
