@@ -28,6 +28,7 @@ _MOST_POWER = 100
 _LARGE = 1e30  # a float32, with room for a factor or two
 _MOST_FACTOR = 1e6  # such a factor
 _LEAST_EPS = 1e-30  # a float32 that is not 0, with room for a root
+_LEAST_CROP = 0.1
 _LEAST_SHARE = 1e-30
 BALANCED = "balanced"
 """By the inverse of the number of samples that a class has."""
@@ -258,6 +259,17 @@ class Recipe:
             metavar="LIST",
         ),
     ] = "none"
+    centre_crop: Annotated[
+        float,
+        Setting(
+            "share of the shorter side of stored images that is not cut off where no part at random is taken, "
+            "as in tests: 0.875 is 224 of 256 pixels",
+            DATA,
+            metavar="X",
+            least=_LEAST_CROP,
+            most=1.0,
+        ),
+    ] = 1.0
     mixup: Annotated[
         float,
         Setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from engine.data.counter import Stream, random_words
 from engine.data.draws import between, ratio
@@ -30,6 +31,12 @@ class Frame:
 
 Framing = Callable[[int, int], Frame]
 """``framing(width, height)`` of an image, upright."""
+
+
+def usual(sample_shape: tuple[int, ...], share: float) -> Framing:
+    """Return what takes the middle of an image: all that fits, or this share of it."""
+    size = {"out_width": sample_shape[2], "out_height": sample_shape[1]}
+    return partial(cover, **size) if share == 1 else partial(middle, **size, share=share)
 
 
 def cover(width: int, height: int, *, out_width: int, out_height: int) -> Frame:

@@ -34,6 +34,8 @@ class Preprocessing:
     deviation: tuple[float, ...] = ()
     white: int = 255
     """The pixel that counts as 1."""
+    share: float = 1.0
+    """Of the shorter side of an image that covers more than the shape, what is not cut off."""
 
     @property
     def takes_images(self) -> bool:
@@ -61,7 +63,12 @@ class Preprocessing:
         texts = {name: written[name] for name in ("colours", "size", "upright")}
         if not all(isinstance(text, str) for text in texts.values()):
             raise ValueError(f"preprocessing: colours, size and upright are {list(texts.values())!r}")
-        return cls(tuple(shape), mean=tuple(mean), deviation=tuple(deviation), white=white, **texts)
+        share = written.get("share", 1.0)
+        if not (_is_number(share) and 0 < share <= 1):
+            raise ValueError(f"preprocessing: share is {share!r}")
+        return cls(
+            tuple(shape), mean=tuple(mean), deviation=tuple(deviation), white=white, share=share, **texts
+        )
 
     def words(self) -> str:
         """Return what is done, in one line."""
@@ -69,7 +76,9 @@ class Preprocessing:
         said = [" ".join(filter(None, (shape, self.colours)))]
         if self.upright:
             said.append(f"upright by {self.upright}")
-        if self.size == COVER:
+        if self.size == COVER and self.share < 1:
+            said.append(f"resized (bilinear), {self.share:g} of the shorter side cut out of the centre")
+        elif self.size == COVER:
             said.append("resized to cover it (bilinear), cut around the centre")
         elif self.size:
             said.append(self.size)

@@ -1,6 +1,7 @@
 """From the data that the user names, such as "cifar10:~/data", to data sets that fit the model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from engine.config.user_code import call, load_function
 from engine.config.wording import did_you_mean
 from engine.data.dataset import DataError, DataSource
 from engine.data.readers.image_listing import has_folders
+from engine.data.readers.stored_images import StoredImages
 from engine.data.registry import SOURCES, Request, allowed, written
 
 _PLACES = ("", "data/", "train/")
@@ -38,6 +40,7 @@ def open_data(
     arguments: Mapping[str, Any] | None = None,
     any_classes: bool = False,
     least_classes: int = 2,
+    centre_crop: float = 1.0,
 ) -> DataSource:
     """Open the data that `spec` names and check that it fits the model.
 
@@ -57,6 +60,8 @@ def open_data(
         The data may have any number of classes: the model will follow.
     least_classes
         That a folder of class folders must have.
+    centre_crop
+        Share of the shorter side of stored images that is not cut off, where no part at random is taken.
 
     Raises
     ------
@@ -77,7 +82,16 @@ def open_data(
     shipped = SOURCES.get(spec.partition(":")[0])
     least = classes if shipped and not function_in_file(spec) and not shipped.fewer_classes else 1
     check_fit(spec, source, sample_shape, None if any_classes else range(least, classes + 1))
-    return source
+    return source if centre_crop == 1 else _cut(spec, source, centre_crop)
+
+
+def _cut(spec: str, source: DataSource, share: float) -> DataSource:
+    """Return the same data, with a share of the shorter side of its images."""
+    if not isinstance(source.train, StoredImages):
+        raise UserError(f"centre_crop: got {share:g}; {spec} has no stored images; must be 1")
+    train = replace(source.train, share=share)
+    test = replace(source.test, share=share) if isinstance(source.test, StoredImages) else source.test
+    return replace(source, train=train, test=test)
 
 
 def open_unfitted(spec: str, sample_shape: tuple[int, ...] = (3, 32, 32)) -> DataSource:

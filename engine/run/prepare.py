@@ -148,6 +148,7 @@ def _network_and_data(recipe: Recipe, *, is_new: bool) -> tuple[Graph, DataSourc
         recipe.seed,
         arguments=recipe.data_arguments,
         any_classes=follows,
+        centre_crop=recipe.centre_crop,
     )
     classes = data.train.classes
     if follows and classes != outputs:

@@ -81,5 +81,6 @@ def _source(network: Graph, recipe: Recipe, state: State, data: Data) -> tuple[s
         arguments=recipe.data_arguments if spec == recipe.data or data is None else {},
         any_classes=function_in_file(spec) is None,
         least_classes=1,
+        centre_crop=recipe.centre_crop,
     )
     return spec, source

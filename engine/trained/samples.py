@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.config.files import check_regular
 from engine.data.dataset import DataError
+from engine.data.frame import usual
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.image_file import image_endings, load_pillow
 from engine.data.readers.image_pixels import read_pixels
@@ -109,13 +110,13 @@ class Reading:
             yield self._image(path)
 
     def _image(self, path: Path) -> "_Image":
-        return _Image(path, self.preprocessing.sample_shape, self.of_images)
+        return _Image(path, self.preprocessing, self.of_images)
 
 
 @dataclass(frozen=True, eq=False)
 class _Image:
     path: Path
-    shape: tuple[int, ...]
+    preprocessing: Preprocessing
     normalisation: Normalisation
 
     @property
@@ -123,8 +124,9 @@ class _Image:
         return str(self.path)
 
     def read(self, x: Array) -> None:
-        channels, height, width = self.shape
-        pixels = read_pixels(self.path, channels=channels, height=height, width=width)
+        shape = channels, height, width = self.preprocessing.sample_shape
+        framing = usual(shape, self.preprocessing.share)
+        pixels = read_pixels(self.path, channels=channels, height=height, width=width, framing=framing)
         self.normalisation.apply(pixels, x)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config.files import check_regular
+from engine.config.files import read_bytes
 from engine.data.frame import Box, Frame, Framing, Region, cover
 from engine.data.readers.image_dataset import framed
 from engine.data.readers.image_file import EncodedImage, Reduction, Stored, decode_reduced
@@ -67,8 +67,7 @@ def _content(stored: Path | EncodedImage) -> bytes | None:
     if isinstance(stored, EncodedImage):
         return stored.content
     try:
-        check_regular(stored)
-        return stored.read_bytes()
+        return read_bytes(stored)
     except (OSError, ValueError):
         return None
 

@@ -1,7 +1,7 @@
 """Images that are decoded when they are read, whatever they lie in: the part that all such data shares."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.dataset import DataError
-from engine.data.frame import Framing
+from engine.data.frame import Framing, usual
 from engine.data.preprocessing import COVER, Preprocessing
 from engine.data.readers.image_dataset import ImageDataset
 from engine.data.readers.image_file import EncodedImage, Stored, decode, ending_by_content
@@ -38,6 +38,8 @@ class StoredImages(ImageDataset):
         (3, H, W) in colour or (1, H, W) in grey.
     labels
         int32 [N].
+    share
+        Of an image's shorter side, what is not cut off where no part at random is taken.
     cache
         uint8 [N, C, H, W], or [0, C, H, W] where the images do not fit; a row is written when first read.
     cached
@@ -50,6 +52,7 @@ class StoredImages(ImageDataset):
     """Decoding takes longer than recalling, and there may be a cache."""
 
     labels: NDArray[np.int32]
+    share: float = 1.0
     normalisation: Normalisation = field(init=False)
     cache: NDArray[np.uint8] = field(init=False)
     cached: NDArray[np.bool_] = field(init=False)
@@ -93,7 +96,8 @@ class StoredImages(ImageDataset):
     @property
     def preprocessing(self) -> Preprocessing:
         """What is done to an image: it is turned upright, sized, cut and normalised."""
-        return self.normalisation.preprocessing(self.sample_shape, size=COVER, upright="EXIF")
+        all_of_it = self.normalisation.preprocessing(self.sample_shape, size=COVER, upright="EXIF")
+        return replace(all_of_it, share=self.share)
 
     @property
     def decoders(self) -> tuple[str, ...]:
@@ -122,7 +126,8 @@ class StoredImages(ImageDataset):
 
     def _decoded(self, index: int, framing: Framing | None = None) -> NDArray[np.uint8]:
         channels, height, width = self.sample_shape
-        return read_pixels(self.stored(index), channels=channels, height=height, width=width, framing=framing)
+        taken = framing or usual(self.sample_shape, self.share)
+        return read_pixels(self.stored(index), channels=channels, height=height, width=width, framing=taken)
 
 
 def _ending(images: StoredImages, index: int) -> str:

@@ -16,7 +16,17 @@ def test_shipped_recipes_are_complete(name):
 
 def test_the_shipped_recipes_are_those_of_the_paper_and_small_ones():
     assert shipped() == [
-        *("cd_dnn", "cifar10", "cifar10_94", "digits", "fashion_mnist", "mnist", "overfeat_fast", "vgg_a")
+        *(
+            "cd_dnn",
+            "cifar10",
+            "cifar10_94",
+            "digits",
+            "fashion_mnist",
+            "googlenet",
+            "mnist",
+            "overfeat_fast",
+        ),
+        *("resnet50", "vgg_a", "vgg_a_imagenet"),
     ]
 
 
@@ -266,7 +276,9 @@ def test_fields_that_change_no_bit_or_may_differ_between_ranks_are_these():
         "keep_best", "stop_after", "accumulate", "hash_every", "verify_every", "buddies", "buddy_every",
         "lost_after", "stalled_after", "on_nan", "data_threads",
     }  # fmt: skip
-    assert set(Recipe.MAY_DIFFER) == {"data", "out", "overlap", "threads", "cluster", "init"}
+    assert set(Recipe.MAY_DIFFER) == {
+        *("data", "out", "overlap", "threads", "data_threads", "cluster", "init"),
+    }
 
 
 def test_a_value_of_a_wrong_type_in_python_is_refused():

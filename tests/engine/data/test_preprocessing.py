@@ -2,10 +2,12 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from engine.config.errors import UserError
 from engine.data.dataset import DataSource
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.arrays import ArrayDataset
@@ -40,6 +42,11 @@ def test_every_reader_says_its_own(tmp_path):
     assert said(f"images:{tmp_path}/images", (1, 4, 6), 2) == Preprocessing(
         (1, 4, 6), "grey", "cover", "EXIF", (0.449,), (0.226,), 255
     )
+    cut = open_data(f"images:{tmp_path}/images", (3, 4, 4), 2, 0, centre_crop=0.5).train.preprocessing
+    assert (cut.share, cut.size) == (0.5, "cover")
+    assert "0.5 of the shorter side cut out of the centre" in cut.words()
+    with pytest.raises(UserError, match=r"^centre_crop: got 0.5; digits has no stored images; must be 1$"):
+        open_data("digits", (1, 8, 8), 10, 0, centre_crop=0.5)
     assert said("synthetic", (440,)) == Preprocessing((440,))
     assert ArrayDataset(np.zeros((2, 3, 4, 4)), [0, 1]).preprocessing == Preprocessing((3, 4, 4))
 
@@ -61,6 +68,10 @@ def test_images_are_taken_where_all_is_known(fields, takes):
 def test_it_comes_back_from_json_and_anything_else_is_an_error():
     whole = Preprocessing((3, 8, 8), "RGB", "cover", "EXIF", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), 255)
     assert Preprocessing.from_json(json.loads(json.dumps(whole.to_json()))) == whole
+    cut, older = replace(whole, share=0.875), whole.to_json()
+    assert Preprocessing.from_json(json.loads(json.dumps(cut.to_json()))) == cut
+    del older["share"]  # as it was written before
+    assert Preprocessing.from_json(older) == whole
     for damaged in (
         {},
         {"sample_shape": 3},
@@ -78,6 +89,7 @@ def test_it_comes_back_from_json_and_anything_else_is_an_error():
         whole.to_json() | {"deviation": [1.0, 2.0, 0]},
         whole.to_json() | {"deviation": [1.0, 2.0]},
         whole.to_json() | {"size": {}},
+        *(whole.to_json() | {"share": share} for share in (0, 1.5, "x", math.nan, None)),
     ):
         with pytest.raises((KeyError, TypeError, ValueError)):
             Preprocessing.from_json(damaged)

@@ -7,6 +7,7 @@ from engine.config.errors import UserError
 from engine.data.dataset import DataError
 from engine.data.preprocessing import Preprocessing
 from engine.data.readers.normalise import Normalisation
+from engine.data.sources import open_data
 from engine.trained.samples import Reading
 from tests.engine.data.files import random_bytes, write_image
 
@@ -43,6 +44,18 @@ def test_a_folder_that_cannot_be_read_is_one_bad_sample(tmp_path, monkeypatch):
 def test_an_image_is_sized_and_normalised_as_in_training(tmp_path):
     write_image(tmp_path / "a.png", np.full((40, 30), 255, np.uint8))
     np.testing.assert_array_equal(read(READING.samples_in([tmp_path])[0]), np.full((1, 4, 6), 2.0))
+
+
+def test_an_image_is_cut_as_the_tests_of_its_training_were(tmp_path):
+    for name in ("ape", "bee"):
+        write_image(tmp_path / name / "a.png", random_bytes(40, 60, 3))
+    for share in (1.0, 0.5):
+        data = open_data(f"images:{tmp_path}", (3, 8, 8), 2, 0, centre_crop=share).train
+        reading = Reading("images", data.preprocessing, None)
+        wanted = np.empty((3, 8, 8), np.float32)
+        for index, sample in enumerate(reading.samples_in([tmp_path])):
+            data.read(index, wanted)
+            np.testing.assert_array_equal(read(sample, (3, 8, 8)), wanted)
 
 
 def test_arrays_hold_pixels_or_what_the_network_reads(tmp_path):
