@@ -262,8 +262,8 @@ class Recipe:
     centre_crop: Annotated[
         float,
         Setting(
-            "share of the shorter side of stored images that is not cut off where no part at random is taken, "
-            "as in tests: 0.875 is 224 of 256 pixels",
+            "share of the shorter side of stored images that is kept where no part at random is taken, as in "
+            "tests: 0.875 is 224 of 256 pixels",
             DATA,
             metavar="X",
             least=_LEAST_CROP,

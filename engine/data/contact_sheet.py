@@ -38,7 +38,7 @@ def contact_sheet(
     chosen = epoch_order(seed, 0, len(data))[:samples]
     columns = [_column(data, chosen, None, 0, seed)]
     columns += [_column(data, chosen, augment, epoch, seed) for epoch in range(epochs)]
-    rows = [_beside(pictures, axis=1) for pictures in zip(*columns, strict=True)]
+    rows = [_beside(list(pictures), axis=1) for pictures in zip(*columns, strict=True)]
     return _beside(rows, axis=0)
 
 
