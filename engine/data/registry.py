@@ -53,12 +53,15 @@ class Source:
         It is written NAME:DIR, not NAME.
     fewer_classes
         It may have fewer classes than the model has outputs.
+    checked_shape
+        Of samples that are read for no model; empty: whatever lies there.
     """
 
     open: Callable[[Request], "DataSource"]
     help: str
     takes_folder: bool = False
     fewer_classes: bool = False
+    checked_shape: tuple[int, ...] = (3, 32, 32)
 
 
 def _digits(_: Request) -> "DataSource":
@@ -103,6 +106,12 @@ def _cifar10(request: Request) -> "DataSource":
     return open_cifar10(request.folder)
 
 
+def _kaldi(request: Request) -> "DataSource":
+    from engine.data.readers.kaldi import open_kaldi  # noqa: PLC0415
+
+    return open_kaldi(request.folder, request.sample_shape)
+
+
 SOURCES = {
     "digits": Source(_digits, "8x8 handwritten digits, which come along"),
     "synthetic": Source(_synthetic, "drawn from the seed, in the model's shape"),
@@ -114,6 +123,13 @@ SOURCES = {
     ),
     "mnist": Source(_mnist, "IDX files, gzipped or not: also Fashion-MNIST, EMNIST", takes_folder=True),
     "cifar10": Source(_cifar10, "binary batches", takes_folder=True),
+    "kaldi": Source(
+        _kaldi,
+        "frames of speech: feats.scp, and labels in ali.scp, ali.ark or ali.txt",
+        takes_folder=True,
+        fewer_classes=True,
+        checked_shape=(),
+    ),
 }
 
 

@@ -13,8 +13,9 @@ from engine.data.registry import SOURCES, Request, allowed
 _MARKS = {
     "mnist": ("*-idx3-ubyte*", "raw/*-idx3-ubyte*"),
     "cifar10": ("data_batch_1.bin", "cifar-10-batches-bin"),
+    "kaldi": ("feats.scp", "train/feats.scp"),
 }
-"""Files by which a folder is known to hold no class folders."""
+"""Files by which a folder is known to hold no class folders of images."""
 
 
 def open_data(
@@ -69,11 +70,13 @@ def open_data(
 
 
 def open_unfitted(spec: str) -> DataSource:
-    """Open data that no model shall train on; what would be made for one is as for CIFAR-10.
+    """Open data that no model shall train on; images are made for one as for CIFAR-10.
 
     Errors are those of `open_data`.
     """
-    return _open(spec, (3, 32, 32), 10, 0, {}, any_classes=True)
+    source = SOURCES.get(spec.partition(":")[0])
+    shape = (3, 32, 32) if source is None else source.checked_shape
+    return _open(spec, shape, 10, 0, {}, any_classes=True)
 
 
 def spec_of(text: str) -> str:

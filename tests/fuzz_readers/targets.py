@@ -17,6 +17,7 @@ from engine.config.recipe import read_recipe
 from engine.data.dataset import DataSource
 from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.kaldi import open_kaldi
 from engine.data.readers.mnist import open_mnist
 from engine.data.readers.normalise import Normalisation
 from engine.explain import explain_trace, read_results
@@ -42,6 +43,7 @@ from engine.trained.loading import load_model
 from engine.trained.samples import Reading
 from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+from tests.engine.data.kaldi_files import random_features, write_compressed, write_folder
 from tests.engine.formats.torch_archives import one_tensor, write_archive
 
 
@@ -59,6 +61,7 @@ def targets(folder: Path) -> list[Target]:
     return [
         *_data(folder / "data"),
         *_images(folder / "images"),
+        *_speech(folder / "speech"),
         *_ours(folder / "ours"),
         *_theirs(folder / "theirs"),
     ]
@@ -134,6 +137,27 @@ def _images(folder: Path) -> Iterator[Target]:
         yield Target(
             name, root / "cat" / name, lambda root=root: _samples(open_image_folder(root, (3, 8, 8)))
         )
+
+
+def _speech(folder: Path) -> Iterator[Target]:
+    features = random_features({"ann": 5, "bob": 3})
+    labels, speakers = {"ann": [0, 1, 2, 1, 0], "bob": [2, 2, 0]}, {"ann": "a", "bob": "b"}
+    for form in ("FM", "DM", "CM", "CM2", "CM3"):
+        inside = folder / form
+        write_folder(inside, features, labels, form="DM" if form == "DM" else "FM", speakers=speakers)
+        if form.startswith("CM"):
+            write_compressed(inside / "feats.ark", features, form)
+        yield Target(
+            f"kaldi {form}",
+            inside / "feats.ark",
+            lambda inside=inside: _samples(open_kaldi(inside, (9,))),
+        )
+    for name in ("ali.txt", "ali.ark", "ali.scp", "feats.scp", "utt2spk"):
+        inside = folder / name
+        write_folder(
+            inside, features, labels, speakers=speakers, labels_in=name if "ali" in name else "ali.scp"
+        )
+        yield Target(f"kaldi {name}", inside / name, lambda inside=inside: _samples(open_kaldi(inside, (9,))))
 
 
 def _ours(folder: Path) -> Iterator[Target]:
