@@ -112,6 +112,12 @@ def _kaldi(request: Request) -> "DataSource":
     return open_kaldi(request.folder, request.sample_shape)
 
 
+def _wav(request: Request) -> "DataSource":
+    from engine.data.readers.recordings import open_recordings  # noqa: PLC0415
+
+    return open_recordings(request.folder, request.sample_shape, least_classes=request.least_classes)
+
+
 SOURCES = {
     "digits": Source(_digits, "8x8 handwritten digits, which come along"),
     "synthetic": Source(_synthetic, "drawn from the seed, in the model's shape"),
@@ -129,6 +135,13 @@ SOURCES = {
         takes_folder=True,
         fewer_classes=True,
         checked_shape=(),
+    ),
+    "wav": Source(
+        _wav,
+        "class folders of WAV files, or files named LABEL_...wav, as log mel energies",
+        takes_folder=True,
+        fewer_classes=True,
+        checked_shape=(1, 64, 40),
     ),
 }
 

@@ -14,6 +14,7 @@ _MARKS = {
     "mnist": ("*-idx3-ubyte*", "raw/*-idx3-ubyte*"),
     "cifar10": ("data_batch_1.bin", "cifar-10-batches-bin"),
     "kaldi": ("feats.scp", "train/feats.scp"),
+    "wav": ("*.wav", "*/*.wav", "*/*/*.wav"),
 }
 """Files by which a folder is known to hold no class folders of images."""
 

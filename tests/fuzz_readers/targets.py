@@ -20,6 +20,7 @@ from engine.data.readers.image_folder import open_image_folder
 from engine.data.readers.kaldi import open_kaldi
 from engine.data.readers.mnist import open_mnist
 from engine.data.readers.normalise import Normalisation
+from engine.data.readers.recordings import open_recordings
 from engine.explain import explain_trace, read_results
 from engine.formats.names import read_names, tensor_shapes
 from engine.formats.safetensors_file import read_safetensors, safetensors_bytes
@@ -44,6 +45,7 @@ from engine.trained.samples import Reading
 from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
 from tests.engine.data.kaldi_files import random_features, write_compressed, write_folder
+from tests.engine.data.wav_files import write_tone
 from tests.engine.formats.torch_archives import one_tensor, write_archive
 
 
@@ -158,6 +160,14 @@ def _speech(folder: Path) -> Iterator[Target]:
             inside, features, labels, speakers=speakers, labels_in=name if "ali" in name else "ali.scp"
         )
         yield Target(f"kaldi {name}", inside / name, lambda inside=inside: _samples(open_kaldi(inside, (9,))))
+    for name in ("whole.wav", "odd.wav"):
+        inside = folder / name
+        for number, file in enumerate(("odd.wav", "whole.wav")):
+            write_tone(inside / str(number) / file, 300 * (1 + number), 400)
+        (path,) = inside.glob(f"*/{name}")
+        yield Target(
+            f"{name} of two", path, lambda inside=inside: _samples(open_recordings(inside, (1, 4, 10)))
+        )
 
 
 def _ours(folder: Path) -> Iterator[Target]:

@@ -11,8 +11,10 @@ from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
 from engine.data.readers.kaldi import open_kaldi
 from engine.data.readers.mnist import open_mnist
+from engine.data.readers.recordings import open_recordings
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
 from tests.engine.data.kaldi_files import random_features, write_compressed, write_folder
+from tests.engine.data.wav_files import tone, wav_bytes, write_tone
 from tests.fuzz_readers.targets import IMAGES
 
 CUTS = 150
@@ -115,3 +117,13 @@ def test_archives_of_labels(tmp_path: Path, name: str) -> None:
         else:
             _, found = read_all(data)
             assert all(0 <= label < data.classes for label in found)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_recordings(tmp_path: Path, bits: int) -> None:
+    write_tone(tmp_path / "no" / "whole.wav", 300, 400)
+    path = tmp_path / "yes" / "odd.wav"
+    path.parent.mkdir()
+    path.write_bytes(wav_bytes(tone(500, 300), bits=bits))
+    good, _ = survives(path, lambda: open_recordings(tmp_path, (1, 4, 10)).train)
+    assert good > 0

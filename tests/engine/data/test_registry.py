@@ -13,7 +13,8 @@ from engine.data.sources import open_data
 
 def test_what_is_allowed_follows_from_the_table():
     assert allowed() == (
-        "must be digits, synthetic, images:DIR, mnist:DIR, cifar10:DIR, kaldi:DIR, or FILE.py:function"
+        "must be digits, synthetic, images:DIR, mnist:DIR, cifar10:DIR, kaldi:DIR, wav:DIR, "
+        "or FILE.py:function"
     )
     for name, source in SOURCES.items():
         assert f"{registry.written(name)} ({source.help})" in described()
@@ -26,7 +27,7 @@ def test_one_entry_makes_a_data_set(monkeypatch):
     monkeypatch.setitem(SOURCES, "ring", Source(open_ring, "a ring", takes_folder=True))
     assert open_data("ring:.", (3,), 2, 0).train.classes == 2
     for spec, problem in (
-        ("rnig", r'did you mean "ring"\?\); must be .* kaldi:DIR, ring:DIR, or FILE'),
+        ("rnig", r'did you mean "ring"\?\); must be .* wav:DIR, ring:DIR, or FILE'),
         ("ring", "ring needs its folder: ring:DIR"),
     ):
         with pytest.raises(ValueError, match=problem):
