@@ -94,7 +94,7 @@ class Ark:
                 packed, self._read(matrix.header, _first_element(matrix) - matrix.header), matrix
             )
         if matrix.form == "FM":
-            return packed
+            return packed.view(np.float32)
         with np.errstate(over="ignore"):  # of what will be found not to be finite
             return packed.astype(np.float32)
 
