@@ -48,6 +48,8 @@ def align(
     ------
     UserError
         The folder is there already or cannot be written, or nothing could be aligned.
+    DataError
+        A recording cannot be read, is too long, or has another rate; found before any is aligned.
     """
     if out.exists():
         raise UserError(f"out: {printable(out)}: exists; give another name")
@@ -57,6 +59,9 @@ def align(
         raise UserError(
             "align: kaldiio is not installed; install it with pip install 'lockstep-sgd[align]'"
         ) from error
+    for name in transcripts:
+        if (path := folder / f"{name}.wav").is_file():
+            _check(path)
     left_out: Counter[str] = Counter()
     found = list(_aligned(folder, transcripts, aligner, left_out, say))
     if not found:
@@ -98,14 +103,19 @@ def _aligned(
         say(f"not in the dictionary: {listed}{', ...' * (len(unknown) > _MOST_UNKNOWN)}")
 
 
+def _check(path: Path) -> None:
+    """Refuse a recording that the acoustic model, or memory, is not made for."""
+    wav = read_header(path)
+    if wav.rate not in (RATE, RATE // 2):
+        raise DataError.at(path, f"has {wav.rate} samples/s; must be {RATE}, or {RATE // 2}")
+    if wav.samples > _LONGEST_S * wav.rate:
+        raise DataError.at(path, f"lasts {wav.samples // wav.rate} s; must be at most {_LONGEST_S}")
+
+
 def _utterance(name: str, path: Path, words: list[str], aligner: Aligner) -> Aligned | None:
     """Align one recording; the features are made at its own rate."""
     rate = read_header(path).rate
-    if rate not in (RATE, RATE // 2):
-        raise DataError.at(path, f"has {rate} samples/s; must be {RATE}, or {RATE // 2}")
-    samples, whole = read_samples(path, rate, _LONGEST_S * rate)
-    if whole > len(samples):
-        raise DataError.at(path, f"lasts {whole // rate} s; must be at most {_LONGEST_S}")
+    samples, _ = read_samples(path, rate, _LONGEST_S * rate)
     senones = aligner.align(samples if rate == RATE else doubled(samples), words)
     if senones is None or not len(senones):
         return None
@@ -122,7 +132,7 @@ def _write(folder: Path, utterances: Iterable[Aligned], senones: NDArray[np.int3
     with (
         WriteHelper(features) as to_features,
         WriteHelper(labels) as to_labels,
-        (folder / "text").open("w") as text,
+        (folder / "text").open("w", encoding="utf-8") as text,
     ):
         for each in utterances:
             to_features[each.name] = each.features

@@ -74,6 +74,12 @@ def test_rates_and_folders_that_will_not_do_are_named(tmp_path: Path) -> None:
     (tmp_path / "wavs" / "u0.wav").write_bytes(wav_bytes(tone(300), rate=44100))
     with pytest.raises(DataError, match=r"u0.wav: has 44100 samples/s; must be 16000, or 8000"):
         align(tmp_path / "wavs", texts, tmp_path / "out", ByTurns(), test_every=3, say=print)
+    aligner = ByTurns()
+    write_tone(tmp_path / "wavs" / "u0.wav", 300)
+    (tmp_path / "wavs" / "u5.wav").write_bytes(wav_bytes(np.zeros(601 * 8000), bits=8))
+    with pytest.raises(DataError, match=r"u5.wav: lasts 601 s; must be at most 600"):
+        align(tmp_path / "wavs", texts, tmp_path / "out", aligner, test_every=3, say=print)
+    assert aligner.lengths == []
 
 
 def test_the_command_aligns(
