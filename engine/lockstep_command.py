@@ -11,7 +11,10 @@ COMMANDS = {
     "train": ("engine.train", "train a network, alone or under mpirun or srun"),
     "run": ("engine.run.__main__", "train on several ranks, which it starts and ends"),
     "rates": ("engine.rates", "find a learning rate: let it rise over some steps until the loss diverges"),
-    "data": ("engine.data.__main__", "check: read every sample of a data set once, before training does"),
+    "data": (
+        "engine.data.__main__",
+        "check: read every sample of a data set once, before training does; align: label frames of speech",
+    ),
     "show": ("engine.show", "say what a checkpoint is, or a run with its checkpoints"),
     "evaluate": ("engine.evaluate", "say how good a trained network is on a data set"),
     "predict": ("engine.predict", "say which classes a trained network finds in images"),

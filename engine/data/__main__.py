@@ -1,4 +1,4 @@
-"""The commands ``python -m engine.data check``, ``pack`` and ``show``: data before it is trained on."""
+"""The commands ``python -m engine.data check``, ``pack``, ``show`` and ``align``: data before training."""
 
 from engine.host.beginning import begin
 
@@ -24,6 +24,7 @@ examples:
   python -m engine.data check ~/cifar10         what lies there: class folders, shards, cifar10 ...
   python -m engine.data pack images:/data/imagenet webdataset:/fast/imagenet --resize 256
   python -m engine.data show images:~/photos sheet.png --size 224 --augment resized_crop,flip,jitter0.4
+  python -m engine.data align recordings transcripts.txt aligned
 
 Exit codes: 0 done, and all samples can be used; 2 some cannot, or a mistake in what was given.
 """
@@ -52,6 +53,15 @@ examples:
   python -m engine.data pack cifar10:~/cifar-10-batches-bin images:~/cifar10
   python -m engine.data pack /data/imagenet lmdb:/fast/imagenet --resize 256 --quality 90
 """
+_ALIGN = "Label the frames of recordings of speech by their text, for kaldi:OUT."
+_ALIGN_EPILOG = """\
+example:
+  python -m engine.data align recordings transcripts.txt aligned
+  python -m engine.train cd_dnn --data kaldi:aligned --model-argument features=440
+
+TEXT has lines of a name and what is said, "NAME TEXT" or "NAME: TEXT"; NAME.wav lies in WAVS, with 16,000 or
+8,000 samples a second of English. OUT gets train/, test/ and senones.txt, which says what labels mean.
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_pack(commands)
     _add_show(commands)
+    _add_align(commands)
     return parser
 
 
@@ -110,6 +121,23 @@ def _add_show(commands: Any) -> None:
     show.add_argument("--epochs", type=int, default=6, metavar="N", help="columns; default 6")
     show.add_argument("--seed", type=int, default=0, metavar="N", help="of the run; default 0")
     show.set_defaults(run=_show)
+
+
+def _add_align(commands: Any) -> None:
+    align = commands.add_parser(
+        "align", help="label recordings of speech by their text", description=_ALIGN, epilog=_ALIGN_EPILOG
+    )
+    align.add_argument("wavs", metavar="WAVS", help="the folder of the recordings")
+    align.add_argument("text", metavar="TEXT", help="the file of what is said in them")
+    align.add_argument("out", metavar="OUT", help="the folder to write, which must be a new one")
+    align.add_argument(
+        "--test-every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="every Nth utterance is for testing; default 10",
+    )
+    align.set_defaults(run=_align)
 
 
 def _add_data(parser: argparse.ArgumentParser, name: str, shown: str) -> None:
@@ -161,6 +189,24 @@ def _show(options: argparse.Namespace) -> int:
     sheet = contact_sheet(train, augment, samples=options.samples, epochs=options.epochs, seed=options.seed)
     write_sheet(expand(options.to, "picture"), sheet)
     terminal.show(f"{options.to}: {sheet.shape[1]} x {sheet.shape[0]} pixels")
+    return 0
+
+
+def _align(options: argparse.Namespace) -> int:
+    from engine.data.speech.align import align  # noqa: PLC0415 -- after --help
+    from engine.data.speech.senones import Pocketsphinx  # noqa: PLC0415 -- as above
+    from engine.data.speech.transcripts import read_transcripts  # noqa: PLC0415 -- as above
+
+    if options.test_every < 2:
+        raise UserError(f"test-every: got {options.test_every}; must be at least 2")
+    align(
+        expand(options.wavs, "wavs"),
+        read_transcripts(expand(options.text, "text")),
+        expand(options.out, "out"),
+        Pocketsphinx(),
+        test_every=options.test_every,
+        say=terminal.show,
+    )
     return 0
 
 

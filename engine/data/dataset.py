@@ -60,6 +60,8 @@ class Dataset(ABC):
 
     READS_ON_THREADS: ClassVar[bool] = False
     """Several threads may call `read` and `inspect` at once."""
+    NOUN: ClassVar[str] = ""
+    """What a sample is called; by default "image" where it has three dimensions, and else "sample"."""
     ALWAYS_FINITE: ClassVar[bool] = False
     """Samples are made of pixels, or drawn: nobody looks for values that are not finite."""
 
@@ -228,7 +230,7 @@ def _check_names(data: Dataset) -> None:
 
 def _size(data: Dataset) -> str:
     """Return a split's size: "500 images in 10 classes"."""
-    kind = "image" if len(data.sample_shape) == 3 else "sample"
+    kind = data.NOUN or ("image" if len(data.sample_shape) == 3 else "sample")
     present = data.classes_present
     missing = "" if present == data.classes else f"{present} of "
     return f"{counted(len(data), kind)} in {missing}{data.classes} classes"

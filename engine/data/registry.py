@@ -55,6 +55,8 @@ class Source:
         What stands there in help: "DIR", "FILE".
     fewer_classes
         It may have fewer classes than the model has outputs.
+    checked_shape
+        Of samples that are read for no model; empty: whatever lies there.
     """
 
     open: Callable[[Request], "DataSource"]
@@ -62,6 +64,7 @@ class Source:
     takes_folder: bool = False
     place: str = "DIR"
     fewer_classes: bool = False
+    checked_shape: tuple[int, ...] = (3, 32, 32)
 
 
 def _digits(_: Request) -> "DataSource":
@@ -139,6 +142,18 @@ def _cifar10(request: Request) -> "DataSource":
     return open_cifar10(request.folder)
 
 
+def _kaldi(request: Request) -> "DataSource":
+    from engine.data.readers.kaldi import open_kaldi  # noqa: PLC0415
+
+    return open_kaldi(request.folder, request.sample_shape)
+
+
+def _wav(request: Request) -> "DataSource":
+    from engine.data.readers.recordings import open_recordings  # noqa: PLC0415
+
+    return open_recordings(request.folder, request.sample_shape, least_classes=request.least_classes)
+
+
 SOURCES = {
     "digits": Source(_digits, "8x8 handwritten digits, which come along"),
     "synthetic": Source(_synthetic, "drawn from the seed, in the model's shape"),
@@ -175,6 +190,20 @@ SOURCES = {
     ),
     "mnist": Source(_mnist, "IDX files, gzipped or not: also Fashion-MNIST, EMNIST", takes_folder=True),
     "cifar10": Source(_cifar10, "binary batches", takes_folder=True),
+    "kaldi": Source(
+        _kaldi,
+        "frames of speech: feats.scp, and labels in ali.scp, ali.ark or ali.txt",
+        takes_folder=True,
+        fewer_classes=True,
+        checked_shape=(),
+    ),
+    "wav": Source(
+        _wav,
+        "class folders of WAV files, or files named LABEL_...wav, as log mel energies",
+        takes_folder=True,
+        fewer_classes=True,
+        checked_shape=(1, 64, 40),
+    ),
 }
 
 

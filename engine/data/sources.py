@@ -22,9 +22,12 @@ _MARKS = {
     "lmdb": ("data.mdb", "*/data.mdb"),
     "parquet": tuple(f"{place}*.parquet" for place in _PLACES),
     "csv": ("train.csv",),
+    "kaldi": ("feats.scp", "train/feats.scp"),
+    "wav": ("*.wav", "*/*.wav", "*/*/*.wav"),
     "arrays": ("x_train.npy", "train_x.npy", "x.npy"),
 }
-"""Files by which a folder is known to hold no class folders."""
+"""Files by which a folder is known to hold no class folders of images."""
+_UNFITTED = (3, 32, 32)
 _NAMED = ("mnist", "cifar10")
 """Kinds whose files have names that nothing else has."""
 _FILES = {".csv": "csv", ".npz": "arrays"}
@@ -94,12 +97,14 @@ def _cut(spec: str, source: DataSource, share: float) -> DataSource:
     return replace(source, train=train, test=test)
 
 
-def open_unfitted(spec: str, sample_shape: tuple[int, ...] = (3, 32, 32)) -> DataSource:
-    """Open data that no model shall train on; what would be made for one has this shape and 10 classes.
+def open_unfitted(spec: str, sample_shape: tuple[int, ...] | None = None) -> DataSource:
+    """Open data that no model shall train on; images are made for one of this shape, or as for CIFAR-10.
 
     Errors are those of `open_data`.
     """
-    return _open(spec, sample_shape, 10, 0, {}, any_classes=True)
+    source = SOURCES.get(spec.partition(":")[0])
+    shape = sample_shape or (_UNFITTED if source is None else source.checked_shape)
+    return _open(spec, shape, 10, 0, {}, any_classes=True)
 
 
 def spec_of(text: str) -> str:

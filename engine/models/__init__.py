@@ -25,6 +25,7 @@ from engine.models.mnist import mnist
 from engine.models.overfeat_fast import overfeat_fast
 from engine.models.resnet import resnet18, resnet34, resnet50, resnet101
 from engine.models.resnet9 import resnet9
+from engine.models.speech_digits import speech_digits
 from engine.models.vgg import vgg_a, vgg_d, vgg_e
 
 _FUNCTIONS: tuple[Callable[..., Graph], ...] = (
@@ -45,6 +46,7 @@ _FUNCTIONS: tuple[Callable[..., Graph], ...] = (
     resnet50,
     resnet101,
     efficientnet_lite0,
+    speech_digits,
     cd_dnn,
 )
 MODELS: dict[str, Callable[..., Graph]] = {function.__name__: function for function in _FUNCTIONS}

@@ -13,6 +13,7 @@ from engine.data.dataset import DataSource, digest
 from engine.data.labels import labels_digest, loss_weights
 from engine.data.mix import Mix
 from engine.data.readers.image_folder import ImageFolder
+from engine.data.readers.recordings import Recordings
 from engine.data.sampler import Sampler
 from engine.data.sources import open_data
 from engine.data.weighted_sampling import weighted_sampling
@@ -230,13 +231,14 @@ def _check_comparable(recipe: Recipe, data: DataSource) -> None:
 
 
 def _check_apart(start: Start, data: DataSource) -> None:
-    """Refuse a new run's folder among the class folders of images: the next run would take it for a class."""
+    """Refuse a new run's folder among class folders: the next run would take it for a class."""
+    if start.run is not None or not start.has_folder:
+        return
     out = start.place(expand(start.recipe.out or "runs", "out")).resolve()
     for split in (data.train, data.test):
-        is_new = start.run is None and start.has_folder
-        if not isinstance(split, ImageFolder) or split.name != "images":
+        if not isinstance(split, ImageFolder | Recordings) or split.name == "csv":
             continue
-        if is_new and out.is_relative_to(split.root.resolve()):
+        if out.is_relative_to(split.root.resolve()):
             raise UserError(
                 f"out: {start.recipe.out or 'runs/'} lies in the data, {split.root}, where every folder is a "
                 "class; give --out a folder elsewhere"

@@ -19,10 +19,12 @@ from engine.data.readers.array_files import open_arrays
 from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
 from engine.data.readers.image_list import open_csv
+from engine.data.readers.kaldi import open_kaldi
 from engine.data.readers.lmdb_images import open_lmdb
 from engine.data.readers.mnist import open_mnist
 from engine.data.readers.normalise import Normalisation
 from engine.data.readers.parquet_images import open_parquet
+from engine.data.readers.recordings import open_recordings
 from engine.data.readers.webdataset import open_webdataset
 from engine.explain import explain_trace, read_results
 from engine.formats.names import read_names, tensor_shapes
@@ -47,6 +49,7 @@ from engine.trained.loading import load_model
 from engine.trained.samples import Reading
 from layers.layer import Array
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+from tests.engine.data.kaldi_files import random_features, write_compressed, write_folder
 from tests.engine.data.packed import (
     caffe_pixels,
     encoded,
@@ -55,6 +58,7 @@ from tests.engine.data.packed import (
     write_parquet,
     write_shard,
 )
+from tests.engine.data.wav_files import write_tone
 from tests.engine.formats.torch_archives import one_tensor, write_archive
 
 
@@ -73,6 +77,7 @@ def targets(folder: Path) -> list[Target]:
         *_data(folder / "data"),
         *_images(folder / "images"),
         *_formats(folder / "formats"),
+        *_speech(folder / "speech"),
         *_ours(folder / "ours"),
         *_theirs(folder / "theirs"),
     ]
@@ -179,6 +184,35 @@ def _images(folder: Path) -> Iterator[Target]:
         write(root / "cat" / name)
         yield Target(
             name, root / "cat" / name, lambda root=root: _samples(open_image_folder(root, (3, 8, 8)))
+        )
+
+
+def _speech(folder: Path) -> Iterator[Target]:
+    features = random_features({"ann": 5, "bob": 3})
+    labels, speakers = {"ann": [0, 1, 2, 1, 0], "bob": [2, 2, 0]}, {"ann": "a", "bob": "b"}
+    for form in ("FM", "DM", "CM", "CM2", "CM3"):
+        inside = folder / form
+        write_folder(inside, features, labels, form="DM" if form == "DM" else "FM", speakers=speakers)
+        if form.startswith("CM"):
+            write_compressed(inside / "feats.ark", features, form)
+        yield Target(
+            f"kaldi {form}",
+            inside / "feats.ark",
+            lambda inside=inside: _samples(open_kaldi(inside, (9,))),
+        )
+    for name in ("ali.txt", "ali.ark", "ali.scp", "feats.scp", "utt2spk"):
+        inside = folder / name
+        write_folder(
+            inside, features, labels, speakers=speakers, labels_in=name if "ali" in name else "ali.scp"
+        )
+        yield Target(f"kaldi {name}", inside / name, lambda inside=inside: _samples(open_kaldi(inside, (9,))))
+    for name in ("whole.wav", "odd.wav"):
+        inside = folder / name
+        for number, file in enumerate(("odd.wav", "whole.wav")):
+            write_tone(inside / str(number) / file, 300 * (1 + number), 400)
+        (path,) = inside.glob(f"*/{name}")
+        yield Target(
+            f"{name} of two", path, lambda inside=inside: _samples(open_recordings(inside, (1, 4, 10)))
         )
 
 

@@ -43,6 +43,8 @@ class Listing:
     endings: frozenset[str]
     """Of the files that are images, in lower case: ".jpg"."""
     passed: PassedOver = field(default_factory=PassedOver)
+    wanted: str = "images; read are .jpg, .png, .webp and what else Pillow decodes"
+    """What a class has none of, for errors."""
 
     def layout(self, directory: Path) -> Layout:
         """Find the splits of a folder; one without any is a training set of class folders.
@@ -132,8 +134,7 @@ class Listing:
             reason = PassedOver(self.passed.counts - before).line()
             raise DataError.at(
                 root / class_name,
-                "has no images; read are .jpg, .png, .webp and what else Pillow decodes"
-                f"{reason and f'; {reason}'}",
+                f"has no {self.wanted}{reason and f'; {reason}'}",
             )
         return sorted(found)
 

@@ -26,7 +26,7 @@ def test_the_shipped_recipes_are_those_of_the_paper_and_small_ones():
             "mnist",
             "overfeat_fast",
         ),
-        *("resnet50", "vgg_a", "vgg_a_imagenet"),
+        *("resnet50", "speech_digits", "vgg_a", "vgg_a_imagenet"),
     ]
 
 

@@ -10,12 +10,16 @@ from engine.data.dataset import DataError, Dataset
 from engine.data.readers.array_files import open_arrays
 from engine.data.readers.cifar10 import open_cifar10
 from engine.data.readers.image_folder import open_image_folder
+from engine.data.readers.kaldi import open_kaldi
 from engine.data.readers.lmdb_images import open_lmdb
 from engine.data.readers.mnist import open_mnist
 from engine.data.readers.parquet_images import open_parquet
+from engine.data.readers.recordings import open_recordings
 from engine.data.readers.webdataset import open_webdataset
 from tests.engine.data.files import random_bytes, read_all, write_cifar10, write_image, write_mnist
+from tests.engine.data.kaldi_files import random_features, write_compressed, write_folder
 from tests.engine.data.packed import encoded, write_caffe, write_parquet, write_shard
+from tests.engine.data.wav_files import tone, wav_bytes, write_tone
 from tests.fuzz_readers.targets import IMAGES
 
 CUTS = 150
@@ -108,4 +112,43 @@ def test_images(tmp_path: Path, name: str) -> None:
     path.parent.mkdir()
     IMAGES[name](path)
     good, _ = survives(path, lambda: open_image_folder(tmp_path, (3, 8, 8)).train)
+    assert good > 0
+
+
+LENGTHS = {"ann": 5, "bob": 3}
+
+
+@pytest.mark.parametrize("form", ["FM", "DM", "CM", "CM2", "CM3"])
+def test_archives_of_features(tmp_path: Path, form: str) -> None:
+    features = random_features(LENGTHS)
+    write_folder(tmp_path, features, {"ann": [0, 1, 2, 1, 0], "bob": [2, 2, 0]})
+    if form.startswith("CM"):
+        write_compressed(tmp_path / "feats.ark", features, form)
+    good, _ = survives(tmp_path / "feats.ark", lambda: open_kaldi(tmp_path, (9,)).train)
+    assert good > 0
+
+
+@pytest.mark.parametrize("name", ["ali.ark", "ali.txt"])
+def test_archives_of_labels(tmp_path: Path, name: str) -> None:
+    labels = {"ann": [0, 1, 2, 1, 0], "bob": [2, 2, 0], "cat": [1, 1]}
+    write_folder(tmp_path, random_features(LENGTHS), labels, labels_in=name)
+    path = tmp_path / name
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            data = open_kaldi(tmp_path, (9,)).train
+        except DataError as error:
+            assert name in str(error) or "has no utterance that can be used" in str(error)
+        else:
+            _, found = read_all(data)
+            assert all(0 <= label < data.classes for label in found)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_recordings(tmp_path: Path, bits: int) -> None:
+    write_tone(tmp_path / "no" / "whole.wav", 300, 400)
+    path = tmp_path / "yes" / "odd.wav"
+    path.parent.mkdir()
+    path.write_bytes(wav_bytes(tone(500, 300), bits=bits))
+    good, _ = survives(path, lambda: open_recordings(tmp_path, (1, 4, 10)).train)
     assert good > 0

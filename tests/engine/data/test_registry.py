@@ -14,7 +14,7 @@ from engine.data.sources import open_data
 def test_what_is_allowed_follows_from_the_table():
     assert allowed() == (
         "must be digits, synthetic, images:DIR, csv:FILE, webdataset:DIR, lmdb:DIR, parquet:DIR, arrays:DIR, "
-        "mnist:DIR, cifar10:DIR, or FILE.py:function"
+        "mnist:DIR, cifar10:DIR, kaldi:DIR, wav:DIR, or FILE.py:function"
     )
     for name, source in SOURCES.items():
         assert f"{registry.written(name)} ({source.help})" in described()
@@ -27,7 +27,7 @@ def test_one_entry_makes_a_data_set(monkeypatch):
     monkeypatch.setitem(SOURCES, "ring", Source(open_ring, "a ring", takes_folder=True))
     assert open_data("ring:.", (3,), 2, 0).train.classes == 2
     for spec, problem in (
-        ("rnig", r'did you mean "ring"\?\); must be .* cifar10:DIR, ring:DIR, or FILE'),
+        ("rnig", r'did you mean "ring"\?\); must be .* wav:DIR, ring:DIR, or FILE'),
         ("ring", "ring needs its folder: ring:DIR"),
     ):
         with pytest.raises(ValueError, match=problem):

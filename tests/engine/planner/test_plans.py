@@ -34,7 +34,11 @@ def test_every_plan_fits_graph_and_ranks_and_none_comes_twice(model, ranks):
     found = plans(graph, ranks, 512)
     assert len({str(plan) for plan in found}) == len(found)
     assert str(found[0]) == "data"
-    assert len(found) > 1 or ranks == 1 or model in ("airbench94", "cifar10", "fashion_mnist", "resnet9")
+    assert (
+        len(found) > 1
+        or ranks == 1
+        or model in ("airbench94", "cifar10", "fashion_mnist", "resnet9", "speech_digits")
+    )
     for plan in found:
         plan.check(graph, ranks)
 

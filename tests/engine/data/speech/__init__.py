@@ -1,0 +1,1 @@
+"""Tests of how frames of speech are labelled."""
