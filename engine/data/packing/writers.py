@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.config.files import sync, sync_folder, unfinished, write_whole
 from engine.data.dataset import DataError, DataSource
+from engine.data.labels import labels_of
 from engine.data.packing.pieces import Piece
 from engine.data.packing.samples import Sample, file_ending
 from engine.data.readers.class_names import CLASSES_FILE, classes_text
@@ -155,14 +156,14 @@ class FolderWriter(Writer):
         UserError
             A class has no images to train on: its folder would be empty.
         """
-        train = self.source.train.all_labels()
+        train = labels_of(self.source.train, "pack")
         for label, name in enumerate(self.source.class_names):
-            if train is None or label not in train:
+            if label not in train:
                 raise UserError(
                     f'pack: class "{name}" has no training images, and a folder of none is no class'
                 )
         for split, data in zip(("train", "test"), self.source.splits(), strict=False):
-            for label in np.unique(np.asarray(data.all_labels())).tolist():
+            for label in np.unique(labels_of(data, "pack")).tolist():
                 (self.folder / split / self._names()[label]).mkdir(parents=True, exist_ok=True)
 
     def write(self, piece: Piece, samples: Iterable[Sample]) -> None:
@@ -184,7 +185,7 @@ class FolderWriter(Writer):
     def notes(self) -> tuple[str, ...]:
         """Say what folders cannot keep: an order, and some names."""
         lines = []
-        if any((np.diff(np.asarray(data.all_labels())) < 0).any() for data in self.source.splits()):
+        if any((np.diff(labels_of(data, "pack")) < 0).any() for data in self.source.splits()):
             lines.append(
                 "folders are read class by class: samples have another order, and training other bits"
             )

@@ -1,1 +1,1 @@
-"""Tests of the engine, on threads as ranks."""
+"""Tests of the conversion between formats."""

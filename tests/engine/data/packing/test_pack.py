@@ -166,7 +166,7 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, source: DataSource)
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, source: DataSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writers, "write_whole", full)
@@ -181,6 +181,8 @@ def test_what_is_not_read_back_as_it_was_written_is_refused(
 
     def damaging(self: writers.TarWriter, piece: writers.Piece, samples: object) -> None:
         write(self, piece, samples)  # type: ignore[arg-type]
+        if piece.split == "test":
+            return
         path = self.folder / "train-000000.tar"
         content = bytearray(path.read_bytes())
         content[1600] ^= 1  # in the first image
@@ -197,9 +199,8 @@ def test_data_without_images_is_refused(tmp_path: Path) -> None:
         packed(open_unfitted("synthetic"), f"lmdb:{tmp_path / 'new'}")
 
 
-def test_the_command_packs_and_says_so(
-    tmp_path: Path, source: DataSource, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("source")
+def test_the_command_packs_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "new"
     assert main(["pack", str(tmp_path / "source"), f"webdataset:{place}"]) == 0
     assert capsys.readouterr().out == f"webdataset:{place}: 11 samples, read back and compared\n"
