@@ -233,8 +233,9 @@ def _check_apart(start: Start, data: DataSource) -> None:
     out = start.place(expand(start.recipe.out or "runs", "out")).resolve()
     for split in (data.train, data.test):
         is_new = start.run is None and start.has_folder
-        by_class = isinstance(split, ImageFolder) and split.name == "images"
-        if is_new and by_class and out.is_relative_to(split.root.resolve()):
+        if not (is_new and isinstance(split, ImageFolder) and split.name == "images"):
+            continue  # of a list, a folder is no class
+        if out.is_relative_to(split.root.resolve()):
             raise UserError(
                 f"out: {start.recipe.out or 'runs/'} lies in the data, {split.root}, where every folder is a "
                 "class; give --out a folder elsewhere"
