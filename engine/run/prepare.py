@@ -237,7 +237,7 @@ def _check_apart(start: Start, data: DataSource) -> None:
     out = start.place(expand(start.recipe.out or "runs", "out")).resolve()
     for split in (data.train, data.test):
         if not isinstance(split, ImageFolder | Recordings) or split.name == "csv":
-            continue
+            continue  # of a list, a folder is no class
         if out.is_relative_to(split.root.resolve()):
             raise UserError(
                 f"out: {start.recipe.out or 'runs/'} lies in the data, {split.root}, where every folder is a "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from engine.config.wording import counted, did_you_mean
 from engine.data.dataset import Dataset, DataSource
 from engine.data.labels import labels_of
 from engine.data.packing.pieces import PIECE, Piece, pieces_of, runs_of
+from engine.data.packing.progress import Progress, Say
 from engine.data.packing.samples import Sample, Taking, check_images
 from engine.data.packing.writers import WRITERS, Writer
 from engine.data.sources import open_unfitted
@@ -31,9 +31,6 @@ RECORD = "packing.json"
 """Which pieces are whole, and the hash of each; in the folder until all of them are."""
 _RUN = 16  # samples that a thread reads at once
 _AHEAD = 4  # such runs, for each thread, that wait to be written
-_PROGRESS_S = 5.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ def _write(packing: Packing, folder: Path, writer: Writer, done: dict[str, str])
     data = dict(zip(("train", "test"), packing.source.splits(), strict=False))
     labels = {split: labels_of(each, "pack") for split, each in data.items()}
     pieces = pieces_of(packing.source, PIECE)
-    progress = _Progress(packing.say, "packed", sum(each.count for each in pieces if each.name not in done))
+    progress = Progress(packing.say, "packed", sum(each.count for each in pieces if each.name not in done))
     for piece in pieces:
         if piece.name in done:
             continue
@@ -205,7 +202,7 @@ def _write(packing: Packing, folder: Path, writer: Writer, done: dict[str, str])
 
 def _samples(
     packing: Packing, data: Dataset, labels: NDArray[np.int64], indices: Sequence[int]
-) -> Iterator[tuple[Sample, bytes]]:
+) -> Generator[tuple[Sample, bytes], None, None]:
     """Yield samples in their order, with the hash of each, read on threads."""
 
     def read(run: list[int]) -> list[tuple[Sample, bytes]]:
@@ -223,7 +220,7 @@ def _verify(packing: Packing, folder: Path, writer: Writer, sums: dict[str, str]
     packing.say("reading it back")
     written = open_unfitted(f"{packing.kind}:{folder}")
     pieces = pieces_of(packing.source, PIECE)
-    progress = _Progress(packing.say, "compared", sum(each.count for each in pieces))
+    progress = Progress(packing.say, "compared", sum(each.count for each in pieces))
     as_it_is = Packing(written, packing.spec, Taking(), packing.threads, packing.say)
     for split, data, its in zip(("train", "test"), packing.source.splits(), written.splits(), strict=False):
         labels = labels_of(its, "pack")
@@ -250,24 +247,3 @@ def _verify(packing: Packing, folder: Path, writer: Writer, sums: dict[str, str]
         raise UserError(
             f"pack: {folder}: has other splits or classes when it is read back; remove the folder"
         )
-
-
-class _Progress:
-    """Says now and then how far the work is."""
-
-    def __init__(self, say: Say, what: str, total: int):
-        self._say, self._what, self._total = say, what, total
-        self._done, self._start = 0, time.monotonic()
-        self._last = self._start
-
-    def step(self) -> None:
-        """Count one sample."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._last > _PROGRESS_S:
-            self._last = now
-            rate = self._done / (now - self._start)
-            left = (self._total - self._done) / rate
-            self._say(
-                f"{self._what} {self._done:,} of {self._total:,}, {rate:,.0f} samples/s, {left:,.0f} s left"
-            )

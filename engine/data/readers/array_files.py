@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.config.files import check_regular, open_file
 from engine.data.dataset import DataError, Dataset, DataSource, digest
-from engine.data.readers.class_names import as_labels, classes_of, read_class_names
+from engine.data.readers.class_names import SplitLabels, as_labels, classes_of, read_class_names
 from engine.data.readers.image_file import load_pillow
 from engine.data.readers.in_memory import check_room
 from engine.data.readers.stored_images import StoredImages
@@ -95,7 +95,8 @@ def open_arrays(place: Path, sample_shape: tuple[int, ...]) -> DataSource:
         raise DataError.at(place, f"has {', '.join(sorted(arrays)) or 'no arrays'}; {_WANTED}")
     tests = next((pair for split in _TESTS if (pair := _pair(arrays, (split,), place))), None)
     pairs = [train, *([tests] if tests else [])]
-    classes = classes_of(train[1], [labels for _, labels in pairs[1:]], names, place)
+    said = [SplitLabels(labels, lambda index: f"{place}: sample {index}") for _, labels in pairs]
+    classes = classes_of(said, names, place)
     splits = [_dataset(x, labels, classes, names, sample_shape, place) for x, labels in pairs]
     return DataSource(splits[0], splits[1] if tests else None)
 

@@ -1,6 +1,7 @@
 """Names of classes, in a file beside samples that say their class by a number: one name a line."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config.files import read_text
-from engine.config.wording import counted, is_name, printable, shortened
+from engine.config.wording import is_name, printable, shortened
 from engine.data.dataset import DataError
 
 CLASSES_FILE = "classes.txt"
@@ -62,26 +63,36 @@ def label_in(text: str, numbers: dict[str, int]) -> int:
     return int(word)
 
 
-def classes_of(train: NDArray[Any], tests: Sequence[NDArray[Any]], names: Sequence[str], where: Path) -> int:
-    """Return how many classes labels are of: as many as names, or one more than the largest label.
+@dataclass(frozen=True)
+class SplitLabels:
+    """The labels of one split."""
+
+    labels: NDArray[Any]
+    name_of: Callable[[int], str]
+    """What errors call a sample: the file, and the entry in it."""
+
+
+def classes_of(splits: Sequence[SplitLabels], names: Sequence[str], where: Path) -> int:
+    """Return how many classes labels are of: as many as names, or by the largest of the first split.
 
     Raises
     ------
     DataError
-        Labels do not suit them: says which label.
+        Labels do not suit them: says which sample has which.
     """
+    train = splits[0].labels
     if not len(train):
         raise DataError.at(where, "has no samples to train on")
-    classes = len(names) or int(train.max()) + 1
-    if classes > MOST_CLASSES:
-        raise DataError.at(where, f"has label {classes - 1}; must be under {MOST_CLASSES}")
-    for labels in (train, *tests):
-        least, most = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-        if least < 0 or most >= classes:
-            wrong = least if least < 0 else most
-            sizes = f"the {counted(len(names), 'name')} in {CLASSES_FILE}" if names else "those trained on"
+    classes = len(names) or max(int(train.max()) + 1, 1)
+    most = min(classes, MOST_CLASSES) - 1
+    known = f"{CLASSES_FILE} or the like" if names else "the labels that are trained on"
+    for split in splits:
+        wrong = np.flatnonzero((split.labels < 0) | (split.labels > most))
+        if len(wrong):
+            first = int(wrong[0])
             raise DataError.at(
-                where, f"has label {wrong}; must be from 0 to {max(classes - 1, 0)}, by {sizes}"
+                split.name_of(first),
+                f"has label {split.labels[first]}; must be from 0 to {most}, by {known}",
             )
     return classes
 

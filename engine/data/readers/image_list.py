@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.config.files import read_text
 from engine.config.wording import did_you_mean, is_name, printable, shortened
 from engine.data.dataset import DataError, DataSource
-from engine.data.readers.class_names import as_labels, classes_of, label_in, read_class_names
+from engine.data.readers.class_names import SplitLabels, as_labels, classes_of, label_in, read_class_names
 from engine.data.readers.image_file import image_endings, load_pillow
 from engine.data.readers.image_folder import ImageFolder
 from engine.data.readers.image_listing import TESTING, TRAINING, VALIDATION, split_kind
@@ -54,7 +54,11 @@ def open_csv(place: Path, sample_shape: tuple[int, int, int]) -> DataSource:
     tested = next(iter(listed), None)
     test = listed.pop(tested) if tested else None
     labels, names = _labels([train, *([test] if test else [])], names, place)
-    classes = classes_of(labels[0], labels[1:], names, place)
+    said = [
+        SplitLabels(its, lambda index, rows=rows: f"{place}: {rows.files[index]}")
+        for rows, its in zip(filter(None, (train, test)), labels, strict=True)
+    ]
+    classes = classes_of(said, names, place)
     splits = [
         ImageFolder(
             name="csv",

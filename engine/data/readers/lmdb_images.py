@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.config.wording import counted, printable, shortened
 from engine.data.dataset import DataError, DataSource, digest
-from engine.data.readers.class_names import classes_of, label_in, read_class_names
+from engine.data.readers.class_names import SplitLabels, classes_of, label_in, read_class_names
 from engine.data.readers.datum import Datum, read_datum
 from engine.data.readers.image_file import EncodedImage, load_pillow
 from engine.data.readers.lmdb_file import LmdbFile
@@ -71,7 +71,8 @@ def open_lmdb(directory: Path, sample_shape: tuple[int, int, int]) -> DataSource
     numbers = {name: label for label, name in enumerate(names)}
     listed = [_Listed(folder / _FILE, numbers) for folder in folders]
     labels = [each.places.all_labels() for each in listed]
-    classes = classes_of(labels[0], labels[1:], names, directory)
+    said = [SplitLabels(its, each.name_of) for each, its in zip(listed, labels, strict=True)]
+    classes = classes_of(said, names, directory)
     splits = [
         LmdbImages(
             name="lmdb",
@@ -118,6 +119,10 @@ class _Listed:
             self._list_pairs()
         else:
             self._list_data()
+
+    def name_of(self, index: int) -> str:
+        """Return what errors call a sample."""
+        return f"{self._path}: entry {index}"
 
     def _list_data(self) -> None:
         """List Caffe's entries, one a sample."""

@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePath
 from threading import Lock
 from typing import Any
@@ -17,7 +18,7 @@ from engine.config.errors import UserError
 from engine.config.files import check_regular
 from engine.config.wording import is_name, shortened
 from engine.data.dataset import DataError, DataSource, digest
-from engine.data.readers.class_names import as_labels, classes_of
+from engine.data.readers.class_names import SplitLabels, as_labels, classes_of
 from engine.data.readers.image_file import EncodedImage, load_pillow
 from engine.data.readers.split_files import SplitFiles, split_files
 from engine.data.readers.stored_images import StoredImages
@@ -144,7 +145,10 @@ def open_parquet(directory: Path, sample_shape: tuple[int, int, int]) -> DataSou
     if any(labels.dtype.kind == "U" for labels in parts[0]):
         names = tuple(np.unique(np.concatenate(parts[0])).tolist())
     labels = [_numbers(np.concatenate(part), names, directory) for part in parts]
-    classes = classes_of(labels[0], labels[1:], names, directory)
+    said = [
+        SplitLabels(its, partial(_name, tables)) for tables, its in zip((train, test), labels, strict=False)
+    ]
+    classes = classes_of(said, names, directory)
     splits = [
         ParquetImages(
             name="parquet",
@@ -160,6 +164,15 @@ def open_parquet(directory: Path, sample_shape: tuple[int, int, int]) -> DataSou
     return DataSource(
         splits[0], splits[1] if test else None, notes=tuple(f"parquet: {line}" for line in notes)
     )
+
+
+def _name(tables: Sequence[_Table], index: int) -> str:
+    """Return what errors call the label of a sample."""
+    for table in tables:
+        if index < len(table.labels):
+            return f"{table.path}: row {index}"
+        index -= len(table.labels)
+    raise IndexError(index)
 
 
 def _test_tables(files: SplitFiles) -> tuple[list[_Table], tuple[str, ...]]:

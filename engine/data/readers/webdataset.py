@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.config.wording import counted, printable
 from engine.data.dataset import DataError, DataSource, digest
-from engine.data.readers.class_names import classes_of, label_in, read_class_names
+from engine.data.readers.class_names import SplitLabels, classes_of, label_in, read_class_names
 from engine.data.readers.image_file import EncodedImage, image_endings, load_pillow
 from engine.data.readers.open_files import OpenFiles
 from engine.data.readers.positioned_images import Places, PositionedImages
@@ -65,7 +65,8 @@ def open_webdataset(directory: Path, sample_shape: tuple[int, int, int]) -> Data
     test_files = files.tests[0] if files.tests else ()
     listed = [_listed(paths, names) for paths in (files.train, test_files) if paths]
     labels = [each.places.all_labels() for each in listed]
-    classes = classes_of(labels[0], labels[1:], names, directory)
+    said = [SplitLabels(its, each.name_of) for each, its in zip(listed, labels, strict=True)]
+    classes = classes_of(said, names, directory)
     endings = tuple(sorted(image_endings()))
     splits = [
         WebDataset(
@@ -108,6 +109,11 @@ class _Listed:
     places: Places = field(default_factory=Places)
     hashed: bytes = b""
     others: int = 0
+
+    def name_of(self, index: int) -> str:
+        """Return what errors call a sample."""
+        path = self.opened.paths[self.places.files[index]]
+        return f"{path}: the member at byte {self.places.offsets[index]:,}"
 
 
 def _listed(paths: Sequence[Path], names: Sequence[str]) -> _Listed:

@@ -52,7 +52,7 @@ def test_features_are_kept_as_they_are(tmp_path: Path) -> None:
         ({"z": PIXELS}, "has z; must have x and y"),
         ({"x": PIXELS, "y": LABELS[:3]}, r"y is int64 \[3\]; must be a whole number for each of x"),
         ({"x": PIXELS, "y": LABELS / 2}, r"y is float64 \[4\]; must be a whole number"),
-        ({"x": PIXELS, "y": LABELS - 1}, "has label -1; must be from 0 to 0"),
+        ({"x": PIXELS, "y": LABELS - 1}, "sample 0: has label -1; must be from 0 to 0"),
         (
             {"x": PIXELS[:, :3], "y": LABELS},
             r"has samples uint8 \[4, 3, 9, 3\]: of 3 and 3 either could be the channels",

@@ -71,7 +71,7 @@ def test_a_file_that_is_missing_is_named_when_it_is_read(folder: Path) -> None:
         (["path,label", ",0"], "line 2: names no file"),
         (["path,label", '"images/0.png,0'], "line 2: unexpected end of data"),
         (["path,label"], "lists no images to train on"),
-        (["path,label", "images/0.png,-1"], "has label -1; must be from 0"),
+        (["path,label", "images/0.png,-1"], "images/0.png: has label -1; must be from 0"),
         (
             ["path,label,split", "images/0.png,ape,", "images/0.png,cat,test"],
             'label "cat" is no whole number and no',
