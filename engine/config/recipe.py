@@ -37,7 +37,7 @@ SAMPLINGS = ("shuffled", BALANCED)
 _METRICS = ("test_accuracy", "test_loss")
 _OFF = "off"
 STOP, SKIP, IGNORE = "stop", "skip", "ignore"
-"""What `on_nan` may be."""
+"""What `on_nan` may be, and `on_bad_sample` without the last."""
 _KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
 
 TRAINED = "what is trained"
@@ -542,6 +542,16 @@ class Recipe:
             changes_bits=False,
         ),
     ] = 600.0
+    on_bad_sample: Annotated[
+        str,
+        Setting(
+            "when a sample cannot be read: stop the run; or skip it: in training another one, drawn by its "
+            "key, takes its place, and tests leave it out",
+            RUNNING,
+            choices=(STOP, SKIP),
+            changes_bits=False,  # while samples can be read; a run that has stopped may go on with another
+        ),
+    ] = STOP
     on_nan: Annotated[
         str,
         Setting(

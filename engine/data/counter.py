@@ -25,6 +25,7 @@ class Stream(IntEnum):
     COLOUR = 8
     ERASE = 9
     WINDOW = 10
+    SUBSTITUTE = 11
 
 
 def random_words(

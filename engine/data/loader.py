@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.config.user_code import no_exit
 from engine.data.augment import Augment
+from engine.data.counter import Stream, random_words
 from engine.data.dataset import DataError, Dataset, mistake_in
 from engine.data.mix import Mix
 from engine.data.readers.image_dataset import ImageDataset
@@ -31,6 +32,7 @@ DEPTH = 2
 _MOST_AHEAD = 8
 """More are prepared ahead, one by one, where they are waited for."""
 _LONG_WAIT_S = 1e-3
+_MOST_DRAWN = 16  # samples in place of one that cannot be read, before that is an error
 _SHARE_OF_ROOM = 0.05  # of the memory that is left
 
 BadHook = Callable[[int, DataError], None]
@@ -113,6 +115,8 @@ class Loader:
     on_bad
         Called on the loader's thread for each sample that cannot be read, which is absent then; without it
         the error ends the iteration.
+    substitutes
+        Samples that cannot be read are not absent, but others take their places, which are drawn by the key.
     on_wait, on_load
         Called after each wait of the caller for a batch, and on the loader's thread after each batch.
 
@@ -133,10 +137,12 @@ class Loader:
         depth: int = DEPTH,
         threads: int = 1,
         on_bad: BadHook | None = None,
+        substitutes: bool = False,
         on_wait: SpanHook | None = None,
         on_load: SpanHook | None = None,
     ) -> None:
         self._on_bad, self._on_wait, self._on_load = on_bad, on_wait, on_load
+        self._substitutes = substitutes
         self.wait_seconds = 0.0
         self._dataset = dataset
         self._shares = shares
@@ -301,6 +307,8 @@ class Loader:
         bad: list[tuple[int, DataError]] = []
         sample, key, x = int(share.samples[place]), int(share.keys[place]), buffer.x[place]
         label = ABSENT if sample == ABSENT else self._read(sample, key, share.epoch, x, bad)
+        if bad and self._substitutes:
+            label = self._substituted(buffer, place, key, share.epoch, bad)
         buffer.labels[place] = label
         if label == ABSENT:
             x.fill(0.0)
@@ -325,6 +333,18 @@ class Loader:
         if self._augments:
             self._augment.apply(x, self._scratch()[0], **keys)
         return int(label)
+
+    def _substituted(
+        self, buffer: Batch, place: int, key: int, epoch: int, bad: list[tuple[int, DataError]]
+    ) -> int:
+        """Read another sample into a place, the first drawn one that can be read, and return its label."""
+        drawn = random_words(Stream.SUBSTITUTE, _MOST_DRAWN, seed=self._seed, counter=(key, epoch))
+        for sample in (drawn % len(self._dataset)).tolist():
+            label = self._read(sample, key, epoch, buffer.x[place], bad)
+            if label != ABSENT:
+                buffer.samples[place] = sample
+                return label
+        raise bad[0][1]
 
     def _part(self, sample: int, x: NDArray[np.float32], keys: dict[str, int]) -> int:
         """Read a part of a stored image, in other colours."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comm.tree import ceil_div, tree_sum
-from engine.data.dataset import Dataset
+from engine.data.dataset import DataError, Dataset
 from engine.data.loader import BadHook, Batch, Loader
 from engine.data.sampler import evaluation
 from engine.run.failures import Failures
@@ -29,21 +29,45 @@ class Evaluator:
     context: Context
 
     def evaluate(
-        self, dataset: Dataset, failures: Failures, *, ends: Callable[[], bool] = lambda: False
+        self,
+        dataset: Dataset,
+        failures: Failures,
+        *,
+        on_bad: BadHook | None = None,
+        ends: Callable[[], bool] = lambda: False,
     ) -> tuple[float, float] | None:
         """Return (mean loss, accuracy) over a data set (collective); None where a rank cannot read samples.
 
-        Both figures are the same bits on any number of ranks; see `gather_measured`, also for `ends`.
+        Both figures are the same bits on any number of ranks; see `gather_measured`, also for `on_bad`, with
+        which they are means over the samples that can be read, and `ends`.
         """
+        missing: list[int] = []
+
+        def note(sample: int, error: DataError) -> None:
+            missing.append(sample)
+            if on_bad is not None:
+                on_bad(sample, error)
+
         with _not_training(self.context):
-            rows = gather_measured(self.rank, dataset, failures, self._measure, columns=2, ends=ends)
+            rows = gather_measured(
+                self.rank,
+                dataset,
+                failures,
+                self._measure,
+                columns=2,
+                on_bad=None if on_bad is None else note,
+                ends=ends,
+            )
         if rows is None:
             return None
+        read = len(dataset)
+        if on_bad is not None:
+            read -= sum(self.rank.grid.world.communicator.gather_objects(len(missing)))
         sums = tree_sum(rows)
         total_loss = 0.0
         for minibatch_loss in sums[:, 0]:
             total_loss += float(minibatch_loss)
-        return total_loss / len(dataset), float(sums[:, 1].sum()) / len(dataset)
+        return total_loss / max(read, 1), float(sums[:, 1].sum()) / max(read, 1)
 
     def _measure(self, minibatch: Batch) -> NDArray[np.float64]:
         forward(self.rank, minibatch, self.context)

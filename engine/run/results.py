@@ -96,7 +96,8 @@ def describe(
     recipe, progress, rank = trainer.recipe, trainer.progress, trainer.rank
     lap = median(progress.laps)
     is_cut_short = progress.interrupted or progress.stopped_early
-    own = (rank.parameters.parameter_bytes, peak_resident_bytes(), around.warnings, time.time())
+    bad = trainer.bad_samples.lines()
+    own = (rank.parameters.parameter_bytes, peak_resident_bytes(), around.warnings, time.time(), bad)
     held = trainer.control.gather_objects(own)
     ended = datetime.fromtimestamp(held[0][3]).astimezone()
     best = trainer.control.gather_objects(_best(trainer))[0]
@@ -140,6 +141,7 @@ def describe(
         "test_samples": len(trainer.data.test) if trainer.data.test is not None else 0,
         "parameter_bytes_by_rank": [each[0] for each in held],
         "peak_resident_bytes_by_rank": [each[1] for each in held],
+        "bad_samples": sorted({line for each in held for line in each[4]}),
         "class_names": trainer.data.class_names,
         "image_decoder": _image_decoder(trainer.data),
         "where_the_time_went": breakdown.to_json() if breakdown else None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from comm.communicator import Communicator
+from engine.config.recipe import SKIP
 from engine.data.augment import Augment
 from engine.data.labels import loss_weights
 from engine.data.loader import Batch, Loader
@@ -20,6 +21,7 @@ from engine.host.stop_signals import StopRequest
 from engine.profile.recorder import Recorder
 from engine.profile.step_clock import StepClock
 from engine.run import weight_checks
+from engine.run.bad_samples import BadSamples
 from engine.run.best import Best, Comparison
 from engine.run.callbacks import Callbacks
 from engine.run.evaluator import Evaluator
@@ -101,6 +103,8 @@ class Trainer:
         self._schedule = schedule_of(recipe, self.sampler.steps_per_epoch, self.total_steps)
         self._evaluator = Evaluator(rank, self.context)
         self.failures = Failures(control)
+        self.bad_samples = BadSamples()
+        self._skips_bad = recipe.on_bad_sample == SKIP
         self.comparison = Comparison(recipe.metric, recipe.stop_after)
         self._saved_best: Best | None = None
         self._unlogged: dict[str, Any] | None = None
@@ -195,6 +199,8 @@ class Trainer:
             mix=Mix(self.recipe.mixup, self.recipe.cutmix),
             seed=seed,
             threads=self.rank.settings.data_threads,
+            on_bad=self.bad_samples.note_training if self._skips_bad else None,
+            substitutes=self._skips_bad,
             on_wait=recorder.wait_for_data,
             on_load=recorder.load,
         ) as loader:
@@ -403,7 +409,12 @@ class Trainer:
         if self.data.test is None:
             return True
         with self.recorder.doing("evaluation"), self.rank.averaged():
-            figures = self._evaluator.evaluate(self.data.test, self.failures, ends=self._is_cut_short)
+            figures = self._evaluator.evaluate(
+                self.data.test,
+                self.failures,
+                on_bad=self.bad_samples.note_test if self._skips_bad else None,
+                ends=self._is_cut_short,
+            )
         if figures is not None:
             progress.results |= dict(zip(("test_loss", "test_accuracy"), figures, strict=True))
         return figures is not None

@@ -20,7 +20,7 @@ def test_words_never_change() -> None:
 def test_streams_keep_their_numbers() -> None:
     numbers = {  # in the bits of runs
         "SHUFFLE": 1, "AUGMENT": 2, "SYNTHETIC": 3, "DIGITS_SPLIT": 4, "MIX": 5, "DRAW": 6,
-        "FRAME": 7, "COLOUR": 8, "ERASE": 9, "WINDOW": 10,
+        "FRAME": 7, "COLOUR": 8, "ERASE": 9, "WINDOW": 10, "SUBSTITUTE": 11,
     }  # fmt: skip
     assert {name: stream.value for name, stream in Stream.__members__.items()} == numbers
     drawn = {random_words(stream, 1, seed=0).item() for stream in Stream}

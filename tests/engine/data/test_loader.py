@@ -376,6 +376,42 @@ def test_threads_that_read_change_nothing_and_tell_of_bad_samples_in_order(mix: 
     assert {7, 17, 27, 37, 47} <= set(found[0][1])
 
 
+def test_another_sample_takes_the_place_of_one_that_cannot_be_read() -> None:
+    """Which one follows from the key, also where it cannot be read either; nothing else changes."""
+    shares = shares_of([7, 1, 17], [2, 27, 3], epoch=4)
+    found = []
+    for threads in (1, 3):
+        told: list[int] = []
+        with Loader(
+            Safe(), shares, threads=threads, seed=5, on_bad=partial(_note, told), substitutes=True
+        ) as loader:
+            found.append(
+                [(batch.x.copy(), batch.labels.tolist(), batch.samples.tolist()) for batch in loader]
+            )
+        assert {7, 17, 27} <= set(told) <= {7, 17, 27, 37, 47, 57, 67, 77, 87, 97}
+    for (x, labels, samples), (other_x, *others) in zip(*found, strict=True):
+        assert [labels, samples] == others
+        np.testing.assert_array_equal(x, other_x)
+        assert labels == [sample % 10 for sample in samples]
+        assert [float(each.min()) for each in x] == [100 * sample for sample in samples]
+    (_, _, first), (_, _, second) = found[0]
+    assert (first[1], second[0], second[2]) == (1, 2, 3)
+    assert len({first[0], first[2], second[1]}) == 3  # a key draws for itself
+
+
+def test_data_of_which_nothing_can_be_read_is_an_error_also_with_substitutes() -> None:
+    class Unreadable(Numbered):
+        def read(self, index: int, x: NDArray[np.float32]) -> int:
+            raise DataError.at(f"{index}.jpg", "cannot be decoded")
+
+    told: list[int] = []
+    with (
+        Loader(Unreadable(), shares_of([3]), on_bad=partial(_note, told), substitutes=True) as loader,
+        pytest.raises(DataError, match=r"^3\.jpg: cannot be decoded$"),
+    ):
+        next(loader)
+
+
 def _note(told: list[int], sample: int, error: DataError) -> None:
     assert str(error) == f"{sample}.jpg: cannot be decoded"
     told.append(sample)

@@ -516,3 +516,31 @@ def test_a_wish_to_end_while_all_samples_are_read_is_granted_at_once(tmp_path, m
         run(single_rank(), lambda: start)
     assert capfd.readouterr().err == "interrupted\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_skips_bad_samples_ends_with_the_same_bits_on_any_ranks_and_lists_them(tmp_path, capsys):
+    data = images(tmp_path / "data", 24, splits=("train", "test"))
+    bad = [data / "train/cat/3.png", data / "train/dog/11.png", data / "test/dog/5.png"]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:100])
+    changes = {"model": "cifar10", "data": f"images:{data}", "batch": 16, "epochs": 2, "steps": 0}
+    changes |= {"checkpoint_steps": 0}
+    with pytest.raises(UserError, match=r"\.png: cannot be decoded"):
+        trained(tmp_path / "stops", **changes)
+    found = {}
+    for ranks in (1, 2, 3):
+        out = tmp_path / str(ranks)
+        given = {**SHORT, **changes, "out": str(out), "on_bad_sample": "skip", "overlap": False}
+        run_ranks(ranks, lambda world, given=given: run(world, lambda: new_run("digits", given)))
+        found[ranks] = json.loads((out / "run.json").read_text())
+        said = capsys.readouterr().err
+        assert said.count("3.png: cannot be decoded") >= 1
+        assert "another sample takes its place" in said
+        assert "5.png: cannot be decoded" in said
+        assert "it is left out" in said
+    names = ("weights_sha256", "state_sha256", "bad_samples", "test_loss", "test_accuracy", "final_loss")
+    assert [{name: each[name] for name in names} for each in found.values()] == [
+        {name: found[1][name] for name in names}
+    ] * 3
+    assert [line.partition(": ")[0] for line in found[1]["bad_samples"]] == sorted(map(str, bad))
+    assert round(found[1]["test_accuracy"] * 47, 6) % 1 == 0  # of the 47 that can be read
