@@ -1,6 +1,5 @@
 """Folders of images, one folder a class."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from engine.config.wording import counted, printable
 from engine.data.dataset import DataError, DataSource, digest
 from engine.data.readers.image_file import image_endings, load_pillow
 from engine.data.readers.image_listing import Layout, Listing, has_folders
+from engine.data.readers.name_table import NameTable
 from engine.data.readers.probe import needed
 from engine.data.readers.stored_images import StoredImages
 
@@ -28,7 +28,7 @@ class ImageFolder(StoredImages):
     """
 
     root: Path
-    files: tuple[str, ...]
+    files: NameTable
 
     def stored(self, index: int) -> Path:
         """Return the path of an image."""
@@ -41,7 +41,7 @@ class ImageFolder(StoredImages):
 
     def fingerprint(self) -> str:
         """Hash names and labels; the images themselves are not read for it."""
-        return digest(b"\0".join(map(os.fsencode, self.files)), self.labels)
+        return digest(b"\0".join(self.files.encoded()), self.labels)
 
 
 def open_image_folder(
@@ -76,7 +76,7 @@ def open_image_folder(
     def dataset(root: Path, names: Sequence[str]) -> ImageFolder:
         found = {name: listing.images(root, name) for name in names}
         labels = [classes.index(name) for name in names]
-        files = tuple(file for name in names for file in found[name])
+        files = NameTable(file for name in names for file in found[name])
         return ImageFolder(
             name="images",
             sample_shape=sample_shape,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config.files import read_text
+from engine.config.files import open_file
 from engine.config.wording import did_you_mean, is_name, printable, shortened
 from engine.data.dataset import DataError, DataSource
 from engine.data.readers.class_names import SplitLabels, as_labels, classes_of, label_in, read_class_names
 from engine.data.readers.image_file import image_endings, load_pillow
 from engine.data.readers.image_folder import ImageFolder
 from engine.data.readers.image_listing import TESTING, TRAINING, VALIDATION, split_kind
+from engine.data.readers.name_table import NameTable
 
 _PATH = ("path", "file", "filename", "image")
 _LABEL = ("label", "class")
@@ -31,7 +34,7 @@ _WANTED = 'must have a first line with "path" and "label", and perhaps "split"'
 class _Rows:
     """What is listed of one split."""
 
-    files: list[str] = field(default_factory=list)
+    files: NameTable = field(default_factory=NameTable)
     labels: list[str] = field(default_factory=list)
 
 
@@ -67,7 +70,7 @@ def open_csv(place: Path, sample_shape: tuple[int, int, int]) -> DataSource:
             classes=classes,
             class_names=tuple(map(printable, names)),
             root=folder,
-            files=tuple(rows.files),
+            files=rows.files,
             labels=its,
         )
         for rows, its in zip([train, test], labels, strict=False)
@@ -111,8 +114,23 @@ def _rows(path: Path) -> dict[str, _Rows]:
     """Read one list: the rows of each split that it names."""
     if not path.exists():
         raise DataError.at(path, 'no such file; csv:FILE wants a list of "path,label"')
+    try:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as lines:
+            listed = _split_rows(path, lines)
+    except OSError as error:
+        raise DataError.at(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError.at(path, f"is no text: {error}") from error
+    if not listed.get(TRAINING):
+        raise DataError.at(path, "lists no images to train on")
+    order = (TRAINING, TESTING, VALIDATION)
+    return {kind: listed[kind] for kind in order if kind in listed}
+
+
+def _split_rows(path: Path, lines: Iterable[str]) -> dict[str, _Rows]:
+    """Return the rows of each split, of lines that may be as many as memory just holds."""
     listed: dict[str, _Rows] = {}
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(lines, strict=True)
     columns: tuple[int, int, int] | None = None
     try:
         for row in filter(None, reader):
@@ -120,25 +138,15 @@ def _rows(path: Path) -> dict[str, _Rows]:
                 columns, is_header = _columns(row)
                 if is_header:
                     continue
-            file, label, kind = _fields(row, columns)
+            name, label, kind = _fields(row, columns)
             rows = listed.setdefault(kind, _Rows())
-            rows.files.append(file)
-            rows.labels.append(label)
+            rows.files.append(name)
+            rows.labels.append(sys.intern(label))
+    except UnicodeDecodeError:
+        raise
     except (ValueError, csv.Error) as error:
         raise DataError.at(path, f"line {reader.line_num}: {error}") from error
-    if not listed.get(TRAINING):
-        raise DataError.at(path, "lists no images to train on")
-    order = (TRAINING, TESTING, VALIDATION)
-    return {kind: listed[kind] for kind in order if kind in listed}
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_text(path).removeprefix("\ufeff").splitlines()
-    except OSError as error:
-        raise DataError.at(path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError.at(path, f"is no text: {error}") from error
+    return listed
 
 
 def _columns(row: Sequence[str]) -> tuple[tuple[int, int, int], bool]:

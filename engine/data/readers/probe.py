@@ -26,7 +26,7 @@ _ENDINGS = {
 
 def needed(files: Iterable[str]) -> tuple[str, ...]:
     """Return what the pixels of files depend on: any may have to be resized."""
-    endings = {Path(f"x{file}").suffix.lower() for file in files}  # also of an ending alone
+    endings = {f".{file.rpartition('.')[2].lower()}" for file in files}
     return tuple(name for name, its in _ENDINGS.items() if name == RESIZING or endings.intersection(its))
 
 
