@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.config.files import check_regular, open_file
+from engine.config.wording import shortened
 from engine.data.dataset import DataError, Dataset, DataSource, digest
 from engine.data.readers.class_names import SplitLabels, as_labels, classes_of, read_class_names
 from engine.data.readers.image_file import load_pillow
@@ -111,7 +112,7 @@ def _in_folder(folder: Path) -> Arrays:
         except OSError as error:
             raise DataError.at(path, f"cannot be read: {error.strerror or error}") from error
         except Exception as error:  # a damaged header makes numpy raise nearly anything
-            raise DataError.at(path, f"is no array that can be mapped: {error}") from error
+            raise DataError.at(path, f"is no array that can be mapped: {shortened(error, 200)}") from error
     return arrays
 
 
@@ -136,7 +137,9 @@ def _in_file(path: Path) -> Arrays:
     except OSError as error:
         raise DataError.at(path, f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # of a damaged file nearly anything
-        raise DataError.at(path, f"{name or 'it'} cannot be read: {error or type(error).__name__}") from error
+        raise DataError.at(
+            path, f"{shortened(name) or 'it'} cannot be read: {shortened(error, 200) or type(error).__name__}"
+        ) from error
     return arrays
 
 

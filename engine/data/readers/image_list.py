@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def open_csv(place: Path, sample_shape: tuple[int, int, int]) -> DataSource:
     test = listed.pop(tested) if tested else None
     labels, names = _labels([train, *([test] if test else [])], names, place)
     said = [
-        SplitLabels(its, lambda index, rows=rows: f"{place}: {rows.files[index]}")
+        SplitLabels(its, partial(_name, place, rows))
         for rows, its in zip(filter(None, (train, test)), labels, strict=True)
     ]
     classes = classes_of(said, names, place)
@@ -74,6 +75,11 @@ def open_csv(place: Path, sample_shape: tuple[int, int, int]) -> DataSource:
     ]
     notes = tuple(f"csv: passed over: {len(rows.files):,} of the {kind} set" for kind, rows in listed.items())
     return DataSource(splits[0], splits[1] if test else None, notes=notes)
+
+
+def _name(place: Path, rows: _Rows, index: int) -> str:
+    """Return what errors call the label of a sample."""
+    return f"{place}: {rows.files[index]}"
 
 
 def _read(folder: Path) -> dict[str, _Rows]:
