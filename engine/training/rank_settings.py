@@ -17,8 +17,6 @@ class RankSettings:
     """Samples of the global minibatch."""
     threads: int
     """Kernel threads; each has working memory of its own."""
-    data_threads: int = 1
-    """Threads that read samples."""
     conv: str = "auto"
     """Algorithms that convolutions may use: "auto" or "direct"."""
     conv_feature_leaves: int = 1
@@ -47,6 +45,8 @@ class RankSettings:
     """Share of each label that is spread over all classes."""
     buddies: int = 0
     """Ranks that keep a copy of each rank's strips; 0: none."""
+    data_threads: int = 1
+    """Threads that read samples."""
 
 
 def settings_of(

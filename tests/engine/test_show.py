@@ -20,6 +20,7 @@ def test_a_checkpoint_explains_itself(photos_run, capsys):
     assert told["preprocessing"] == {
         "sample_shape": [3, 16, 16], "colours": "RGB", "size": "cover", "upright": "EXIF",
         "mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225], "white": 255,
+        "share": 1.0,
     }  # fmt: skip
     assert told["model"] == {
         "name": "digits", "arguments": {"image": [3, 16, 16], "classes": 3},

@@ -23,6 +23,8 @@ from engine.graph import Graph
 from engine.models import build_model
 from tests.engine import cluster, graphs
 from tests.engine.data.files import idx_bytes, write_image
+from tests.engine.data.kaldi_files import write_folder
+from tests.engine.data.wav_files import wav_bytes
 from tests.golden import networks
 
 KEPT = ("weights_sha256", "state_sha256", "final_loss", "test_loss", "test_accuracy")
@@ -73,7 +75,7 @@ class Run:
         (classes,), shape = graph.output_shape, graph.input_shape
         if self.network is None:
             spec = self.files(folder) if self.files else self.recipe.data
-            return open_data(spec, shape, classes, self.recipe.seed)
+            return open_data(spec, shape, classes, self.recipe.seed, centre_crop=self.recipe.centre_crop)
         make = partial(Synthetic.make, shape, classes=classes)
         return DataSource(make(length=_SAMPLES, seed=1), make(length=_TESTED, seed=2))
 
@@ -188,6 +190,31 @@ def _cifar10(folder: Path) -> str:
         records[:, 0] %= 10
         (folder / f"{name}.bin").write_bytes(records.tobytes())
     return f"cifar10:{folder}"
+
+
+def _frames(folder: Path) -> str:
+    """Write Kaldi's features of four utterances, and a label of each frame."""
+    for split, lengths in (("train", (20, 33, 15)), ("test", (12,))):
+        features, labels = {}, {}
+        for number, length in enumerate(lengths):
+            name = f"{split}{number}"
+            features[name] = _pixels(length, 3, use=10 * length).astype(np.float32) / 16
+            labels[name] = [(frame // 3 + number) % 4 for frame in range(length)]
+        write_folder(folder / split, features, labels)
+    return f"kaldi:{folder}"
+
+
+def _recordings(folder: Path) -> str:
+    """Write noise of three classes, one louder than the other."""
+    for split, count in (("train", 8), ("test", 3)):
+        for label, name in enumerate(("high", "low", "mid")):
+            for index in range(count):
+                use = 100 * label + index + 1000 * (split == "test")
+                samples = (_pixels(900, use=use).astype(np.int64) - 128) << (2 * label + 1)
+                path = folder / split / name / f"{index}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(wav_bytes(samples))
+    return f"wav:{folder}"
 
 
 PHOTOGRAPHS = _recipe(
@@ -306,6 +333,31 @@ RUNS = {
             ("lmdb", 3, _packed("lmdb")), ("parquet", 1, _packed("parquet")),
         )
     },
+    "parts_of_photographs": Run(
+        None,
+        replace(
+            PHOTOGRAPHS, augment="resized_crop0.3,flip,erase0.5,cutout4", centre_crop=0.75, shuffle_window=6
+        ),
+        ranks=2,
+        files=_images,
+    ),
+    "frames": Run(
+        None,
+        _recipe(
+            model="cd_dnn", model_arguments={"classes": 4, "features": 33, "layers": 2, "hidden": 32},
+            data="kaldi:", batch=16, leaves=4, steps=4,
+        ),
+        ranks=2,
+        files=_frames,
+    ),
+    "recordings": Run(
+        None,
+        _recipe(
+            model="cd_dnn", model_arguments={"classes": 3, "features": 160, "layers": 1, "hidden": 32},
+            data="wav:", batch=8, leaves=4, steps=4,
+        ),
+        files=_recordings,
+    ),
     "mnist": Run(None, _shipped("mnist", 0.003, steps=2, batch=32, data="mnist:"), ranks=2, files=_mnist),
     "cifar10": Run(
         None, _shipped("cifar10", 0.003, steps=2, batch=32, data="cifar10:"), threads=2, files=_cifar10
