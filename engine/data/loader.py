@@ -158,6 +158,7 @@ class Loader:
         self._free: SimpleQueue[Batch | None] = SimpleQueue()
         self._ready: SimpleQueue[Batch | _End] = SimpleQueue()
         self._held: Batch | None = None
+        self._has_begun = False
         self._next: Batch | _End | None = None
         self._stop = Event()
         self._batches = self._prepared()
@@ -178,7 +179,7 @@ class Loader:
             self._held = None
         arrived, self._next = self._arrived(), None
         if isinstance(arrived, Batch):
-            self._held = arrived
+            self._held, self._has_begun = arrived, True
             return arrived
         self.close()
         if arrived.error is not None:
@@ -267,8 +268,8 @@ class Loader:
         )
 
     def _look_further_ahead(self, arrived: Batch | _End) -> None:
-        """Add a buffer, where the thread was too late with a batch, and not for want of free ones."""
-        if not isinstance(arrived, Batch) or self._held is None or self._buffers > _MOST_AHEAD:
+        """Add a buffer, where the thread was late with another batch than the first."""
+        if not isinstance(arrived, Batch) or not self._has_begun or self._buffers > _MOST_AHEAD:
             return
         if arrived.x.nbytes < _SHARE_OF_ROOM * room():
             self._buffers += 1

@@ -447,8 +447,9 @@ def test_more_batches_are_prepared_ahead_where_one_is_waited_for() -> None:
     with Loader(data, Sampler(100, 2, 0).training(), depth=1) as loader:
         for _ in islice(loader, 60):
             time.sleep(0.01)
-        ahead = 2 + len(data.reads) // 2 - 60
-    assert 2 < ahead <= 10
+        time.sleep(0.2)  # all that it may prepare is prepared
+        ahead = len(data.reads) // 2 - 60
+    assert 1 < ahead <= 8  # two buffers are one ahead
 
 
 def test_parts_and_colours_are_refused_where_there_are_no_stored_images() -> None:
