@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_check(commands: Any) -> None:
     check = commands.add_parser("check", help="read every sample once", description=_CHECK)
     _add_data(check, "data", "DATA")
+    _add_threads(check)
     check.set_defaults(run=_check)
 
 
@@ -93,6 +94,7 @@ def _add_pack(commands: Any) -> None:
         alone=True,
     )
     _add_data(pack, "data", "SRC")
+    _add_threads(pack)
     pack.add_argument("to", metavar="DST", help="the new format, and a folder that is not there yet")
     pack.add_argument(
         "--resize",
@@ -109,7 +111,7 @@ def _add_pack(commands: Any) -> None:
 
 def _add_show(commands: Any) -> None:
     show = commands.add_parser("show", help="draw samples as the network sees them", description=_SHOW)
-    show.add_argument("data", metavar="DATA", help=f"a folder; or as for training: {described()}")
+    _add_data(show, "data", "DATA")
     show.add_argument("to", metavar="PICTURE", help="written: sheet.png")
     show.add_argument(
         "--augment", default="none", metavar="LIST", help="as for training: resized_crop,flip; default none"
@@ -141,8 +143,11 @@ def _add_align(commands: Any) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser, name: str, shown: str) -> None:
-    """Add a data set, and the threads that read it."""
+    """Add a data set."""
     parser.add_argument(name, metavar=shown, help=f"a folder; or as for training: {described()}")
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="that read; 0: as many as cores; default 0"
     )

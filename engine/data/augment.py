@@ -24,7 +24,7 @@ _WRITTEN = re.compile(
     r"(?P<random>randaugment)(?P<operations>[1-8])x(?P<magnitude>[0-9]|[12][0-9]|30)",
     re.ASCII,
 )
-ALLOWED = (
+_ALLOWED = (
     'must be "none", or words joined by commas, each once at most, as "flip,crop4" or '
     '"resized_crop,flip,jitter0.4": flip or alternating_flip; crop<pixels>, shift<pixels>, resized_crop or '
     "resized_crop<least share>; jitter<share>; hue<share, up to 0.5>; randaugment<number>x<magnitude>; "
@@ -66,7 +66,7 @@ class Augment:
         values: dict[str, Any] = dict(found)
         too_much = values.get("hue", 0) > _MOST_HUE
         if len(found) < len(words) or len(set(kinds)) < len(kinds) or too_much or 0.0 in values.values():
-            raise UserError(f'augment: got "{text}"; {ALLOWED}')
+            raise UserError(f'augment: got "{text}"; {_ALLOWED}')
         operations, magnitude = values.get("randaugment", (0, 0))
         return cls(
             flip="flip" in values,

@@ -121,6 +121,24 @@ class Dataset(ABC):
         """
 
 
+class Labelled(Dataset):
+    """Samples whose labels are all known without reading one: `labels`, [N], whole numbers."""
+
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes_present(self) -> int:
+        """Count the labels that samples have."""
+        return len(np.unique(self.labels))
+
+    def all_labels(self) -> NDArray[np.integer[Any]]:
+        """Return the labels."""
+        return self.labels
+
+
 def mistake_in(data: Dataset, label: Any, x: NDArray[np.float32]) -> str | None:
     """Return what is wrong with a sample that has been read, such as "has label 7; ..."; None if it is good.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.config.errors import UserError
 from engine.config.files import check_regular, open_file
 from engine.config.wording import shortened
-from engine.data.dataset import DataError, Dataset, DataSource, digest
+from engine.data.dataset import DataError, DataSource, Labelled, digest
 from engine.data.readers.class_names import SplitLabels, as_labels, classes_of, read_class_names
 from engine.data.readers.image_file import load_pillow
 from engine.data.readers.in_memory import check_room
@@ -47,7 +47,7 @@ class ArrayImages(StoredImages):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ArrayFeatures(Dataset):
+class ArrayFeatures(Labelled):
     """Samples as they are in an array: floats [N, F] or [N, C, H, W]."""
 
     READS_ON_THREADS: ClassVar[bool] = True
@@ -55,23 +55,11 @@ class ArrayFeatures(Dataset):
     x: NDArray[np.floating[Any]]
     labels: NDArray[np.int32]
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def read(self, index: int, x: NDArray[np.float32]) -> int:
         """Copy one sample into x and return its label."""
         with np.errstate(over="ignore"):  # of float64: not finite then, which the caller says
             x[...] = self.x[index]
         return int(self.labels[index])
-
-    @property
-    def classes_present(self) -> int:
-        """Count the labels that samples have."""
-        return len(np.unique(self.labels))
-
-    def all_labels(self) -> NDArray[np.int32]:
-        """Return the labels."""
-        return self.labels
 
     def fingerprint(self) -> str:
         """Hash shape and labels, and some of the samples."""
@@ -177,7 +165,7 @@ def _dataset(
     names: tuple[str, ...],
     sample_shape: tuple[int, ...],
     place: Path,
-) -> Dataset:
+) -> Labelled:
     got = f"has samples {x.dtype} {list(x.shape)}"
     if x.dtype.kind == "f" and x.ndim in (2, 4) and x.size:
         return ArrayFeatures("arrays", x.shape[1:], classes, class_names=names, x=x, labels=labels)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.config.errors import UserError
-from engine.data.dataset import Dataset, digest
+from engine.data.dataset import Labelled, digest
 
 
-class ArrayDataset(Dataset):
+class ArrayDataset(Labelled):
     """Samples and labels held in memory.
 
     Parameters
@@ -68,15 +68,6 @@ class ArrayDataset(Dataset):
         """Copy one sample into x and return its label."""
         x[...] = self.x[index]
         return int(self.labels[index])
-
-    @property
-    def classes_present(self) -> int:
-        """Count the labels that samples have."""
-        return len(np.unique(self.labels))
-
-    def all_labels(self) -> NDArray[np.int64]:
-        """Return the labels."""
-        return self.labels
 
     def fingerprint(self) -> str:
         """Hash samples and labels."""

@@ -5,12 +5,12 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.dataset import Dataset
+from engine.data.dataset import Labelled
 from engine.data.frame import Frame, Framing
 from engine.data.readers.normalise import Normalisation
 
 
-class ImageDataset(Dataset):
+class ImageDataset(Labelled):
     """Samples that are made of stored images: of a part of each, which can be asked for."""
 
     normalisation: Normalisation

@@ -56,15 +56,6 @@ class InMemoryImages(ImageDataset):
         """What is done to an image: it is normalised."""
         return self.normalisation.preprocessing(self.sample_shape, size=AS_STORED)
 
-    @property
-    def classes_present(self) -> int:
-        """Count the labels that images have."""
-        return len(np.unique(self.labels))
-
-    def all_labels(self) -> NDArray[np.uint8]:
-        """Return the labels."""
-        return self.labels
-
     def fingerprint(self) -> str:
         """Hash pixels and labels."""
         return digest(self.pixels, self.labels)

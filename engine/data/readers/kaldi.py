@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.config.wording import counted, printable
-from engine.data.dataset import DataError, Dataset, DataSource, digest
+from engine.data.dataset import DataError, DataSource, Labelled, digest
 from engine.data.readers.ark import Ark, Matrix
 from engine.data.readers.kaldi_folder import FEATURES, SPEAKERS
 from engine.data.readers.kaldi_split import Split, list_split
@@ -19,7 +19,7 @@ from engine.data.readers.moments import Moments
 
 
 @dataclass(frozen=True, eq=False)
-class KaldiFrames(Dataset):
+class KaldiFrames(Labelled):
     """Frames of utterances, each with its neighbours: features [context * F], the earliest frame first.
 
     Frames are read from the archives when they are wanted, and nothing of them is kept: several threads may
@@ -59,9 +59,6 @@ class KaldiFrames(Dataset):
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def read(self, index: int, x: NDArray[np.float32]) -> int:
         """Read one frame and its neighbours into x, normalised, and return its label."""
         utterance = int(self.ends.searchsorted(index, side="right"))
@@ -77,15 +74,6 @@ class KaldiFrames(Dataset):
         window *= self.scale[speaker]
         x[...] = window.reshape(-1)
         return int(self.labels[index])
-
-    @property
-    def classes_present(self) -> int:
-        """Count the labels that frames have."""
-        return len(np.unique(self.labels))
-
-    def all_labels(self) -> NDArray[np.uint16]:
-        """Return the labels."""
-        return self.labels
 
     def fingerprint(self) -> str:
         """Hash utterances, labels and what features are normalised by; features are not read for it."""

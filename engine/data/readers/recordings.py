@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.config.errors import UserError
 from engine.config.wording import counted, printable
-from engine.data.dataset import DataError, Dataset, DataSource, digest
+from engine.data.dataset import DataError, DataSource, Labelled, digest
 from engine.data.readers.log_mel import LogMel
 from engine.data.readers.moments import fixed_sum
 from engine.data.readers.recording_listing import Split, list_recordings
@@ -26,7 +26,7 @@ _LEAST_DEVIATION = 1e-3  # of logarithms
 
 
 @dataclass(frozen=True, eq=False)
-class Recordings(Dataset):
+class Recordings(Labelled):
     """Recordings that are read when they are wanted, and kept as features if all of them fit the budget.
 
     Attributes
@@ -84,15 +84,6 @@ class Recordings(Dataset):
             self.root / self.files[index], self.rate, self.energies.samples(self.frames)
         )
         return int(self.labels[index]), (samples,)
-
-    @property
-    def classes_present(self) -> int:
-        """Count the classes that recordings have."""
-        return len(np.unique(self.labels))
-
-    def all_labels(self) -> NDArray[np.int32]:
-        """Return the labels."""
-        return self.labels
 
     def fingerprint(self) -> str:
         """Hash names and labels; the recordings themselves are not read for it."""

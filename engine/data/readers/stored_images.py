@@ -69,9 +69,6 @@ class StoredImages(ImageDataset):
         object.__setattr__(self, "cache", np.empty((count if fits else 0, *self.sample_shape), np.uint8))
         object.__setattr__(self, "cached", np.zeros(count, np.bool_))
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @abstractmethod
     def stored(self, index: int) -> Stored:
         """Return one image as it lies there, not decoded.
@@ -104,15 +101,6 @@ class StoredImages(ImageDataset):
         """Return the decoders of formats: those of a few images, which lie all over the data."""
         few = {len(self) * part // _LOOKED_AT for part in range(_LOOKED_AT if len(self) else 0)}
         return needed(_ending(self, index) for index in sorted(few))
-
-    @property
-    def classes_present(self) -> int:
-        """Count the labels that images have."""
-        return len(np.unique(self.labels))
-
-    def all_labels(self) -> NDArray[np.int32]:
-        """Return the labels."""
-        return self.labels
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
         if self.cached[index]:
