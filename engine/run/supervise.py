@@ -127,7 +127,8 @@ def _may_lose_all(command: list[str]) -> bool:
 def exit_code_of_wish(end: End) -> int:
     """Return the exit code of a run that was asked to end; see to it that there is a word about it."""
     code = exit_code(end.status)
-    if code < 128:
+    have_all_died = code == 0 and end.lost is not None  # of a wish that came before they were listening
+    if code < 128 and not have_all_died:
         return code
     if not end.said_interrupted:  # a rank that was not listening yet, or was killed
         say_interrupted()

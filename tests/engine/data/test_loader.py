@@ -1,5 +1,6 @@
 """The loader: order, buffers, failures and endings."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.config.errors import UserError
+from engine.data import loader as loader_module
 from engine.data.augment import Augment
 from engine.data.counter import Stream, random_words
 from engine.data.dataset import DataError, Dataset
@@ -116,7 +118,10 @@ def test_absent_samples_are_zero_and_labelled_so() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_buffers_are_reused_and_the_held_batch_is_left_alone(depth: int) -> None:
+def test_buffers_are_reused_and_the_held_batch_is_left_alone(
+    depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "_LONG_WAIT_S", math.inf)  # else a busy machine has it look further ahead
     places = set()
     with Loader(Numbered(), Sampler(100, 4, 0).training(), depth=depth) as loader:
         for batch in islice(loader, 20):
