@@ -121,7 +121,8 @@ def test_absent_samples_are_zero_and_labelled_so() -> None:
 def test_buffers_are_reused_and_the_held_batch_is_left_alone(
     depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader_module, "_LONG_WAIT_S", math.inf)  # else a busy machine has it look further ahead
+    # Else a busy machine has it look further ahead.
+    monkeypatch.setattr(loader_module, "_LONG_WAIT_S", math.inf)
     places = set()
     with Loader(Numbered(), Sampler(100, 4, 0).training(), depth=depth) as loader:
         for batch in islice(loader, 20):

@@ -11,7 +11,7 @@ from engine.run.supervise import End, exit_code_of_wish
         (0, None, 0, ""),  # the wish came when all was done
         (130, None, 130, "interrupted\n"),
         (-15, "a rank has died", 130, "interrupted\n"),
-        (0, "all ranks have died", 130, "interrupted\n"),  # they did not listen yet, and mpirun calls that success
+        (0, "all ranks have died", 130, "interrupted\n"),  # before they listened, which mpirun calls success
         (2, None, 2, ""),
     ],
 )
