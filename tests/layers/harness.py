@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -132,6 +133,13 @@ def run(
 def workers(count: int) -> Threads:
     """Return the threads that all tests share."""
     return Threads(count)
+
+
+def assembly(kernel: Any) -> str:
+    """Return the machine code of a kernel, compiled afresh: a cached one has none to read."""
+    afresh = numba.njit(kernel.signatures[0], error_model="numpy")(kernel.py_func)
+    (code,) = afresh.inspect_asm().values()
+    return str(code)
 
 
 def _views(values: tuple[Value, ...]) -> tuple[Array, ...]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -186,11 +185,7 @@ def test_leaves_of_all_sizes_are_added_as_a_tree(leaves: int, per_leaf: int) -> 
 
 def _hot_loops(kernel: Any) -> list[list[str]]:
     """Return the innermost loops of a kernel that hold multiply-adds of whole registers."""
-    afresh = numba.njit(kernel.signatures[0], error_model="numpy")(
-        kernel.py_func
-    )  # a cached one has no assembly
-    (assembly,) = afresh.inspect_asm().values()
-    lines, labels, loops = assembly.splitlines(), {}, []
+    lines, labels, loops = harness.assembly(kernel).splitlines(), {}, []
     for at, line in enumerate(lines):
         if label := re.match(r"(\.L\w+):", line):
             labels[label[1]] = at
