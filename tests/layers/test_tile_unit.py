@@ -1,0 +1,65 @@
+"""The tile unit in software against the model, and the code for the unit itself."""
+
+import numpy as np
+import pytest
+from numba import float32, int64, uint16
+from numpy.typing import NDArray
+
+from layers.kernels.jit import kernel
+from layers.kernels.register_tile import LOAD
+from layers.kernels.tile_block import Pairs, TileBlock, TileLoop, Tiles, block_rows, multiply_tiles
+from layers.kernels.tile_unit import MEMORY_FLOATS, SOFTWARE, configure_tiles, release_tiles
+from tests.layers import bf16_model
+
+Array = NDArray[np.float32]
+ROWS, STEPS = 11, 3
+
+BLOCK = TileBlock(SOFTWARE, 2, 2, 2, LOAD)
+SHAPE = block_rows(ROWS, 2)
+
+
+@kernel(int64, int64, int64, float32[::1], uint16[:, :, ::1], uint16[:, :, ::1], float32[:, ::1])
+def multiply(worker, first, last, memory, a, b, c):  # noqa: ARG001
+    """Add to c, two by two tiles: a is [2 * ROWS, STEPS, 32], b [STEPS, 2, 512]."""
+    at, c_at = memory.ctypes.data, c.ctypes.data
+    configure_tiles(SOFTWARE, at, SHAPE)
+    addresses = (a.ctypes.data, a.ctypes.data + ROWS * a.strides[0])
+    sums = Tiles((c_at, c_at + ROWS * c.strides[0]), c.strides[0], 64)
+    multiply_tiles(
+        BLOCK, at, Tiles(addresses, a.strides[0], 0), Pairs(b.ctypes.data, 1024), sums, sums,
+        (TileLoop(STEPS, 64, b.strides[0]),),
+    )  # fmt: skip
+    release_tiles(SOFTWARE, at)
+
+
+def _draw(*shape: int, exponents: int, seed: int) -> Array:
+    """Draw values of bf16 of any size."""
+    generator = np.random.default_rng(seed)
+    powers = generator.uniform(-exponents, exponents, shape)
+    return bf16_model.rounded((generator.standard_normal(shape) * 2.0**powers).astype(np.float32))
+
+
+def _halves(values: Array) -> NDArray[np.uint16]:
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+@pytest.mark.parametrize("exponents", [1, 12, 63, 70])
+def test_software_computes_as_the_model_says(exponents: int) -> None:
+    terms = 32 * STEPS
+    a = _draw(2 * ROWS, terms, exponents=exponents, seed=1)
+    b = _draw(terms, 32, exponents=exponents, seed=2)
+    a[:, ::7] = np.float32(1e-39)
+    b[5::11] *= np.float32(2.0**-100)
+    a, b = bf16_model.rounded(a), bf16_model.rounded(b)
+    c = _draw(2 * ROWS, 32, exponents=exponents, seed=3)
+    c[::3, ::5] = np.float32(-1e-40)
+    pairs = b.reshape(STEPS, 16, 2, 2, 16).transpose(0, 3, 1, 4, 2)
+    computed = np.full((2 * ROWS + 1, 32), 7, np.float32)
+    computed[:-1] = c
+    multiply(
+        0, 0, 0, np.zeros(MEMORY_FLOATS, np.float32), _halves(a.reshape(2 * ROWS, STEPS, 32)),
+        np.ascontiguousarray(_halves(pairs.copy()).reshape(STEPS, 2, 512)), computed,
+    )  # fmt: skip
+    expected = bf16_model.product(c, a, b)
+    np.testing.assert_array_equal(computed[:-1].view(np.uint32), expected.view(np.uint32))
+    assert (computed[-1] == 7).all()  # a tile has no more rows than it is configured for
