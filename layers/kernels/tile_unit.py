@@ -94,7 +94,9 @@ def emitter(builder: ir.IRBuilder, unit: TileUnit, memory: ir.Value) -> Emitter:
 
 @intrinsic
 def configure_tiles(typing_context, unit, memory, rows):
-    """Configure the unit of the thread that runs this; every kernel that does also releases it.
+    """Configure the unit of this thread, and begin flushing; a kernel that does also releases it.
+
+    What the kernel itself adds to sums is so of the unit's arithmetic.
 
     Parameters
     ----------
@@ -107,6 +109,7 @@ def configure_tiles(typing_context, unit, memory, rows):
         return None
 
     def codegen(_context, builder, _signature, arguments):
+        emit_flushing(builder, on=True)
         emitter(builder, unit.value, arguments[1]).configure(rows.value.each)
 
     return types.void(unit, types.int64, rows), codegen
@@ -114,12 +117,13 @@ def configure_tiles(typing_context, unit, memory, rows):
 
 @intrinsic
 def release_tiles(typing_context, unit, memory):
-    """Release the unit."""
+    """Release the unit, and end flushing."""
     if not isinstance(unit, CompileTimeType):
         return None
 
     def codegen(_context, builder, _signature, arguments):
         emitter(builder, unit.value, arguments[1]).release()
+        emit_flushing(builder, on=False)
 
     return types.void(unit, types.int64), codegen
 
@@ -237,7 +241,6 @@ def _move_out(builder, memory, tile, address, step):
 
 def _multiply(builder, memory, c, a, b):
     a, b, rows_of_c = (_tile_at(builder, memory, tile) for tile in (a, b, c))
-    emit_flushing(builder, on=True)
     even, odd = (cgutils.alloca_once(builder, VECTOR) for _ in range(2))
     with _each_row(builder, memory, c) as row:
         for chain in (even, odd):
@@ -254,7 +257,6 @@ def _multiply(builder, memory, c, a, b):
         before = builder.bitcast(builder.load(place, align=4), VECTOR)
         total = builder.fadd(before, builder.fadd(builder.load(even), builder.load(odd)))
         builder.store(builder.bitcast(total, _WORDS), place, align=4)
-    emit_flushing(builder, on=False)
 
 
 def _lower(builder, words):
