@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bench.setup import Setup
 from layers import layout, reference
+from layers.conv2d import Conv2d
 from layers.layer import Array, Shape
 from layers.reference import reference_of
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Extents
@@ -21,8 +22,17 @@ Pairs = tuple[Values, Values]
 TOLERANCE = 2e-5
 """Relative L2 error over the elements compared: Winograd's with thousands of channels. Direct: 1e-6."""
 
+_OF_BF16 = 2.0**-8
+"""Of values that are rounded to bf16 themselves."""
+
 POINTS = 64
 GRADIENT_POINTS = 16  # of convolutions: each is a sum over all pixels of the minibatch
+
+
+def tolerance(setup: Setup, direction: str) -> float:
+    """Return the error that is allowed."""
+    rounds = setup.problem.is_bf16 and direction == FORWARD and isinstance(setup.problem.layer, Conv2d)
+    return _OF_BF16 if rounds else TOLERANCE
 
 
 def error(setup: Setup, direction: str) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from bench.shapes import Problem
 from engine.host.aligned_arrays import aligned_zeros
 from layers import layout
+from layers.kernels import bf16
 from layers.kernels.simd import LANES
 from layers.kernels.threads import Threads
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Shape
@@ -95,15 +96,27 @@ def prepare(problem: Problem, threads: Threads, *, leaves: int) -> Setup:
         },
         leaf_values={name: np.zeros((leaves, *shape)) for name, shape in layer.leaf_values(*inputs).items()},
     )
+    if problem.is_bf16:
+        for value in (*x, *at.dy):
+            _round(threads, value)
     weights = {}
     for name, parameter in parameters.items():
         scale = np.float32(max(parameter.variance, 1e-4) ** 0.5)
         weights[name] = np.resize(_PATTERN, parameter.shape) * scale
+        if problem.is_bf16:
+            _round(threads, weights[name])
         at.weights[name], at.gradients[name] = (aligned_zeros(parameter.blocked) for _ in range(2))
         parameter.pack(weights[name], at.weights[name])
     for name, scratch in layer.scratch(minibatch, leaves, threads.count, *inputs).items():
         at.scratch[name] = aligned_zeros(scratch.shape, scratch.dtype)
     return Setup(problem, at, Context(threads, True, SEED, STEP), weights)
+
+
+def _round(threads: Threads, value: Array) -> None:
+    """Round to bf16 in place."""
+    flat = value.reshape(-1)  # a copy where there is a halo
+    bf16.round_values(threads, flat, flat)
+    value[...] = flat.reshape(value.shape)
 
 
 def _stored(shape: Shape, samples: int, halo: Halo, lanes: int = LANES) -> Array:

@@ -22,6 +22,7 @@ from layers.grouped_conv2d import GroupedConv2d
 from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.precision import BF16
 from layers.scale import Scale
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
@@ -57,6 +58,17 @@ class Problem:
         if not isinstance(self.layer, (Conv2d, GroupedConv2d)):
             return self
         return replace(self, layer=replace(self.layer, algorithm=algorithm))
+
+    def with_precision(self, precision: str) -> "Problem":
+        """Return the problem with the precision of a product set; other layers are unchanged."""
+        if not isinstance(self.layer, (Conv2d, Linear)):
+            return self
+        return replace(self, layer=replace(self.layer, precision=precision))
+
+    @property
+    def is_bf16(self) -> bool:
+        """Whether its operands hold values of bf16."""
+        return isinstance(self.layer, (Conv2d, Linear)) and self.layer.precision == BF16
 
     def passes(self) -> tuple[str, ...]:
         """Return the passes that a training step runs."""

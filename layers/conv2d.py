@@ -18,6 +18,7 @@ from layers.kernels.runs import runs_of_leaf
 from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
+from layers.precision import FP32, check_precision
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES, Extents
 
 ALGORITHMS = ("auto", "direct")
@@ -52,6 +53,11 @@ class Conv2d(Layer):
     identity : bool
         The first outputs begin as the inputs of their number (Dirac), as far as there are both; the others as
         usual. It suits deep networks without shortcuts.
+    precision : str
+        "bf16": weights are rounded to bf16, x and dy hold such values, and sums are fp32
+        (`layers.kernels.paired_tile`); "fp32".
+    reads_input : bool
+        x is the network's input, which holds any values; with bf16 it is rounded.
     """
 
     out_channels: int
@@ -65,12 +71,15 @@ class Conv2d(Layer):
     bias: bool = True
     dilation: int = 1
     identity: bool = False
+    precision: str = FP32
+    reads_input: bool = False
 
     reads_x = True
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: got {self.algorithm!r}; must be one of {', '.join(ALGORITHMS)}")
+        check_precision(self.precision)
         if min(*self.kernel_size, self.stride, self.dilation, self.out_channels) < 1 or min(self.pads) < 0:
             raise ValueError(
                 f"{self}: channels, kernel, stride and dilation must be at least 1, padding at least 0"
@@ -248,6 +257,8 @@ def _algorithm(conv: Conv2d, direction: str, samples_per_leaf: int, inputs: tupl
         whole_channels=conv.parts * conv.out_channels,
         samples_per_leaf=samples_per_leaf,
         winograd_allowed=conv.algorithm == "auto",
+        precision=conv.precision,
+        reads_input=conv.reads_input,
     )
 
 

@@ -6,11 +6,14 @@ from typing import Self
 from layers import layout
 from layers.arithmetic import ceil_div
 from layers.bias import bias, bias_gradient, onnx_inputs, unused_gradient, weight_and_bias
-from layers.kernels import fully_connected, packing
+from layers.kernels import bf16, fully_connected, packing
 from layers.kernels.simd import LANES
-from layers.layer import Buffers, Context, Layer, Parameter, Scratch, Shape
+from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
+from layers.precision import BF16, FP32, check_precision
 from layers.work import Extents
+
+_ROUNDED = "bf16_weights"
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,27 @@ class Linear(Layer):
         subtree.
     bias : bool
         False: y has none.
+    precision : str
+        "bf16": x and weights are rounded to bf16, dy holds such values, and sums are fp32
+        (`layers.kernels.paired_tile`); "fp32".
     """
 
     out_features: int
     gain: float = 2.0
     leaf: int = 0
     bias: bool = True
+    precision: str = FP32
 
     reads_x = True
 
     def __post_init__(self) -> None:
         if self.out_features < 1:
             raise ValueError(f"{self}: out_features must be at least 1")
+        check_precision(self.precision)
+
+    @property
+    def _paired(self) -> bool:
+        return self.precision == BF16
 
     @property
     def feature_leaf(self) -> int:
@@ -85,14 +97,23 @@ class Linear(Layer):
         """Return working memory for x and dy packed in the order of the tiles, and for partial sums."""
         ((features,),) = inputs
         c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
-        packed_x = max(packing.tiles_floats(samples, c), fully_connected.slices_floats(c, leaves, samples))
+        paired = self._paired
+        packed_x = max(
+            fully_connected.tiles_floats(samples, c, paired=paired),
+            fully_connected.slices_floats(c, leaves, samples, paired=paired),
+        )
         width = layout.group(self.out_features) * LANES
-        return unused_gradient(self.out_features, biased=self.bias) | {
+        scratch = unused_gradient(self.out_features, biased=self.bias) | {
             "packed_x": Scratch((packed_x,)),
             "packed_y": Scratch((packing.panels_floats(samples, k),)),
-            "data_stack": Scratch(fully_connected.data_stack_shape(samples, c, self.feature_leaves, threads)),
+            "data_stack": Scratch(
+                fully_connected.data_stack_shape(samples, c, self.feature_leaves, threads, paired=paired)
+            ),
             "weight_stack": Scratch(fully_connected.weight_stack_shape(leaves, width, threads)),
         }
+        if paired:
+            scratch[_ROUNDED] = Scratch((k // width, c, width), of_weights=True)
+        return scratch
 
     def extents(self, *inputs: Shape) -> Extents:
         """Return the extents of the loops over input and output features."""
@@ -105,20 +126,33 @@ class Linear(Layer):
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,) = at.x, at.y
-        fully_connected.forward(run.threads, x, at.weights["weight"], bias(at), y, at.scratch["packed_x"])
+        fully_connected.forward(
+            run.threads, x, self._weights(at, run, is_made=at.prepared), bias(at), y, at.scratch["packed_x"],
+            paired=self._paired,
+        )  # fmt: skip
 
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         (x,), (dy,), scratch = at.x, at.dy, at.scratch
         fully_connected.backward_weights(
             run.threads, x, dy, scratch["packed_x"], scratch["packed_y"], scratch["weight_stack"],
-            at.gradients["weight"], bias_gradient(at), at.leaves,
+            at.gradients["weight"], bias_gradient(at), at.leaves, paired=self._paired,
         )  # fmt: skip
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
         (dy,), (dx,), scratch = at.dy, at.dx, at.scratch
         fully_connected.backward_data(
-            run.threads, dy, at.weights["weight"], dx, scratch["packed_y"], scratch["data_stack"],
-            self.feature_leaf,
+            run.threads, dy, self._weights(at, run, is_made=at.prepared), dx, scratch["packed_y"],
+            scratch["data_stack"], self.feature_leaf, paired=self._paired,
         )  # fmt: skip
+
+    def _weights(self, at: Buffers, run: Context, *, is_made: bool) -> Array:
+        """Return the weights as the products read them."""
+        weights = at.weights["weight"]
+        if not self._paired:
+            return weights
+        rounded: Array = at.scratch[_ROUNDED]  # type: ignore[assignment] # float32, as asked for
+        if not is_made:
+            bf16.round_values(run.threads, weights.reshape(-1), rounded.reshape(-1))
+        return rounded

@@ -29,6 +29,7 @@ from layers.conv2d import Conv2d
 from layers.group_norm import GroupNorm
 from layers.layer_norm import LayerNorm
 from layers.linear import Linear
+from layers.precision import PRECISIONS
 from tests.engine.cluster import Samples, make_trainer
 from tests.engine.graphs import (
     convolutional,
@@ -88,6 +89,7 @@ class Setting:
     norm_groups: int = 0
     """Of batch normalisations; 0: as many as the minibatch allows."""
     rules: str = "sgd"
+    precision: str = "fp32"
     ranks: int = 1
     ranks_per_host: int = 1
     threads: int = 1
@@ -108,7 +110,7 @@ class Setting:
 
     def alone(self) -> "Setting":
         """Return the same run on one rank: what decides its bits."""
-        deciding = ("network", "feature_leaves", "freeze", "fast", "norm_groups", "rules")
+        deciding = ("network", "feature_leaves", "freeze", "fast", "norm_groups", "rules", "precision")
         return Setting(**{name: getattr(self, name) for name in deciding})
 
     def __str__(self) -> str:
@@ -119,7 +121,7 @@ class Setting:
             f"chunk {self.chunk_floats:>6} x {self.chunks_in_flight}  flying {self.bytes_in_flight:>7}  "
             f"bucket {self.bucket_floats:>5}  groups {self.norm_groups:>2}  late {self.late:.2f}  "
             f"shuffled {self.shuffled:d}  frozen {','.join(self.freeze) or 'none'}  "
-            f"fast {self.fast or 'none'}  {self.rules}"
+            f"fast {self.fast or 'none'}  {self.rules}  {self.precision}"
         )
 
 
@@ -140,6 +142,7 @@ def draw(rng: random.Random) -> Setting:
         fast=rng.choice(("", rng.choice(names))),
         norm_groups=norm_groups,
         rules=rng.choice(tuple(RULES)),
+        precision=rng.choice(PRECISIONS),
         ranks=ranks,
         ranks_per_host=rng.choice((1, 2, 3, 4, 16)),
         threads=rng.choice((1, 1, 2, 3)),
@@ -202,7 +205,7 @@ def _train(world: Communicator, setting: Setting, graph: Graph, data: DataSource
     recipe = replace(
         RECIPE, plan=setting.plan, fuse=setting.fuse, overlap=setting.overlap,
         conv_feature_leaves=setting.feature_leaves, freeze=setting.freeze, norm_groups=setting.norm_groups,
-        accumulate=setting.accumulate,
+        accumulate=setting.accumulate, precision=setting.precision,
         schedule=replace(RECIPE.schedule, rates={setting.fast: 3.0} if setting.fast else {}),
         **RULES[setting.rules],
     )  # fmt: skip
@@ -236,7 +239,6 @@ class _Unsteady(CommThread):
         return super().submit(job, name=name, priority=priority, after=after)
 
 
-@lru_cache
 @lru_cache
 def reference(alone: Setting) -> str:
     """Return the hash of a run on one rank (`Setting.alone`): nothing overlapped, fused or split."""

@@ -16,6 +16,7 @@ ENDING_KINDS = ("cosine", "polynomial", "exponential", "one_cycle")
 """Schedules in which every rate depends on the length of the run."""
 KINDS = ("constant", "step", *ENDING_KINDS)
 ALGORITHMS = ("auto", "direct")  # of convolutions: Winograd where it gains, or never
+PRECISIONS = ("fp32", "bf16")
 MOST_FEATURE_LEAVES = 1024
 MOST_MICROBATCHES = 1 << 20  # of a rank, which has as many leaves at least
 MOST_THREADS = 1024  # of a rank: more is a slip of the finger, and no host starts a million
@@ -414,6 +415,14 @@ class Recipe:
         str,
         Setting("convolutions; auto: by Winograd where it gains, direct: never", TRAINED, choices=ALGORITHMS),
     ] = "auto"
+    precision: Annotated[
+        str,
+        Setting(
+            "bf16: products of bf16 values, with sums and weights in fp32; the same bits on every CPU",
+            TRAINED,
+            choices=PRECISIONS,
+        ),
+    ] = "fp32"
     conv_feature_leaves: Annotated[
         int,
         Setting(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
 from engine.graph import Graph, Node
+from engine.graph.parallel.exchange import Exchange
 from engine.graph.parallel.overlapped_exchange import overlap_exchanges
 from engine.graph.parallel.partition import partition
 from engine.graph.parallel.plan import Plan
@@ -17,6 +18,7 @@ from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse
 from engine.graph.passes.norm_groups import grouped
+from engine.graph.passes.precision import set_precision, store_rounded
 from engine.graph.passes.rates import set_rates
 from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
@@ -47,10 +49,12 @@ def all_passes(
     queue
         Runs the exchanges of the plan.
     """
-    graph = set_convolutions(network, settings.conv, settings.conv_feature_leaves)
+    graph = set_precision(network, settings.precision)
+    graph = set_convolutions(graph, settings.conv, settings.conv_feature_leaves)
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
+    graph = store_rounded(graph, settings.precision, Exchange)
     graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)
     graph = accumulate(freeze(graph, settings.freeze), settings.accumulate)
     if wrap is not None:

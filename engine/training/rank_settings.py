@@ -7,6 +7,7 @@ from engine.training.bucket import USUAL_FORM
 from engine.training.optimizer import optimizer_of
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.update import UpdateForm
+from layers.precision import FP32
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class RankSettings:
     """Ranks that keep a copy of each rank's strips; 0: none."""
     data_threads: int = 1
     """Threads that read samples."""
+    precision: str = FP32
+    """Of what products read and layers hand on."""
 
 
 def settings_of(
@@ -80,6 +83,7 @@ def settings_of(
         ema=recipe.ema,
         label_smoothing=recipe.label_smoothing,
         buddies=recipe.buddies if survives else 0,
+        precision=recipe.precision,
     )
 
 

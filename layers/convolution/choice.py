@@ -4,10 +4,12 @@ from layers.convolution import first_layer, pointwise, winograd
 from layers.convolution.algorithm import Algorithm
 from layers.convolution.direct import Direct
 from layers.convolution.first_layer import FirstLayer
+from layers.convolution.paired import Paired
 from layers.convolution.pointwise import Pointwise
 from layers.convolution.winograd import Winograd
 from layers.kernels.simd import LANES
 from layers.layer import Halo, wider
+from layers.precision import BF16
 from layers.work import Extents
 
 
@@ -19,11 +21,15 @@ def chosen(
     whole_channels: int,
     samples_per_leaf: int,
     winograd_allowed: bool,
+    precision: str,
+    reads_input: bool,
 ) -> Algorithm:
     """Return the algorithm of one pass: Winograd's where it exists and gains, else a direct one.
 
     The choice changes bits, so it follows from the whole layer's shape and the samples of a leaf alone.
     """
+    if precision == BF16:
+        return Paired(loops, leaf_channels, rounds_x=reads_input)
     if winograd_allowed and winograd.exists(loops):
         algorithm = Winograd(loops, leaf_channels)
         if algorithm.gains(direction, whole_channels, samples_per_leaf):

@@ -147,6 +147,12 @@ def upper_half(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
     return builder.and_(builder.select(is_nan, quiet, nearest), each(-0x10000))
 
 
+def rounded(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """Emit the nearest value of bf16 of a vector of float32."""
+    bits = ir.VectorType(_I32, value.type.count)
+    return builder.bitcast(upper_half(builder, builder.bitcast(value, bits)), value.type)
+
+
 def narrowed(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
     """Emit the nearest bf16 as int16 of the bits of float32 values; scalars or vectors."""
     half = ir.VectorType(_I16, bits.type.count) if isinstance(bits.type, ir.VectorType) else _I16

@@ -10,21 +10,15 @@ import numpy as np
 from numba import float32, int64
 
 from layers.arithmetic import ceil_div
-from layers.kernels.direct_tile import DirectTile, TapLoop, Taps, direct_tile, groups_together
+from layers.kernels.direct_tile import DirectTile, TapLoop, Taps, direct_tile, groups_together, rows_of_tiles
 from layers.kernels.epilogue import PLAIN, RELU, RELU_POOL, TAPS, Epilogue, pool_rows
+from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
-from layers.kernels.register_tile import (
-    BIAS,
-    BIAS_RELU,
-    NO_BIAS,
-    TILE_ROWS,
-    Sums,
-)
+from layers.kernels.register_tile import BIAS, BIAS_RELU, NO_BIAS, Sums
 from layers.kernels.residues import first_positions, step_and_fall
 from layers.kernels.rows import IMAGE, row_address
 from layers.kernels.simd import LANES, WIDTH, transpose
 from layers.kernels.threads import Threads
-from layers.kernels.tiling import split_rows
 
 WEIGHT = float32[:, :, :, :, :, ::1]
 NO_ROWS = np.zeros((1, LANES), np.float32)  # stands for working memory where none is needed
@@ -48,6 +42,7 @@ def forward(
     dilation: int = 1,
     epilogue: Epilogue = PLAIN,
     pooling_rows=NO_ROWS,
+    paired: bool = False,
 ) -> None:
     """Write y = bias + the sum over (input block, kernel row, kernel column, lane), in that order.
 
@@ -65,14 +60,17 @@ def forward(
         What becomes of the sums.
     pooling_rows : float32, shape from `pooling_rows_shape`
         Working memory, where the epilogue pools.
+    paired : bool
+        x and weight hold bf16 values: two input blocks together, and the sums of `paired_tile`. y is
+        rounded to bf16, before it is pooled.
     """
     samples, _, rows, columns, _ = y.shape
     groups, _, r, s, _, width = weight.shape
     window = epilogue.window
     work = 2 * y.size * window * window * min(channels, x.shape[1] * LANES) * r * s
-    tile_rows, tail = split_rows(window * columns, TILE_ROWS)
-    together = groups_together(tile_rows, width // LANES, groups) if window == 1 else 1
-    run = _forward(tile_rows, tail, width // LANES, together, stride, epilogue.kind, dilation)
+    tile_rows, tail = rows_of_tiles(window * columns, paired=paired)
+    together = groups_together(tile_rows, width // LANES, groups, paired=paired) if window == 1 else 1
+    run = _forward(tile_rows, tail, width // LANES, together, stride, epilogue.kind, dilation, paired)
     tasks = groups // together * samples * rows
     threads.run(
         run,
@@ -84,19 +82,19 @@ def forward(
         y,
         epilogue.argmax,
         pooling_rows,
-        channels,
+        x.shape[1] * LANES if paired else channels,
         *padding,
     )
 
 
 @lru_cache
-def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE, DILATION=1):
+def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE, DILATION=1, PAIRED=False):
     VECTORS = PER_GROUP * TOGETHER
     PIXEL = STRIDE * LANES  # from the x of one pixel of y to that of the next
     WINDOW = 2 if EPILOGUE == RELU_POOL else 1
     START = BIAS_RELU if EPILOGUE == RELU else BIAS
-    TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, PIXEL, START)
-    LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, PIXEL, START)
+    TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, PIXEL, START, PAIRED, rounds=PAIRED)
+    LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, PIXEL, START, PAIRED, rounds=PAIRED)
 
     @kernel(
         int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, TAPS, float32[:, ::1], int64, int64, int64
@@ -111,6 +109,8 @@ def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE, DILATION=1):
             weight.strides[1] // 4, weight.strides[2] // 4, weight.strides[3] // 4, weight.strides[4] // 4,
         )  # fmt: skip
         pair = pooling_rows.ctypes.data + worker * pooling_rows.strides[0]
+        if PAIRED:
+            begin_flushing()
         for task in range(first, last):  # one row of y of one group of channels
             group, rest = divmod(task, samples * rows)
             n, i = divmod(rest, rows)
@@ -153,6 +153,8 @@ def _forward(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, EPILOGUE, DILATION=1):
                         upper, upper + 4 * VECTORS * columns * LANES, y.shape[3],
                         row_address(y, n, block, i), row_address(argmax, n, block, i),
                     )  # fmt: skip
+        if PAIRED:
+            end_flushing()
 
     return conv_forward
 
@@ -175,6 +177,8 @@ def backward_data(
     stride: int,
     padding: tuple[int, int],
     dilation: int = 1,
+    *,
+    paired: bool = False,
 ) -> None:
     """Write dx; the sum runs over (output block, row and column of dy, lane), in that order.
 
@@ -192,25 +196,28 @@ def backward_data(
     dx : float32 [N, C/LANES, H, W, LANES]
     channels : int
         Output channels that are not padding.
+    paired : bool
+        As for `forward`, of dy and its blocks.
     """
     samples, _, rows, columns, _ = dx.shape
     groups, k_blocks, r, s, _, width = transposed.shape
     work = 2 * dx.size * k_blocks * LANES * r * s // (stride * stride)
     for phase in range(min(stride, columns)):
-        tile_rows, tail = split_rows(ceil_div(columns - phase, stride), TILE_ROWS)
-        together = groups_together(tile_rows, width // LANES, groups)
-        run = _backward_data(tile_rows, tail, width // LANES, together, stride, dilation)
+        tile_rows, tail = rows_of_tiles(ceil_div(columns - phase, stride), paired=paired)
+        together = groups_together(tile_rows, width // LANES, groups, paired=paired)
+        run = _backward_data(tile_rows, tail, width // LANES, together, stride, dilation, paired)
         tasks = groups // together * samples * rows
-        threads.run(run, tasks, work, dy, transposed, dx, channels, phase, *padding)
+        terms = k_blocks * LANES if paired else channels
+        threads.run(run, tasks, work, dy, transposed, dx, terms, phase, *padding)
 
 
 @lru_cache
-def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, DILATION=1):
+def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, DILATION=1, PAIRED=False):
     VECTORS = PER_GROUP * TOGETHER
     STEP, FALL = step_and_fall(STRIDE, DILATION)
     FIRST = first_positions(STRIDE, DILATION)
-    TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, LANES)
-    LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, LANES)
+    TILE = DirectTile(ROWS, PER_GROUP, TOGETHER, LANES, paired=PAIRED)
+    LAST = DirectTile(TAIL or ROWS, PER_GROUP, TOGETHER, LANES, paired=PAIRED)
 
     @kernel(int64, int64, int64, IMAGE, WEIGHT, IMAGE, int64, int64, int64, int64)
     def conv_backward_data(worker, first, last, dy, weight, dx, channels, phase, pad_h, pad_w):
@@ -227,6 +234,8 @@ def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, DILATION=1):
         taps = max(0, (s - v0 + STEP - 1) // STEP)
         right = (phase + pad_w - v0 * DILATION) // STRIDE  # the output column that it meets first
         full = ceil_div(columns - phase, STRIDE) // ROWS
+        if PAIRED:
+            begin_flushing()
         for task in range(first, last):  # the phase's columns of one input row of one group of channels
             group, rest = divmod(task, samples * rows)
             n, i = divmod(rest, rows)
@@ -264,6 +273,8 @@ def _backward_data(ROWS, TAIL, PER_GROUP, TOGETHER, STRIDE, DILATION=1):
                 sums = Sums(c + 4 * full * ROWS * STRIDE * LANES, row=STRIDE * LANES, vector=dx_block)
                 soon = Taps(at, b, w_group, at + 4 * dy_block)
                 direct_tile(LAST, soon, sums, NO_BIAS, nest, channels % LANES)
+        if PAIRED:
+            end_flushing()
 
     return conv_backward_data
 

@@ -46,14 +46,13 @@ def tile_shape(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
 
 
 def task_block(
-    k_blocks: int, c_blocks: int, channels: int, kernel: tuple[int, int], threads: int
+    k_blocks: int, c_blocks: int, vectors: int, kernel: tuple[int, int], threads: int
 ) -> tuple[int, int]:
-    """Return (kernel rows, input blocks) of one task of backward_weights.
+    """Return (kernel rows, input blocks) of one task of a weight gradient, given the vectors of its tile.
 
     A task reads dy once for all its partial sums, so it has many: all kernel rows and up to 4 blocks of input
     channels, but no more than fit the L2 cache, and fewer where there would be too few tasks.
     """
-    _, vectors = tile_shape(k_blocks, c_blocks, channels)
     groups = k_blocks // vectors
     rows, blocks = kernel[0], min(4, c_blocks)
     block_bytes = 4 * kernel[0] * kernel[1] * LANES * vectors * LANES
@@ -71,7 +70,7 @@ def stack_shape(
 ) -> tuple[int, ...]:
     """Return the shape of the partial sums of backward_weights, one stack a thread; `runs` of all leaves."""
     _, vectors = tile_shape(k_blocks, c_blocks, channels)
-    rows, blocks = task_block(k_blocks, c_blocks, channels, kernel, threads)
+    rows, blocks = task_block(k_blocks, c_blocks, vectors, kernel, threads)
     return threads, stack_depth(runs), rows, blocks, kernel[1], LANES, vectors * LANES
 
 
@@ -197,13 +196,13 @@ def _backward_weights(ROWS, TAIL, VECTORS, STRIDE, DILATION=1):
                                     else:
                                         leaf_tile(TILE, columns_at, sums, sums, NONE, nest)
                 top = tree_add(base, level, top, run, level // (4 * LANES))
-            _write(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
+            copy_gradient(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
 
     return conv_backward_weights
 
 
 @inline
-def _write(block, gradient, first_vector, vectors, u0, u1, cb0, cb1):
+def copy_gradient(block, gradient, first_vector, vectors, u0, u1, cb0, cb1):
     """Copy a block [R, C/LANES, S, LANES, vector * LANES] into the blocked weights."""
     per_group = gradient.shape[5] // LANES
     for u in range(u0, u1):

@@ -12,7 +12,8 @@ import numpy as np
 from numba import float32, int64
 
 from layers.arithmetic import ceil_div
-from layers.kernels import gemm, packing
+from layers.kernels import bf16, gemm, packing
+from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
 from layers.kernels.leaves import merges, stack_depth
 from layers.kernels.matrix_tiles import (
@@ -26,6 +27,7 @@ from layers.kernels.matrix_tiles import (
     leaf_tiles,
     stream_tiles,
 )
+from layers.kernels.paired_tile import PAIRED_ROWS
 from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES, finish_streaming
 from layers.kernels.target import TARGET
@@ -38,7 +40,12 @@ PACKED = float32[::1]
 STACK = float32[:, ::1]
 
 
-def forward(threads: Threads, x, weight, bias, y, packed) -> None:
+def tiles_floats(samples: int, features: int, *, paired: bool = False) -> int:
+    """Return the size of x as forward packs it."""
+    return packing.tiles_floats(samples, features, _most(paired))
+
+
+def forward(threads: Threads, x, weight, bias, y, packed, *, paired: bool = False) -> None:
     """Write y = bias + the sum over the input features, in order.
 
     Parameters
@@ -47,12 +54,20 @@ def forward(threads: Threads, x, weight, bias, y, packed) -> None:
     weight : float32 [K/(V*LANES), C, V*LANES]
     bias : float32 [K]
     y : float32 [N, K]
-    packed : float32, at least packing.tiles_floats(N, C)
+    packed : float32, at least tiles_floats(N, C)
         Working memory.
+    paired : bool
+        x is taken for bf16 values, which weight holds: the sums are those of `paired_tile`.
     """
-    rows, _ = split_rows(len(x), TILE_ROWS)
+    rows, _ = split_rows(len(x), _most(paired))
     packing.pack_columns(threads, x, packed, rows)
-    gemm.multiply(threads, packed, rows, weight, bias, y)
+    if paired:
+        _round(threads, packed, ceil_div(len(x), rows) * x.shape[1] * packing.pitch(rows))
+    gemm.multiply(threads, packed, rows, weight, bias, y, paired=paired)
+
+
+def _round(threads: Threads, packed, floats: int) -> None:
+    bf16.round_values(threads, packed[:floats], packed[:floats])
 
 
 FEATURE_LEAVES = 16
@@ -80,26 +95,35 @@ DATA_PANELS = 4 if TARGET.registers == 32 else 6
 """Panels of samples whose unfinished dx, at most 57 KB for each level of the tree, stays in L2."""
 
 
-def _data_blocks(samples: int, features: int) -> tuple[int, int, int, int, int]:
+def _most(paired: bool) -> int:
+    """Return the most rows of a tile."""
+    return PAIRED_ROWS if paired else TILE_ROWS
+
+
+def _data_blocks(samples: int, features: int, paired: bool) -> tuple[int, int, int, int, int]:
     """Return (vectors, panels of a block, blocks of panels, tiles of a block, blocks of tiles)."""
     vectors = 2 if ceil_div(samples, LANES) % 2 == 0 else 1
     sample_blocks, panels = gemm.even_blocks(ceil_div(samples, vectors * LANES), DATA_PANELS)
-    tiles = ceil_div(features, split_rows(features, TILE_ROWS)[0])
+    tiles = ceil_div(features, split_rows(features, _most(paired))[0])
     most = min(DATA_TILES, max(4, tiles * sample_blocks // 32))  # 32 tasks at least, if the shape has them
     feature_blocks, block_tiles = gemm.even_blocks(tiles, most)
     return vectors, panels, sample_blocks, block_tiles, feature_blocks
 
 
-def data_stack_shape(samples: int, features: int, leaves: int, threads: int) -> tuple[int, int]:
+def data_stack_shape(
+    samples: int, features: int, leaves: int, threads: int, *, paired: bool = False
+) -> tuple[int, int]:
     """Return the shape of the unfinished dx of backward_data, one row a thread."""
-    vectors, panels, _, tiles, _ = _data_blocks(samples, features)
-    return threads, stack_depth(leaves) * panels * tiles * TILE_ROWS * vectors * LANES
+    vectors, panels, _, tiles, _ = _data_blocks(samples, features, paired)
+    return threads, stack_depth(leaves) * panels * tiles * _most(paired) * vectors * LANES
 
 
 ZEROS = np.zeros(2 * LANES, np.float32)  # the start of a sum
 
 
-def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) -> None:
+def backward_data(
+    threads: Threads, dy, weight, dx, packed, stack, leaf: int, *, paired: bool = False
+) -> None:
     """Write dx: inside a feature leaf the sum over its outputs, in order; feature leaves as a tree.
 
     The samples are the vectors here, and the weights the scalars that are broadcast: so they are
@@ -116,21 +140,25 @@ def backward_data(threads: Threads, dy, weight, dx, packed, stack, leaf: int) ->
         Working memory: unfinished blocks of dx, with the samples innermost.
     leaf : int
         Outputs of a feature leaf, from `outputs_per_leaf` of the whole layer; K has a power of two of leaves.
+    paired : bool
+        dy and weight hold bf16 values: the sums of a leaf are those of `paired_tile`.
     """
     samples = len(dy)
     _, features, width = weight.shape
-    vectors, panels, sample_blocks, tiles, feature_blocks = _data_blocks(samples, features)
+    vectors, panels, sample_blocks, tiles, feature_blocks = _data_blocks(samples, features, paired)
     packing.pack_columns(threads, dy, packed, vectors * LANES)
-    rows, tail = split_rows(features, TILE_ROWS)
-    run = _backward_data(rows, tail, vectors, width)
+    rows, tail = split_rows(features, _most(paired))
+    run = _backward_data(rows, tail, vectors, width, paired)
     tasks, work = sample_blocks * feature_blocks, 2 * samples * weight.size
     threads.run(run, tasks, work, packed, weight, ZEROS, stack, dx, panels, tiles, leaf // width)
 
 
 @lru_cache
-def _backward_data(ROWS, TAIL, VECTORS, GROUP):
+def _backward_data(ROWS, TAIL, VECTORS, GROUP, PAIRED=False):
     COLUMNS = VECTORS * LANES
-    TILE = StreamTile(ROWS, VECTORS, a_row=GROUP, tail=TAIL, fetch_b=not gemm.IS_NARROW)
+    TILE = StreamTile(
+        ROWS, VECTORS, a_row=GROUP, tail=TAIL, fetch_b=not gemm.IS_NARROW, paired=GROUP if PAIRED else 0
+    )
 
     @kernel(int64, int64, int64, PACKED, WEIGHT, PACKED, STACK, VALUES, int64, int64, int64)
     def linear_backward_data(
@@ -142,6 +170,8 @@ def _backward_data(ROWS, TAIL, VECTORS, GROUP):
         feature_blocks = ceil_div(features, block_tiles * ROWS)
         part = stack[worker]
         chunk = OUTPUTS // GROUP
+        if PAIRED:
+            begin_flushing()
         for task in range(first, last):  # some panels of samples by some tiles of input features
             sample_block, feature_block = divmod(task, feature_blocks)
             panel0 = sample_block * block_panels
@@ -179,6 +209,8 @@ def _backward_data(ROWS, TAIL, VECTORS, GROUP):
             for panel in range(panels):
                 n0, finished = (panel0 + panel) * COLUMNS, part[panel * height * COLUMNS :]
                 packing.unpack_columns(finished, dx, n0, c0, height, COLUMNS)
+        if PAIRED:
+            end_flushing()
 
     return linear_backward_data
 
@@ -192,8 +224,10 @@ STREAM_BYTES = 1 << 25  # larger gradients leave the caches before they are read
 ONE = np.ones(1, np.float32)
 
 
-def _weight_tiles(features: int, leaves: int, per_leaf: int) -> tuple[int, int, int]:
+def _weight_tiles(features: int, leaves: int, per_leaf: int, paired: bool) -> tuple[int, int, int]:
     """Return the rows and tail of the tiles of backward_weights, and the leaves added in registers."""
+    if paired:
+        return *split_rows(features, PAIRED_ROWS), 1
     if per_leaf <= SHORT_LEAF:
         return SHORT_ROWS, 0, min(SHORT_SUBTREE, leaves)
     if per_leaf <= MIDDLE_LEAF and not gemm.IS_NARROW:
@@ -207,9 +241,9 @@ def _slice(rows: int) -> tuple[int, int]:
     return pitch // rows * rows, pitch
 
 
-def slices_floats(features: int, leaves: int, samples: int) -> int:
+def slices_floats(features: int, leaves: int, samples: int, *, paired: bool = False) -> int:
     """Return the size of x as backward_weights packs it."""
-    rows, _, _ = _weight_tiles(features, leaves, samples // leaves)
+    rows, _, _ = _weight_tiles(features, leaves, samples // leaves, paired)
     return packing.slices_floats(features, samples, *_slice(rows))
 
 
@@ -219,7 +253,17 @@ def weight_stack_shape(leaves: int, width: int, threads: int) -> tuple[int, int]
 
 
 def backward_weights(
-    threads: Threads, x, dy, packed_x, packed_dy, stack, gradient, bias_gradient, leaves: int
+    threads: Threads,
+    x,
+    dy,
+    packed_x,
+    packed_dy,
+    stack,
+    gradient,
+    bias_gradient,
+    leaves: int,
+    *,
+    paired: bool = False,
 ) -> None:
     """Write the gradients: inside a leaf over its samples, in order; leaves as a tree.
 
@@ -233,17 +277,21 @@ def backward_weights(
         Working memory: partial sums.
     gradient : float32 [K/(V*LANES), C, V*LANES]
     bias_gradient : float32 [K]
+    paired : bool
+        x is taken for bf16 values, which dy holds: the sums of weights in a leaf are those of `paired_tile`.
     """
     samples = len(x)
     groups, features, width = gradient.shape
-    rows, tail, subtree = _weight_tiles(features, leaves, samples // leaves)
+    rows, tail, subtree = _weight_tiles(features, leaves, samples // leaves, paired)
     slice_width, pitch = _slice(rows)
     packing.pack_slices(threads, x, packed_x, slice_width, pitch)
+    if paired:
+        _round(threads, packed_x, packing.slices_floats(features, samples, slice_width, pitch))
     packing.pack_slices(threads, dy, packed_dy, width, width)
     stream = int(gradient.nbytes > STREAM_BYTES and gradient.ctypes.data % (4 * LANES) == 0)
     slices = ceil_div(features, slice_width)
     blocks, block_slices = gemm.even_blocks(slices, max(4, WEIGHT_BLOCK // (samples * pitch)))
-    run = _backward_weights(rows, tail, width // LANES, subtree, stream)
+    run = _backward_weights(rows, tail, width // LANES, subtree, stream, paired)
     threads.run(
         run, blocks * groups, 2 * samples * gradient.size,
         packed_x, packed_dy, ONE, stack, gradient, bias_gradient, samples, leaves, block_slices,
@@ -251,11 +299,11 @@ def backward_weights(
 
 
 @lru_cache
-def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
+def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM, PAIRED=False):
     PANEL = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
     TILES = PITCH // ROWS  # in a slice of x
-    TILE = LeafTile(ROWS, VECTORS, SUBTREE, TAIL, bool(STREAM))
+    TILE = LeafTile(ROWS, VECTORS, SUBTREE, TAIL, bool(STREAM), PAIRED)
     BIAS_TILE = LeafTile(1, VECTORS, SUBTREE)
 
     @kernel(
@@ -267,6 +315,8 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
         groups, features = gradient.shape[0], gradient.shape[1]
         slices = ceil_div(features, TILES * ROWS)
         part = stack[worker].ctypes.data
+        if PAIRED:
+            begin_flushing()
         for task in range(first, last):  # some slices of input features by V vectors of outputs
             block, group = divmod(task, groups)
             b = dy.ctypes.data + 4 * group * samples * PANEL
@@ -284,6 +334,8 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM):
                     gradient.ctypes.data + group * gradient.strides[0] + 4 * i * TILES * ROWS * PANEL,
                     leaves, samples // leaves,
                 )  # fmt: skip
+        if PAIRED:
+            end_flushing()
         if STREAM:
             finish_streaming()
 

@@ -4,11 +4,14 @@ from functools import lru_cache
 
 from numba import float32, int64
 
-from layers.arithmetic import ceil_div
+from layers.arithmetic import ceil_div, round_up
 from layers.kernels import packing
 from layers.kernels.caches import caches
+from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
 from layers.kernels.matrix_tiles import NEAR, Finished, Rows, StreamLoop, Streams, StreamTile, stream_tiles
+from layers.kernels.paired_tile import BLOCK as BLOCK_TERMS
+from layers.kernels.paired_tile import LONG
 from layers.kernels.simd import LANES, WIDTH
 from layers.kernels.threads import Threads
 
@@ -25,7 +28,7 @@ def even_blocks(tiles: int, most: int) -> tuple[int, int]:
     return blocks, ceil_div(tiles, blocks)
 
 
-def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
+def multiply(threads: Threads, tiles, rows: int, panels, bias, c, *, paired: bool = False) -> None:
     """Write C = bias + A B from packed operands: one chain over k for each element, in order.
 
     Each panel of B is read once for a block of tiles of A, and the next one fetched meanwhile.
@@ -35,24 +38,27 @@ def multiply(threads: Threads, tiles, rows: int, panels, bias, c) -> None:
     tiles : float32 [M/rows][K][pitch(rows)], flat
         A, from `packing.pack_columns`, or `packing.pack_slices` of its transpose.
     rows : int
-        From `split_rows(M, TILE_ROWS)`.
+        From `split_rows(M, TILE_ROWS)`; of paired tiles, PAIRED_ROWS.
     panels : float32 [N/(V*LANES), K, V*LANES]
     bias : float32 [N]
     c : float32 [M, N]
+    paired : bool
+        A and B hold bf16 values: the sums are those of `paired_tile`. K is a multiple of LANES.
     """
     groups, depth, width = panels.shape
     _, terms = even_blocks(depth, DEPTH)
+    terms = round_up(terms, BLOCK_TERMS) if paired else terms
     blocks, block_tiles = even_blocks(ceil_div(len(c), rows), BLOCK // (terms * packing.pitch(rows)))
-    run = _multiply(rows, len(c) % rows, width // LANES)
+    run = _multiply(rows, len(c) % rows, width // LANES, paired)
     work = 2 * len(c) * panels.size
     threads.run(run, blocks * groups, work, tiles, panels, bias, c, block_tiles, terms)
 
 
 @lru_cache
-def _multiply(ROWS, TAIL, VECTORS):
+def _multiply(ROWS, TAIL, VECTORS, PAIRED=False):
     COLUMNS = VECTORS * LANES
     PITCH = packing.pitch(ROWS)
-    TILE = StreamTile(ROWS, VECTORS, a_row=1, tail=TAIL, fetch_b=not IS_NARROW)
+    TILE = StreamTile(ROWS, VECTORS, a_row=1, tail=TAIL, fetch_b=not IS_NARROW, paired=LONG if PAIRED else 0)
 
     @kernel(
         int64, int64, int64, float32[::1], float32[:, :, ::1], float32[::1], float32[:, ::1], int64, int64
@@ -60,6 +66,8 @@ def _multiply(ROWS, TAIL, VECTORS):
     def multiply_panels(worker, first, last, tiles, panels, bias, c, block_tiles, terms):
         height, width = c.shape
         groups, depth = panels.shape[0], panels.shape[1]
+        if PAIRED:
+            begin_flushing()
         while first < last:  # a block of tiles of A by some panels of B
             block, group0 = divmod(first, groups)
             group1 = min(groups, group0 + last - first)
@@ -88,5 +96,7 @@ def _multiply(ROWS, TAIL, VECTORS):
                         Rows(begin, begin_row), Rows(to, width), Finished(0, 0, 0),
                         (StreamLoop(chunk, PITCH, COLUMNS, near=PITCH, ahead=step),),
                     )  # fmt: skip
+        if PAIRED:
+            end_flushing()
 
     return multiply_panels

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from layers.arithmetic import round_up
 from layers.kernels.compile_time import CompileTime, CompileTimeType
+from layers.kernels.paired_tile import Pairs, add_terms, paired_at_once, paired_stream
 from layers.kernels.register_tile import (
     TILE_ROWS,
     Accumulators,
@@ -97,6 +98,8 @@ class StreamTile(CompileTime):
     """Rows of one more tile below the others; 0: there is none."""
     fetch_b: bool = True
     """B is not in the first-level cache already."""
+    paired: int = 0
+    """Not 0: the sums are those of `paired_tile`, of a nest as `paired_tile.paired_stream` takes it."""
 
 
 @intrinsic
@@ -141,14 +144,14 @@ def stream_tiles(typing_context, tile, full, tails, streams, next_tile, start, c
         streams = [pointer_to(builder, address) for address in streams]
         (start_at, start_row), (c_at, c_row) = ((pointer_to(builder, at), row) for at, row in (start, c))
         number, sums, distance = finished
-        width = at_once(shape.rows, shape.vectors)
+        kind, width = _kind(shape)
 
         def one(rows, index, column):
             first = builder.mul(index, constant(shape.rows))
             to = builder.add(builder.mul(first, c_row), column)
             a, b, near, ahead = advanced(builder, streams, index, tile_steps)
             _stream_tile(
-                builder, Accumulators(builder, rows, width), shape,
+                builder, kind(builder, rows, width), shape,
                 [a, builder.gep(b, [column]), near, ahead], loops,
                 (builder.gep(advance(builder, start_at, first, start_row), [column]), start_row),
                 (builder.gep(c_at, [to]), c_row),
@@ -192,13 +195,37 @@ def _stream_tile(builder, sums, shape, streams, loops, start, c, finished):
         with cgutils.for_range(builder, length) as loop:
             nest(depth + 1, advanced(builder, at, loop.index, steps))
 
-    nest(0, streams)
+    if shape.paired:
+        _add_paired(builder, sums, shape, loops, streams)
+    else:
+        nest(0, streams)
     number, last, distance = finished
     with cgutils.for_range(builder, number) as k:
         source = builder.sub(last, builder.mul(k.index, distance))
         _add_rows(builder, sums, pointer_to(builder, source), c_row)
     for (row, v), slot in sums.slots.items():
         store(builder, builder.load(slot), advance(builder, c_at, constant(row), c_row), constant(v * LANES))
+
+
+def _kind(shape: "StreamTile | LeafTile") -> tuple[type[Accumulators] | type[Pairs], int]:
+    """Return what holds the sums of a tile, and how many vectors are computed at once."""
+    if shape.paired:
+        return Pairs, paired_at_once(shape.rows, shape.vectors)
+    return Accumulators, at_once(shape.rows, shape.vectors)
+
+
+def _add_paired(builder, sums, shape, loops, streams):
+    """Emit the nest of a paired tile, and the end of its sums."""
+
+    def term(chain: Accumulators, a: ir.Value, b: ir.Value, near: ir.Value, ahead: ir.Value) -> None:
+        prefetch(builder, ahead, level=2)
+        prefetch(builder, near, level=1)
+        if shape.fetch_b:
+            prefetch_vectors(builder, b, sums.vectors, shape.vectors * LANES)
+        chain.multiply_add(a, shape.a_row, b, constant(LANES))
+
+    paired_stream(sums, shape.paired, loops, streams, term)
+    sums.end()
 
 
 def _each_tile(
@@ -240,7 +267,9 @@ def prefetch_vectors(builder: ir.IRBuilder, b: ir.Value, vectors: int, step: int
         prefetch(builder, builder.gep(b, [constant(NEAR * step + line)]), level=1)
 
 
-def _add_rows(builder: ir.IRBuilder, sums: Accumulators, pointer: ir.Value, row_step: ir.Value) -> None:
+def _add_rows(
+    builder: ir.IRBuilder, sums: Accumulators | Pairs, pointer: ir.Value, row_step: ir.Value
+) -> None:
     """Add a tile in memory to the sums."""
     for (row, v), slot in sums.slots.items():
         partial = load(builder, advance(builder, pointer, constant(row), row_step), constant(v * LANES))
@@ -259,6 +288,8 @@ class LeafTile(CompileTime):
     """Rows of one more tile; 0: there is none."""
     stream: bool = False
     """C is stored past the caches, and must be aligned to vectors."""
+    paired: bool = False
+    """The sums are those of `paired_tile`; the subtree is one leaf."""
 
 
 class Samples(NamedTuple):
@@ -301,7 +332,7 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
         width, subtree = shape.vectors * LANES, shape.subtree
         row_step = constant(width)
         near = subtree == 1  # short leaves: their samples are in the first-level cache anyway
-        vectors = at_once(shape.rows, shape.vectors)
+        kind, vectors = _kind(shape)
 
         def one(rows, index, column):
             a_at = advance(builder, a, index, a_tile)
@@ -310,7 +341,7 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
             a_leaf, b_leaf = builder.mul(per_leaf, a_step), builder.mul(per_leaf, row_step)
 
             def chain(leaf):
-                sums = Accumulators(builder, rows, vectors)
+                sums = kind(builder, rows, vectors)
                 sums.begin(lambda _row, _v: vector_constant(0))
                 a_from, b_from = advance(builder, a_at, leaf, a_leaf), advance(builder, b_at, leaf, b_leaf)
 
@@ -324,7 +355,15 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                         prefetch_vectors(builder, b_i, vectors, width)
                     sums.multiply_add(a_i, 1, b_i, constant(LANES))
 
-                _in_turns(builder, per_leaf, step)
+                def term(chain, a_i, b_i):
+                    prefetch_vectors(builder, b_i, vectors, width)
+                    chain.multiply_add(a_i, 1, b_i, constant(LANES))
+
+                if shape.paired:
+                    add_terms(sums, per_leaf, [a_step, row_step], [a_from, b_from], term)
+                    sums.end()
+                else:
+                    _in_turns(builder, per_leaf, step)
                 return sums
 
             def tree(first, size):

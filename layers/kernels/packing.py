@@ -25,9 +25,9 @@ def pitch(width: int) -> int:
     return round_up(width, WIDTH)
 
 
-def tiles_floats(count: int, depth: int) -> int:
+def tiles_floats(count: int, depth: int, most: int = TILE_ROWS) -> int:
     """Return the size of `count` rows or columns packed as tiles of the rows that `split_rows` chooses."""
-    rows, _ = split_rows(count, TILE_ROWS)
+    rows, _ = split_rows(count, most)
     return ceil_div(count, rows) * depth * pitch(rows)
 
 

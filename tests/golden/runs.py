@@ -374,6 +374,18 @@ RUNS = {
     "grouped": Run(networks.grouped, _recipe(steps=2), ranks=2, threads=2),
     "whitened": Run(networks.whitened, ranks=2),
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
+    "bf16_images": Run(
+        graphs.convolutional,
+        _recipe(precision="bf16", plan="conv1=2,conv3=2,conv5=2,fc6=2", conv_feature_leaves=2, steps=2),
+        ranks=4,
+        ranks_per_host=2,
+    ),
+    "bf16_first_layers": Run(networks.first_layers, _recipe(precision="bf16", steps=2), threads=2),
+    "bf16_pointwise": Run(
+        networks.pointwise, _recipe(precision="bf16", steps=2, batch=16, leaves=2), ranks=2
+    ),
+    "bf16_products": Run(networks.large, _recipe(precision="bf16", batch=64, leaves=4), ranks=2),
+    "bf16_squeezed": Run(networks.squeezed, _recipe(precision="bf16", accumulate=2), threads=2),
     "identical": Run(
         networks.identical,
         _recipe(

@@ -1,0 +1,115 @@
+"""Compute in bf16: what products read, and what is stored between layers, has values of bf16.
+
+========================================  =========
+value                                     held as
+========================================  =========
+weights that a product reads              bf16, rounded from fp32 each step
+what a layer makes, for the next one      bf16, rounded when it is made
+its gradient                              bf16, rounded when the layer reads it
+the network's output (logits)             fp32; its gradient bf16
+sums of products, statistics of norms     fp32
+weights, gradients of weights, moments    fp32, also on the wire
+loss                                      fp32 and float64, as always
+grouped and depthwise convolutions        products of fp32, values between layers as above
+========================================  =========
+
+Values are rounded where they are whole: after sums over ranks. So a plan changes no bit.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from engine.graph.graph import INPUT, Graph, Node
+from layers.concat import Concat
+from layers.conv2d import Conv2d
+from layers.flatten import Flatten
+from layers.fork import Fork
+from layers.given import Given
+from layers.kernels import bf16
+from layers.kernels.rows import as_rows
+from layers.layer import Array, Buffers, Context, Layer
+from layers.linear import Linear
+from layers.max_pool import MaxPool
+from layers.precision import BF16
+from layers.relu import ReLU
+from layers.wrapped import WatchedLayer, WrappedLayer
+
+_MOVES_VALUES = (Concat, Flatten, Fork, MaxPool, ReLU)
+"""What these make from values of bf16 has such values already."""
+
+
+def set_precision(graph: Graph, precision: str) -> Graph:
+    """Return the graph whose products have a precision."""
+
+    def of(layer: Layer, *, reads_input: bool) -> Layer:
+        if isinstance(layer, Given):
+            return layer.around(of(layer.layer, reads_input=reads_input))
+        if isinstance(layer, Conv2d):
+            return replace(layer, precision=precision, reads_input=reads_input)
+        return replace(layer, precision=precision) if isinstance(layer, Linear) else layer
+
+    nodes = (replace(node, layer=of(node.layer, reads_input=INPUT in node.inputs)) for node in graph)
+    return Graph(graph.input_shape, tuple(nodes)) if precision == BF16 else graph
+
+
+def store_rounded(graph: Graph, precision: str, keeps: type[Any]) -> Graph:
+    """Return the graph whose layers round what they make, and the gradients that they read.
+
+    Parameters
+    ----------
+    keeps
+        Layers that only hand values on, whatever they are.
+    """
+    if precision != BF16:
+        return graph
+    output = graph.nodes[-1]
+    while isinstance(output.layer, keeps):
+        (output,) = (node for node in graph if node.outputs[0] == output.inputs[0])
+
+    def rounded(node: Node) -> Node:
+        if isinstance(node.layer, (keeps, *_MOVES_VALUES)):
+            return node
+        rounds_y = node.name != output.name and not _is_convolution(node.layer)
+        layer = Rounded(node.layer, node.name, rounds_y=rounds_y)
+        return replace(node, layer=layer, shards=node.shards)
+
+    return Graph(graph.input_shape, tuple(map(rounded, graph)))
+
+
+def _is_convolution(layer: Layer) -> bool:
+    """Say whether a layer is, or begins with, a convolution, which rounds what it makes by itself."""
+    while isinstance(layer, WrappedLayer):
+        layer = layer.inner
+    return isinstance(layer, Conv2d)
+
+
+@final
+@dataclass(frozen=True)
+class Rounded(WatchedLayer):
+    """A layer whose y and dy are rounded to bf16 in place."""
+
+    rounds_y: bool
+
+    def forward(self, at: Buffers, run: Context) -> None:
+        """Write y, and round it."""
+        self.layer.forward(at, run)
+        if self.rounds_y:
+            _round(run, at.y)
+
+    def backward_weights(self, at: Buffers, run: Context) -> None:
+        """Round dy, unless backward_data has, and write the gradients of the parameters."""
+        if not at.data_first:
+            _round(run, at.dy)
+        self.layer.backward_weights(at, run)
+
+    def backward_data(self, at: Buffers, run: Context) -> None:
+        """Round dy, unless backward_weights has, and write dx."""
+        if at.data_first:
+            _round(run, at.dy)
+        self.layer.backward_data(at, run)
+
+
+def _round(run: Context, values: tuple[Array, ...]) -> None:
+    for value in values:
+        rows: Array = as_rows(value)  # type: ignore[no-untyped-call]
+        bf16.round_images(run.threads, rows, rows, 0, 0)

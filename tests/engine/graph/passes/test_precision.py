@@ -1,0 +1,106 @@
+"""bf16: which values have it, and that nothing else about a run changes them."""
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import pytest
+
+from comm.collectives import Collectives
+from comm.comm_thread import InlineCommThread
+from comm.grid import Grid
+from comm.threads import single_rank
+from comm.tree import Tree
+from engine.config.errors import UserError
+from engine.data.loader import Batch
+from engine.graph import INPUT
+from engine.graph.parallel.exchange import Exchange
+from engine.graph.parallel.plan import Plan
+from engine.graph.passes.precision import Rounded, set_precision, store_rounded
+from engine.training.rank import build_rank
+from engine.training.rank_settings import settings_of
+from engine.training.step import train_step
+from engine.training.update import NOTHING
+from layers.kernels.threads import Threads
+from layers.layer import Context
+from layers.linear import Linear
+from layers.precision import BF16, FP32
+from layers.wrapped import WatchedLayer
+from tests.engine.cluster import RECIPE, changed, train
+from tests.engine.graphs import branches, chain, convolutional, mixed, with_dropout
+from tests.golden.networks import with_state
+
+PLANS = {convolutional: "conv1=2,conv3=2,conv5=2,fc6=2", mixed: "fc4=2,fc5=2"}
+
+
+def _hashes(ranks, graph, **fields):
+    results, _ = train(ranks, graph(), replace(RECIPE, precision=BF16, **fields))
+    return results["weights_sha256"], results["state_sha256"]
+
+
+@pytest.mark.parametrize("graph", [convolutional, mixed, with_dropout, with_state])
+def test_ranks_plans_and_microbatches_change_no_bit(graph):
+    leaves = 2 if graph in PLANS else 1
+    alone = _hashes(1, graph, conv_feature_leaves=leaves)
+    ways = [{"fuse": False}, {"accumulate": 2}, {"overlap": False}]
+    if graph in PLANS:
+        ways += [{"plan": PLANS[graph]}, {"plan": PLANS[graph], "accumulate": 2}]
+    for fields in ways:
+        assert _hashes(2, graph, conv_feature_leaves=leaves, **fields) == alone, fields
+    assert _hashes(4, graph, conv_feature_leaves=leaves) == alone
+
+
+@final
+@dataclass(frozen=True)
+class _Watched(WatchedLayer):
+    """Sees that what a layer reads has values of bf16."""
+
+    reads_input: bool
+
+    def forward(self, at, run):
+        assert self.reads_input or all(map(_is_bf16, at.x)), self.node
+        self.layer.forward(at, run)
+
+    def backward_weights(self, at, run):
+        self.layer.backward_weights(at, run)
+        if isinstance(self.layer, Rounded):
+            assert all(map(_is_bf16, at.dy)), self.node
+
+
+def _is_bf16(values):
+    return not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any()
+
+
+@pytest.mark.parametrize("graph", [convolutional, branches, with_state])
+def test_what_layers_hand_on_has_values_of_bf16_but_for_the_logits(graph):
+    def watched(node):
+        reads_input = any(value.startswith((INPUT, f"fork {INPUT}")) for value in node.inputs)
+        return _Watched(node.layer, node.name, reads_input)
+
+    settings = replace(settings_of(changed(precision=BF16), 1), batch=8)
+    collectives = Collectives(single_rank(), Tree.of(1, 4))
+    queue = InlineCommThread()
+    rank = build_rank(graph(), settings, Plan(), Grid.of(collectives, 1), queue, wrap=watched)
+    rank.initialise(1)
+    x = np.random.default_rng(1).standard_normal((8, *rank.graph.input_shape), np.float32)
+    batch = Batch(x, np.zeros(8, np.int32), np.arange(8), epoch=0)
+    train_step(rank, (batch,), Context(Threads(1)), NOTHING)
+    assert not _is_bf16(rank.memory.output)
+
+
+def test_fp32_leaves_a_graph_as_it_is():
+    assert set_precision(chain(), FP32) == store_rounded(chain(), FP32, Exchange) == chain()
+
+
+def test_training_in_bf16_follows_training_in_fp32():
+    ends = [train(1, mixed(), changed(precision=precision, steps=8))[0] for precision in (FP32, BF16)]
+    losses = [end["final_loss"] for end in ends]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, rtol=0.05)
+
+
+def test_another_precision_is_refused():
+    with pytest.raises(UserError, match=r'^precision: got "fp16".*; must be one of fp32, bf16'):
+        changed(precision="fp16").check(())
+    with pytest.raises(ValueError, match="precision: got 'fp16'; must be one of fp32, bf16"):
+        Linear(3, precision="fp16")
