@@ -42,8 +42,8 @@ TASKS_PER_THREAD = 4
 class Axis(NamedTuple):
     """The rows, or columns, of what is computed, and what they read.
 
-    Of `number` ones m is that at `first` + m * `every`. It reads the inputs `start` + m * `step` + t * `fall`,
-    with the weights `tap` + t * `tap_step`, for each t below `taps`.
+    Of `number` ones m is that at `first` + m * `every`. For each t below `taps` it reads the input at
+    `start` + m * `step` + t * `fall`, with the weights at `tap` + t * `tap_step`.
     """
 
     number: int

@@ -33,6 +33,7 @@ class Case:
     padding: tuple[int, int] = (1, 1)
     dilation: int = 1
     samples: int = 1
+    scale: float = 1.0
 
     @property
     def result(self) -> tuple[int, int]:
@@ -49,12 +50,14 @@ class Case:
         generator = np.random.default_rng(5)
 
         def drawn(*shape: int) -> Array:
-            return bf16_model.rounded(generator.standard_normal(shape, dtype=np.float32))
+            values = self.scale * generator.standard_normal(shape)
+            return bf16_model.rounded(values.astype(np.float32))
 
         x = drawn(self.samples, self.channels, *self.image)
         weights = drawn(self.outputs, self.channels, *self.kernel)
         dy = drawn(self.samples, self.outputs, *self.result)
-        return x, weights, generator.standard_normal(self.outputs, dtype=np.float32), dy
+        bias = self.scale**2 * generator.standard_normal(self.outputs)
+        return x, weights, bias.astype(np.float32), dy
 
 
 CASES = [
@@ -66,6 +69,7 @@ CASES = [
     Case(32, 16, (8, 12), (5, 4), 3, (2, 1)),
     Case(16, 16, (9, 9), dilation=2, padding=(2, 2)),
     Case(16, 16, (9, 9), stride=2, dilation=2, padding=(2, 2)),  # columns of dx that nothing meets
+    Case(48, 16, (4, 6), scale=2.0**-63),  # sums on both sides of the smallest normal number
     Case(16, 32, (10, 9), stride=2, dilation=3, padding=(3, 0)),
     Case(16, 16, (2, 3), padding=(3, 2)),  # rows of zeros only
     Case(16, 16, (7, 40), (2, 2), padding=(0, 1)),  # several tiles a row

@@ -71,6 +71,7 @@ def test_the_gradient_has_the_bits_of_the_model(case: Case) -> None:
 
 
 SEVERAL = Case(32, 48, (7, 6), samples=4)
+TINY = Case(16, 16, (4, 3), samples=4, scale=2.0**-63)
 
 
 @pytest.mark.parametrize("leaves", [1, 2, 4])
@@ -79,9 +80,10 @@ def test_leaves_and_runs_are_added_as_a_tree(
     leaves: int, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "LONGEST", longest)
-    cut = runs.runs_of_leaf(SEVERAL.samples // leaves, *SEVERAL.result)
-    expected = _gradient(SEVERAL, leaves, cut)
-    np.testing.assert_array_equal(_computed(SEVERAL, leaves).view(np.uint32), expected.view(np.uint32))
+    for case in (SEVERAL, TINY):
+        cut = runs.runs_of_leaf(case.samples // leaves, *case.result)
+        expected = _gradient(case, leaves, cut)
+        np.testing.assert_array_equal(_computed(case, leaves).view(np.uint32), expected.view(np.uint32))
 
 
 @pytest.mark.parametrize("band", [1, 3])

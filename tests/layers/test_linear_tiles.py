@@ -19,8 +19,9 @@ def _workers_get_even_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "INLINE_WORK", 0)
 
 
-def _drawn(*shape: int, seed: int) -> Array:
-    return bf16_model.rounded(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+def _drawn(*shape: int, seed: int, scale: float = 1.0) -> Array:
+    values = scale * np.random.default_rng(seed).standard_normal(shape)
+    return bf16_model.rounded(values.astype(np.float32))
 
 
 def _stored(plain: Array) -> Array:
@@ -41,6 +42,8 @@ def _equal(found: Array, expected: Array) -> None:
     np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
 
 
+ZERO = np.float32(0)
+TINY = 2.0**-63  # products on both sides of the smallest normal number
 SHAPES = [(3, 16, 16), (16, 70, 33), (21, 48, 80), (37, 100, 40)]
 """Samples, features and outputs."""
 
@@ -63,14 +66,18 @@ def test_forward_has_the_bits_of_the_model(
     operands = stored, _weights(weight), _stored(bias[None])[0]
     with harness.working_memory(product.room(THREADS)) as memory:
         linear_tiles.forward(harness.workers(THREADS), SOFTWARE, *operands, y, memory)
-    _equal(y[:, :outputs].copy(), bf16_model.product(bias, x, weight.T) + np.float32(0))
+    _equal(y[:, :outputs].copy(), bf16_model.product(bias, x, weight.T) + ZERO)
 
 
+@pytest.mark.parametrize("scale", [1.0, TINY])
 @pytest.mark.parametrize("leaf", [32, 64, 128])
 @pytest.mark.parametrize("shape", [(3, 16, 128), (21, 48, 120), (37, 100, 97)], ids=str)
-def test_backward_data_has_the_bits_of_the_model(shape: tuple[int, int, int], leaf: int) -> None:
+def test_backward_data_has_the_bits_of_the_model(
+    shape: tuple[int, int, int], leaf: int, scale: float
+) -> None:
     samples, features, outputs = shape
-    dy, weight = _drawn(samples, outputs, seed=1), _drawn(outputs, features, seed=2)
+    dy = _drawn(samples, outputs, seed=1, scale=scale)
+    weight = _drawn(outputs, features, seed=2, scale=scale)
     stored, dx = _stored(dy), np.full((samples, layout.blocks(features) * LANES), np.nan, np.float32)
     product, blocked = (
         linear_tiles.data_product(samples, dx.shape[1], stored.shape[1], leaf),
@@ -79,19 +86,20 @@ def test_backward_data_has_the_bits_of_the_model(shape: tuple[int, int, int], le
     with harness.working_memory(product.room(THREADS)) as memory:
         linear_tiles.backward_data(harness.workers(THREADS), SOFTWARE, stored, blocked, dx, memory, leaf)
     parts = [
-        bf16_model.product(np.float32(0), dy[:, first : first + leaf], weight[first : first + leaf])
+        bf16_model.product(ZERO, dy[:, first : first + leaf], weight[first : first + leaf]) + ZERO
         for first in range(0, outputs, leaf)
     ]
-    _equal(dx[:, :features].copy(), bf16_model.tree(parts) + np.float32(0))
+    _equal(dx[:, :features].copy(), bf16_model.tree(parts))
 
 
+@pytest.mark.parametrize("scale", [1.0, TINY])
 @pytest.mark.parametrize(("leaves", "per_leaf"), [(1, 3), (1, 70), (4, 7), (8, 33), (2, 64)])
 @pytest.mark.parametrize("shape", [(16, 16), (70, 33), (48, 80)], ids=str)
 def test_backward_weights_has_the_bits_of_the_model(
-    shape: tuple[int, int], leaves: int, per_leaf: int
+    shape: tuple[int, int], leaves: int, per_leaf: int, scale: float
 ) -> None:
     features, outputs = shape
-    x, dy = (_drawn(leaves * per_leaf, size, seed=size) for size in shape)
+    x, dy = (_drawn(leaves * per_leaf, size, seed=size, scale=scale) for size in shape)
     dy_stored, x_stored = _stored(dy), _stored(x)
     product = linear_tiles.weights_product(*x_stored.shape, dy_stored.shape[1], leaves)
     parameter = layout.linear_weight((outputs, features), 1.0)
@@ -101,10 +109,10 @@ def test_backward_weights_has_the_bits_of_the_model(
             harness.workers(THREADS), SOFTWARE, x_stored, dy_stored, memory, gradient, bias, leaves
         )
     parts = [
-        bf16_model.product(np.float32(0), each_dy.T, each_x)
+        bf16_model.product(ZERO, each_dy.T, each_x) + ZERO
         for each_x, each_dy in zip(np.split(x, leaves), np.split(dy, leaves), strict=True)
     ]
-    _equal(parameter.unpack(gradient), bf16_model.tree(parts) + np.float32(0))
+    _equal(parameter.unpack(gradient), bf16_model.tree(parts))
     sums = []
     for each_dy in np.split(dy, leaves):
         total = np.zeros(outputs, np.float32)
