@@ -26,6 +26,7 @@ from layers.kernels.tile_block import (
 )
 from layers.kernels.tile_unit import MEMORY_FLOATS, SOFTWARE
 from tests.layers import bf16_model
+from tests.layers.test_float_mode import keeps_small_numbers
 
 Array = NDArray[np.float32]
 ROWS, STEPS = 11, 3
@@ -79,6 +80,7 @@ def test_software_computes_as_the_model_says(exponents: int) -> None:
     expected = bf16_model.product(c, a, b)
     np.testing.assert_array_equal(computed[:-1].view(np.uint32), expected.view(np.uint32))
     assert (computed[-1] == 7).all()  # a tile has no more rows than it is configured for
+    assert keeps_small_numbers()  # also after it
 
 
 @pytest.mark.skipif(TARGET.simd == NEON, reason="makes code for x86")
