@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba import float32, int64, uint16
+from llvmlite import ir
+from numba import float32, int64, types, uint8, uint16
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from layers.kernels.jit import kernel
 from layers.kernels.register_tile import LOAD
+from layers.kernels.simd import constant
 from layers.kernels.target import NEON, TARGET
 from layers.kernels.tile_block import (
     Pairs,
@@ -24,7 +27,7 @@ from layers.kernels.tile_block import (
     end_tiles,
     multiply_tiles,
 )
-from layers.kernels.tile_unit import MEMORY_FLOATS, SOFTWARE
+from layers.kernels.tile_unit import MEMORY_FLOATS, SOFTWARE, _Hardware
 from tests.layers import bf16_model
 from tests.layers.test_float_mode import keeps_small_numbers
 
@@ -83,6 +86,34 @@ def test_software_computes_as_the_model_says(exponents: int) -> None:
     assert keeps_small_numbers()  # also after it
 
 
+class _WritesOnly(_Hardware):
+    """Leaves out the instructions that only the unit knows."""
+
+    def _call(self, name: str, *arguments: ir.Value) -> None:
+        pass
+
+
+@intrinsic
+def write_configuration(_typing_context, memory, rows):  # noqa: ARG001
+    def codegen(_context, builder, _signature, arguments):
+        memory, rows = arguments
+        _WritesOnly(builder, memory).configure([rows] * 4 + [constant(16)] * 4)
+
+    return types.void(types.int64, types.int64), codegen
+
+
+def test_the_configuration_is_what_the_unit_reads() -> None:
+    @kernel(int64, int64, int64, uint8[::1], int64)
+    def configure(worker, first, last, memory, rows):  # noqa: ARG001
+        write_configuration(memory.ctypes.data, rows)
+
+    memory = np.full(65, 7, np.uint8)
+    configure(0, 0, 0, memory, 11)
+    # palette 1, from row 0; at 16 the bytes of a row of each tile; at 48 the rows of each
+    expected = [1, *[0] * 15, *[64, 0] * 8, *[0] * 16, *[11] * 4, *[16] * 4, *[0] * 8, 7]
+    assert memory.tolist() == expected
+
+
 @pytest.mark.skipif(TARGET.simd == NEON, reason="makes code for x86")
 def test_loops_for_the_unit_load_each_tile_once_and_keep_their_sums(tmp_path: Path) -> None:
     found = _code_for_the_unit(tmp_path)
@@ -93,6 +124,9 @@ def test_loops_for_the_unit_load_each_tile_once_and_keep_their_sums(tmp_path: Pa
             assert loop["tilestored"] == loop["tilezero"] == 0, name
         pairs = {(loop["tileloadd"], loop["tdpbf16ps"]) for loop in code["loops"]}
         assert max(pairs) == largest[name], name
+    # B, A and the sums, as the assembler orders them
+    assert found["product"]["products"] == [[4, 6, 0], [5, 6, 1], [4, 7, 2], [5, 7, 3]]
+    assert found["convolution"]["products"] == [[4, 5, 0], [4, 6, 1], [4, 7, 2], [4, 5, 3]]
 
 
 def _code_for_the_unit(folder: Path) -> dict[str, Any]:

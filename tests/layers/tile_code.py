@@ -37,11 +37,14 @@ def loops(assembly: str) -> list[list[str]]:
 
 
 def described(kernel: Any) -> dict[str, Any]:
-    """Return the instructions of a kernel, and those of its loops."""
+    """Return the instructions of a kernel and of its loops, and the tiles of the products of the largest."""
     assembly = harness.assembly(kernel)
+    hot = loops(assembly)
+    largest = max(hot, key=lambda body: instructions(body)["tdpbf16ps"])
     return {
         "all": instructions(assembly.splitlines()),
-        "loops": [instructions(body) for body in loops(assembly)],
+        "loops": [instructions(body) for body in hot],
+        "products": [[int(tile) for tile in re.findall(r"%tmm(\d)", x)] for x in largest if "tdpbf16ps" in x],
     }
 
 
