@@ -7,7 +7,7 @@ An emitter appends LLVM instructions to a builder; an intrinsic is called from a
 offsets, steps and distances are in floats.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
@@ -259,18 +259,24 @@ def transpose(typing_context, target, target_row, source, source_row):
             return builder.bitcast(place, REGISTER.as_pointer())
 
         rows = [builder.load(row_at(of, of_row, row), align=4) for row in range(WIDTH)]
-        mask = ir.VectorType(_I32, WIDTH)
-        half = WIDTH // 2
-        while half:  # swap the off-diagonal half x half blocks within each block of twice the size
-            low = [lane if not lane & half else WIDTH + lane - half for lane in range(WIDTH)]
-            high = [lane + half if not lane & half else WIDTH + lane for lane in range(WIDTH)]
-            for row in range(WIDTH):
-                if not row & half:
-                    upper, lower = rows[row], rows[row + half]
-                    rows[row] = builder.shuffle_vector(upper, lower, ir.Constant(mask, low))
-                    rows[row + half] = builder.shuffle_vector(upper, lower, ir.Constant(mask, high))
-            half //= 2
-        for row, register in enumerate(rows):
+        for row, register in enumerate(transposed(builder, rows)):
             builder.store(register, row_at(to, to_row, row), align=4)
 
     return types.void(*[types.int64] * 4), codegen
+
+
+def transposed(builder: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:
+    """Emit the columns of a square matrix, given as vectors."""
+    rows, side = list(rows), len(rows)
+    mask = ir.VectorType(_I32, side)
+    half = side // 2
+    while half:  # swap the off-diagonal half x half blocks within each block of twice the size
+        low = [lane if not lane & half else side + lane - half for lane in range(side)]
+        high = [lane + half if not lane & half else side + lane for lane in range(side)]
+        for row in range(side):
+            if not row & half:
+                upper, lower = rows[row], rows[row + half]
+                rows[row] = builder.shuffle_vector(upper, lower, ir.Constant(mask, low))
+                rows[row + half] = builder.shuffle_vector(upper, lower, ir.Constant(mask, high))
+        half //= 2
+    return rows

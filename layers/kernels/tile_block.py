@@ -19,9 +19,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from layers.kernels.compile_time import CompileTime, CompileTimeType
+from layers.kernels.flush_mode import emit_flushing
 from layers.kernels.register_tile import LOAD, ZERO, each_loop, each_step, integers
 from layers.kernels.simd import constant
-from layers.kernels.tile_unit import ROWS, TILES, TileRows, TileUnit, emitter
+from layers.kernels.tile_unit import ROWS, TILES, TileUnit, emitter
 
 SUMS = 4
 """Tiles of sums of the largest block: more would leave too few for A and B."""
@@ -40,17 +41,12 @@ class TileBlock(CompileTime):
     """ZERO or LOAD."""
 
 
-def block_rows(rows: int, widest: int) -> TileRows:
-    """Return the configuration for blocks whose tiles of A have so many rows."""
-    return TileRows((*[rows] * SUMS, *[ROWS] * widest, *[rows] * (TILES - SUMS - widest)))
-
-
 class Tiles(NamedTuple):
     """Where tiles begin, one address for each of A; the distances of rows, and of tiles side by side."""
 
     addresses: tuple[int, ...]
     row: int
-    tile: int = 0
+    tile: int
 
 
 class Pairs(NamedTuple):
@@ -66,6 +62,48 @@ class TileLoop(NamedTuple):
     length: int
     a: int
     b: int
+
+
+@intrinsic
+def begin_tiles(typing_context, block, memory, rows):
+    """Configure the unit of this thread, and begin flushing, for a kernel that also ends both.
+
+    What the kernel itself adds to sums is so of the unit's arithmetic.
+
+    Parameters
+    ----------
+    block : TileBlock
+        Any with the `widest` of all.
+    memory : int64
+        Address of MEMORY_FLOATS floats of this thread.
+    rows : int64
+        Of each tile of A, 1 to 16.
+    """
+    if not isinstance(block, CompileTimeType):
+        return None
+    shape = block.value
+
+    def codegen(_context, builder, _signature, arguments):
+        emit_flushing(builder, on=True)
+        _, memory, rows = arguments
+        others = TILES - SUMS - shape.widest
+        each = [*[rows] * SUMS, *[constant(ROWS)] * shape.widest, *[rows] * others]
+        emitter(builder, shape.unit, memory).configure(each)
+
+    return types.void(block, types.int64, types.int64), codegen
+
+
+@intrinsic
+def end_tiles(typing_context, block, memory):
+    """Release the unit, and end flushing."""
+    if not isinstance(block, CompileTimeType):
+        return None
+
+    def codegen(_context, builder, _signature, arguments):
+        emitter(builder, block.value.unit, arguments[1]).release()
+        emit_flushing(builder, on=False)
+
+    return types.void(block, types.int64), codegen
 
 
 @intrinsic

@@ -17,7 +17,15 @@ from layers.kernels.jit import kernel
 from layers.kernels.register_tile import LOAD
 from layers.kernels.shared_cache import LOG
 from layers.kernels.target import TARGET
-from layers.kernels.tile_block import Pairs, TileBlock, TileLoop, Tiles, block_rows, multiply_tiles
+from layers.kernels.tile_block import (
+    Pairs,
+    TileBlock,
+    TileLoop,
+    Tiles,
+    begin_tiles,
+    end_tiles,
+    multiply_tiles,
+)
 from layers.kernels.tile_unit import (
     HARDWARE,
     MEMORY_FLOATS,
@@ -25,8 +33,6 @@ from layers.kernels.tile_unit import (
     SOFTWARE,
     TERMS,
     TileUnit,
-    configure_tiles,
-    release_tiles,
 )
 
 _NEEDED = ("+amx-tile", "+amx-bf16")
@@ -91,17 +97,16 @@ def operands() -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.float
 def add_products(UNIT):
     """Return the kernel that adds products of A and B to C, all [PRODUCTS, ...]."""
     BLOCK = TileBlock(UNIT, 1, 1, 1, LOAD)
-    SHAPE = block_rows(ROWS, 1)
 
     @kernel(int64, int64, int64, float32[::1], uint16[:, ::1], uint16[:, ::1], float32[:, ::1])
     def tile_products(worker, first, last, memory, a, b, c):
         at = memory.ctypes.data
-        configure_tiles(UNIT, at, SHAPE)
+        begin_tiles(BLOCK, at, ROWS)
         for task in range(first, last):
             sums = Tiles((c.ctypes.data + task * c.strides[0],), 4 * ROWS, 0)
             rows = Tiles((a.ctypes.data + task * a.strides[0],), 2 * TERMS, 0)
             pairs = Pairs(b.ctypes.data + task * b.strides[0], 0)
             multiply_tiles(BLOCK, at, rows, pairs, sums, sums, (TileLoop(1, 0, 0),))
-        release_tiles(UNIT, at)
+        end_tiles(BLOCK, at)
 
     return tile_products

@@ -13,7 +13,7 @@ all rounded to the nearest, numbers below the smallest normal one taken for zero
 
 SOFTWARE computes the same bits on any processor, slowly, with its tiles in memory: what is written for the
 unit can be tried without it. Emitters append LLVM instructions to a builder; addresses are int64, distances
-bytes.
+bytes. Who uses SOFTWARE is in the mode that flushes (`flush_mode`).
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from layers.kernels.compile_time import CompileTime, CompileTimeType
-from layers.kernels.flush_mode import emit_flushing
+from layers.kernels.compile_time import CompileTime
 from layers.kernels.simd import LANES, VECTOR, constant, counted, multiply_add, splat, vector_constant
 
 TILES, ROWS, ROW_BYTES = 8, 16, 64
@@ -36,7 +33,7 @@ TERMS = 32
 """Terms that one product adds to an element."""
 
 MEMORY_FLOATS = (TILES * TILE_BYTES + ROW_BYTES) // 4
-"""Memory that a thread gives its unit, in floats; only SOFTWARE touches it."""
+"""Memory that a thread gives its unit, in floats."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,6 @@ class TileUnit(CompileTime):
 HARDWARE, SOFTWARE = TileUnit(True), TileUnit(False)
 
 
-@dataclass(frozen=True)
-class TileRows(CompileTime):
-    """The rows of each tile, of which none has more than 16."""
-
-    each: tuple[int, ...]
-
-
 class Emitter(ABC):
     """Emits the instructions of a unit; tiles are named by Python's integers."""
 
@@ -63,8 +53,8 @@ class Emitter(ABC):
         self.builder, self.memory = builder, memory
 
     @abstractmethod
-    def configure(self, rows: Sequence[int]) -> None:
-        """Give each of the tiles its rows; all become zero."""
+    def configure(self, rows: Sequence[ir.Value]) -> None:
+        """Give each of the tiles its rows, 1 to 16; all become zero."""
 
     @abstractmethod
     def release(self) -> None:
@@ -92,42 +82,6 @@ def emitter(builder: ir.IRBuilder, unit: TileUnit, memory: ir.Value) -> Emitter:
     return (_Hardware if unit.hardware else _Software)(builder, memory)
 
 
-@intrinsic
-def configure_tiles(typing_context, unit, memory, rows):
-    """Configure the unit of this thread, and begin flushing; a kernel that does also releases it.
-
-    What the kernel itself adds to sums is so of the unit's arithmetic.
-
-    Parameters
-    ----------
-    unit : TileUnit
-    memory : int64
-        Address of MEMORY_FLOATS floats of this thread.
-    rows : TileRows
-    """
-    if not isinstance(unit, CompileTimeType) or not isinstance(rows, CompileTimeType):
-        return None
-
-    def codegen(_context, builder, _signature, arguments):
-        emit_flushing(builder, on=True)
-        emitter(builder, unit.value, arguments[1]).configure(rows.value.each)
-
-    return types.void(unit, types.int64, rows), codegen
-
-
-@intrinsic
-def release_tiles(typing_context, unit, memory):
-    """Release the unit, and end flushing."""
-    if not isinstance(unit, CompileTimeType):
-        return None
-
-    def codegen(_context, builder, _signature, arguments):
-        emitter(builder, unit.value, arguments[1]).release()
-        emit_flushing(builder, on=False)
-
-    return types.void(unit, types.int64), codegen
-
-
 _BYTE, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _POINTER = _BYTE.as_pointer()
 
@@ -136,10 +90,15 @@ class _Hardware(Emitter):
     def configure(self, rows):
         palette, unused = [1], [0]
         row_bytes = [ROW_BYTES, 0] * TILES + [0] * 16  # of each tile, as 16-bit numbers
-        numbers = [*palette, *unused * 15, *row_bytes, *rows, *unused * 8]
-        kind = ir.ArrayType(_BYTE, len(numbers))
-        place = cgutils.global_constant(self.builder.module, "tile.rows", ir.Constant(kind, numbers))
-        self._call("ldtilecfg", self.builder.bitcast(place, _POINTER))
+        for at, number in enumerate([*palette, *unused * 15, *row_bytes]):
+            self._set_byte(at, ir.Constant(_BYTE, number))
+        for at, number in enumerate([*rows, *[constant(0)] * 8]):
+            self._set_byte(48 + at, self.builder.trunc(number, _BYTE))
+        self._call("ldtilecfg", self.builder.inttoptr(self.memory, _POINTER))
+
+    def _set_byte(self, at, value):
+        place = self.builder.add(self.memory, constant(at))
+        self.builder.store(value, self.builder.inttoptr(place, _POINTER))
 
     def release(self):
         self._call("tilerelease")
@@ -171,7 +130,8 @@ class _Software(Emitter):
 
     def configure(self, rows):
         for tile in range(TILES):
-            self.builder.store(_tile(rows[tile]), _rows_at(self.builder, self.memory, constant(tile)))
+            number = self.builder.trunc(rows[tile], _BYTE)
+            self.builder.store(number, _rows_at(self.builder, self.memory, constant(tile)))
             self.zero(tile)
 
     def release(self):

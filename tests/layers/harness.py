@@ -1,6 +1,7 @@
 """Runs any layer on plain arrays: makes its buffers, surrounds them with guards, packs and unpacks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -110,14 +111,14 @@ def run(
     for name, parameter in parameters.items():
         at.weights[name] = np.full(parameter.blocked, np.nan, np.float32)
         parameter.pack(given.parameters[name].astype(np.float32), at.weights[name])
-        at.gradients[name], behind[f"gradient of {name}"] = _guarded(parameter.blocked, np.dtype(np.float32))
+        at.gradients[name], behind[f"gradient of {name}"] = guarded(parameter.blocked, np.dtype(np.float32))
     for name, described in layer.state(*shapes).items():
         at.state[name] = np.full(described.shape, described.initial, np.float32)
     at.state.update(state or {})
     for name, values in layer.leaf_values(*shapes).items():
         at.leaf_values[name] = np.full((leaves, *values), np.nan)
     for name, wanted in layer.scratch(samples, leaves, threads, *shapes).items():
-        at.scratch[name], behind[name] = _guarded(wanted.shape, np.dtype(wanted.dtype))
+        at.scratch[name], behind[name] = guarded(wanted.shape, np.dtype(wanted.dtype))
     context = Context(workers(threads), training, given.seed, given.step)
     layer.forward(at, context)
     backward = [layer.backward_weights, layer.backward_data]
@@ -127,6 +128,25 @@ def run(
         assert (guard == FILL).all(), f"{layer} has written behind its {name}"
     gradients = {name: parameter.unpack(at.gradients[name]) for name, parameter in parameters.items()}
     return Result(x, y, dx, dy, gradients, at.leaf_values)
+
+
+def guarded(shape: Any, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return an array of NaN, or of what means nothing, and the bytes behind it."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    storage = np.full(size + GUARD_BYTES, FILL, np.uint8)
+    array = storage[:size].view(dtype).reshape(shape)
+    if np.issubdtype(dtype, np.floating):
+        array[...] = np.nan
+    return array, storage[size:]
+
+
+@contextmanager
+def working_memory(sizes: Iterable[int | Shape]) -> Iterator[tuple[Array, ...]]:
+    """Give arrays that hold NaN; what is written behind them is an error."""
+    made = [guarded(np.atleast_1d(size), np.dtype(np.float32)) for size in sizes]
+    yield tuple(array for array, _ in made)
+    for number, (_, guard) in enumerate(made):
+        assert (guard == FILL).all(), f"written behind array {number}"
 
 
 @lru_cache
@@ -144,16 +164,6 @@ def assembly(kernel: Any) -> str:
 
 def _views(values: tuple[Value, ...]) -> tuple[Array, ...]:
     return tuple(value.view for value in values)
-
-
-def _guarded(shape: Shape, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Return an array of NaN, or of what means nothing, and the bytes behind it."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    storage = np.full(size + GUARD_BYTES, FILL, np.uint8)
-    array = storage[:size].view(dtype).reshape(shape)
-    if np.issubdtype(dtype, np.floating):
-        array[...] = np.nan
-    return array, storage[size:]
 
 
 def _given(plain: NDArray[np.float64], halo: Halo) -> Value:

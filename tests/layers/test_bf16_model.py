@@ -42,10 +42,10 @@ def _operands(exponents: tuple[int, int], apart: int) -> tuple[Array, Array, Arr
         powers = generator.integers(*exponents, count, endpoint=True)
         return np.ldexp(mantissa.astype(np.float64), powers - 7).astype(np.float32)
 
-    a, b = drawn(3000), drawn(3000)
+    a, b = drawn(999), drawn(999)
     product = a.astype(np.float64) * b
-    other = product * 2.0 ** generator.integers(-apart, apart, 3000, endpoint=True)
-    other *= generator.uniform(-1, 1, 3000)
+    other = product * 2.0 ** generator.integers(-apart, apart, 999, endpoint=True)
+    other *= generator.uniform(-1, 1, 999)
     other[::3] = np.ldexp(np.sign(other), np.frexp(other)[1])[::3]  # powers of two make ties
     other[1::3] = -product[1::3]  # exact cancellation
     largest = np.finfo(np.float32).max
