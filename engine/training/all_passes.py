@@ -16,7 +16,7 @@ from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.decay import exempt_from_decay
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
-from engine.graph.passes.fusion import fuse
+from engine.graph.passes.fusion import fuse, together
 from engine.graph.passes.norm_groups import grouped
 from engine.graph.passes.precision import set_precision, store_rounded
 from engine.graph.passes.rates import set_rates
@@ -52,9 +52,10 @@ def all_passes(
     graph = set_precision(network, settings.precision)
     graph = set_convolutions(graph, settings.conv, settings.conv_feature_leaves)
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
+    apart = () if settings.fuse else together(graph)
     graph = insert_forks(fuse(graph) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
-    graph = store_rounded(graph, settings.precision, Exchange)
+    graph = store_rounded(graph, settings.precision, Exchange, apart)
     graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)
     graph = accumulate(freeze(graph, settings.freeze), settings.accumulate)
     if wrap is not None:

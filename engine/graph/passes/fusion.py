@@ -22,18 +22,30 @@ Run = tuple[list[Node], Node]
 
 def fuse(graph: Graph) -> Graph:
     """Return the graph with fused nodes, each with the name of its first."""
-    whole: dict[str, Node] = {}  # last of the fused nodes -> the node that replaces them
+    runs = _runs(graph)
+    gone = {each.name for run, _ in runs for each in run}
+    whole = {run[-1].name: node for run, node in runs}  # by the last of the fused nodes
+    nodes = [whole.get(node.name, node) for node in graph if node.name in whole or node.name not in gone]
+    names = {last: node.name for last, node in whole.items()}
+    renamed = [replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)) for node in nodes]
+    return Graph(graph.input_shape, tuple(renamed))
+
+
+def together(graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the nodes that `fuse` makes one of, in order."""
+    return tuple(tuple(node.name for node in run) for run, _ in _runs(graph))
+
+
+def _runs(graph: Graph) -> list[Run]:
+    found: list[Run] = []
     gone: set[str] = set()
     for node in graph:
         run = _convolution_run(graph, node) or _norm_run(graph, node)
         if run is None or any(each.name in gone for each in run[0]):  # a sum goes with one of its terms
             continue
         gone |= {each.name for each in run[0]}
-        whole[run[0][-1].name] = run[1]
-    nodes = [whole.get(node.name, node) for node in graph if node.name in whole or node.name not in gone]
-    names = {last: node.name for last, node in whole.items()}
-    renamed = [replace(node, inputs=tuple(names.get(name, name) for name in node.inputs)) for node in nodes]
-    return Graph(graph.input_shape, tuple(renamed))
+        found.append(run)
+    return found
 
 
 def _convolution_run(graph: Graph, node: Node) -> Run | None:

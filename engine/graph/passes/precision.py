@@ -16,6 +16,7 @@ grouped and depthwise convolutions        products of fp32, values between layer
 Values are rounded where they are whole: after sums over ranks. So a plan changes no bit.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -52,13 +53,17 @@ def set_precision(graph: Graph, precision: str) -> Graph:
     return Graph(graph.input_shape, tuple(nodes)) if precision == BF16 else graph
 
 
-def store_rounded(graph: Graph, precision: str, keeps: type[Any]) -> Graph:
+def store_rounded(
+    graph: Graph, precision: str, keeps: type[Any], together: Iterable[Sequence[str]] = ()
+) -> Graph:
     """Return the graph whose layers round what they make, and the gradients that they read.
 
     Parameters
     ----------
     keeps
         Layers that only hand values on, whatever they are.
+    together
+        Names of nodes that could be fused: what is between them is not rounded, as fused it is not stored.
     """
     if precision != BF16:
         return graph
@@ -66,8 +71,12 @@ def store_rounded(graph: Graph, precision: str, keeps: type[Any]) -> Graph:
     while isinstance(output.layer, keeps):
         (output,) = (node for node in graph if node.outputs[0] == output.inputs[0])
 
+    runs = tuple(together)
+    inside, ends = {name for run in runs for name in run[:-1]}, {run[-1] for run in runs}
+
     def rounded(node: Node) -> Node:
-        if isinstance(node.layer, (keeps, *_MOVES_VALUES)):
+        moves = isinstance(node.layer, (keeps, *_MOVES_VALUES)) and node.name not in ends
+        if moves or node.name in inside:
             return node
         rounds_y = node.name != output.name and not _is_convolution(node.layer)
         layer = Rounded(node.layer, node.name, rounds_y=rounds_y)

@@ -27,18 +27,18 @@ from layers.linear import Linear
 from layers.precision import BF16, FP32
 from layers.wrapped import WatchedLayer
 from tests.engine.cluster import RECIPE, changed, train
-from tests.engine.graphs import branches, chain, convolutional, mixed, with_dropout
+from tests.engine.graphs import branches, chain, convolutional, mixed, normed, with_dropout
 from tests.golden.networks import with_state
 
 PLANS = {convolutional: "conv1=2,conv3=2,conv5=2,fc6=2", mixed: "fc4=2,fc5=2"}
 
 
 def _hashes(ranks, graph, **fields):
-    results, _ = train(ranks, graph(), replace(RECIPE, precision=BF16, **fields))
+    results, _ = train(ranks, graph(), replace(RECIPE, precision=BF16, norm_groups=4, **fields))
     return results["weights_sha256"], results["state_sha256"]
 
 
-@pytest.mark.parametrize("graph", [convolutional, mixed, with_dropout, with_state])
+@pytest.mark.parametrize("graph", [convolutional, mixed, with_dropout, with_state, normed])
 def test_ranks_plans_and_microbatches_change_no_bit(graph):
     leaves = 2 if graph in PLANS else 1
     alone = _hashes(1, graph, conv_feature_leaves=leaves)
