@@ -3,13 +3,15 @@
 from functools import lru_cache
 from typing import Any
 
-from numba import int64, types
+from numba import float32, int64, types
 
+from layers.arithmetic import ceil_div
 from layers.kernels.jit import kernel
 from layers.kernels.rows import IMAGE, as_rows, copy_row, floats, row_address
-from layers.kernels.simd import LANES
+from layers.kernels.simd import LANES, add_vectors
 from layers.kernels.threads import Threads
 
+FLAT = float32[::1]
 _ROW = 1 << 12  # floats of a flat array that are a task
 
 
@@ -26,11 +28,7 @@ def add_all(threads: Threads, sources: tuple[Any, ...], target) -> None:
 
 def add_flat(threads: Threads, total, addend) -> None:
     """Write total += addend, element by element; both float32 [n], n a multiple of LANES."""
-    rows = total.size // _ROW
-    for piece, width in ((slice(0, rows * _ROW), _ROW), (slice(rows * _ROW, total.size), total.size % _ROW)):
-        if total[piece].size:
-            mine, other = (array[piece].reshape(-1, width) for array in (total, addend))
-            add_all(threads, (mine, other), mine)
+    threads.run(_add_flat(), ceil_div(total.size, _ROW), 2 * total.size, total, addend)
 
 
 def tree_add(threads: Threads, slots: list[Any], top: int, leaf: int) -> int:
@@ -62,3 +60,15 @@ def _add_all(COUNT):
                         row[e] += term[e]
 
     return add_rows
+
+
+@lru_cache(maxsize=1)
+def _add_flat():
+    @kernel(int64, int64, int64, FLAT, FLAT)
+    def add_flat_rows(worker, first, last, total, addend):
+        for task in range(first, last):
+            start = task * _ROW
+            count = min(_ROW, total.size - start)
+            add_vectors(total.ctypes.data + 4 * start, addend.ctypes.data + 4 * start, count // LANES)
+
+    return add_flat_rows

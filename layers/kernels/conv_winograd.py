@@ -10,10 +10,11 @@ depends on how tiles are grouped.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from numba import float32, int64
 
-from layers.arithmetic import ceil_div
+from layers.arithmetic import ceil_div, round_up
 from layers.kernels.epilogue import PLAIN, RELU_POOL, TAPS, Epilogue, copy_taps
 from layers.kernels.gemm import DEPTH, IS_NARROW
 from layers.kernels.jit import inline, kernel
@@ -48,17 +49,50 @@ from layers.kernels.winograd_tiles import (
 )
 from layers.kernels.winograd_transforms import POINTS, WEIGHT, transform, transform_output
 
-ROWS = TILE_ROWS
-"""Tiles of the image in one block: what one register tile multiplies."""
 FUSED_WEIGHTS = 1 << 16  # most weights of a position: they stay in cache while one worker does all stages
-FUSED_BLOCKS = 4  # blocks of tiles at a time: v and m of one worker stay in its L2 cache
-STAGED_BLOCKS = 28  # blocks of tiles at a time, where the weights of a position fill the L2 cache alone
+FUSED_TILES = 4 * TILE_ROWS  # tiles at a time: v and m of one worker stay in its L2 cache
+STAGED_TILES = 28 * TILE_ROWS  # tiles at a time, where the weights of a position fill the L2 cache alone
+SHORTEST = TILE_ROWS // 2  # tiles of a block; with fewer the latency of the multiply-add shows
+BLOCK_TILES = 1  # what a block costs beside the products, in tiles of a block
+GROUP_TILES = 2  # what a group costs so, which reads all weights
 
 
-def _blocks(total: int, channels: int, out_channels: int) -> tuple[int, bool]:
-    """Return the blocks of one group, and whether one worker takes a group through all stages."""
+def _at_once(total: int, channels: int, out_channels: int) -> tuple[int, bool]:
+    """Return the most tiles of one group, and whether one worker takes a group through all stages."""
     fused = channels * out_channels <= FUSED_WEIGHTS
-    return min(FUSED_BLOCKS if fused else STAGED_BLOCKS, ceil_div(total, ROWS)), fused
+    return min(FUSED_TILES if fused else STAGED_TILES, round_up(total, TILE_ROWS)), fused
+
+
+class _Cut(NamedTuple):
+    """How the tiles of all images are cut; no bit depends on it."""
+
+    rows: int
+    """Tiles of a block: what one register tile multiplies."""
+    blocks: int
+    """Of a group."""
+
+
+@lru_cache(maxsize=1 << 12)  # a small layer's kernel takes no longer
+def _cut(total: int, most: int, workers: int) -> _Cut:
+    """Return the cut with which the last worker is done first; a group has at most `most` tiles.
+
+    Where tiles are few, as in a microbatch, large blocks and groups would leave workers without any, or rows
+    of blocks empty.
+    """
+
+    def cost(cut: _Cut) -> int:
+        block = cut.rows + BLOCK_TILES
+        full, rest = divmod(ceil_div(total, cut.rows), cut.blocks)
+        each, more = divmod(full, workers)
+        group, last = cut.blocks * block + GROUP_TILES, rest * block + GROUP_TILES if rest else 0
+        return each * group + (group if more else last)
+
+    cuts = [
+        _Cut(rows, blocks)
+        for rows in range(TILE_ROWS, SHORTEST - 1, -1)
+        for blocks in range(min(most // rows, ceil_div(total, rows)), 0, -1)
+    ]
+    return min(cuts, key=cost)
 
 
 def scratch_shapes(
@@ -66,12 +100,12 @@ def scratch_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the working memory of `forward` for `total` tiles."""
     channels, out_channels = c_blocks * LANES, k_blocks * LANES
-    blocks, fused = _blocks(total, channels, out_channels)
+    tiles, fused = _at_once(total, channels, out_channels)
     copies = threads if fused else 1
     return {
         "u": (POSITIONS, padded_position(channels * out_channels)),
-        "v": (copies, POSITIONS, padded_position(blocks * ROWS * channels)),
-        "m": (copies, POSITIONS, padded_position(blocks * ROWS * out_channels)),
+        "v": (copies, POSITIONS, padded_position(tiles * channels)),
+        "m": (copies, POSITIONS, padded_position(tiles * out_channels)),
         "edge": (threads, 2 * outputs * outputs * LANES),
     }
 
@@ -130,19 +164,21 @@ def forward(
     total = samples * down * along
     grid = Grid(down, along, outputs, *padding)
     result = y, *epilogue
-    group, fused = _blocks(total, c_blocks * LANES, k_blocks * LANES)
-    all_blocks = ceil_div(total, ROWS)
     work = 2 * POSITIONS * total * c_blocks * k_blocks * LANES * LANES
+    most, fused = _at_once(total, c_blocks * LANES, k_blocks * LANES)
+    rows, group = _cut(total, most, threads.count if fused else 1)  # else workers share the positions
     if fused:
-        run = _fused(vectors)
         stages = x, u, bias, *result, v, m, edge, zeros
-        threads.run(run, ceil_div(all_blocks, group), work, *stages, group, grid)
+        threads.run(_fused(vectors, rows), ceil_div(total, rows * group), work, *stages, group, grid)
         return
+    all_blocks = ceil_div(total, rows)
     for first in range(0, all_blocks, group):
         count = min(group, all_blocks - first)
-        threads.run(_input(), count * c_blocks, work, x, v, zeros, first, grid)
-        threads.run(_multiply(vectors), POSITIONS, work, v, u, m, zeros, count, c_blocks, k_blocks)
-        threads.run(_output(), count * k_blocks, work, m, bias, *result, edge, count, vectors, first, grid)
+        threads.run(_input(), count * c_blocks, work, x, v, zeros, rows, first, grid)
+        threads.run(_multiply(vectors, rows), POSITIONS, work, v, u, m, zeros, count, c_blocks, k_blocks)
+        threads.run(
+            _output(), count * k_blocks, work, m, bias, *result, edge, count, vectors, rows, first, grid
+        )
 
 
 @lru_cache
@@ -173,14 +209,14 @@ def _weights(OUTPUTS):
 
 
 @inline
-def _input_stage(first, last, x, c_blocks, total, v, zeros, first_block, grid):
-    """Transform windows into v [position][block][C/LANES][ROWS][LANES]; a task: a block by LANES channels."""
+def _input_stage(first, last, x, c_blocks, total, v, zeros, rows, first_block, grid):
+    """Transform windows into v [position][block][C/LANES][rows][LANES]; a task: a block by LANES channels."""
     for task in range(first, last):
         block, cb = divmod(task, c_blocks)
-        tile = (first_block + block) * ROWS
+        tile = (first_block + block) * rows
         place = place_of(tile, grid)
-        for t in range(min(ROWS, total - tile)):
-            target = v.address + 4 * (task * ROWS + t) * LANES
+        for t in range(min(rows, total - tile)):
+            target = v.address + 4 * (task * rows + t) * LANES
             fetch_below(x, cb, place, grid.outputs, POINTS - grid.outputs - grid.pad_h)
             transform_window(x, cb, place, grid, zeros, target, POINTS * v.position, v.position)
             place = next_place(place, grid)
@@ -192,29 +228,29 @@ def _multiply_stage(first, last, TILE, v, u, m, blocks, c_blocks, k_blocks, zero
 
     The weights of a group stay in cache while all tiles pass, and those of the next one come into L2.
     """
-    channels, width = c_blocks * LANES, TILE.vectors * LANES
-    block, groups = channels * ROWS, k_blocks // TILE.vectors
+    rows, channels, width = TILE.rows, c_blocks * LANES, TILE.vectors * LANES
+    block, groups = channels * rows, k_blocks // TILE.vectors
     deep = ceil_div(c_blocks, ceil_div(channels, DEPTH))
     step = max(1, width // blocks)  # all tiles together fetch the next weights
     for position in range(first, last):
         for cb in range(0, c_blocks, deep):
             count = min(deep, c_blocks - cb)
-            a = v.address + 4 * (position * v.position + cb * ROWS * LANES)
+            a = v.address + 4 * (position * v.position + cb * rows * LANES)
             panels = u.address + 4 * (position * u.position + cb * LANES * width)
             for group in range(groups):
                 b = panels + 4 * group * channels * width
-                to = m.address + 4 * (position * m.position + group * blocks * ROWS * width)
+                to = m.address + 4 * (position * m.position + group * blocks * rows * width)
                 ahead = b + 4 * channels * width
                 if group == groups - 1:
                     ahead = panels + 4 * (deep * LANES * width if cb + deep < c_blocks else u.position)
                 start, start_row = (zeros, 0) if cb == 0 else (to, width)
                 stream_tiles(
                     TILE, blocks, 0,
-                    Streams(a, b, near=a + 4 * NEAR * ROWS, ahead=ahead),
+                    Streams(a, b, near=a + 4 * NEAR * rows, ahead=ahead),
                     Streams(block, 0, near=block, ahead=count * LANES * step),
                     Rows(start, start_row), Rows(to, width), Finished(0, 0, 0),
                     (
-                        StreamLoop(count, ROWS * LANES, LANES * width, near=ROWS * LANES, ahead=LANES * step),
+                        StreamLoop(count, rows * LANES, LANES * width, near=rows * LANES, ahead=LANES * step),
                         StreamLoop(LANES, 1, width, near=LANES // LINE_STEPS, ahead=step),
                     ),
                 )  # fmt: skip
@@ -222,8 +258,8 @@ def _multiply_stage(first, last, TILE, v, u, m, blocks, c_blocks, k_blocks, zero
 
 @inline
 def _output_stage(
-    first, last, m, blocks, vectors, bias, y, columns, epilogue, argmax, k_blocks, total, edge, first_block,
-    grid,
+    first, last, m, blocks, vectors, bias, y, columns, epilogue, argmax, k_blocks, total, edge, rows,
+    first_block, grid,
 ):  # fmt: skip
     """Transform m back into y; a task is a block by LANES channels.
 
@@ -233,12 +269,12 @@ def _output_stage(
     side = grid.outputs // 2 if epilogue == RELU_POOL else grid.outputs
     for task in range(first, last):
         block, kb = divmod(task, k_blocks)
-        tile = (first_block + block) * ROWS
+        tile = (first_block + block) * rows
         place = place_of(tile, grid)
         group, vector = divmod(kb, vectors)
         bias_at = bias + 4 * kb * LANES
-        for t in range(min(ROWS, total - tile)):
-            source = m.address + 4 * (((group * blocks + block) * ROWS + t) * vectors + vector) * LANES
+        for t in range(min(rows, total - tile)):
+            source = m.address + 4 * (((group * blocks + block) * rows + t) * vectors + vector) * LANES
             top, left = place.i * side, place.j * side
             target = y.address + place.n * y.sample + kb * y.block + top * y.row + 4 * left * LANES
             taps = argmax + (((place.n * k_blocks + kb) * y.height + top) * columns + left) * LANES
@@ -270,7 +306,7 @@ def _transform_back(outputs, source, position, bias, epilogue, target, row_step,
 
 
 @lru_cache
-def _fused(VECTORS):
+def _fused(VECTORS, ROWS):
     TILE = StreamTile(ROWS, VECTORS, a_row=LANES, fetch_b=not IS_NARROW)
 
     @kernel(
@@ -289,11 +325,11 @@ def _fused(VECTORS):
         for task in range(first, last):  # one group of tile blocks
             block = task * group
             count = min(group, ceil_div(total, ROWS) - block)
-            _input_stage(0, count * c_blocks, x_image, c_blocks, total, v_at, zeros_at, block, grid)
+            _input_stage(0, count * c_blocks, x_image, c_blocks, total, v_at, zeros_at, ROWS, block, grid)
             _multiply_stage(0, POSITIONS, TILE, v_at, u_at, m_at, count, c_blocks, k_blocks, zeros_at)
             _output_stage(
                 0, count * k_blocks, m_at, count, VECTORS, bias_at, y_image, y.shape[3], epilogue,
-                argmax.ctypes.data, k_blocks, total, edge_at, block, grid,
+                argmax.ctypes.data, k_blocks, total, edge_at, ROWS, block, grid,
             )  # fmt: skip
 
     return winograd_fused
@@ -301,17 +337,17 @@ def _fused(VECTORS):
 
 @lru_cache
 def _input():
-    @kernel(int64, int64, int64, IMAGE, SCRATCH, float32[::1], int64, GRID)
-    def winograd_input(worker, first, last, x, v, zeros, block, grid):
+    @kernel(int64, int64, int64, IMAGE, SCRATCH, float32[::1], int64, int64, GRID)
+    def winograd_input(worker, first, last, x, v, zeros, rows, block, grid):
         total = x.shape[0] * grid.down * grid.along
         v_at = Positions(int64(v.ctypes.data), v.shape[2])
-        _input_stage(first, last, image_of(x), x.shape[1], total, v_at, zeros.ctypes.data, block, grid)
+        _input_stage(first, last, image_of(x), x.shape[1], total, v_at, zeros.ctypes.data, rows, block, grid)
 
     return winograd_input
 
 
 @lru_cache
-def _multiply(VECTORS):
+def _multiply(VECTORS, ROWS):
     TILE = StreamTile(ROWS, VECTORS, a_row=LANES, fetch_b=not IS_NARROW)
 
     @kernel(int64, int64, int64, SCRATCH, float32[:, ::1], SCRATCH, float32[::1], int64, int64, int64)
@@ -329,16 +365,17 @@ def _multiply(VECTORS):
 def _output():
     @kernel(
         int64, int64, int64, SCRATCH, float32[::1], IMAGE, int64, TAPS, float32[:, ::1], int64, int64, int64,
-        GRID,
+        int64, GRID,
     )  # fmt: skip
     def winograd_output(
-        worker, first, last, m, bias, y, epilogue, argmax, edge, blocks, vectors, block, grid
+        worker, first, last, m, bias, y, epilogue, argmax, edge, blocks, vectors, rows, block, grid
     ):
         total = y.shape[0] * grid.down * grid.along
         m_at = Positions(int64(m.ctypes.data), m.shape[2])
         _output_stage(
             first, last, m_at, blocks, vectors, bias.ctypes.data, image_of(y), y.shape[3], epilogue,
-            argmax.ctypes.data, y.shape[1], total, edge.ctypes.data + worker * edge.strides[0], block, grid,
+            argmax.ctypes.data, y.shape[1], total, edge.ctypes.data + worker * edge.strides[0], rows, block,
+            grid,
         )  # fmt: skip
 
     return winograd_output

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numba import int64
 
+from layers.arithmetic import ceil_div
 from layers.conv2d import Conv2d
-from layers.kernels import conv_winograd_weights
+from layers.kernels import conv_winograd, conv_winograd_weights
 from layers.kernels.conv_algorithm import backward_weights_is_winograd, forward_is_winograd
 from layers.kernels.jit import kernel
+from layers.kernels.register_tile import TILE_ROWS
 from layers.kernels.simd import LANES
 from layers.kernels.winograd_sums import CHUNK_TILES, block_tiles
 from layers.kernels.winograd_transforms import (
@@ -142,6 +144,31 @@ def test_the_error_against_float64_stays_within_its_bound(channels, layer, side,
     assert relative(result.dx[0].plain(), *reference.backward_data(layer, given)) < limit
     want = reference.backward_weights(layer, given)["weight"]
     assert relative(result.gradients["weight"], want) < limit
+
+
+@pytest.mark.parametrize("channels", [48, 272])  # all stages by one worker, and stage by stage
+@pytest.mark.parametrize(("rows", "blocks", "threads"), [(TILE_ROWS // 2, 1, 1), (TILE_ROWS - 1, 2, 2)])
+def test_the_cut_of_tiles_changes_no_bit(monkeypatch, channels, rows, blocks, threads):
+    layer, shape = Conv2d(channels, 3, padding=1), (channels, 15, 14)
+    assert layer.is_winograd(FORWARD, 3, shape)
+    given = problem(layer, (shape,), 3)
+    whole = run(layer, given)
+    monkeypatch.setattr(conv_winograd, "_cut", lambda *_: conv_winograd._Cut(rows, blocks))
+    cut = run(layer, given, threads=threads)
+    assert (cut.y[0].plain() == whole.y[0].plain()).all()
+    assert (cut.dx[0].plain() == whole.dx[0].plain()).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("total", [1, 28, 32, 98, 128, 512, 1568])
+def test_groups_of_tiles_fit_their_memory_and_keep_all_workers_busy(total, workers):
+    most, _ = conv_winograd._at_once(total, LANES, LANES)
+    rows, blocks = conv_winograd._cut(total, most, workers)
+    assert rows * blocks <= most
+    full, rest = divmod(ceil_div(total, rows), blocks)
+    each, more = divmod(full, workers)
+    last = rows * (each * blocks + (blocks if more else rest))  # tiles of the worker that is done last
+    assert last <= max(1.3 * total / workers, TILE_ROWS)
 
 
 @pytest.mark.parametrize(
