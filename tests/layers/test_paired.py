@@ -26,6 +26,12 @@ CONVOLUTIONS = [
     (Conv2d(16, 5, stride=2, padding=2), (3, 9, 8)),  # few channels
     (Conv2d(32, 3, padding=1, reads_input=True), (19, 4, 5)),
 ]
+FULLY_CONNECTED = [
+    (Linear(40), 70, 6, 2),  # an odd block of outputs, leaves of an odd number of samples
+    (Linear(64), 32, 8, 8),  # of one sample
+    (Linear(256, leaf=32), 48, 128, 2),  # several feature leaves; more than a block of samples
+    (Linear(96, leaf=64, bias=False), 33, 70, 2),
+]
 SAMPLES, LEAVES = 4, 2
 
 
@@ -143,12 +149,7 @@ def _same(found: Array, wanted: Array) -> None:
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize(
     ("linear", "features", "samples", "leaves"),
-    [
-        (Linear(40), 70, 6, 2),  # an odd block of outputs, leaves of an odd number of samples
-        (Linear(64), 32, 8, 8),  # of one sample
-        (Linear(256, leaf=32), 48, 128, 2),  # several feature leaves; more than a block of samples
-        (Linear(96, leaf=64, bias=False), 33, 70, 2),
-    ],
+    FULLY_CONNECTED,
     ids=str,
 )
 def test_a_fully_connected_layer_has_the_bits_of_the_unit(
