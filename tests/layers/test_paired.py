@@ -114,18 +114,16 @@ def _backward_data(conv: Conv2d, dy: Array, weight: Array, shape: tuple[int, ...
     above, left, _, _ = conv.pads
     r, s = conv.kernel_size
     rows, columns = dy.shape[2:]
-    dx = np.empty((len(dy), *shape), np.float32)
+    kernels = np.zeros((height, width, channels, rows, columns, dy.shape[1]), np.float32)
+    for h, w, u, v in np.ndindex(height, width, r, s):
+        i, i_rest = divmod(h + above - u * conv.dilation, conv.stride)
+        j, j_rest = divmod(w + left - v * conv.dilation, conv.stride)
+        if i_rest == j_rest == 0 and 0 <= i < rows and 0 <= j < columns:
+            kernels[h, w, :, i, j] = weight[:, :, u, v].T
     terms = _in_blocks(np.ascontiguousarray(dy.transpose(0, 2, 3, 1)))
-    for h in range(height):
-        for w in range(width):
-            kernels = np.zeros((channels, rows, columns, dy.shape[1]), np.float32)
-            for u in range(r):
-                for v in range(s):
-                    i, i_rest = divmod(h + above - u * conv.dilation, conv.stride)
-                    j, j_rest = divmod(w + left - v * conv.dilation, conv.stride)
-                    if i_rest == j_rest == 0 and 0 <= i < rows and 0 <= j < columns:
-                        kernels[:, i, j] = weight[:, :, u, v].T
-            dx[:, :, h, w] = product(np.float32(0), terms, _in_blocks(kernels).T)
+    factors = _in_blocks(kernels.reshape(-1, *kernels.shape[3:])).T
+    dx = product(np.float32(0), terms, factors).reshape(len(dy), height, width, channels)
+    dx = dx.transpose(0, 3, 1, 2)
     return dx + np.float32(0)
 
 
