@@ -12,7 +12,7 @@ from layers.layer import Array, Buffers, Shape
 from layers.layout import conv_weight
 from layers.work import BACKWARD_DATA, FORWARD, Extents
 
-_PATCHES, _ROW, _WEIGHTS, _GRADIENT = "patches", "patch_row", "patch_weights", "patch_gradient"
+_PATCHES, _ROWS, _WEIGHTS, _GRADIENT = "patches", "patch_rows", "patch_weights", "patch_gradient"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Paired(LikeDirect):
         weights = conv_weight((loops.ofm, loops.ifm, 1, 1), 0).blocked
         return shapes | {
             _PATCHES: (samples, loops.ifm // LANES, loops.oh, loops.ow, LANES),
-            _ROW: (threads, loops.ifm),
+            _ROWS: self._patch_rows(threads),
             _WEIGHTS if direction == FORWARD else _GRADIENT: weights,
         }
 
@@ -93,11 +93,15 @@ class Paired(LikeDirect):
     def weights_product(self, at: Buffers, threads: Threads, x: Array, dy: Array, gradient: Array) -> None:
         """Write the gradient of weights; x and gradient have the extents `multiplied`."""
 
+    def _patch_rows(self, threads: int) -> Shape:
+        loops = self.loops
+        return patches.room(loops.ifm, self.kernel, loops.stride, loops.dilation, loops.ow, threads)
+
     def _patches(self, at: Buffers, threads: Threads) -> Array:
         """Write the patches of x."""
         loops, made = self.loops, at.scratch[_PATCHES]
         patches.make_patches(
             threads, at.x[0], made, loops.ifm, self.kernel, loops.stride, loops.padding, loops.dilation,
-            at.scratch[_ROW],
+            at.scratch[_ROWS],
         )  # fmt: skip
         return made  # type: ignore[return-value] # float32, as asked for
