@@ -23,6 +23,7 @@ from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.precision import BF16
+from layers.products import unit_of_process
 from layers.scale import Scale
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
 
@@ -63,7 +64,8 @@ class Problem:
         """Return the problem with the precision of a product set; other layers are unchanged."""
         if not isinstance(self.layer, (Conv2d, Linear)):
             return self
-        return replace(self, layer=replace(self.layer, precision=precision))
+        unit = unit_of_process() if precision == BF16 else self.layer.unit
+        return replace(self, layer=replace(self.layer, precision=precision, unit=unit))
 
     @property
     def is_bf16(self) -> bool:

@@ -1,6 +1,6 @@
 """Two-dimensional convolution."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Self
 
@@ -19,6 +19,7 @@ from layers.kernels.simd import LANES
 from layers.layer import NO_HALO, Array, Buffers, Context, Halo, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.precision import FP32, check_precision
+from layers.products import Unit
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES, Extents
 
 ALGORITHMS = ("auto", "direct")
@@ -58,6 +59,8 @@ class Conv2d(Layer):
         (`layers.kernels.paired_tile`); "fp32".
     reads_input : bool
         x is the network's input, which holds any values; with bf16 it is rounded.
+    unit : Unit
+        What makes products of bf16; it changes no bit.
     """
 
     out_channels: int
@@ -73,6 +76,7 @@ class Conv2d(Layer):
     identity: bool = False
     precision: str = FP32
     reads_input: bool = False
+    unit: Unit = field(default=Unit.REGISTERS, repr=False)
 
     reads_x = True
 
@@ -259,6 +263,7 @@ def _algorithm(conv: Conv2d, direction: str, samples_per_leaf: int, inputs: tupl
         winograd_allowed=conv.algorithm == "auto",
         precision=conv.precision,
         reads_input=conv.reads_input,
+        unit=conv.unit,
     )
 
 

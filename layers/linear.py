@@ -1,16 +1,19 @@
 """Fully connected layer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from layers import layout
 from layers.arithmetic import ceil_div
 from layers.bias import bias, bias_gradient, onnx_inputs, unused_gradient, weight_and_bias
-from layers.kernels import bf16, fully_connected, packing
+from layers.kernels import bf16, fully_connected, linear_tiles, packing
 from layers.kernels.simd import LANES
+from layers.kernels.tile_unit import TileUnit
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.precision import BF16, FP32, check_precision
+from layers.products import Unit
+from layers.tiles import largest, packed
 from layers.work import Extents
 
 _ROUNDED = "bf16_weights"
@@ -35,6 +38,8 @@ class Linear(Layer):
     precision : str
         "bf16": x and weights are rounded to bf16, dy holds such values, and sums are fp32
         (`layers.kernels.paired_tile`); "fp32".
+    unit : Unit
+        What makes products of bf16; it changes no bit.
     """
 
     out_features: int
@@ -42,6 +47,7 @@ class Linear(Layer):
     leaf: int = 0
     bias: bool = True
     precision: str = FP32
+    unit: Unit = field(default=Unit.REGISTERS, repr=False)
 
     reads_x = True
 
@@ -53,6 +59,10 @@ class Linear(Layer):
     @property
     def _paired(self) -> bool:
         return self.precision == BF16
+
+    @property
+    def _tiles(self) -> TileUnit | None:
+        return self.unit.tiles if self._paired else None
 
     @property
     def feature_leaf(self) -> int:
@@ -94,16 +104,25 @@ class Linear(Layer):
         return weight_and_bias(weight, self.out_features, biased=self.bias)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
-        """Return working memory for x and dy packed in the order of the tiles, and for partial sums."""
+        """Return working memory for packed operands and for partial sums."""
         ((features,),) = inputs
         c, k = layout.blocks(features) * LANES, layout.blocks(self.out_features) * LANES
+        unused = unused_gradient(self.out_features, biased=self.bias)
+        if self._tiles is not None:
+            products = (
+                linear_tiles.forward_product(samples, c, k),
+                linear_tiles.data_product(samples, c, k, self.feature_leaf),
+                linear_tiles.weights_product(samples, c, k, leaves),
+            )
+            shapes = largest(*(product.room(threads) for product in products))
+            return unused | {name: Scratch(shape) for name, shape in shapes.items()}
         paired = self._paired
         packed_x = max(
             fully_connected.tiles_floats(samples, c, paired=paired),
             fully_connected.slices_floats(c, leaves, samples, paired=paired),
         )
         width = layout.group(self.out_features) * LANES
-        scratch = unused_gradient(self.out_features, biased=self.bias) | {
+        scratch = unused | {
             "packed_x": Scratch((packed_x,)),
             "packed_y": Scratch((packing.panels_floats(samples, k),)),
             "data_stack": Scratch(
@@ -126,6 +145,10 @@ class Linear(Layer):
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y."""
         (x,), (y,) = at.x, at.y
+        if self._tiles is not None:
+            weight = at.weights["weight"]
+            linear_tiles.forward(run.threads, self._tiles, x, weight, bias(at), y, packed(at))
+            return
         fully_connected.forward(
             run.threads, x, self._weights(at, run, is_made=at.prepared), bias(at), y, at.scratch["packed_x"],
             paired=self._paired,
@@ -134,6 +157,12 @@ class Linear(Layer):
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias."""
         (x,), (dy,), scratch = at.x, at.dy, at.scratch
+        if self._tiles is not None:
+            linear_tiles.backward_weights(
+                run.threads, self._tiles, x, dy, packed(at), at.gradients["weight"], bias_gradient(at),
+                at.leaves,
+            )  # fmt: skip
+            return
         fully_connected.backward_weights(
             run.threads, x, dy, scratch["packed_x"], scratch["packed_y"], scratch["weight_stack"],
             at.gradients["weight"], bias_gradient(at), at.leaves, paired=self._paired,
@@ -142,6 +171,12 @@ class Linear(Layer):
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
         (dy,), (dx,), scratch = at.dy, at.dx, at.scratch
+        if self._tiles is not None:
+            weight = at.weights["weight"]
+            linear_tiles.backward_data(
+                run.threads, self._tiles, dy, weight, dx, packed(at), self.feature_leaf
+            )
+            return
         fully_connected.backward_data(
             run.threads, dy, self._weights(at, run, is_made=at.prepared), dx, scratch["packed_y"],
             scratch["data_stack"], self.feature_leaf, paired=self._paired,

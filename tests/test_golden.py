@@ -12,6 +12,7 @@ from engine.data.registry import SOURCES
 from engine.run import published
 from engine.run.published import Published
 from layers.kernels import caches
+from layers.products import Unit
 from layers.relu import ReLU
 from tests.golden import __main__ as command
 from tests.golden import coverage, hashes, publish
@@ -36,6 +37,24 @@ def test_microbatches_have_the_bits_of_a_whole_minibatch():
     recipe = RUNS["hybrid_in_microbatches"].recipe
     assert replace(recipe, accumulate=1) == RUNS["hybrid"].recipe != recipe
     assert hashes.read()["hybrid_in_microbatches"] == hashes.read()["hybrid"]
+
+
+def test_what_makes_products_of_bf16_changes_no_bit():
+    forms = ("bf16_images", "bf16_images_in_registers", "bf16_images_by_software")
+    assert [RUNS[name].unit for name in forms] == [None, Unit.REGISTERS, Unit.SOFTWARE]
+    assert len({str(hashes.read()[name]) for name in forms}) == 1
+
+
+def test_a_unit_is_chosen_for_the_runs_that_name_none(monkeypatch):
+    units = []
+
+    def ends_with(run, _):
+        units.append(run.unit)
+        return hashes.read()["bf16_images"]
+
+    monkeypatch.setattr("tests.golden.runs.ends_with", ends_with)
+    assert command.main(["--unit", "software", "bf16_images", "bf16_images_in_registers"]) == 0
+    assert units == [Unit.SOFTWARE, Unit.REGISTERS]
 
 
 @pytest.mark.parametrize("kib", [4, 4096])

@@ -49,7 +49,7 @@ def all_passes(
     queue
         Runs the exchanges of the plan.
     """
-    graph = set_precision(network, settings.precision)
+    graph = set_precision(network, settings.precision, settings.unit)
     graph = set_convolutions(graph, settings.conv, settings.conv_feature_leaves)
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     apart = () if settings.fuse else together(graph)

@@ -7,7 +7,8 @@ from engine.training.bucket import USUAL_FORM
 from engine.training.optimizer import optimizer_of
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.update import UpdateForm
-from layers.precision import FP32
+from layers.precision import BF16, FP32
+from layers.products import Unit, unit_of_process
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class RankSettings:
     """Threads that read samples."""
     precision: str = FP32
     """Of what products read and layers hand on."""
+    unit: Unit = Unit.REGISTERS
+    """What makes products of bf16; it changes no bit."""
 
 
 def settings_of(
@@ -84,6 +87,7 @@ def settings_of(
         label_smoothing=recipe.label_smoothing,
         buddies=recipe.buddies if survives else 0,
         precision=recipe.precision,
+        unit=unit_of_process() if recipe.precision == BF16 else Unit.REGISTERS,
     )
 
 

@@ -4,12 +4,14 @@ from layers.convolution import first_layer, pointwise, winograd
 from layers.convolution.algorithm import Algorithm
 from layers.convolution.direct import Direct
 from layers.convolution.first_layer import FirstLayer
-from layers.convolution.paired import Paired
+from layers.convolution.paired_registers import PairedRegisters
+from layers.convolution.paired_tiles import PairedTiles
 from layers.convolution.pointwise import Pointwise
 from layers.convolution.winograd import Winograd
 from layers.kernels.simd import LANES
 from layers.layer import Halo, wider
 from layers.precision import BF16
+from layers.products import Unit
 from layers.work import Extents
 
 
@@ -23,13 +25,17 @@ def chosen(
     winograd_allowed: bool,
     precision: str,
     reads_input: bool,
+    unit: Unit,
 ) -> Algorithm:
     """Return the algorithm of one pass: Winograd's where it exists and gains, else a direct one.
 
-    The choice changes bits, so it follows from the whole layer's shape and the samples of a leaf alone.
+    The choice changes bits, so it follows from the whole layer's shape and the samples of a leaf alone; only
+    `unit`, which makes products of bf16, changes none.
     """
     if precision == BF16:
-        return Paired(loops, leaf_channels, rounds_x=reads_input)
+        if unit.tiles is None:
+            return PairedRegisters(loops, leaf_channels, rounds_x=reads_input)
+        return PairedTiles(loops, leaf_channels, rounds_x=reads_input, unit=unit.tiles)
     if winograd_allowed and winograd.exists(loops):
         algorithm = Winograd(loops, leaf_channels)
         if algorithm.gains(direction, whole_channels, samples_per_leaf):

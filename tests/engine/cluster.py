@@ -28,6 +28,7 @@ from engine.training.rank import build_rank
 from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings, settings_of
 from layers.kernels.threads import Threads
+from layers.products import Unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ def train(
     given: Any = None,
     delays: Any = None,
     ranks_per_host: int = 1,
+    unit: Unit | None = None,
     **sizes: int,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return what run.json would hold, and the final weights; checks that all ranks agree on both.
@@ -93,6 +95,7 @@ def train(
             folder=own_folder,
             restore=restore,
             given=given,
+            unit=unit,
             **sizes,
         )
 
@@ -116,14 +119,16 @@ def train_rank(
     chunks_in_flight: int = 4,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
     bucket_floats: int = BUCKET_FLOATS,
+    unit: Unit | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Train as one rank, on the calling thread."""
+    """Train as one rank, on the calling thread; `unit`: None for what this process has."""
     queue = CommThread(bytes_in_flight=bytes_in_flight) if recipe.overlap else InlineCommThread()
     tree = Tree.of(world.size, recipe.leaves)
     collectives = Collectives(
         world.split(0), tree, chunk_floats=chunk_floats, chunks_in_flight=chunks_in_flight
     )
     settings = replace(settings_of(recipe, threads), bucket_floats=bucket_floats)
+    settings = replace(settings, unit=unit or settings.unit)
     trainer = make_trainer(recipe, settings, graph, data, collectives, queue, control=world, folder=folder)
     if restore is None:
         trainer.rank.initialise(recipe.seed, given)

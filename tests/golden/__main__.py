@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 _EPILOG = """\
@@ -13,6 +14,7 @@ examples:
   python -m tests.golden                          all runs, on this CPU
   python -m tests.golden hybrid images            two of them
   python -m tests.golden --cpu haswell            with the instructions of another CPU (here AVX2)
+  python -m tests.golden --unit registers         bf16 without this machine's tiles
   python -m tests.golden --rewrite                after a change that moves bits, which CHANGELOG.md names
 
 NAME of --cpu is one that LLVM knows: it becomes NUMBA_CPU_NAME in the environment, and NUMBA_CPU_FEATURES is
@@ -33,15 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cpu", metavar="NAME", help="whose instructions the kernels use; default this one's"
     )
+    parser.add_argument(
+        "--unit", choices=("registers", "hardware", "software"), metavar="UNIT",
+        help="what makes products of bf16: registers, hardware (tiles), software (such tiles in memory; "
+        "slow), but for runs that say it themselves; default the fastest that this CPU has",
+    )  # fmt: skip
     options = parser.parse_args(given)
     wanted = {"NUMBA_CPU_NAME": options.cpu, "NUMBA_CPU_FEATURES": ""}
     if options.cpu and not wanted.items() <= os.environ.items():  # they are read when numba is imported
         os.environ.update(wanted)
         os.execv(sys.executable, [sys.executable, "-m", "tests.golden", *given])
-    return _compare(options.runs, rewrite=options.rewrite)
+    return _compare(options.runs, rewrite=options.rewrite, unit=options.unit)
 
 
-def _compare(names: Sequence[str], *, rewrite: bool) -> int:
+def _compare(names: Sequence[str], *, rewrite: bool, unit: str | None) -> int:
     from tests.golden import coverage, publish  # noqa: PLC0415 -- they import numba
     from tests.golden.runs import RUNS  # noqa: PLC0415
 
@@ -50,9 +57,8 @@ def _compare(names: Sequence[str], *, rewrite: bool) -> int:
         print(f"error: runs: got {unknown[0]}; must be {', '.join(RUNS)}", file=sys.stderr)
         return 2
     recipes = () if names else publish.RECIPES
-    others = _compare_runs(names or list(RUNS), rewrite=rewrite) + _compare_published(
-        recipes, rewrite=rewrite
-    )
+    others = _compare_runs(names or list(RUNS), rewrite=rewrite, unit=unit)
+    others += _compare_published(recipes, rewrite=rewrite)
     left_out = [] if names else [name for name, is_used in coverage.kernels().items() if not is_used]
     if left_out:
         print(f"no golden run uses {', '.join(left_out)}: add one to tests/golden/runs.py")
@@ -64,17 +70,20 @@ def _compare(names: Sequence[str], *, rewrite: bool) -> int:
     return 1 if left_out or (others and not rewrite) else 0
 
 
-def _compare_runs(names: Sequence[str], *, rewrite: bool) -> int:
+def _compare_runs(names: Sequence[str], *, rewrite: bool, unit: str | None) -> int:
     """Return how many runs end with other results than those in the file; or write these."""
-    from tests.golden import hashes  # noqa: PLC0415 -- as above
+    from layers.products import Unit  # noqa: PLC0415 -- as above
+    from tests.golden import hashes  # noqa: PLC0415
     from tests.golden.runs import RUNS, ends_with  # noqa: PLC0415
 
+    chosen = {} if unit is None else {"unit": Unit[unit.upper()]}
     kept, others = hashes.read(), 0
     results = dict(kept)
     for name in names:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            results[name] = ends_with(RUNS[name], Path(folder))
+            run = RUNS[name]
+            results[name] = ends_with(run if run.unit else replace(run, **chosen), Path(folder))
         differences = hashes.moved(kept.get(name), results[name])
         others += bool(differences)
         seconds = time.perf_counter() - start

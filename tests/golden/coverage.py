@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -19,6 +20,7 @@ from engine.training.rank_settings import settings_of
 from layers.conv2d import Conv2d
 from layers.convolution.algorithm import Algorithm
 from layers.convolution.winograd import Winograd
+from layers.kernels import tile_host
 from layers.kernels.conv_algorithm import winograd_outputs
 from layers.layer import Buffers, Layer
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, PASSES
@@ -61,6 +63,7 @@ def reached(run: Run, folder: Path) -> set[str]:
     def names(world: Communicator) -> set[str]:
         collectives = Collectives(world.split(0), Tree.of(world.size, run.recipe.leaves))
         settings = settings_of(run.recipe, run.threads)
+        settings = replace(settings, unit=run.unit or settings.unit)
         trainer = make_trainer(run.recipe, settings, graph, data, collectives, InlineCommThread())
         trainer.context.threads.close()
         rank = trainer.rank
@@ -92,9 +95,14 @@ def _algorithms(conv: Conv2d, at: Buffers) -> Iterator[str]:
 
 
 def kernels() -> dict[str, bool]:
-    """Return all kernels of the package by ``module.factory``, and whether this process has used each."""
+    """Return all kernels of the package by ``module.factory``, and whether this process has used each.
+
+    Those that only try the processor out are left out.
+    """
     found = dict[str, bool]()
     for module in walk_packages(import_module("layers.kernels").__path__, "layers.kernels."):
+        if module.name == tile_host.__name__:
+            continue
         for name, factory in vars(import_module(module.name)).items():
             if _is_factory(factory) and factory.__module__ == module.name:
                 short = module.name.removeprefix("layers.kernels.")

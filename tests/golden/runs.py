@@ -21,6 +21,7 @@ from engine.data.readers.synthetic import Synthetic
 from engine.data.sources import open_data
 from engine.graph import Graph
 from engine.models import build_model
+from layers.products import Unit
 from tests.engine import cluster, graphs
 from tests.engine.data.files import idx_bytes, write_image
 from tests.engine.data.kaldi_files import write_folder
@@ -54,6 +55,8 @@ class Run:
     ranks_per_host: int = 1
     files: Callable[[Path], str] | None = None
     """Writes the data into a folder and returns how the recipe names it."""
+    unit: Unit | None = None
+    """What makes products of bf16; None: what this machine has."""
 
     def __str__(self) -> str:
         what = f"{self.recipe.model} on {self.recipe.data}" if self.network is None else self.network.__name__
@@ -62,7 +65,8 @@ class Run:
         how = (
             f"{counted(self.ranks, 'rank')} x {counted(self.threads, 'thread')}, {self.ranks_per_host} a host"
         )
-        return f"{what}: {how}; {', '.join(options)}"
+        by = "" if self.unit is None else f", products by {self.unit.name.lower()}"
+        return f"{what}: {how}{by}; {', '.join(options)}"
 
     def graph(self) -> Graph:
         """Return the network."""
@@ -90,6 +94,7 @@ def ends_with(run: Run, folder: Path) -> dict[str, Any]:
         data=run.data(graph, folder),
         threads=run.threads,
         ranks_per_host=run.ranks_per_host,
+        unit=run.unit,
     )
     return {name: results[name] for name in KEPT if results[name] is not None}
 
@@ -221,6 +226,13 @@ PHOTOGRAPHS = _recipe(
     model="cifar10", model_arguments={"classes": 3, "image": [3, 16, 16]}, data="images:",
     augment="flip,crop2", batch=16, leaves=4, steps=3,
 )  # fmt: skip
+
+_BF16_IMAGES = Run(
+    graphs.convolutional,
+    _recipe(precision="bf16", plan="conv1=2,conv3=2,conv5=2,fc6=2", conv_feature_leaves=2, steps=2),
+    ranks=4,
+    ranks_per_host=2,
+)
 
 RUNS = {
     "digits": Run(None, _shipped("digits", 0.05, steps=20), threads=2),
@@ -374,12 +386,9 @@ RUNS = {
     "grouped": Run(networks.grouped, _recipe(steps=2), ranks=2, threads=2),
     "whitened": Run(networks.whitened, ranks=2),
     "squeezed": Run(networks.squeezed, ranks=2, threads=2),
-    "bf16_images": Run(
-        graphs.convolutional,
-        _recipe(precision="bf16", plan="conv1=2,conv3=2,conv5=2,fc6=2", conv_feature_leaves=2, steps=2),
-        ranks=4,
-        ranks_per_host=2,
-    ),
+    "bf16_images": _BF16_IMAGES,
+    "bf16_images_in_registers": replace(_BF16_IMAGES, unit=Unit.REGISTERS),
+    "bf16_images_by_software": replace(_BF16_IMAGES, unit=Unit.SOFTWARE),
     "bf16_first_layers": Run(networks.first_layers, _recipe(precision="bf16", steps=2), threads=2),
     "bf16_pointwise": Run(
         networks.pointwise, _recipe(precision="bf16", steps=2, batch=16, leaves=2), ranks=2

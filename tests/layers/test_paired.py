@@ -26,6 +26,12 @@ CONVOLUTIONS = [
     (Conv2d(16, 5, stride=2, padding=2), (3, 9, 8)),  # few channels
     (Conv2d(32, 3, padding=1, reads_input=True), (19, 4, 5)),
 ]
+FULLY_CONNECTED = [
+    (Linear(40), 70, 6, 2),  # an odd block of outputs, leaves of an odd number of samples
+    (Linear(64), 32, 8, 8),  # of one sample
+    (Linear(256, leaf=32), 48, 128, 2),  # several feature leaves; more than a block of samples
+    (Linear(96, leaf=64, bias=False), 33, 70, 2),
+]
 SAMPLES, LEAVES = 4, 2
 
 
@@ -108,18 +114,16 @@ def _backward_data(conv: Conv2d, dy: Array, weight: Array, shape: tuple[int, ...
     above, left, _, _ = conv.pads
     r, s = conv.kernel_size
     rows, columns = dy.shape[2:]
-    dx = np.empty((len(dy), *shape), np.float32)
+    kernels = np.zeros((height, width, channels, rows, columns, dy.shape[1]), np.float32)
+    for h, w, u, v in np.ndindex(height, width, r, s):
+        i, i_rest = divmod(h + above - u * conv.dilation, conv.stride)
+        j, j_rest = divmod(w + left - v * conv.dilation, conv.stride)
+        if i_rest == j_rest == 0 and 0 <= i < rows and 0 <= j < columns:
+            kernels[h, w, :, i, j] = weight[:, :, u, v].T
     terms = _in_blocks(np.ascontiguousarray(dy.transpose(0, 2, 3, 1)))
-    for h in range(height):
-        for w in range(width):
-            kernels = np.zeros((channels, rows, columns, dy.shape[1]), np.float32)
-            for u in range(r):
-                for v in range(s):
-                    i, i_rest = divmod(h + above - u * conv.dilation, conv.stride)
-                    j, j_rest = divmod(w + left - v * conv.dilation, conv.stride)
-                    if i_rest == j_rest == 0 and 0 <= i < rows and 0 <= j < columns:
-                        kernels[:, i, j] = weight[:, :, u, v].T
-            dx[:, :, h, w] = product(np.float32(0), terms, _in_blocks(kernels).T)
+    factors = _in_blocks(kernels.reshape(-1, *kernels.shape[3:])).T
+    dx = product(np.float32(0), terms, factors).reshape(len(dy), height, width, channels)
+    dx = dx.transpose(0, 3, 1, 2)
     return dx + np.float32(0)
 
 
@@ -143,12 +147,7 @@ def _same(found: Array, wanted: Array) -> None:
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize(
     ("linear", "features", "samples", "leaves"),
-    [
-        (Linear(40), 70, 6, 2),  # an odd block of outputs, leaves of an odd number of samples
-        (Linear(64), 32, 8, 8),  # of one sample
-        (Linear(256, leaf=32), 48, 128, 2),  # several feature leaves; more than a block of samples
-        (Linear(96, leaf=64, bias=False), 33, 70, 2),
-    ],
+    FULLY_CONNECTED,
     ids=str,
 )
 def test_a_fully_connected_layer_has_the_bits_of_the_unit(

@@ -32,6 +32,7 @@ from layers.layer import Array, Buffers, Context, Layer
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.precision import BF16
+from layers.products import Unit
 from layers.relu import ReLU
 from layers.wrapped import WatchedLayer, WrappedLayer
 
@@ -39,15 +40,15 @@ _MOVES_VALUES = (Concat, Flatten, Fork, MaxPool, ReLU)
 """What these make from values of bf16 has such values already."""
 
 
-def set_precision(graph: Graph, precision: str) -> Graph:
-    """Return the graph whose products have a precision."""
+def set_precision(graph: Graph, precision: str, unit: Unit) -> Graph:
+    """Return the graph whose products have a precision; a unit makes those of bf16."""
 
     def of(layer: Layer, *, reads_input: bool) -> Layer:
         if isinstance(layer, Given):
             return layer.around(of(layer.layer, reads_input=reads_input))
         if isinstance(layer, Conv2d):
-            return replace(layer, precision=precision, reads_input=reads_input)
-        return replace(layer, precision=precision) if isinstance(layer, Linear) else layer
+            return replace(layer, precision=precision, reads_input=reads_input, unit=unit)
+        return replace(layer, precision=precision, unit=unit) if isinstance(layer, Linear) else layer
 
     nodes = (replace(node, layer=of(node.layer, reads_input=INPUT in node.inputs)) for node in graph)
     return Graph(graph.input_shape, tuple(nodes)) if precision == BF16 else graph

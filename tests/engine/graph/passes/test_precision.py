@@ -25,6 +25,7 @@ from layers.kernels.threads import Threads
 from layers.layer import Context
 from layers.linear import Linear
 from layers.precision import BF16, FP32
+from layers.products import Unit
 from layers.wrapped import WatchedLayer
 from tests.engine.cluster import RECIPE, changed, train
 from tests.engine.graphs import branches, chain, convolutional, mixed, normed, with_dropout
@@ -89,7 +90,7 @@ def test_what_layers_hand_on_has_values_of_bf16_but_for_the_logits(graph):
 
 
 def test_fp32_leaves_a_graph_as_it_is():
-    assert set_precision(chain(), FP32) == store_rounded(chain(), FP32, Exchange) == chain()
+    assert set_precision(chain(), FP32, Unit.HARDWARE) == store_rounded(chain(), FP32, Exchange) == chain()
 
 
 def test_training_in_bf16_follows_training_in_fp32():
