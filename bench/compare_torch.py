@@ -23,14 +23,16 @@ from engine.config.errors import UserError
 from engine.graph import Graph
 from engine.models import build_model
 from layers.kernels.threads import Threads
+from layers.precision import BF16, FP32, PRECISIONS
 
 MODES = ("train", "score")
 VARIANTS: dict[str, dict[str, str]] = {"as installed": {}, "tuned": TUNED}
 LAYOUTS = ("contiguous", "channels_last")
 LOSS_STEPS = 3
-LOSS_TOLERANCE = 1e-3
+LOSS_TOLERANCE = {FP32: 1e-3, BF16: 3e-2}
 """Relative, after LOSS_STEPS - 1 updates from the same weights, without dropout. Both sides round each sum in
-another order (1e-6), and a maximum or a ReLU that falls the other way moves the next steps a little more."""
+another order (1e-6), and a maximum or a ReLU that falls the other way moves the next steps a little more.
+In bf16 both round values to 8 bits, and not all of the same."""
 
 _EPILOG = """\
 examples:
@@ -38,6 +40,7 @@ examples:
   python -m bench.compare_torch vgg_a --mode train --rounds 9
   python -m bench.compare_torch resnet50 --mode train --minibatch 32
   python -m bench.compare_torch vgg_a --model-argument norm=true --mode train
+  python -m bench.compare_torch resnet18 --precision bf16      beside torch.autocast
   python -m bench.compare_torch overfeat_fast --layers    each layer and pass, instead of whole steps
 
 What is compared: the same network, weights, minibatch and threads. A training step is forward, loss, backward
@@ -46,7 +49,9 @@ the right memory format. PyTorch runs as installed and tuned (no memory returned
 steps, huge pages), each in the better of contiguous and channels_last, found by a trial; its SGD is the fused
 one. Each side is a process, and the sides take turns, so that none computes while another is timed. Before
 and after each sample the multiply-add peak is measured; a sample is repeated when the cores were slow. The
-ratio is that of the medians. Memory is the peak resident set of the side's process.
+ratio is that of the medians. Memory is the peak resident set of the side's process. With --precision bf16
+PyTorch's forward passes and losses run under torch.autocast("cpu", dtype=torch.bfloat16), and the weights are
+fp32 on both sides.
 
 The minibatches are those of one host: VGG-A 32, OverFeat-FAST 64, CD-DNN 1024; 32 of all others. The
 seconds of processors are those of all threads of a side, also of those that wait without sleeping.
@@ -94,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", action="append", choices=MODES, help="only this; default both")
     parser.add_argument("--variant", action="append", choices=[*VARIANTS], help="of PyTorch; default both")
     parser.add_argument("--layout", action="append", choices=LAYOUTS, help="of PyTorch; default both")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=FP32, help="of products, on both sides; default fp32"
+    )
     parser.add_argument("--layers", action="store_true", help="compare layer by layer instead")
     machine.threads_option(parser)
     parser.add_argument("--minibatch", type=int, metavar="N", help="samples; default each model's own")
@@ -128,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         described = machine.describe(options.threads, gauge)
         described["versions"]["torch"] = metadata.version("torch")
         kind = "compare_torch_layers" if options.layers else "compare_torch"
-        machine.print_json(kind, described, leaves=options.leaves, results=results)
+        machine.print_json(
+            kind, described, leaves=options.leaves, precision=options.precision, results=results
+        )
     return 0 if all(result["right"] for result in results) else 1
 
 
@@ -167,6 +177,7 @@ class _Comparison:
         images = len(self._graph.input_shape) == 3
         self._layouts = (options.layout or LAYOUTS) if images else LAYOUTS[:1]
         self._variants = options.variant or [*VARIANTS]
+        self._in_bf16 = ", bf16 beside autocast" if options.precision == BF16 else ""
 
     def _ours(self, *, fuse: bool = True) -> Worker:
         side = {"side": "ours", "weights": self._weights, "leaves": self._options.leaves, "fuse": fuse}
@@ -176,13 +187,15 @@ class _Comparison:
         return self._start(VARIANTS[variant], side="torch", weights=self._weights, layout=layout)
 
     def _start(self, environment: dict[str, str], **side: Any) -> Worker:
-        common = {"model": self._model, "samples": self._samples, "threads": self._options.threads}
+        options = self._options
+        common = {"model": self._model, "samples": self._samples, "threads": options.threads}
+        common["precision"] = options.precision
         return Worker(environment, arguments=self._arguments, **common, **side)
 
     def steps(self, mode: str) -> dict[str, Any]:
         """Compare whole steps."""
         report, samples = self._report, self._samples
-        report.say(f"\n{self._model}, {mode}, minibatch {samples}")
+        report.say(f"\n{self._model}, {mode}, minibatch {samples}{self._in_bf16}")
         with ExitStack() as stack:
             ours = self._tried("ours", self._ours(), mode)
             stack.enter_context(closing(ours.worker))
@@ -213,7 +226,8 @@ class _Comparison:
             "mode": mode,
             "minibatch": samples,
             "ratio": ratio,
-            "loss_tolerance": LOSS_TOLERANCE,
+            "precision": self._options.precision,
+            "loss_tolerance": LOSS_TOLERANCE[self._options.precision],
             "right": right,
             "sides": rows,
         }
@@ -252,7 +266,7 @@ class _Comparison:
 
     def _same_losses(self, ours: Side, side: Side) -> bool:
         for our, their in zip(ours.losses, side.losses, strict=True):
-            if not abs(our - their) <= LOSS_TOLERANCE * abs(their):
+            if not abs(our - their) <= LOSS_TOLERANCE[self._options.precision] * abs(their):
                 self._report.say(f"  WRONG: losses {ours.losses} and {side.losses} of {side.name} differ")
                 return False
         return True
@@ -260,7 +274,7 @@ class _Comparison:
     def layers(self) -> dict[str, Any]:
         """Compare each layer and pass; PyTorch's best layout for each."""
         report = self._report
-        report.say(f"\n{self._model}, layer by layer, minibatch {self._samples}; ms")
+        report.say(f"\n{self._model}, layer by layer, minibatch {self._samples}{self._in_bf16}; ms")
         report.say(f"  {'layer':18} {'pass':17} {'ours':>9} {'installed':>10} {'tuned':>10} {'ratio':>6}")
         rows = []
         with ExitStack() as stack:

@@ -28,6 +28,7 @@ from engine.training.step import forward, train_step
 from layers.dropout import Dropout
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Context, Layer
+from layers.precision import FP32
 from layers.wrapped import WatchedLayer
 
 RATE, MOMENTUM = 1e-3, 0.9
@@ -82,11 +83,12 @@ class Ours:
         fuse: bool = True,
         accumulate: int = 1,
         norm_groups: int = 0,
+        precision: str = FP32,
         arguments: Mapping[str, Any] | None = None,
     ):
         recipe = Recipe(
             model=model, data="synthetic", batch=samples, leaves=leaves, steps=1, seed=SEED, threads=threads,
-            fuse=fuse, accumulate=accumulate, norm_groups=norm_groups,
+            fuse=fuse, accumulate=accumulate, norm_groups=norm_groups, precision=precision,
             optimizer=OptimizerFields(momentum=MOMENTUM),
         )  # fmt: skip
         recipe.check(MODELS)

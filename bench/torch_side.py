@@ -28,6 +28,7 @@ from layers.layer import Layer, Shape
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.multiply import Multiply
+from layers.precision import BF16, FP32
 from layers.relu import ReLU
 from layers.sigmoid import Sigmoid
 
@@ -46,7 +47,10 @@ class TorchSide:
         layout: str,
         weights: Path | None,
         arguments: Mapping[str, Any] | None = None,
+        precision: str = FP32,
     ):
+        """Make the network; with precision "bf16" its passes run under `torch.autocast`."""
+        self._is_bf16 = precision == BF16
         torch.set_num_threads(threads)
         self._format = FORMATS[layout]
         self.graph = MODELS[model](**(arguments or {}))
@@ -61,6 +65,10 @@ class TorchSide:
         self._optimizer = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM, fused=True)
         self._case: tuple[str, nn.Module, torch.Tensor, torch.Tensor] | None = None
 
+    def _autocast(self) -> torch.autocast:
+        """Return the context of a forward pass and a loss, in which PyTorch chooses what is bf16."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._is_bf16)
+
     def _placed(self, x: torch.Tensor) -> torch.Tensor:
         return x.contiguous(memory_format=self._format) if x.ndim == 4 else x
 
@@ -74,7 +82,8 @@ class TorchSide:
         for _ in range(steps):
             start, worked = time.perf_counter(), time.process_time()
             self._optimizer.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(self.net(self._x), self._labels)
+            with self._autocast():
+                loss = nn.functional.cross_entropy(self.net(self._x), self._labels)
             loss.backward()
             self._optimizer.step()
             done.losses.append(loss.item())
@@ -86,7 +95,7 @@ class TorchSide:
         """Run forward only, in inference mode."""
         done = Steps([], [])
         self.net.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             for _ in range(passes):
                 start = time.perf_counter()
                 self.net(self._x)
@@ -101,7 +110,7 @@ class TorchSide:
         done = Steps([], [])
         parameters = list(module.parameters())
         if direction == "forward":
-            with torch.no_grad():
+            with torch.no_grad(), self._autocast():
                 for _ in range(calls):
                     done.seconds.append(_seconds(lambda: module(x)))
             return done
@@ -109,7 +118,8 @@ class TorchSide:
         x.requires_grad_(of_data)
         for parameter in parameters:
             parameter.requires_grad_(not of_data)
-        y = module(x)
+        with self._autocast():
+            y = module(x)
         wanted = [x] if of_data else parameters
         for _ in range(calls):
             done.seconds.append(_seconds(lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)))
@@ -124,7 +134,8 @@ class TorchSide:
         module = _module(node.layer, shape, in_place=False)
         module.to(memory_format=self._format)
         x = self._placed(torch.randn(len(self._x), *shape))
-        with torch.no_grad():
+        x = x.bfloat16() if self._is_bf16 else x
+        with torch.no_grad(), self._autocast():
             dy = torch.randn_like(module(x))
         return module, x, dy
 

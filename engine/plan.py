@@ -20,7 +20,7 @@ from engine.config.errors import UserError
 from engine.config.files import write_whole, writing
 from engine.config.options import add_model_argument, model_arguments
 from engine.config.paths import expand
-from engine.config.recipe import OPTIMIZERS, OptimizerFields, Recipe, read_recipe, shipped
+from engine.config.recipe import OPTIMIZERS, PRECISIONS, OptimizerFields, Recipe, read_recipe, shipped
 from engine.graph.parallel.plan import AUTO, Plan
 from engine.graph.passes.freeze import check_frozen
 from engine.host.affinity import find_cores
@@ -40,6 +40,7 @@ from engine.profile.figure import figure_class
 from engine.profile.trace_file import check_writable, write_spans
 from engine.run.output_place import check_output
 from engine.training.rank_settings import form_of
+from layers.precision import FP32
 
 _PEAK = (
     "flops_per_s is the rate of the fastest kind of kernels, in the multiply-adds of a direct convolution: "
@@ -126,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
         help="groups of samples that share the statistics of batch normalisations; default 0: of 32 each",
     )
     parser.add_argument(
+        "--precision", choices=PRECISIONS, default=FP32, help="of products; default fp32, bf16: no Winograd"
+    )
+    parser.add_argument(
         "--plan", metavar="PLAN", default=AUTO, help="data, fc6=2,fc7=2, or auto: search (default)"
     )
     parser.add_argument(
@@ -194,6 +198,7 @@ def _measure(world: Communicator, options: argparse.Namespace) -> None:
             plan,
             threads,
             model_arguments=tuple(model_arguments(options).items()),
+            precision=options.precision,
         )
         for plan in plans(build_model(options.model, model_arguments(options)), ranks, batch)
     ]
@@ -305,6 +310,7 @@ def _search(
         accumulate=options.accumulate,
         norm_groups=options.norm_groups,
         form=replace(form_of(asked), holds_back=options.clip),
+        precision=options.precision,
     )
     if options.threads is not None:
         design = replace(design, threads=options.threads)

@@ -14,6 +14,7 @@ from engine.formats.safetensors_file import safetensors_bytes
 from engine.formats.torch_writer import torch_bytes
 from engine.formats.trained import Trained
 from layers.layer import Array
+from layers.precision import FP32, stated_in
 
 ENDINGS = {".onnx": "onnx", ".pth": "torch", ".pt": "torch", ".safetensors": "safetensors"}
 """Formats by the ending of the file."""
@@ -65,6 +66,8 @@ def hand_on(trained: Trained, export: Export) -> list[str]:
     content, lines = _CONTENTS[export.format](trained, export)
     with writing(export.path):
         write_whole(export.path, content)
+    if (precision := stated_in(about)) != FP32:
+        lines.append(f"trained with products of {precision}: what is handed on is fp32, as the weights are")
     return [f"{export.path}: {lines[0]}, {len(content) / 1e6:.1f} MB", *lines[1:]]
 
 

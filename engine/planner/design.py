@@ -23,6 +23,7 @@ from engine.training.rank_parameters import BUCKET_FLOATS
 from engine.training.rank_settings import RankSettings
 from engine.training.update import UpdateForm
 from layers.kernels import reorder
+from layers.precision import FP32
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Design:
     """Groups of samples by which batch normalisations compute; 0: see `norm_groups.groups_asked`."""
     form: UpdateForm = USUAL_FORM
     """Of the update: SGD with momentum."""
+    precision: str = FP32
+    """Of what products read and layers hand on."""
 
     def network(self) -> Graph:
         """Return the network as its model function writes it, with the groups of the minibatch."""
@@ -73,6 +76,7 @@ class Design:
             accumulate=self.accumulate,
             norm_groups=self.norm_groups,
             form=self.form,
+            precision=self.precision,
         )
 
 

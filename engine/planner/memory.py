@@ -11,6 +11,7 @@ from engine.planner.cluster import Cluster
 from engine.planner.design import Design
 from engine.training.microbatches import allowed_microbatches
 from engine.training.planned_memory import PlannedMemory, planned_memory
+from layers.precision import BF16
 
 _GB = 1e9
 
@@ -22,6 +23,8 @@ class DesignMemory:
     planned: PlannedMemory
     minibatches: int
     """Being read ahead, or microbatches where the design accumulates."""
+    working: int
+    """Working memory, as far as it counts: layers of bf16 fill nearly all of theirs, others little."""
     ranks: int
     """On a node."""
     node_bytes: float
@@ -32,8 +35,8 @@ class DesignMemory:
 
     @property
     def rank_bytes(self) -> int:
-        """All that a rank holds for its steps, without the working memory, of which it fills little."""
-        return self.planned.parameters + self.planned.values + self.minibatches
+        """All that a rank holds for its steps."""
+        return self.planned.parameters + self.planned.values + self.minibatches + self.working
 
     @property
     def fits(self) -> bool:
@@ -43,10 +46,11 @@ class DesignMemory:
     def line(self) -> str:
         """Return what a rank holds, as a line of a report."""
         each = f", for one of {self.accumulate} microbatches" * (self.accumulate > 1)
+        working = f", {_size(self.working)} working memory" * (self.working > 0)
         return (
             f"{_size(self.rank_bytes)} a rank{each}: {_size(self.planned.parameters)} weights, gradients "
-            f"and momentum, {_size(self.planned.values)} values, {_size(self.minibatches)} minibatches; a "
-            f"node has {_size(self.node_bytes)} for {counted(self.ranks, 'rank')}"
+            f"and momentum, {_size(self.planned.values)} values, {_size(self.minibatches)} minibatches"
+            f"{working}; a node has {_size(self.node_bytes)} for {counted(self.ranks, 'rank')}"
         )
 
     def warning(self) -> str | None:
@@ -67,7 +71,8 @@ def memory_of(design: Design, cluster: Cluster) -> DesignMemory:
 
     def cut_into(microbatches: int, fitting: int | None = None) -> DesignMemory:
         planned, minibatches = _planned(replace(design, accumulate=microbatches))
-        return DesignMemory(planned, minibatches, ranks, machine.memory_bytes, microbatches, fitting)
+        working = planned.working if design.precision == BF16 else 0
+        return DesignMemory(planned, minibatches, working, ranks, machine.memory_bytes, microbatches, fitting)
 
     found = cut_into(design.accumulate)
     if found.fits:

@@ -17,6 +17,7 @@ from engine.planner.memory import DesignMemory, memory_of
 from engine.planner.plans import most_samples
 from engine.planner.search import BANDWIDTH, COMPUTE, LATENCY, Point, bound, gains, starvation
 from engine.training.rank_parameters import BUCKET_FLOATS
+from layers.precision import FP32, stated
 
 _STARVED = 1.25  # processor time of a sample over one node's, above which a reader is warned
 _FEW_SAMPLES = 2  # a rank; with fewer, kernels have little to share among threads
@@ -107,6 +108,7 @@ class Report:
             "batch": self.best.design.batch,
             "leaves": self.best.design.leaves,
             "accumulate": self.best.design.accumulate,
+            **stated(self.best.design.precision),
             "bytes_held_per_rank": self.memory.rank_bytes,
             "threads": self.best.design.threads,
             "one_node_samples_per_second": self.single.samples_per_second,
@@ -142,7 +144,8 @@ class Report:
             f"{design.model}, minibatch {design.batch}, on {counted(self.nodes, 'node')}{ranks} of "
             f"{self.cluster.name}: {self.cluster.description}",
             f"{counted(most_samples(design.ranks, design.batch), 'sample')} a rank, "
-            f"{counted(design.threads, 'thread')} a rank, {design.leaves} leaves",
+            f"{counted(design.threads, 'thread')} a rank, {design.leaves} leaves"
+            f"{f', products of {design.precision}' * (design.precision != FP32)}",
             "",
             f"best      {settings(design)}",
             f"step      {_ms(self.best.step_seconds)}, {rate(self.best)} samples/s",
@@ -209,16 +212,15 @@ def command(design: Design, nodes: int) -> str:
         f"{launcher} --bind-to none python -m engine.train {model} --data {data} --batch {design.batch}",
         f"--leaves {design.leaves} --threads {design.threads} --plan {design.plan}",
     ]
-    if design.freeze:
-        parts.append(f"--freeze {shlex.quote(','.join(design.freeze))}")
-    if design.norm_groups:
-        parts.append(f"--norm-groups {design.norm_groups}")
-    if design.accumulate > 1:
-        parts.append(f"--accumulate {design.accumulate}")
-    if design.bucket_floats != BUCKET_FLOATS:
-        parts.append(f"--bucket-kib {design.bucket_floats // FLOATS_PER_KIB}")
-    if design.chunk_floats != CHUNK_FLOATS:
-        parts.append(f"--chunk-kib {design.chunk_floats // FLOATS_PER_KIB}")
+    options = (
+        ("--freeze", ",".join(design.freeze), ""),
+        ("--norm-groups", design.norm_groups, 0),
+        ("--precision", design.precision, FP32),
+        ("--accumulate", design.accumulate, 1),
+        ("--bucket-kib", design.bucket_floats // FLOATS_PER_KIB, BUCKET_FLOATS // FLOATS_PER_KIB),
+        ("--chunk-kib", design.chunk_floats // FLOATS_PER_KIB, CHUNK_FLOATS // FLOATS_PER_KIB),
+    )
+    parts += [f"{name} {shlex.quote(str(value))}" for name, value, usual in options if value != usual]
     return " ".join(parts)
 
 

@@ -10,6 +10,7 @@ from engine.graph import Graph
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.convolution import set_convolutions
 from engine.graph.passes.fusion import fuse
+from engine.graph.passes.precision import set_precision
 from engine.planner.cluster import Channel, Cluster
 from engine.planner.costs import Costs
 from engine.planner.design import Design
@@ -113,7 +114,8 @@ def training_of(design: Design) -> Training:
 
 def assembled(design: Design) -> Graph:
     """Return the network with its kernels chosen and fused, before nodes are partitioned over ranks."""
-    graph = set_convolutions(design.network(), design.conv, feature_leaves=1)
+    graph = set_precision(design.network(), design.precision)
+    graph = set_convolutions(graph, design.conv, feature_leaves=1)
     return fuse(graph) if design.fuse else graph
 
 

@@ -24,6 +24,7 @@ from engine.graph.passes.decay import check_exempt
 from engine.graph.passes.freeze import check_frozen
 from engine.graph.passes.norm_groups import check_norm_groups, grouped
 from engine.graph.passes.patterns import first_matching
+from engine.graph.passes.precision import set_precision
 from engine.graph.passes.rates import check_rates
 from engine.models import MODELS, build_model, follows_classes
 from engine.planner.auto import resolve
@@ -101,7 +102,8 @@ def prepare(start: Start, ranks: int) -> Prepared:
     start = replace(start, recipe=recipe)
     check_norm_groups(graph, recipe.leaves)
     graph = grouped(graph, recipe.norm_groups, recipe.batch, recipe.leaves)
-    configured = set_convolutions(graph, recipe.conv, recipe.conv_feature_leaves)
+    configured = set_precision(graph, recipe.precision)
+    configured = set_convolutions(configured, recipe.conv, recipe.conv_feature_leaves)
     check_microbatches(recipe.accumulate, tree, configured)
     check_frozen(graph, recipe.freeze)
     plan = resolve(

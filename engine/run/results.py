@@ -23,6 +23,7 @@ from engine.run.published import published_line, published_sha256
 from engine.run.run_folder import restarts_of
 from engine.run.trainer import Trainer
 from engine.training.rank import Rank
+from layers.precision import FP32, stated
 
 
 def greet(trainer: Trainer, log: RunLog) -> None:
@@ -34,7 +35,7 @@ def greet(trainer: Trainer, log: RunLog) -> None:
         f"steps {trainer.progress.step} to {trainer.total_steps}; "
         f"{counted(rank.grid.world.communicator.size, 'rank')} x "
         f"{counted(trainer.context.threads.count, 'thread')}, overlap {'on' if recipe.overlap else 'off'}, "
-        f"plan {rank.plan}{_cut(rank)}"
+        f"plan {rank.plan}{_cut(rank)}{_products(recipe.precision)}"
     )
     lines = (*trainer.data.lines(), *trainer.task.notes, *_rates(rank), *_norms(trainer), *_weights(trainer))
     for line in lines:
@@ -49,6 +50,10 @@ def greet(trainer: Trainer, log: RunLog) -> None:
 def _cut(rank: Rank) -> str:
     microbatches = len(rank.memory.microbatches)
     return f", {microbatches} microbatches a rank" if microbatches > 1 else ""
+
+
+def _products(precision: str) -> str:
+    return f", products of {precision}" if precision != FP32 else ""
 
 
 def _rates(rank: Rank) -> Iterator[str]:
@@ -115,6 +120,7 @@ def describe(
         "plan": str(rank.plan),
         "overlap": recipe.overlap,
         "seed": recipe.seed,
+        **stated(recipe.precision),
         "steps": progress.step,
         "epochs": progress.step / trainer.sampler.steps_per_epoch,
         "parameters": rank.parameter_count,

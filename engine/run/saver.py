@@ -29,6 +29,7 @@ from engine.training.hashes import sha256_of
 from engine.training.held import Copy, Held, Tensors, made
 from engine.training.rank import Rank
 from layers.layer import Array
+from layers.precision import stated
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ class Saver:
             "arguments": recipe.model_arguments,
             "input_shape": list(graph.input_shape),
             "outputs": graph.output_shape[0],
+            **stated(recipe.precision),
         }
 
     def note_evaluation(self, step: int, best: Best | None) -> None:

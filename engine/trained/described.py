@@ -18,6 +18,7 @@ from engine.run.run_folder import RESULTS
 from engine.run.state import State
 from engine.run.whole import as_safetensors
 from engine.trained.weights_file import read_about, read_named
+from layers.precision import FP32
 
 _FILES = (MODEL, OPTIMIZER, STATE)
 _UNSAID, _EARLIER = "not said", ": written by an earlier version"
@@ -112,6 +113,8 @@ class Description:
         if self.recipe.data or state.step:
             yield "step", str(state.step)
         yield "model", _model(state, recipe)
+        if recipe.precision != FP32:
+            yield "precision", f"products of {recipe.precision}; the weights are fp32"
         yield "classes", _classes(state.class_names) or unsaid
         yield "preprocessing", unsaid if state.preprocessing is None else state.preprocessing.words()
         if state.normalisation is not None:

@@ -11,6 +11,7 @@ from engine.run.checkpoint import LOCKSTEP, explanation
 from engine.run.state import State
 from engine.training.hashes import sha256_of
 from layers.layer import Array
+from layers.precision import stated
 
 
 def trained_of(
@@ -34,6 +35,7 @@ def trained_of(
         "class_names": json.dumps(state.class_names),
         "step": str(state.step),
         "weights_sha256": state.weights_sha256 or sha256_of(weights),
+        **stated(recipe.precision),
     }
     scaling = None
     if normalisation is not None:

@@ -24,6 +24,7 @@ from engine.trained.batch_size import filling_batch
 from engine.trained.model import BATCH, Model
 from engine.trained.weights_file import read_about, read_named, read_weights
 from layers.layer import Shape
+from layers.precision import FP32
 
 MOST_BATCH = 1 << 16
 
@@ -86,6 +87,8 @@ def _read(place: Path, *, model: str, batch: int, threads: int, say: Callable[[s
     network = build_model(recipe.model, recipe.model_arguments)
     if warning := _changed(recipe, state):
         say(f"warning: {warning}")
+    if recipe.precision != FP32:
+        say(f"precision: products of {recipe.precision}, as in its training")
     tensors = read_weights(place, network, state) if is_alone else read_weights_and_state(place, network)
     _check_input(place, state, network.input_shape)
     return Model(place, state, recipe, network, tensors, batch or filling_batch(network), threads)

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from layers.kernels.jit import fingerprint
 from layers.kernels.threads import Threads
 from layers.layer import Array, Context
 from layers.layout import from_blocked
+from layers.precision import FP32
 
 BATCH = 32
 """Samples that go through a network at once, unless somebody asks for another number."""
@@ -295,9 +296,10 @@ class Model:
         return hand_on(self.handed_on(), Export(file, format_of(file, to), named, onnx, overwrite))
 
     def handed_on(self) -> Trained:
-        """Return the network as other programs are told of it."""
+        """Return the network as other programs are told of it; they compute in fp32, and so do its logits."""
+        plain = replace(self, recipe=replace(self.recipe, precision=FP32))
         return trained_of(
-            self.state, self.recipe, self.network, self.tensors, self.normalisation, logits=self.__call__
+            self.state, self.recipe, self.network, self.tensors, self.normalisation, logits=plain.__call__
         )
 
     def _logits(self, full: Array) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from engine.run.state import State, checked, said, state_of
 from engine.run.whole import as_safetensors
 from engine.training.hashes import sha256_of
 from layers.layer import Array
+from layers.precision import stated_in
 
 T = TypeVar("T")
 
@@ -68,11 +69,12 @@ def read_about(path: Path) -> tuple[State, Recipe]:
         model, arguments = state.model["name"], state.model["arguments"]
         if type(model) is not str or type(arguments) is not dict:
             raise ValueError(f"model is {state.model!r}")
+        precision = stated_in(state.model)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: its metadata are not as they were written: {said(error)}") from error
-    return state, Recipe(model=model, model_arguments=arguments, data="", epochs=1)
+    return state, Recipe(model=model, model_arguments=arguments, data="", epochs=1, precision=precision)
 
 
 def read_weights(path: Path, graph: Graph, state: State) -> dict[str, Array]:

@@ -207,8 +207,9 @@ def test_a_comparison_without_pytorch_names_the_extra(
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra: pip install -e '.[bench]'")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_both_sides_have_the_same_losses(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    precision: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compare_torch, "VARIANTS", {"tuned": compare_torch.TUNED})  # a process less to start
     arguments = [
@@ -221,11 +222,19 @@ def test_both_sides_have_the_same_losses(
         "1",
         "--threads",
         "1",
+        "--precision",
+        precision,
         "--json",
     ]
     assert compare_torch.main(arguments) == 0
-    (result,) = json.loads(capsys.readouterr().out)["results"]
+    document = json.loads(capsys.readouterr().out)
+    (result,) = document["results"]
+    assert document["precision"] == result["precision"] == precision
     assert result["right"]
+    ours, theirs = (row["losses"] for row in result["sides"])
+    assert (max(abs(our - their) for our, their in zip(ours, theirs, strict=True)) > 1e-5) == (
+        precision == "bf16"
+    )  # each rounds other values
     assert [row["side"].split(",")[0] for row in result["sides"]] == ["ours", "PyTorch tuned"]
     for row in result["sides"]:
         assert row["samples_per_second"] > 0

@@ -97,6 +97,18 @@ def test_frozen_layers_cost_no_gradient_and_no_message(capsys):
     assert "--freeze 'conv*,fc6'" in table["command"]
 
 
+@pytest.mark.usefixtures("_one_schedule")
+def test_a_precision_that_is_not_the_usual_one_is_planned_said_and_trained_with(capsys):
+    given = ("--model", "digits", "--nodes", "2", "--batch", "64")
+    usual = json.loads(printed(capsys, *given, "--json"))
+    table = json.loads(printed(capsys, *given, "--json", "--precision", "bf16"))
+    assert table["precision"] == "bf16"
+    assert table["command"].replace(" --precision bf16", "", 1) == usual["command"] != table["command"]
+    assert table["bytes_held_per_rank"] > usual["bytes_held_per_rank"]
+    assert "precision" not in usual
+    assert "16 leaves, products of bf16\n" in printed(capsys, *given, "--precision", "bf16")
+
+
 def test_the_command_of_a_network_without_a_recipe_names_it_as_a_model(capsys):
     given = ("--model", "resnet18", "--batch", "32", "--norm-groups", "2", "--plan", "data", "--json")
     words = json.loads(printed(capsys, *given))["command"].split()

@@ -36,7 +36,8 @@ from layers.products import Unit
 from layers.relu import ReLU
 from layers.wrapped import WatchedLayer, WrappedLayer
 
-_MOVES_VALUES = (Concat, Flatten, Fork, MaxPool, ReLU)
+_SAME_VALUES = (Flatten, Fork)
+_MOVES_VALUES = (Concat, MaxPool, ReLU)
 """What these make from values of bf16 has such values already."""
 
 
@@ -75,8 +76,14 @@ def store_rounded(
     runs = tuple(together)
     inside, ends = {name for run in runs for name in run[:-1]}, {run[-1] for run in runs}
 
+    of_input = {INPUT}  # these hold any values
+
     def rounded(node: Node) -> Node:
-        moves = isinstance(node.layer, (keeps, *_MOVES_VALUES)) and node.name not in ends
+        has_any = not of_input.isdisjoint(node.inputs)
+        if isinstance(node.layer, (keeps, *_SAME_VALUES)):
+            of_input.update(node.outputs if has_any else ())
+            return node
+        moves = isinstance(node.layer, _MOVES_VALUES) and not has_any and node.name not in ends
         if moves or node.name in inside:
             return node
         rounds_y = node.name != output.name and not _is_convolution(node.layer)

@@ -32,6 +32,15 @@ def test_a_rank_holds_what_the_engine_plans_and_the_samples_that_are_read_ahead(
     assert found.warning() is None
 
 
+def test_layers_of_bf16_count_their_working_memory():
+    plain, found = (memory_of(design(precision=each), cluster()) for each in ("fp32", "bf16"))
+    assert plain.working == 0
+    assert found.working == found.planned.working > 0
+    assert found.rank_bytes == plain.rank_bytes + found.working
+    assert "working memory" in found.line()
+    assert "working memory" not in plain.line()
+
+
 def test_ranks_of_a_node_share_its_memory():
     each = memory_of(design(), cluster(ranks=2)).rank_bytes
     assert memory_of(design(), with_memory(2 * each, ranks=2)).fits

@@ -10,6 +10,7 @@ from engine.config.recipe import FLOATS_PER_KIB, Recipe
 from engine.graph.parallel.plan import Plan
 from engine.models import MODELS
 from engine.planner.cluster import DRAGONFLY, Channel, Network, read_cluster
+from engine.planner.costs import Costs
 from engine.planner.design import Design
 from engine.planner.plans import plans
 from engine.planner.report import command
@@ -18,6 +19,7 @@ from engine.planner.search import (
     COMPUTE,
     IMBALANCE,
     LATENCY,
+    assembled,
     bound,
     check_minibatch,
     default_leaves,
@@ -27,6 +29,8 @@ from engine.planner.search import (
     starvation,
 )
 from engine.planner.simulation.simulator import simulate
+from layers.linear import Linear
+from layers.wrapped import unwrapped
 from tests.engine.planner.clusters import cluster
 
 
@@ -155,6 +159,23 @@ def test_a_recipe_has_the_sizes_of_messages_that_a_design_has_unasked():
     design = starting_point("digits", 2, 64, cluster())
     assert Recipe().chunk_kib * FLOATS_PER_KIB == design.chunk_floats
     assert Recipe().bucket_kib * FLOATS_PER_KIB == design.bucket_floats
+
+
+def test_plans_are_chosen_and_steps_simulated_for_the_layers_of_a_precision(monkeypatch):
+    asked = set()
+    passes = Costs.passes
+
+    def noted(costs, layer, *rest):
+        if isinstance(found := unwrapped(layer), Linear):
+            asked.add(found.precision)
+        return passes(costs, layer, *rest)
+
+    monkeypatch.setattr(Costs, "passes", noted)
+    design = replace(starting_point("digits", 2, 64, cluster()), precision="bf16")
+    search(design, cluster(), thorough=False)
+    assert asked == {"bf16"}
+    nodes = assembled(design).nodes
+    assert {node.layer.precision for node in nodes if isinstance(node.layer, Linear)} == {"bf16"}
 
 
 def test_the_command_of_a_network_of_ones_own_names_its_file_and_arguments():

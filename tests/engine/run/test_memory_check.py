@@ -14,6 +14,8 @@ from engine.run.launch import run
 from engine.run.memory_check import Limit, Needs, check_needs, microbatches_that_fit, needs_of, no_memory
 from engine.run.prepare import prepare
 from engine.run.start import new_run
+from engine.training.planned_memory import planned_memory
+from engine.training.rank_settings import settings_of
 
 GB = 10**9
 CONTAINER = Limit("the container's limit", ("container", "a"), 8 * GB)
@@ -99,6 +101,19 @@ def test_a_run_that_saves_nothing_needs_no_memory_for_a_checkpoint(monkeypatch):
     assert other.at_least == written.at_least
     copied = written.at_most - other.at_most  # weights, and as much momentum
     assert copied >= 2 * 4 * prepared.graph.parameter_count()
+
+
+def test_a_run_in_bf16_may_need_the_working_memory_of_its_own_layers(monkeypatch):
+    monkeypatch.setattr(memory_check, "own_bytes", lambda: 0)
+    asked = {"steps": 1, "epochs": 0}
+    prepared = [prepare(new_run("digits", {**asked, "precision": each}), 1) for each in ("fp32", "bf16")]
+    plain, rounded = (needs_of(each, 0, 1) for each in prepared)
+    working = [
+        planned_memory(each.graph, settings_of(each.start.recipe, 1), each.plan, each.tree, 0).working
+        for each in prepared
+    ]
+    assert rounded.at_least == plain.at_least
+    assert rounded.at_most - plain.at_most == working[1] - working[0] != 0
 
 
 def accumulating(prepared, number):

@@ -16,9 +16,11 @@ from engine.training.rank import build_rank
 from engine.training.rank_settings import RankSettings, settings_of
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("ranks", "plan"), [(1, "data"), (3, "data"), (4, "fc4=2")])
-def test_the_plan_is_what_a_rank_holds(ranks, plan):
-    network, settings, tree = build_model("digits", {}), RankSettings(64, 2), Tree.of(ranks, 16)
+def test_the_plan_is_what_a_rank_holds(ranks, plan, precision):
+    network, tree = build_model("digits", {}), Tree.of(ranks, 16)
+    settings = RankSettings(64, 2, precision=precision)
     parsed = Plan.parse(plan)
 
     def held(world):
@@ -34,6 +36,16 @@ def test_the_plan_is_what_a_rank_holds(ranks, plan):
     found = run_ranks(ranks, held)
     assert found == [planned_memory(network, settings, parsed, tree, rank) for rank in range(ranks)]
     assert all(min(planned.parameters, planned.values, planned.working) > 0 for planned in found)
+
+
+def test_bf16_takes_more_working_memory_and_nothing_else():
+    network, tree = build_model("resnet18", {}), Tree.of(1, 16)
+    plain, rounded = (
+        planned_memory(network, RankSettings(16, 1, precision=each), Plan(), tree, 0)
+        for each in ("fp32", "bf16")
+    )
+    assert (rounded.parameters, rounded.values) == (plain.parameters, plain.values)
+    assert rounded.working > plain.working
 
 
 def test_microbatches_hold_the_values_of_one_only_and_a_few_more_gradients():

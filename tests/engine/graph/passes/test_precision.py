@@ -13,7 +13,7 @@ from comm.threads import single_rank
 from comm.tree import Tree
 from engine.config.errors import UserError
 from engine.data.loader import Batch
-from engine.graph import INPUT
+from engine.graph import INPUT, GraphBuilder
 from engine.graph.parallel.exchange import Exchange
 from engine.graph.parallel.plan import Plan
 from engine.graph.passes.precision import Rounded, set_precision, store_rounded
@@ -21,9 +21,13 @@ from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
 from engine.training.step import train_step
 from engine.training.update import NOTHING
+from layers.concat import Concat
+from layers.conv2d import Conv2d
+from layers.flatten import Flatten
 from layers.kernels.threads import Threads
 from layers.layer import Context
 from layers.linear import Linear
+from layers.max_pool import MaxPool
 from layers.precision import BF16, FP32
 from layers.products import Unit
 from layers.wrapped import WatchedLayer
@@ -72,7 +76,19 @@ def _is_bf16(values):
     return not (np.ascontiguousarray(values).view(np.uint32) & 0xFFFF).any()
 
 
-@pytest.mark.parametrize("graph", [convolutional, branches, with_state])
+def pooled_first():
+    """Return a network whose first convolution reads what layers that move values have made of the input."""
+    net = GraphBuilder((16, 8, 8))
+    pooled = net.add("pool", MaxPool(2, 2), INPUT)
+    again = net.add("again", MaxPool(2, 2), INPUT)
+    net.add("joined", Concat(), pooled, again)
+    net.add("conv", Conv2d(16, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3))
+    return net.graph()
+
+
+@pytest.mark.parametrize("graph", [convolutional, branches, with_state, pooled_first])
 def test_what_layers_hand_on_has_values_of_bf16_but_for_the_logits(graph):
     def watched(node):
         reads_input = any(value.startswith((INPUT, f"fork {INPUT}")) for value in node.inputs)
