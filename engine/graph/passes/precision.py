@@ -41,7 +41,7 @@ _MOVES_VALUES = (Concat, MaxPool, ReLU)
 """What these make from values of bf16 has such values already."""
 
 
-def set_precision(graph: Graph, precision: str, unit: Unit) -> Graph:
+def set_precision(graph: Graph, precision: str, unit: Unit = Unit.REGISTERS) -> Graph:
     """Return the graph whose products have a precision; a unit makes those of bf16."""
 
     def of(layer: Layer, *, reads_input: bool) -> Layer:
