@@ -53,7 +53,7 @@ FUSED_WEIGHTS = 1 << 16  # most weights of a position: they stay in cache while 
 FUSED_TILES = 4 * TILE_ROWS  # tiles at a time: v and m of one worker stay in its L2 cache
 STAGED_TILES = 28 * TILE_ROWS  # tiles at a time, where the weights of a position fill the L2 cache alone
 SHORTEST = TILE_ROWS // 2  # tiles of a block; with fewer the latency of the multiply-add shows
-BLOCK_TILES = 1  # what a block costs beside the products, in tiles of a block
+BLOCK_TILES = 2  # what a block costs beside the products, in tiles of a block
 GROUP_TILES = 2  # what a group costs so, which reads all weights
 
 
