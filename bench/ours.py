@@ -1,5 +1,6 @@
 """The engine as the benchmarks drive it: one rank, one minibatch, step by step."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -84,6 +85,7 @@ class Ours:
         accumulate: int = 1,
         norm_groups: int = 0,
         precision: str = FP32,
+        pinned: bool = False,
         arguments: Mapping[str, Any] | None = None,
     ):
         recipe = Recipe(
@@ -101,7 +103,8 @@ class Ours:
         )  # fmt: skip
         recorder.watch(self.rank.queue)
         self.rank.initialise(SEED)
-        self._run = Context(Threads(threads), seed=SEED)
+        cores = tuple(sorted(os.sched_getaffinity(0)))[:threads] if pinned else None
+        self._run = Context(Threads(threads, cores), seed=SEED)
         self._update = SGD(MOMENTUM).at(0, RATE)
         x, labels = minibatch(network, samples)
         indices = np.arange(samples, dtype=np.int64)
