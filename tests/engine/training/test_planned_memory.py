@@ -14,13 +14,16 @@ from engine.models import build_model
 from engine.training.planned_memory import PlannedMemory, planned_memory
 from engine.training.rank import build_rank
 from engine.training.rank_settings import RankSettings, settings_of
+from layers.products import Unit
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("precision", "unit"), [("fp32", Unit.REGISTERS), ("bf16", Unit.REGISTERS), ("bf16", Unit.HARDWARE)]
+)
 @pytest.mark.parametrize(("ranks", "plan"), [(1, "data"), (3, "data"), (4, "fc4=2")])
-def test_the_plan_is_what_a_rank_holds(ranks, plan, precision):
+def test_the_plan_is_what_a_rank_holds(ranks, plan, precision, unit):
     network, tree = build_model("digits", {}), Tree.of(ranks, 16)
-    settings = RankSettings(64, 2, precision=precision)
+    settings = RankSettings(64, 2, precision=precision, unit=unit)
     parsed = Plan.parse(plan)
 
     def held(world):
