@@ -316,8 +316,18 @@ _NO_COST = ("gain", "initial_scale", "identity", "name", "node")
 """Fields that change no pass: the scale of the first weights, and names."""
 
 
+_NEWER = ("precision", "reads_input")
+"""Fields that are named where they are not as usual: texts of measurements from before stay the same."""
+
+
 def _described(described: Any) -> str:
-    named = [each.name for each in fields(described) if each.repr and each.name not in _NO_COST]
+    named = [
+        each.name
+        for each in fields(described)
+        if each.repr
+        and each.name not in _NO_COST
+        and not (each.name in _NEWER and getattr(described, each.name) == each.default)
+    ]
     values = [(name, getattr(described, name)) for name in named]
     said = (f"{name}={_described(value) if is_dataclass(value) else value}" for name, value in values)
     return f"{type(described).__name__}({', '.join(said)})"

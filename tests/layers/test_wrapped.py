@@ -11,6 +11,7 @@ from engine.graph.passes.freeze import Frozen
 from engine.graph.passes.rates import OwnRate
 from engine.profile.recorder import Recorder
 from engine.profile.timed_layer import TimedLayer
+from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.given import Given
 from layers.layer import Layer
@@ -88,3 +89,8 @@ def test_a_watched_layer_says_what_the_layer_says(case):
     assert timed.parameters(*case.shapes).keys() == case.layer.parameters(*case.shapes).keys()
     if isinstance(case.layer, Linear):
         assert tuple(shard.layer for shard in timed.shard(1)) == case.layer.shard(1)
+
+
+def test_a_cost_names_a_precision_only_where_it_is_another_one_than_before() -> None:
+    assert "precision" not in Conv2d(8, 3).cost_key()
+    assert Conv2d(8, 3, precision="bf16").cost_key() == Conv2d(8, 3).cost_key()[:-1] + ", precision=bf16)"
