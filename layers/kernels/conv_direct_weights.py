@@ -46,21 +46,27 @@ def tile_shape(k_blocks: int, c_blocks: int, channels: int) -> tuple[int, int]:
 
 
 def task_block(
-    k_blocks: int, c_blocks: int, vectors: int, kernel: tuple[int, int], threads: int
+    k_blocks: int,
+    c_blocks: int,
+    vectors: int,
+    kernel: tuple[int, int],
+    threads: int,
+    *,
+    per_thread: int = TASKS_PER_THREAD,
 ) -> tuple[int, int]:
     """Return (kernel rows, input blocks) of one task of a weight gradient, given the vectors of its tile.
 
     A task reads dy once for all its partial sums, so it has many: all kernel rows and up to 4 blocks of input
-    channels, but no more than fit the L2 cache, and fewer where there would be too few tasks.
+    channels, but no more than fit the L2 cache, and fewer where there would be too few tasks (`per_thread`).
     """
     groups = k_blocks // vectors
     rows, blocks = kernel[0], min(4, c_blocks)
     block_bytes = 4 * kernel[0] * kernel[1] * LANES * vectors * LANES
     while blocks > 1 and (
-        blocks * block_bytes > L2_BYTES or groups * ceil_div(c_blocks, blocks) < TASKS_PER_THREAD * threads
+        blocks * block_bytes > L2_BYTES or groups * ceil_div(c_blocks, blocks) < per_thread * threads
     ):
         blocks = ceil_div(blocks, 2)
-    if groups * ceil_div(c_blocks, blocks) < TASKS_PER_THREAD * threads:
+    if groups * ceil_div(c_blocks, blocks) < per_thread * threads:
         rows = 1
     return rows, blocks
 

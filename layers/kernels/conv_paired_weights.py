@@ -14,7 +14,7 @@ from numba import float32, int64
 from numpy.lib.stride_tricks import as_strided
 
 from layers.arithmetic import ceil_div
-from layers.kernels.conv_direct_weights import WEIGHT, copy_gradient, task_block
+from layers.kernels.conv_direct_weights import TASKS_PER_THREAD, WEIGHT, copy_gradient, task_block
 from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
 from layers.kernels.leaves import stack_depth, tree_add
@@ -99,7 +99,9 @@ def stack_shape(
 ) -> tuple[int, ...]:
     """Return the shape of the partial sums, one stack a thread; `runs` of all leaves."""
     _, vectors = tile_shape(k_blocks)
-    rows, blocks = task_block(k_blocks, c_blocks, vectors, kernel, threads)
+    # With one tap a task is short of sums for the dy that it reads, so it has all that there are.
+    per_thread = 1 if kernel == (1, 1) else TASKS_PER_THREAD
+    rows, blocks = task_block(k_blocks, c_blocks, vectors, kernel, threads, per_thread=per_thread)
     return threads, stack_depth(runs), rows, blocks, kernel[1], LANES, vectors * LANES
 
 
