@@ -94,6 +94,27 @@ def world(*, yield_when_idle: bool = False) -> Communicator:
     return MpiCommunicator(MPI.COMM_WORLD)
 
 
+def describe() -> dict[str, Any]:
+    """Start MPI, also in a process alone, and return its library, standard, support of threads and ranks.
+
+    Raises
+    ------
+    ImportError, RuntimeError
+        mpi4py is missing, or finds no MPI library.
+    """
+    set_up(os.environ, yield_when_idle=False)
+    from mpi4py import MPI  # noqa: PLC0415 -- as in `world`
+
+    levels = ("single", "funneled", "serialized", "multiple")
+    numbers = (MPI.THREAD_SINGLE, MPI.THREAD_FUNNELED, MPI.THREAD_SERIALIZED, MPI.THREAD_MULTIPLE)
+    return {
+        "library": library(),
+        "standard": ".".join(str(part) for part in MPI.Get_version()),
+        "threads": dict(zip(numbers, levels, strict=True)).get(MPI.Query_thread(), "unknown"),
+        "ranks": MPI.COMM_WORLD.size,
+    }
+
+
 def library() -> str | None:
     """Return the name and version of the MPI library; None where this process has not started it."""
     if "mpi4py.MPI" not in sys.modules:

@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": ("engine.audit", "compute a step of a run again, and compare the hash of its weights"),
     "models": ("engine.networks", "list the networks that come along: parameters, arithmetic, memory"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
+    "doctor": ("engine.doctor.__main__", "say whether this machine is ready to train, and what to mend"),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
     "report": (
         "engine.report.__main__",

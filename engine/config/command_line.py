@@ -35,10 +35,12 @@ class Parser(argparse.ArgumentParser):
     alone
         The command is the work of one process: several ranks, which would each do all of it and write the
         same file at once, are refused.
+    kernels
+        The command may run kernels: variables by which none would run are refused.
     """
 
-    def __init__(self, *, alone: bool = False, **settings: Any) -> None:
-        self._alone = alone
+    def __init__(self, *, alone: bool = False, kernels: bool = True, **settings: Any) -> None:
+        self._alone, self._kernels = alone, kernels
         for name in ("prog", "usage"):
             if _is_lockstep(sys.argv[0]) and settings.get(name):
                 settings[name] = settings[name].replace(_AS_MODULE, "lockstep ")
@@ -51,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         try:
             if self._alone:
                 _check_alone(self.prog)
-            check_numba_settings()
+            if self._kernels:
+                check_numba_settings()
         except UserError as error:
             say_once(str(error))
             sys.exit(2)

@@ -9,13 +9,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 from comm.launcher import is_launched
 from engine.config.command_line import Parser, say_once
 from engine.config.errors import UserError
 from engine.host.mpirun import most_ranks_here, mpirun_command, srun_command
+from engine.host.own_python import own_python
 from engine.host.stop_signals import listening
 from engine.run.supervise import supervise
 
@@ -105,9 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _started(options: argparse.Namespace, for_mpirun: list[str], for_engine: list[str]) -> int:
     """Start the ranks, and again where that is wanted; return the exit code."""
-    # Without the current folder, as here: nothing in it is imported by accident.
-    python = [sys.executable, *(("-P",) if sys.flags.safe_path or not _is_checkout() else ())]
-    train = [*python, "-m", "engine.train"]
+    train = [*own_python(), "-m", "engine.train"]
     launch = _launch(options, for_mpirun)
     command = launch(options.ranks, options.hosts)
     if not options.restarts:
@@ -160,14 +158,6 @@ def _mistake_in(options: argparse.Namespace, for_mpirun: list[str]) -> str | Non
     if is_launched():
         return "engine.run starts the ranks itself: under mpirun or srun use python -m engine.train"
     return None
-
-
-def _is_checkout() -> bool:
-    """Say whether the current folder is the one that this package lies in."""
-    try:
-        return Path.cwd() == Path(__file__).parents[2]
-    except OSError:  # it has been removed
-        return False
 
 
 def _refused(message: str) -> int:

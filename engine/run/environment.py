@@ -3,15 +3,14 @@
 import platform
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from comm import mpi
 from comm.communicator import Communicator
 from engine.host.affinity import Cores, machine_name
+from engine.host.processor import processor
 from layers.kernels.jit import fingerprint
 from layers.kernels.target import TARGET
 
@@ -52,16 +51,6 @@ def environment(world: Communicator, cores: Cores) -> dict[str, Any]:
         "mpi": libraries[0],
         "kernel_sources": facts["kernel sources"],
     }
-
-
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(name: str) -> str | None:

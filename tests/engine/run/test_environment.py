@@ -26,20 +26,6 @@ def test_all_ranks_say_the_same():
     json.dumps(first, allow_nan=False)
 
 
-def test_the_processor_has_a_name_also_where_the_system_keeps_no_list(monkeypatch):
-    assert module.processor()
-    monkeypatch.setattr(module, "Path", type("Nowhere", (), {"__init__": _nothing, "read_text": _missing}))
-    assert module.processor() == (platform.processor() or platform.machine())
-
-
-def _nothing(_self, _path):
-    """Take a path."""
-
-
-def _missing(_self, **_):
-    raise FileNotFoundError
-
-
 def test_a_package_that_is_not_installed_has_no_version():
     assert module._version("no-package-of-this-name") is None
 
