@@ -16,6 +16,13 @@ def test_every_package_is_listed():
     assert len(listed) == len(set(listed))
 
 
+def test_what_is_cited_is_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = (ROOT / "CITATION.cff").read_text("utf-8").splitlines()
+    assert f"version: {project['version']}" in cited
+    assert f"license: {project['license']}" in cited
+
+
 def test_the_package_that_jupyter_has_too_comes_without_the_file_of_both(tmp_path):
     built = tmp_path / "built"
     command = [sys.executable, "setup.py", "build", "--build-base", str(tmp_path), "--build-lib", str(built)]
