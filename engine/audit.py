@@ -39,7 +39,8 @@ Exit codes: 0 the hashes are the same; 1 they are not; 130 interrupted; 2 a mist
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.audit",
         description="Compute a step of a run again, and say whether its weights have the same hash.",
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     with uncollected():
         world = start_together()
     if world is None:

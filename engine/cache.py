@@ -28,7 +28,8 @@ has used for 60 days, and those beyond 16, are removed when a new one is made. A
 _DAY_S = 86_400.0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.cache",
         description="Show where compiled kernels are kept, and how much room they take.",
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     from layers.kernels.cache_folder import base_folder, remove, versions  # noqa: PLC0415 -- after --help
 
     base = base_folder()

@@ -29,7 +29,8 @@ Exit codes: 0 all tensors are the same to the bit; 1 they are not; 2 a mistake i
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         alone=True,
         prog="python -m engine.compare",
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     from engine.trained.comparison import compare  # noqa: PLC0415 -- after --help
 
     try:

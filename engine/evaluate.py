@@ -43,7 +43,8 @@ after the figures of the others); 130 interrupted.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.evaluate",
         description="Say how good a trained network is on a data set: loss, top-1, top-5, each class, and\n"
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     world = start_together()
     if world is None:
         return 2

@@ -40,7 +40,8 @@ The whole trace opens in https://ui.perfetto.dev. Exit codes: 0 done, 2 a mistak
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.explain",
         description="Say where the time of a run went, from its folder or its trace.",
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         _explain(options)
     except UserError as error:

@@ -44,7 +44,8 @@ Exit codes: 0 done; 2 a mistake in what was given, and then no file is written. 
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         alone=True,
         prog="python -m engine.export",
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         for line in _export(options):
             terminal.show(line)

@@ -23,6 +23,10 @@ COMMANDS = {
     "models": ("engine.networks", "list the networks that come along: parameters, arithmetic, memory"),
     "plan": ("engine.plan", "predict how fast a network trains on some nodes, and find the best plan"),
     "doctor": ("engine.doctor.__main__", "say whether this machine is ready to train, and what to mend"),
+    "completion": (
+        "engine.completion.__main__",
+        "print a script by which bash, zsh or fish completes this command",
+    ),
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
     "report": (
         "engine.report.__main__",
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    rows = [f"  lockstep {name:<8} {text}" for name, (_, text) in COMMANDS.items()]
+    rows = [f"  lockstep {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: lockstep COMMAND ...",

@@ -177,7 +177,8 @@ def _table(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
     ]
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.models",
         description="List the networks that come along, with parameters, arithmetic and memory.",
@@ -197,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.model is None and options.model_argument:
         parser.error("--model-argument: is one of a network; name it")

@@ -73,7 +73,8 @@ Exit codes: 0 done; 2 a mistake in what was given, such as a minibatch too small
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.plan",
         description="Predict how fast a network trains on some nodes of a cluster, and find the best plan.",
@@ -159,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     world = start_ranks() if options.measure else single_rank()
     if world is None:
         return 2

@@ -42,7 +42,8 @@ Exit codes: 0 done; 2 a mistake in what was given, or a file that cannot be read
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         alone=True,
         prog="python -m engine.predict",
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return 2 if _predict(options) else 0
     except MISTAKES as error:

@@ -51,7 +51,8 @@ given, or what ended the test (a damaged image).
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.rates",
         usage="python -m engine.rates [RECIPE] [--from RATE] [--to RATE] [--steps N] [OPTION ...]",
@@ -95,7 +96,7 @@ def _without() -> set[str]:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     with uncollected():
         world = start_together()
     if world is None:

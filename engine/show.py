@@ -26,7 +26,8 @@ Exit codes: 0 done, 2 a mistake in what was given, or a checkpoint that is damag
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         alone=True,
         prog="python -m engine.show",
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     from engine.trained.described import describe  # noqa: PLC0415 -- after --help
 
     try:

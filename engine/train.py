@@ -45,7 +45,8 @@ error says whether what was done is saved; 1 anything else.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.train",
         usage="python -m engine.train [RECIPE] [OPTION ...]",
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None, *, collectives: "MakeCollective
 
     Benchmarks put other collectives in place of the engine's.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     with uncollected():
         world = start_together()
     if world is None:
@@ -108,7 +109,7 @@ def start_of(arguments: Sequence[str]) -> "Start":
     UserError
         There is no such recipe, or no such checkpoint.
     """
-    return _resolve(_parser().parse_args(arguments))
+    return _resolve(make_parser().parse_args(arguments))
 
 
 def _train(world: "Communicator", options: argparse.Namespace, collectives: "MakeCollectives | None") -> int:

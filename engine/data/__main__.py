@@ -64,7 +64,8 @@ TEXT has lines of a name and what is said, "NAME TEXT" or "NAME: TEXT"; NAME.wav
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.data",
         description="Look at data sets before training on them, and convert them.",
@@ -218,7 +219,7 @@ def _align(options: argparse.Namespace) -> int:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
     except UserError as error:

@@ -41,7 +41,8 @@ is shown as far as it is. Exit codes: 0 done, 2 a mistake in what was given.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         alone=True,
         prog="python -m engine.report",
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 @listening()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         _report(options)
     except MISTAKES as error:

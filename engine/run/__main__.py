@@ -45,7 +45,8 @@ has the details, and a script for Slurm.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m engine.run",
         usage="python -m engine.run [-n RANKS] [--hosts HOSTS] [RECIPE] [OPTION ...] [-- MPIRUN_OPTION ...]",
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--" in given:
         cut = given.index("--")
         given, for_mpirun = given[:cut], given[cut + 1 :]
-    options, for_engine = _parser().parse_known_args(given)
+    options, for_engine = make_parser().parse_known_args(given)
     mistake = _mistake_in(options, for_mpirun)
     if mistake is not None:
         return _refused(mistake)

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from engine.predict import _parser, main
+from engine.predict import main, make_parser
 from engine.run.compiling import LINE
 from engine.trained import loading
 from engine.trained.model import Model
@@ -238,7 +238,7 @@ def test_a_machine_that_starts_no_thread_gets_one_line_and_the_same_results(
 
 def test_a_bad_sample_is_skipped_by_default_as_in_python():
     default = inspect.signature(Model.predict).parameters["on_bad_sample"].default
-    assert _parser().get_default("on_bad_sample") == default == "skip"
+    assert make_parser().get_default("on_bad_sample") == default == "skip"
 
 
 def test_json_and_csv_at_once_are_refused(photos_run, capsys):

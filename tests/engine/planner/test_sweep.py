@@ -11,7 +11,7 @@ from engine.planner.cluster import read_cluster
 from engine.planner.report import Report, command
 from engine.planner.search import Point, search, starting_point
 from engine.planner.sweep import Sweep, read_nodes
-from engine.train import _overrides, _parser
+from engine.train import _overrides, make_parser
 
 AWS = read_cluster("aws_c4_8xlarge")
 
@@ -124,7 +124,7 @@ def test_the_command_trains_what_was_found():
         launcher, options = words[: words.index("cd_dnn")], words[words.index("cd_dnn") :]
         placed = ["--hostfile", "hosts", "--map-by", "ppr:2:node", "--bind-to", "none"]
         assert launcher == ["mpirun", "-n", "4", *placed, "python", "-m", "engine.train"]
-        changes = _overrides(_parser().parse_args(options))
+        changes = _overrides(make_parser().parse_args(options))
         assert changes.pop("data") == "synthetic"
         assert changes.pop("chunk_kib", Recipe().chunk_kib) * FLOATS_PER_KIB == design.chunk_floats
         assert changes.pop("bucket_kib", Recipe().bucket_kib) * FLOATS_PER_KIB == design.bucket_floats
