@@ -130,7 +130,7 @@ def test_several_groups_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         given = harness.problem(conv, (shape,), 3)
         several = harness.run(conv, given, threads=2)
-        monkeypatch.setattr(conv_direct, "groups_together", lambda *_: 1)
+        monkeypatch.setattr(conv_direct, "groups_together", lambda *_, **__: 1)
         one = harness.run(conv, given)
         monkeypatch.undo()
         np.testing.assert_array_equal(several.y[0].plain(), one.y[0].plain())

@@ -139,7 +139,7 @@ def test_a_rank_that_is_stopped_outside_of_the_loop_is_named_and_ended(stopped):
 
 def test_ranks_are_found_on_their_host_and_what_they_start_is_none(monkeypatch):
     job = {"PMIX_NAMESPACE": f"test-{os.getpid()}"}
-    sleeps = "import subprocess, sys, time; print(); subprocess.run([sys.executable, '-c', 'input()'])"
+    sleeps = "import subprocess, sys; print(flush=True); subprocess.run([sys.executable, '-c', 'input()'])"
     assert not ranks_here()
     monkeypatch.setenv("PMIX_NAMESPACE", job["PMIX_NAMESPACE"])
     with subprocess.Popen(
