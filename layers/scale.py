@@ -11,7 +11,7 @@ from layers.onnx_form import OnnxForm, OnnxNode
 
 @dataclass(frozen=True)
 class Scale(Layer):
-    """y[n, c, i, j] = x[0][n, c, i, j] * x[1][n, c]; Hu et al. 2018 (arXiv:1709.01507, equation 4).
+    """``y[n, c, i, j] = x[0][n, c, i, j] * x[1][n, c]``; Hu et al. 2018 (arXiv:1709.01507, equation 4).
 
     The second input is a vector (C,), or an image of one pixel (C, 1, 1).
     """

@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from engine.completion.commands import lockstep
+from engine.config.recipe import read_recipe
 from tests.docs.shell import ROOT, Command, commands, in_blocks, in_text, mistake, pages, unknown_options
 
 PAGES = pages()
@@ -38,6 +39,14 @@ def test_every_command_in_the_text_has_the_options_it_is_shown_with(page, known)
 def test_blocks_of_python_and_toml_are_what_they_say(page):
     for kind, content in re.findall(r"^```(python|toml)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S):
         ast.parse(content) if kind == "python" else tomllib.loads(content)
+
+
+@pytest.mark.parametrize("name", ["from_ddp", "from_caffe"])
+def test_the_recipe_beside_another_program_is_one(name, tmp_path):
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", (ROOT / f"docs/{name}.md").read_text("utf-8"), re.M | re.S)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(block, encoding="utf-8")
+    assert read_recipe(str(recipe)).batch == 256
 
 
 def test_commands_are_found_behind_what_starts_them():
