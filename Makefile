@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0+cpu
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test torch other-mpis lint format clean
+.PHONY: install train test torch other-mpis docs lint format clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,plot,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,plot,dev,docs]'
 	@touch $@
 
 train: $(VENV)/.installed
@@ -48,6 +48,15 @@ other-mpis:
 	$(VENV)-mpich/bin/python -m pip install --quiet --disable-pip-version-check mpich
 	$(PYTHON) -m venv $(VENV)-impi
 	$(VENV)-impi/bin/python -m pip install --quiet --disable-pip-version-check impi-rt
+
+# The site, in build/site: what lies in docs/, with search. Only installing needs a network.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html"
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,docs]'
+	@touch $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
