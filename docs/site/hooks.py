@@ -31,6 +31,13 @@ _CODE_OR_LINK = re.compile(
 _HELP_WIDTH = 100
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add all measurements to the navigation, the newest first."""
+    results = sorted((ROOT / "bench/results").glob("*.md"), reverse=True)
+    config.nav.append({"Measurements": [{path.stem: f"bench/results/{path.name}"} for path in results]})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
     for pattern in ELSEWHERE:
@@ -55,7 +62,8 @@ def _changed(found: re.Match[str], *, home: str, source: str, files: Files) -> s
         return found[0]
     target = posixpath.normpath(posixpath.join(home, found["target"]))
     name = target.removeprefix("docs/")
-    if files.get_file_from_path(name) is not None:
+    found_file = files.get_file_from_path(name)
+    if found_file is not None and found_file.inclusion.is_included():
         path = posixpath.relpath(name, posixpath.dirname(source) or ".")
         return f"[{found['text']}]({path}{found['anchor'] or ''})"
     return found["text"] if (ROOT / target).exists() else found[0]
