@@ -7,7 +7,8 @@ import numpy as np
 
 from engine.report.elements import run_name, section
 from engine.report.markup import Markup, tag
-from engine.report.run_record import Floats, RunRecord
+from engine.report.metrics import Floats
+from engine.report.run_record import RunRecord
 from engine.report.series import packed
 
 CURVES = {

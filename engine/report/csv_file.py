@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 
-from engine.report.run_record import EPOCH_FIELDS, STEP_FIELDS, Rows, RunRecord
+from engine.report.metrics import EPOCH_FIELDS, STEP_FIELDS, Rows
+from engine.report.run_record import RunRecord
 
 COLUMNS = ("run", "kind", "step", "epoch", *STEP_FIELDS, *EPOCH_FIELDS)
 """In "step" rows `epoch` is the number of the epoch that the step is in, from 0; in "epoch" rows how many are

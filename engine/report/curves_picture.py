@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from engine.profile.figure import figure_class, save_figure
-from engine.report.run_record import Floats, RunRecord
+from engine.report.metrics import Floats
+from engine.report.run_record import RunRecord
 
 _MOST_NAMES = 12
 """Runs that are named in a legend."""

@@ -1,18 +1,16 @@
 """The page: everything that it needs is in it, and it is allowed to fetch nothing."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 from engine.config.wording import counted, printable
 from engine.report import charts
+from engine.report.document import document
 from engine.report.elements import LABELS, key, run_name, section
 from engine.report.fact_sections import environment_section, recipe_section, results_section
 from engine.report.fields import text
 from engine.report.layers_section import layers_section
-from engine.report.markup import Markup, data, join, tag
+from engine.report.markup import Markup, join, tag
 from engine.report.memory_section import memory_section
 from engine.report.notes import notes
 from engine.report.run_record import RunRecord
@@ -22,35 +20,17 @@ from engine.report.timeline import KINDS, Step
 BEGIN = "<!DOCTYPE html>\n<!-- lockstep report -->\n"
 """By it a page of ours is known, which may be written over."""
 
-_STYLES = ("vendor/uPlot.min.css", "page/page.css")
-_SCRIPTS = ("vendor/uPlot.iife.min.js", "page/page.js", "page/curves.js", "page/timeline.js")
-_PLOT_LICENCE = "vendor/LICENSE"
+SCRIPTS = ("vendor/uPlot.iife.min.js", "page/page.js", "page/curves.js", "page/timeline.js")
 
 
 def page(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> str:
     """Return the page of some runs, each with a step of its trace or None."""
     title = records[0].name if len(records) == 1 else counted(len(records), "run")
-    scripts = [_file(name) for name in _SCRIPTS]
     found = _sections(records, steps)
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name_="color-scheme", content="light dark"),
-        tag("title", f"{title}: Lockstep report"),
-        tag("style", Markup("\n".join(_file(name) for name in _STYLES))),
-    )
-    body = tag(
-        "body",
-        tag("a", "To the content", href="#content", class_="skip"),
-        _top(records, title, found),
-        tag("main", _notices(records), *found.values(), id="content", tabindex="-1"),
-        _footer(),
-        data({"runs": charts.curves(records), "steps": _steps(steps)}, "data"),
-        *(tag("script", Markup(each)) for each in scripts),
-    )
-    return f"{BEGIN}{tag('html', head, body, lang='en').text}\n"
+    about = " · ".join(dict.fromkeys(_about(run) for run in records))
+    values = {"runs": charts.curves(records), "steps": _steps(steps)}
+    content = (_notices(records), *found.values())
+    return f"{BEGIN}{document(title, about, found, content, values, SCRIPTS)}\n"
 
 
 def _sections(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> dict[str, Markup]:
@@ -66,24 +46,6 @@ def _sections(records: Sequence[RunRecord], steps: Sequence[Step | None]) -> dic
         "environment": environment_section(records),
     }
     return {name: each for name, each in found.items() if each is not None}
-
-
-def _top(records: Sequence[RunRecord], title: str, found: dict[str, Markup]) -> Markup:
-    links = [tag("a", name, href=f"#{name}") for name in found]
-    theme = tag("button", "theme", type="button", id="theme", aria_label="switch between light and dark")
-    about = " · ".join(dict.fromkeys(_about(run) for run in records))
-    return tag(
-        "header",
-        tag(
-            "div",
-            tag("p", "Lockstep report", class_="brand"),
-            tag("h1", title),
-            tag("p", about, class_="about"),
-            theme,
-        ),
-        tag("nav", *links, aria_label="sections"),
-        class_="top",
-    )
 
 
 def _about(run: RunRecord) -> str:
@@ -148,26 +110,6 @@ def _timeline_section(records: Sequence[RunRecord], steps: Sequence[Step | None]
 def _steps(steps: Sequence[Step | None]) -> list[dict[str, Any]]:
     labels = [LABELS[kind] for kind in KINDS]
     return [{**step.to_json(), "labels": labels} for step in steps if step is not None]
-
-
-def _footer() -> Markup:
-    licence = tag("details", tag("summary", "licence of uPlot"), tag("pre", _file(_PLOT_LICENCE)))
-    return tag("footer", tag("p", "Made by lockstep report. Curves by uPlot 1.6.32."), licence)
-
-
-def _file(name: str) -> str:
-    return resources.files("engine.report").joinpath(name).read_text("utf-8").strip()
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Return what the page may do: run its own scripts, and fetch nothing at all."""
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in scripts
-    )
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def is_ours(content: bytes) -> bool:

@@ -3,7 +3,6 @@
 import json
 import math
 import tomllib
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +15,9 @@ from engine.config.errors import UserError
 from engine.config.files import read_bytes, reading
 from engine.config.paths import expand
 from engine.config.wording import printable
-from engine.report.fields import number, text, truth, whole
+from engine.report.fields import number, truth
+from engine.report.metrics import EPOCH, STEP, Floats, Rows, read_metrics
 from engine.run.run_folder import METRICS, RECIPE, RESULTS
-
-Floats = NDArray[np.float64]
-
-STEP_FIELDS = (
-    "loss", "accuracy", "rate", "seconds", "exposed_communication_seconds", "data_wait_seconds",
-    "samples_per_second",
-)  # fmt: skip
-EPOCH_FIELDS = ("training_loss", "test_loss", "test_accuracy")
-
-_COLUMNS = {"step": ("step", "epoch", *STEP_FIELDS), "epoch": ("step", "epoch", *EPOCH_FIELDS)}
-_MOST_STEPS = 1 << 53  # beyond it a float does not hold every whole number
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Records of one kind, in the order of their steps; what is missing or not finite is NaN."""
-
-    step: Floats
-    epoch: Floats
-    values: Mapping[str, Floats]
-
-    def __len__(self) -> int:
-        return len(self.step)
 
 
 @dataclass(frozen=True)
@@ -111,7 +88,7 @@ def read_runs(given: Sequence[str]) -> list[RunRecord]:
     """
     records = list[RunRecord]()
     for each in given:
-        name, path = _named(each)
+        name, path = named_folder(each)
         taken = {record.name for record in records}
         count = 1
         while (unique := name if count == 1 else f"{name} ({count})") in taken:
@@ -120,7 +97,8 @@ def read_runs(given: Sequence[str]) -> list[RunRecord]:
     return records
 
 
-def _named(given: str) -> tuple[str, Path]:
+def named_folder(given: str) -> tuple[str, Path]:
+    """Return the name and the folder that a user means by a folder, its `run.json`, or NAME=FOLDER."""
     path = expand(given, "run")
     name, equals, other = given.partition("=")
     if equals and name and not path.exists():
@@ -136,10 +114,9 @@ def _folder(path: Path) -> Path:
 def _read(name: str, folder: Path) -> RunRecord:
     if not any((folder / each).is_file() for each in (METRICS, RESULTS, RECIPE)):
         raise UserError(f"run: {folder} holds no run: none of {METRICS}, {RESULTS} and {RECIPE} is there")
-    steps, epochs, damaged = _metrics(_content(folder / METRICS))
-    return RunRecord(
-        name, folder, _results(folder / RESULTS), _recipe(folder / RECIPE), steps, epochs, damaged
-    )
+    metrics = read_metrics(_content(folder / METRICS) or b"")
+    results, recipe = _results(folder / RESULTS), _recipe(folder / RECIPE)
+    return RunRecord(name, folder, results, recipe, metrics.rows(STEP), metrics.rows(EPOCH), metrics.damaged)
 
 
 def _content(path: Path) -> bytes | None:
@@ -152,20 +129,43 @@ def _results(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     try:
-        found = json.loads(content)
+        found = results_in(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is cut short or damaged: {error}") from error
-    if not isinstance(found, dict) or not found:
+    if not found:
         raise UserError(f"{path}: holds no results of a run")
     return found
+
+
+def results_in(content: bytes) -> dict[str, Any]:
+    """Return what a `run.json` says; an empty table where it holds something else than results.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        It is no JSON.
+    """
+    found = json.loads(content)
+    return found if isinstance(found, dict) else {}
 
 
 def _recipe(path: Path) -> dict[str, Any]:
     content = _content(path)
     try:
-        return {} if content is None else dict(_flat(tomllib.loads(content.decode())))
+        return {} if content is None else recipe_in(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is no recipe: {error}") from error
+
+
+def recipe_in(content: bytes) -> dict[str, Any]:
+    """Return the fields of a recipe by their dotted names.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        It is no TOML.
+    """
+    return dict(_flat(tomllib.loads(content.decode())))
 
 
 def _flat(entries: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
@@ -173,41 +173,3 @@ def _flat(entries: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
     for name, value in entries.items():
         found += _flat(value, f"{above}{name}.") if isinstance(value, dict) else [(f"{above}{name}", value)]
     return found
-
-
-def _metrics(content: bytes | None) -> tuple[Rows, Rows, int]:
-    """Return the steps, the evaluations and the number of damaged lines."""
-    found = {kind: array("d") for kind in _COLUMNS}
-    damaged = 0
-    for line in (content or b"").splitlines():
-        record = _record(line)
-        if record is None:
-            damaged += 1
-            continue
-        kind = record["kind"]
-        found[kind].extend(_number_or_nan(record.get(name)) for name in _COLUMNS[kind])
-    return _rows("step", found["step"]), _rows("epoch", found["epoch"]), damaged
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    step, kind = whole(record, "step"), text(record, "kind")
-    return record if step is not None and 0 < step < _MOST_STEPS and kind in _COLUMNS else None
-
-
-def _rows(kind: str, values: "array[float]") -> Rows:
-    """Return records in the order of their steps; of a step that was taken once more the later one counts."""
-    columns = _COLUMNS[kind]
-    table = np.array(values, np.float64).reshape(-1, len(columns))
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    is_last = np.diff(table[:, 0], append=np.inf) > 0
-    step, epoch, *others = table[is_last].T
-    return Rows(step, epoch, dict(zip(columns[2:], others, strict=True)))
-
-
-def _number_or_nan(value: Any) -> float:
-    found = number({"": value}, "")
-    return np.nan if found is None else found

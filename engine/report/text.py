@@ -10,8 +10,9 @@ from engine.config.wording import printable
 from engine.profile.breakdown import Breakdown
 from engine.report import comparison, figures
 from engine.report.fields import table
+from engine.report.metrics import Floats
 from engine.report.notes import notes
-from engine.report.run_record import Floats, RunRecord
+from engine.report.run_record import RunRecord
 from engine.report.time_spent import LayerTime, layer_times
 
 LINES = 12

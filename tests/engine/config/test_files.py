@@ -120,7 +120,7 @@ def test_nothing_else_opens_files_that_users_name():
         "config/toml_fields.py",  # files that are shipped
         "formats/names.py",
         "models/whitening.py",
-        "report/page.py",
+        "report/document.py",
         "run/published.py",
         "host/control_groups.py",  # files of the kernel
         "host/memory_limit.py",

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine.report import charts, page, text
-from engine.report.run_record import EPOCH_FIELDS, STEP_FIELDS, read_runs
+from engine.report.metrics import EPOCH_FIELDS, STEP_FIELDS
+from engine.report.run_record import read_runs
 from tests.engine.report.test_markup import NASTY
 from tests.engine.report.written import RESULTS, write_run
 
