@@ -1,4 +1,4 @@
-"""The command ``python -m engine.report``: look at runs, as a page, in the terminal or as CSV."""
+"""The command ``python -m engine.report``: look at runs, as a page, live, in the terminal or as CSV."""
 
 from engine.host.beginning import begin
 
@@ -18,8 +18,9 @@ from engine.config.errors import MISTAKES, UserError, in_one_line
 from engine.config.files import check_replaceable, open_file, reading, write_whole, writing
 from engine.config.paths import expand
 from engine.host.stop_signals import listening
-from engine.report import csv_file, page, text, timeline
+from engine.report import csv_file, live, page, text, timeline
 from engine.report.curves_picture import draw_curves
+from engine.report.live import HOST, PORT
 from engine.report.run_record import RunRecord, read_runs
 from engine.report.timeline import Step
 from engine.run.output_place import check_output
@@ -35,9 +36,11 @@ examples:
   python -m engine.report runs/digits --text                curves in the terminal
   python -m engine.report runs/digits --csv - | head        every step as CSV, also to a file or a folder
   python -m engine.report runs/a runs/b --picture ab.png    loss and test accuracy by epoch, also as .svg
+  python -m engine.report --live runs                       pages that follow all runs there, in your browser
+  python -m engine.report --live runs/a --host 0.0.0.0      ... from other machines, with the token it prints
 
 A trace named trace.json in a run's folder, or where the run wrote it, is found by itself. A run that goes on
-is shown as far as it is. Exit codes: 0 done, 2 a mistake in what was given.
+is shown as far as it is. Exit codes: 0 done, 2 a mistake in what was given, 130 interrupted.
 """
 
 
@@ -66,6 +69,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--step", type=int, metavar="N", help="step of the trace; default: one of median length"
     )
+    parser.add_argument(
+        "--live", action="store_true", help="serve a page that follows the run, or all runs in a folder"
+    )
+    parser.add_argument(
+        "--host",
+        metavar="NAME",
+        help=f"with --live: where to listen; a token if not {HOST}, the default",
+    )
+    parser.add_argument(
+        "--port", type=int, metavar="N", help=f"with --live: 0 takes a free one; default {PORT}"
+    )
     return parser
 
 
@@ -74,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     options = make_parser().parse_args(arguments)
     try:
-        _report(options)
+        _serve(options) if options.live else _report(_without_serving(options))
     except MISTAKES as error:
         failure.say_error(in_one_line(error))
         return 2
@@ -100,6 +114,24 @@ def _report(options: argparse.Namespace) -> None:
         _draw(records, expand(options.picture, "picture"), overwrite=options.overwrite)
     if options.text:
         terminal.show("\n".join(text.lines(records, _style())), coloured=True)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    for name in ("out", "text", "csv", "picture", "trace", "step", "overwrite"):
+        if getattr(options, name) not in (None, False):
+            raise UserError(f"{name}: does not go with --live, which serves pages and writes nothing")
+    live.serve(
+        options.runs,
+        HOST if options.host is None else options.host,
+        PORT if options.port is None else options.port,
+    )
+
+
+def _without_serving(options: argparse.Namespace) -> argparse.Namespace:
+    for name in ("host", "port"):
+        if getattr(options, name) is not None:
+            raise UserError(f"{name}: is for --live, which serves pages")
+    return options
 
 
 def _steps(records: Sequence[RunRecord], traces: Sequence[str], wanted: int | None) -> list[Step | None]:

@@ -38,6 +38,27 @@ def curves(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     ]
 
 
+def fresh_curves(new: RunRecord, epoch: RunRecord) -> dict[str, Any]:
+    """Return what has come of each curve, none of it left out.
+
+    Parameters
+    ----------
+    new
+        With the lines that have come.
+    epoch
+        With all steps from the beginning of the epoch in which the first of these is: its mean changes.
+    """
+    found: dict[str, Any] = {}
+    for name, (_, step, test) in CURVES.items():
+        lines = {"raw": (new.steps.step, new.steps.values[step])}
+        if step != "rate":
+            lines["mean"] = epoch.epoch_means(step)
+        if test:
+            lines["test"] = (new.epochs.step, new.epochs.values[test])
+        found[name] = {key: packed(x, y, len(x)) for key, (x, y) in lines.items() if len(x)}
+    return found
+
+
 def windows_of(records: Sequence[RunRecord]) -> int:
     """Return into how many windows of steps a long run is thinned; what fits into the page is kept."""
     if sum(len(run.steps) for run in records) * len(CURVES) <= MOST_VALUES:
@@ -57,9 +78,9 @@ def thinned_note(records: Sequence[RunRecord]) -> str | None:
     )
 
 
-def curves_section(records: Sequence[RunRecord]) -> Markup | None:
-    """Return the places of the charts and what steers them."""
-    if not any(len(run.steps) for run in records):
+def curves_section(records: Sequence[RunRecord], *, grows: bool = False) -> Markup | None:
+    """Return the places of the charts and what steers them; None without a step, unless some will come."""
+    if not grows and not any(len(run.steps) for run in records):
         return None
     figures = [
         tag(
@@ -80,13 +101,14 @@ def curves_section(records: Sequence[RunRecord]) -> Markup | None:
     about = "Drag over a stretch to look closer, double click for all; with the keyboard + and -, arrows, 0."
     note = thinned_note(records)
     return section(
-        "curves", "Curves", about, _controls(records), tag("div", *figures, class_="curves"),
+        "curves", "Curves", about, _controls(records, grows=grows), tag("div", *figures, class_="curves"),
         tag("p", note, class_="about") if note else None,
         tag("noscript", tag("p", "The curves are drawn by a script, which this browser does not run.")),
     )  # fmt: skip
 
 
-def _controls(records: Sequence[RunRecord]) -> Markup:
+def _controls(records: Sequence[RunRecord], *, grows: bool) -> Markup:
+    has_epochs = grows or any(run.steps_per_epoch for run in records)
     runs = [
         tag(
             "button",
@@ -118,7 +140,7 @@ def _controls(records: Sequence[RunRecord]) -> Markup:
         tag(
             "div",
             _switch("log", "log loss", "false"),
-            _switch("by-epoch", "by epoch", "false") if any(run.steps_per_epoch for run in records) else None,
+            _switch("by-epoch", "by epoch", "false") if has_epochs else None,
             tag("button", "all", type="button", id="whole", class_="toggle plain", hidden=True),
             class_="group",
         ),

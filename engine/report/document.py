@@ -44,6 +44,7 @@ def document(
         tag("meta", http_equiv="Content-Security-Policy", content=_policy(texts, fetches=fetches)),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name_="color-scheme", content="light dark"),
+        tag("link", rel="icon", href="data:,") if fetches else None,  # which browsers ask servers for
         tag("title", f"{title}: Lockstep report"),
         tag("style", Markup("\n".join(_file(name) for name in STYLES))),
     )

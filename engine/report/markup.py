@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-_VOID = {"br", "col", "input", "meta"}
+_VOID = {"br", "col", "input", "link", "meta"}
 
 
 @dataclass(frozen=True)

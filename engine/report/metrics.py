@@ -44,6 +44,8 @@ class Metrics:
     def __init__(self) -> None:
         self._found = {kind: array("d") for kind in _COLUMNS}
         self._last = dict.fromkeys(_COLUMNS, 0.0)
+        self.lines = 0
+        """All that were taken."""
         self.damaged = 0
         """Lines that no run has written."""
         self.disorder = 0
@@ -51,6 +53,7 @@ class Metrics:
 
     def add(self, line: bytes) -> None:
         """Take a line."""
+        self.lines += 1
         record = _record(line)
         if record is None:
             self.damaged += 1
@@ -63,6 +66,17 @@ class Metrics:
     def count(self, kind: str) -> int:
         """Return how many lines of a kind there are."""
         return len(self._found[kind]) // len(_COLUMNS[kind])
+
+    def trim(self, kind: str, most: int) -> None:
+        """Forget the oldest lines of a kind, so that no more than `most` stay."""
+        del self._found[kind][: max(0, self.count(kind) - most) * len(_COLUMNS[kind])]
+
+    def epoch_begin(self, place: int) -> int:
+        """Return the place of the first step of the epoch in which the step at a place is."""
+        column = np.frombuffer(self._found[STEP]).reshape(-1, len(_COLUMNS[STEP]))[: place + 1, 1]
+        epochs = np.nan_to_num(column, nan=-1.0)
+        others = np.flatnonzero(epochs != epochs[-1])
+        return int(others[-1]) + 1 if len(others) else 0
 
     def rows(self, kind: str, first: int = 0) -> Rows:
         """Return the lines of a kind from some place on, in the order of their steps.

@@ -54,7 +54,10 @@ class RunRecord:
         if len(self.epochs) and self.epochs.epoch[-1] > 0:
             return float(self.epochs.step[-1] / self.epochs.epoch[-1])
         starts = self._epoch_starts()
-        return float(self.steps.step[starts[0] - 1]) if len(starts) else None
+        if not len(starts):
+            return None
+        last = starts[0] - 1
+        return number({"": float(self.steps.step[last] / (self.steps.epoch[last] + 1))}, "")
 
     def _epoch_starts(self) -> NDArray[np.intp]:
         """Return the places of the steps that begin another epoch than the one before."""

@@ -12,26 +12,29 @@
   let range = null; // of the steps or epochs that all charts show; null for all
   let isSettingRange = false;
 
-  for (const run of data.runs) {
-    for (const lines of Object.values(run.series)) {
+  function unpack(allLines) {
+    for (const lines of Object.values(allLines)) {
       for (const series of Object.values(lines)) {
         series.steps = lockstep.steps(series.x);
         series.values = lockstep.values(series.y);
         if (series.window) {
           series.meanSteps = lockstep.steps(series.mean_x);
           series.means = lockstep.values(series.mean);
+          series.windows = series.means.length; // those behind are single steps
         }
       }
     }
   }
+  for (const run of data.runs) unpack(run.series);
 
   const positive = (values) => values.map((y) => (y !== null && y > 0 ? y : null));
 
   // Exponential mean, without the pull of its first value (as in Adam).
-  function smoothed(values, weight) {
+  function smoothed(values, weightOf) {
     let sum = 0, total = 0;
-    return values.map((y) => {
+    return values.map((y, place) => {
       if (y === null) return null;
+      const weight = weightOf(place);
       sum = weight * sum + (1 - weight) * y;
       total = weight * total + (1 - weight);
       return sum / total;
@@ -58,7 +61,8 @@
         add(lines.raw.steps, lines.raw.values, { kind: "raw", label: "each step", width: alone ? 1.5 : 1, alpha: alone ? 1 : smooth ? 0.3 : 0.45, thins: !alone });
         if (smooth) {
           const thinned = Boolean(lines.raw.means);
-          const weight = settings.smoothing ** (thinned ? lines.raw.window : 1);
+          const ofWindow = settings.smoothing ** (thinned ? lines.raw.window : 1);
+          const weight = (place) => (thinned && place < lines.raw.windows ? ofWindow : settings.smoothing);
           const values = smoothed(thinned ? lines.raw.means : lines.raw.values, weight);
           add(thinned ? lines.raw.meanSteps : lines.raw.steps, values, { kind: "smooth", label: "smoothed", width: 1.5, alpha: 0.85 });
         }
@@ -148,7 +152,8 @@
   }
 
   function draw(name, at) {
-    charts.get(name)?.destroy();
+    const before = charts.get(name), { left = -1, top = -1 } = before?.cursor ?? {};
+    before?.destroy();
     at.querySelector(".empty")?.remove();
     const lines = linesOf(name);
     const tip = element("div", "tip");
@@ -200,6 +205,7 @@
     plot.over.addEventListener("mouseleave", () => (tip.style.display = "none"));
     if (!lines.length) at.append(element("p", "empty about", "nothing to draw"));
     charts.set(name, plot);
+    if (left >= 0) plot.setCursor({ left, top }); // a chart that grows is still pointed at
   }
 
   function look(wanted) {
@@ -279,6 +285,53 @@
     drawAll();
   });
   for (const [, at] of places) at.addEventListener("keydown", steer);
+
+  // Of a page that is served: other runs take the place of these.
+  lockstep.replaceRuns = (runs) => {
+    for (const run of runs) unpack(run.series);
+    data.runs = runs;
+    drawUnlessDragged();
+  };
+
+  // What has come of a run is appended; from its first step on it replaces what is there.
+  lockstep.growRun = (place, fresh, stepsPerEpoch) => {
+    const run = data.runs[place];
+    unpack(fresh);
+    run.steps_per_epoch = stepsPerEpoch;
+    for (const [name, lines] of Object.entries(fresh)) {
+      const there = (run.series[name] ??= {});
+      for (const [kind, series] of Object.entries(lines)) there[kind] = joined(there[kind], series);
+    }
+    drawUnlessDragged();
+    return fresh.loss.raw?.steps.length ?? 0;
+  };
+
+  function joined(old, fresh) {
+    if (!old) return fresh;
+    let kept = old.steps.length;
+    while (kept > 0 && old.steps[kept - 1] >= fresh.steps[0]) kept -= 1;
+    const both = (a, b) => [...Array.from(a).slice(0, kept), ...b];
+    const found = { ...old, steps: both(old.steps, fresh.steps), values: both(old.values, fresh.values) };
+    if (old.means) {
+      found.meanSteps = [...old.meanSteps, ...fresh.steps];
+      found.means = [...old.means, ...fresh.values];
+    }
+    return found;
+  }
+
+  let isPressed = false, isLate = false;
+  document.addEventListener("pointerdown", () => (isPressed = true), true);
+  for (const name of ["pointerup", "pointercancel"]) {
+    document.addEventListener(name, () => {
+      isPressed = false;
+      if (isLate) setTimeout(drawUnlessDragged); // behind what the chart does with it
+    }, true);
+  }
+
+  function drawUnlessDragged() {
+    isLate = isPressed;
+    if (!isPressed) drawAll();
+  }
 
   let width = 0;
   new ResizeObserver(() => {
