@@ -39,7 +39,7 @@ def curves(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
 
 
 def fresh_curves(new: RunRecord, epoch: RunRecord) -> dict[str, Any]:
-    """Return what has come of each curve, none of it left out.
+    """Return what has come of each curve, none of it left out, and "from" which step on it replaces others.
 
     Parameters
     ----------
@@ -50,12 +50,14 @@ def fresh_curves(new: RunRecord, epoch: RunRecord) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, (_, step, test) in CURVES.items():
-        lines = {"raw": (new.steps.step, new.steps.values[step])}
+        lines = {"raw": (new.steps.step, new.steps.step, new.steps.values[step])}
         if step != "rate":
-            lines["mean"] = epoch.epoch_means(step)
+            lines["mean"] = (epoch.steps.step, *epoch.epoch_means(step))
         if test:
-            lines["test"] = (new.epochs.step, new.epochs.values[test])
-        found[name] = {key: packed(x, y, len(x)) for key, (x, y) in lines.items() if len(x)}
+            lines["test"] = (new.epochs.step, new.epochs.step, new.epochs.values[test])
+        found[name] = {
+            key: {"from": begin[0], **packed(x, y, len(x))} for key, (begin, x, y) in lines.items() if len(x)
+        }
     return found
 
 

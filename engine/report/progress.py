@@ -116,7 +116,8 @@ def faults(run: FollowedRun) -> Iterator[str]:
         step, count = whole(restart, "from_step"), whole(restart, "ranks")
         begin = f"from step {step:,}" if step else "from the beginning"
         among = "" if count is None else f" with {counted(count, 'rank')}"
-        yield printable(f"{at[:19].replace('T', ' ')}: started again {begin}{among}: {cause}")
+        moment = f"{at[:19].replace('T', ' ')}: " if at else ""
+        yield printable(f"{moment}started again {begin}{among}: {cause}")
 
 
 def when(moment: float | None, now: float) -> str:

@@ -70,10 +70,9 @@ class LiveServer(ThreadingHTTPServer):
         return f"http://{shown}:{self.server_port}/" + (f"?{TOKEN}={self.token}" if self.token else "")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say what is wrong with us; a browser that has gone, or has fallen asleep, is no error."""
-        error = sys.exception()
-        if not isinstance(error, OSError):
-            terminal.say(f"error: an answer failed: {error!r}")
+        """Say nothing of a browser that has gone, or has fallen asleep."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -114,9 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             found = self.server.site.answer(asked.path, query)
-        except Exception:  # one answer that fails is no end of the others
+        except Exception as error:  # one answer that fails is no end of the others
+            terminal.say(f"error: an answer failed: {error!r}")
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
-            raise
+            return
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return

@@ -309,7 +309,7 @@
   function joined(old, fresh) {
     if (!old) return fresh;
     let kept = old.steps.length;
-    while (kept > 0 && old.steps[kept - 1] >= fresh.steps[0]) kept -= 1;
+    while (kept > 0 && old.steps[kept - 1] >= fresh.from) kept -= 1;
     const both = (a, b) => [...Array.from(a).slice(0, kept), ...b];
     const found = { ...old, steps: both(old.steps, fresh.steps), values: both(old.values, fresh.values) };
     if (old.means) {

@@ -28,7 +28,18 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         wanted = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
-        self.driver.get(page.resolve().as_uri())
+        self.visit(page.resolve().as_uri())
+
+    def visit(self, address: str) -> None:
+        """Open an address in the window as it is."""
+        self.driver.get(address)
+        self.settle()
+
+    def wait(self, script: str) -> None:
+        """Wait until a script returns something true; fail where it does not."""
+        from selenium.webdriver.support.ui import WebDriverWait  # noqa: PLC0415 -- an extra
+
+        WebDriverWait(self.driver, 30.0).until(lambda driver: driver.execute_script(script), message=script)
         self.settle()
 
     def settle(self) -> None:

@@ -16,7 +16,7 @@ from tests.engine.report.test_markup import NASTY
 from tests.engine.report.written import RESULTS, write_run
 
 SECTIONS = ["results", "curves", "time", "layers", "memory", "recipe", "environment"]
-VOID = {"meta", "input", "br", "col"}
+VOID = {"meta", "input", "br", "col", "link"}
 
 
 class Page(HTMLParser):
