@@ -30,7 +30,7 @@ COMMANDS = {
     "cache": ("engine.cache", "show the compiled kernels on disk, or remove them"),
     "report": (
         "engine.report.__main__",
-        "look at runs: curves and where the time went, as one page or as text",
+        "look at runs: curves and where the time went, as one page, live or as text",
     ),
     "export": ("engine.export", "write a trained network as ONNX, or its weights for PyTorch"),
     "convert": ("engine.convert", "read weights of PyTorch or safetensors by the names of a network"),

@@ -47,6 +47,7 @@ def news(runs: RunsInFolder, given: str, address: Address, now: float) -> dict[s
     return {
         "at": _position(runs),
         "all": not is_known,
+        "more": runs.is_behind,
         "about": _about(runs, now),
         "rows": [_told(each, address) for each in runs.newest_first() if each.changed > since],
     }

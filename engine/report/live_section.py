@@ -15,7 +15,7 @@ def live_section(run: FollowedRun, now: float) -> Markup:
     large = [tag("div", tag("dt", label), _kept(name, told[name])) for name, label in _LARGE.items()]
     small = [tag("div", tag("dt", label), _kept(name, told[name])) for name, label in _SMALL.items()]
     if where := progress.host(run):
-        small.append(tag("div", tag("dt", "written by"), tag("dd", where)))
+        small.append(tag("div", tag("dt", "rank 0"), tag("dd", where)))
     state = tag("p", _word("state", told["state"], tone=progress.state(run, now).kind), class_="said")
     about = f"Means over the last {RECENT} steps; time left without evaluations and checkpoints."
     return section(

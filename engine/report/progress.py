@@ -39,15 +39,16 @@ class State:
 def facts(run: FollowedRun, now: float) -> dict[str, str]:
     """Return what changes from step to step, by the names that a page has for it."""
     recent = run.recent()
+    stands = state(run, now)
     exposed, seconds = _mean(recent, "exposed_communication_seconds"), _mean(recent, "seconds")
     return {
-        "state": state(run, now).words,
+        "state": stands.words,
         "step": _of(_last(recent.step), total_steps(run)),
         "epoch": _epoch(run, recent),
         "loss": figures.plain(_last(recent.values["loss"])),
         "accuracy": figures.percent(_tested(run)),
         "speed": figures.plain(_speed(recent)),
-        "left": _left(run, recent, seconds),
+        "left": _left(run, recent, seconds) if stands.kind == RUNNING else figures.NOTHING,
         "exposed": figures.duration(exposed) + _share(exposed, seconds),
         "sign": when(run.signed_at, now),
     }
@@ -151,7 +152,7 @@ def _epoch(run: FollowedRun, recent: Rows) -> str:
 
 def _left(run: FollowedRun, recent: Rows, seconds: float | None) -> str:
     total, step = total_steps(run), _last(recent.step)
-    if run.results or total is None or step is None or seconds is None:
+    if total is None or step is None or seconds is None:
         return figures.NOTHING
     left = max(0.0, total - step) * seconds
     return clock(left) if left < 1e9 else figures.NOTHING

@@ -72,8 +72,13 @@ class RunsInFolder:
                 break
         ended = time.monotonic()
         self._next_look = ended + max(_LEAST_PAUSE_S, (ended - began) / _SHARE)
-        if any(each.state is None for each in self.runs.values()):
+        if self.is_behind:
             self._next_look = ended
+
+    @property
+    def is_behind(self) -> bool:
+        """There are runs that have never been looked at."""
+        return any(each.state is None for each in self.runs.values())
 
     def newest_first(self) -> list[ListedRun]:
         """Return the runs in the order of their last signs of life."""

@@ -7,6 +7,7 @@ lockstep.address = (path, asked = {}) => {
   return found;
 };
 
+// `take` says whether more is waiting there already.
 lockstep.follow = (position, take) => {
   const EVERY_MS = 1000, LATEST_MS = 15000, SHARE = 0.05; // of the time, at most, that answers take
   const said = document.getElementById("connection");
@@ -19,8 +20,9 @@ lockstep.follow = (position, take) => {
     try {
       const answer = await fetch(lockstep.address("data.json", { at: position() }), { cache: "no-store" });
       if (!answer.ok) throw new Error(`the server says ${answer.status}`);
-      await take(await answer.json());
-      pause = Math.min(LATEST_MS, Math.max(EVERY_MS, (performance.now() - began) / SHARE));
+      const isMore = await take(await answer.json());
+      const lasted = performance.now() - began;
+      pause = isMore ? EVERY_MS : Math.min(LATEST_MS, Math.max(EVERY_MS, lasted / SHARE));
       said.textContent = "";
     } catch (error) {
       pause = Math.min(LATEST_MS, 2 * pause);

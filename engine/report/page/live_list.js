@@ -21,7 +21,7 @@
 
   function take(answer) {
     if (!answer.rows) return location.reload(); // the folder is one of a run by now
-    for (const told of answer.rows.toReversed?.() ?? [...answer.rows].reverse()) {
+    for (const told of answer.rows.reverse()) {
       const row = rows.get(told.key) ?? made(told);
       rows.set(told.key, row);
       const [, state, ...cells] = row.cells;
@@ -39,6 +39,7 @@
     }
     document.getElementById("about").textContent = answer.about;
     at = answer.at;
+    return answer.more;
   }
 
   lockstep.follow(() => at, take);

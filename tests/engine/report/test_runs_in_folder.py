@@ -96,11 +96,12 @@ def test_of_thousands_of_runs_a_look_takes_some_and_the_next_the_others(tmp_path
     for number in range(5):
         write_run(tmp_path / str(number), steps=1)
     runs = RunsInFolder(tmp_path)
-    known = []
+    known, at = [], ""
     for _ in range(6):
-        runs.refresh()
-        known.append(sum(each.state is not None for each in runs.runs.values()))
-    assert known == [1, 2, 3, 4, 5, 5]
+        found = news(runs, at)
+        at = found["at"]
+        known.append((len(found["rows"]), found["more"]))
+    assert known == [(5, True), (1, True), (1, True), (1, True), (1, False), (0, False)]
     assert len(news(runs, "")["rows"]) == 5
 
 
