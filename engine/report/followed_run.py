@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,9 @@ class FollowedRun:
         self._recipe = KeptFile[dict[str, Any]](folder / RECIPE, lambda text: few(recipe_in(text)), {})
         self._holder = KeptFile[dict[str, Any]](folder / HOLDER, results_in, {})
         self._restarts = KeptFile[list[dict[str, Any]]](folder / RESTARTS, _lines, [])
+        self.grown_at = 0.0
+        """When lines have last been seen to come, by the clock of this machine; 0 if never."""
+        self._is_known = False
         self._saved_at: float | None = None
         self._steps_per_epoch: float | None = None
         self._known_by: tuple[str, int] | None = None  # what it was found by
@@ -73,7 +77,11 @@ class FollowedRun:
             each.look()
         with suppress(OSError):
             self._saved_at = (self.folder / FOLDER).stat().st_mtime
+        before = self.version, self.metrics.lines
         self._file.read(self._take, self._forget)
+        if self._is_known and before != (self.version, self.metrics.lines):
+            self.grown_at = time.time()
+        self._is_known = True
         if self._glance:
             self.metrics.trim(STEP, RECENT)
             self.metrics.trim(EPOCH, 1)

@@ -61,7 +61,8 @@ def state(run: FollowedRun, now: float) -> State:
     if run.results:
         return State(OVER, run.record(run.metrics.count(STEP)).state)
     signed = run.signed_at
-    age = math.inf if signed is None else now - signed
+    # Files have the time of another machine's clock, perhaps.
+    age = min(math.inf if signed is None else now - signed, now - run.grown_at)
     if age > _FRESH_S and _is_dead(run):
         return State(BROKEN, "ended without results")
     usual = _mean(run.recent(), "seconds") or 0.0

@@ -46,6 +46,8 @@ class LiveServer(ThreadingHTTPServer):
 
     def __init__(self, site: Site, host: str, port: int):
         self.site = site
+        if not host:
+            raise UserError('host: got ""; must be a name or an address')
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self.address_family = family

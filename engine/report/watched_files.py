@@ -70,6 +70,8 @@ class GrowingFile:
 
     def _goes_on(self, number: int) -> bool:
         """Say whether the file still has before the offset what was read there."""
+        if os.fstat(number).st_size < self._offset:
+            return False
         return os.pread(number, len(self._mark), self._offset - len(self._mark)) == self._mark
 
 

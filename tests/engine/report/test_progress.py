@@ -75,6 +75,19 @@ def test_a_run_of_long_steps_is_not_silent_so_soon(tmp_path):
     assert state(folder, later=601.0)[0] == SILENT
 
 
+def test_a_run_that_is_seen_to_grow_lives_whatever_the_clock_of_its_disk_says(tmp_path):
+    folder = write_run(tmp_path / "run", results=None)
+    run = followed(folder)
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (1e9, 1e9))
+    assert progress.state(run, time.time() + 61.0).kind == SILENT
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "step": 41, "epoch": 4, "loss": 1.0}\n')
+    os.utime(folder / "metrics.jsonl", (1e9, 1e9))
+    run.refresh()
+    assert progress.state(run, time.time()).kind == RUNNING
+
+
 def test_facts_say_how_far_and_how_fast_and_when_it_will_be_over(tmp_path):
     folder = write_run(tmp_path / "run", steps=20, results=None)
     found = progress.facts(followed(folder), time.time())

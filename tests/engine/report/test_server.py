@@ -185,6 +185,8 @@ def test_a_place_that_cannot_be_listened_at_is_one_line(tmp_path):
         LiveServer(Site("runs", tmp_path), "127.0.0.1", server.server_port)
     place = f"127.0.0.1:{server.server_port}"
     assert str(caught.value) == f"port: cannot listen at {place}: Address already in use"
+    with pytest.raises(UserError, match=r'^host: got ""; must be a name or an address$'):
+        LiveServer(Site("runs", tmp_path), "", 0)
     with pytest.raises(UserError, match=r"^host: got no such\.host: "):
         LiveServer(Site("runs", tmp_path), "no such.host", 0)
 

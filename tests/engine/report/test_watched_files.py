@@ -83,6 +83,14 @@ def test_a_look_at_the_tail_begins_with_a_whole_line_and_goes_on_from_there(path
     assert reader.file.beginnings == 0
 
 
+def test_a_tail_without_a_line_does_not_hide_another_file(path):
+    path.write_bytes(b"x" * 100)
+    reader = Reader(path, tail=20)
+    assert reader.new() == []
+    path.write_bytes(b"a\nb\n")
+    assert reader.new() == ["another", b"a", b"b"]
+
+
 def test_a_line_that_never_ends_does_not_fill_the_memory(path, monkeypatch):
     monkeypatch.setattr(watched_files, "_PIECE", 8)
     path.write_bytes(b"x" * 30 + b"\ny\n")
