@@ -52,7 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
         description="Show runs: curves, where the time went, predicted beside measured, memory, recipes.",
         epilog=_EPILOG,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, its run.json, or NAME=FOLDER")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, its run.json, or NAME=FOLDER; with --live also a folder of runs",
+    )
     parser.add_argument(
         "--out", metavar="FILE", help=f"the page; default: {DEFAULT_OUT}, without --text, --csv and --picture"
     )
