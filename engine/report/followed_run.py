@@ -59,8 +59,8 @@ class FollowedRun:
         self._holder = KeptFile[dict[str, Any]](folder / HOLDER, results_in, {})
         self._restarts = KeptFile[list[dict[str, Any]]](folder / RESTARTS, _lines, [])
         self.grown_at = 0.0
-        """When lines have last been seen to come, by the clock of this machine; 0 if never."""
-        self._is_known = False
+        """By the clock of this machine, behind which lines have last come; 0 if none were seen to."""
+        self._looked_at: float | None = None
         self._saved_at: float | None = None
         self._steps_per_epoch: float | None = None
         self._known_by: tuple[str, int] | None = None  # what it was found by
@@ -77,11 +77,11 @@ class FollowedRun:
             each.look()
         with suppress(OSError):
             self._saved_at = (self.folder / FOLDER).stat().st_mtime
-        before = self.version, self.metrics.lines
+        before, now = (self.version, self.metrics.lines), time.time()
         self._file.read(self._take, self._forget)
-        if self._is_known and before != (self.version, self.metrics.lines):
-            self.grown_at = time.time()
-        self._is_known = True
+        if self._looked_at is not None and before != (self.version, self.metrics.lines):
+            self.grown_at = self._looked_at
+        self._looked_at = now
         if self._glance:
             self.metrics.trim(STEP, RECENT)
             self.metrics.trim(EPOCH, 1)

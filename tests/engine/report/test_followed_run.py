@@ -75,6 +75,21 @@ def test_the_version_changes_with_files_and_not_with_lines(tmp_path):
     assert run.metrics.count(STEP) == 1, "what was known stays"
 
 
+def test_lines_came_after_the_look_that_did_not_see_them(tmp_path, monkeypatch):
+    folder, seen = write_run(tmp_path / "run", results=None), []
+    for now in (100.0, 200.0, 300.0, 400.0):
+        monkeypatch.setattr("engine.report.followed_run.time.time", lambda now=now: now)
+        if not seen:
+            run = followed(folder)
+        else:
+            run.refresh()
+        seen.append(run.grown_at)
+        if now == 200.0:
+            with (folder / "metrics.jsonl").open("a") as file:
+                file.write('{"kind": "step", "step": 41, "epoch": 4, "loss": 1.0}\n')
+    assert seen == [0.0, 0.0, 200.0, 200.0]
+
+
 def test_a_step_that_is_taken_once_more_counts_once(tmp_path):
     folder = write_run(tmp_path / "run", results=None)
     run = followed(folder)
