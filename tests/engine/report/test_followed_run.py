@@ -1,6 +1,7 @@
 """A run's folder while the run goes on: it begins, grows, is cut back, ends, and goes away."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -99,6 +100,26 @@ def test_a_step_that_is_taken_once_more_counts_once(tmp_path):
     run.refresh()
     assert run.version != before
     assert len(run.record().steps) == 40
+
+
+def test_the_last_sign_of_life_is_the_newest_of_all_files(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "checkpoints").mkdir()
+    (folder / ".lockstep.lock.json").write_text("{}")
+    names = ["metrics.jsonl", "run.json", "checkpoints", ".lockstep.lock.json"]
+    for newest in names:
+        for name in (*names, "recipe.toml"):
+            os.utime(folder / name, (2e9, 2e9) if name == newest else (1e9, 1e9))
+        assert followed(folder).signed_at == 2e9, newest
+
+
+def test_how_long_an_epoch_is_may_be_forgotten_when_a_run_begins_anew(tmp_path):
+    folder = write_run(tmp_path / "run", results=None)
+    run = followed(folder)
+    assert run.steps_per_epoch == 10
+    (folder / "metrics.jsonl").write_bytes(b"".join(lines_of(folder)[:5]))
+    run.refresh()
+    assert run.steps_per_epoch is None
 
 
 def test_a_run_that_goes_on_after_its_end_has_no_results_any_more(tmp_path):

@@ -92,6 +92,9 @@ def test_facts_say_how_far_and_how_fast_and_when_it_will_be_over(tmp_path):
     folder = write_run(tmp_path / "run", steps=20, results=None)
     found = progress.facts(followed(folder), time.time())
     assert found["step"] == "20 of 40"
+    assert (
+        found["loss"] == f"{json.loads((folder / 'metrics.jsonl').read_text().splitlines()[-2])['loss']:.4g}"
+    )
     assert found["epoch"] == "2.00 of 4"
     assert found["left"] == "0:00", "20 steps of 2 ms"
     assert 25_000 < float(found["speed"].replace(",", "")) < 40_000

@@ -11,6 +11,7 @@ import pytest
 from engine.report import run_page
 from engine.report.charts import curves
 from engine.report.followed_run import FollowedRun
+from engine.report.live_section import ranks_section
 from tests.engine.report.test_followed_run import followed, lines_of
 from tests.engine.report.test_markup import NASTY
 from tests.engine.report.test_page import Page, nasty_run
@@ -151,6 +152,27 @@ def test_what_the_script_keeps_up_to_date_is_on_the_page_and_in_the_answer(tmp_p
     kept = {attributes["data-live"] for _, attributes in found.tags if "data-live" in attributes}
     assert kept == set(news(run, "")["facts"])
     assert {"step", "loss", "epoch", "speed", "left", "exposed", "sign", "state"} <= kept
+
+
+def test_what_a_reader_must_know_is_there_when_the_run_is_over(tmp_path):
+    folder = write_run(tmp_path / "run")
+    found = page(followed(folder))
+    assert "2 ranks x 2 threads share 2 cores; lower --threads to 1" in found.text
+    assert [each["role"] for _, each in found.tags if each.get("class") == "notices"] == ["note"]
+    (folder / "run.json").write_text(json.dumps({**RESULTS, "warnings": []}))
+    for results in (True, False):
+        assert "To note" not in page(followed(folder)).text
+        if results:
+            (folder / "run.json").unlink()
+
+
+@pytest.mark.parametrize(("ranks", "rows"), [(1, 1), (3, 3), (128, 128), (129, 128), (4096, 128)])
+def test_each_rank_has_a_row_up_to_some(tmp_path, ranks, rows):
+    run = followed(write_run(tmp_path / "run", results={**RESULTS, "ranks": ranks}))
+    text = ranks_section(run, time.time()).text
+    assert text.count('<th scope="row">') == rows
+    assert f">rank {rows - 1}<" in text
+    assert ("The first 128 of" in text) == (ranks > rows)
 
 
 def test_a_folder_without_a_file_has_a_page(tmp_path):

@@ -91,6 +91,22 @@ def test_a_run_that_is_over_is_not_looked_into_until_its_folder_changes(tmp_path
     assert runs.runs[key].state.words == "running"
 
 
+def test_a_few_runs_are_all_looked_at_at_once(tmp_path):
+    for number in range(5):
+        write_run(tmp_path / str(number), steps=1)
+    assert not looked(tmp_path).is_behind
+
+
+def test_the_page_of_a_list_may_ask_its_own_server(tmp_path):
+    write_run(tmp_path / "a")
+    found = Page(list_page.list_page(looked(tmp_path), "my runs", address, 1e9))
+    (policy,) = [a["content"] for tag, a in found.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert "connect-src 'self'" in policy
+    assert "my runs" in found.text
+    assert found.text[found.text.index("a") :][1:4] == ["done", "40 of 40", "4.00 of 4"]
+    assert any(each.startswith("1 run, 0 going on") for each in found.text)
+
+
 def test_of_thousands_of_runs_a_look_takes_some_and_the_next_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(runs_in_folder, "_LOOK_S", 0.0)
     for number in range(5):

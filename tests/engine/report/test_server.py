@@ -11,6 +11,7 @@ import pytest
 
 from engine.config.errors import UserError
 from engine.report import live, site
+from engine.report.followed_run import FollowedRun
 from engine.report.server import LiveServer
 from engine.report.site import Site
 from tests.engine.report.written import write_run
@@ -68,8 +69,12 @@ def test_the_list_leads_to_the_runs_and_each_page_to_its_news(server):
         assert 'href="../../"' in text
         status, text, headers = ask(server, f"{path}data.json?at=")
         assert (status, headers["Content-Type"]) == (200, "application/json")
-        assert json.loads(text)["facts"]["state"] == "done"
-    assert len(json.loads(ask(server, "/data.json")[1])["rows"]) == 2
+        news = json.loads(text)
+        assert (news["facts"]["state"], news["anew"]) == ("done", True)
+        assert not json.loads(ask(server, f"{path}data.json?at={news['at']}")[1])["anew"]
+    news = json.loads(ask(server, "/data.json")[1])
+    assert len(news["rows"]) == 2
+    assert json.loads(ask(server, f"/data.json?at={news['at']}")[1])["rows"] == []
 
 
 def test_a_folder_of_a_run_is_served_at_once_also_when_it_is_gone(tmp_path):
@@ -189,6 +194,16 @@ def test_a_place_that_cannot_be_listened_at_is_one_line(tmp_path):
         LiveServer(Site("runs", tmp_path), "", 0)
     with pytest.raises(UserError, match=r"^host: got no such\.host: "):
         LiveServer(Site("runs", tmp_path), "no such.host", 0)
+
+
+def test_a_run_is_looked_at_by_one_at_a_time(tmp_path, monkeypatch):
+    write_run(tmp_path / "a")
+    pages, refresh, held = Site("runs", tmp_path), FollowedRun.refresh, []
+    pages.answer("/", {})
+    monkeypatch.setattr(FollowedRun, "refresh", lambda run: (held.append(run.lock._is_owned()), refresh(run)))
+    for path in ("/run/a/", "/run/a/data.json"):
+        assert pages.answer(path, {}) is not None
+    assert held == [True, True]
 
 
 def test_the_runs_that_are_followed_are_not_more_than_some(tmp_path, monkeypatch):
