@@ -65,6 +65,31 @@ def test_a_run_begins_grows_and_ends_on_one_page(browser, tmp_path):
     assert browser.complaints() == []
 
 
+def test_what_one_looks_at_stays_while_the_curves_grow(browser, tmp_path):
+    lines = lines_of(write_run(tmp_path / "whole"))
+    folder = write_run(tmp_path / "run", steps=20, results=None)
+    picture = f"return document.querySelector('{LOSS}').toDataURL()"
+    tip = "document.querySelector('#chart-loss .tip').style.display"
+    with serving(folder) as server:
+        browser.visit(server.address)
+        whole = browser.ask(picture)
+        browser.keys("#chart-loss", "+")
+        zoomed = browser.ask(picture)
+        browser.ask(
+            "const at = document.querySelector('#chart-loss .u-over'), box = at.getBoundingClientRect();"
+            "at.dispatchEvent(new MouseEvent('mousemove', { clientX: box.left + 300, clientY: box.top + 40,"
+            " bubbles: true }))"
+        )
+        append(folder, lines[22:])
+        browser.wait(f"{SAID.format('step')} === '40 of 40'")
+        assert browser.ask(f"return {tip}") == "block"
+        assert browser.ask("return document.getElementById('whole').hidden") is False
+        assert browser.ask(picture) == zoomed
+        browser.keys("#chart-loss", "0")
+        assert browser.ask(picture) not in (whole, zoomed)
+    assert browser.complaints() == []
+
+
 def test_a_list_shows_new_runs_and_loses_those_that_are_gone(browser, tmp_path):
     odd = "<b>\"'&amp;"
     write_run(tmp_path / "a")
