@@ -133,7 +133,7 @@ def _as_line(results: Mapping[str, Any]) -> Iterator[Line]:
     values = {
         f"result/{name}": float(value)
         for name, value in results.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool) and name != "format"
     }
     if values:
         yield Line("result", int(results["steps"]), time.time(), values)
