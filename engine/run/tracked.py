@@ -1,7 +1,6 @@
 """Trackers of experiments as callbacks of a run: TensorBoard, MLflow, Weights & Biases."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from engine.config.recipe import Recipe
 from engine.config.settings import all_settings
 from engine.run.callbacks import Callback, RunView
 from engine.run.history import RATE
+from engine.run.run_folder import METRICS
 from engine.run.trainer import Trainer
 from engine.tracking import trackers
 from engine.tracking.background import Background
@@ -38,13 +38,14 @@ class Tracked(Callback):
             folder=beginning.folder,
             place=self._place,
             started_in=Path(self._started_in),
+            metrics=beginning.folder / METRICS,
             step=beginning.step,
             is_changed=self._is_changed,
             recipe=dict(parameters(beginning.recipe)),
             recipe_text=beginning.recipe.to_toml(),
         )
         tracker = trackers.make(self._name, about)
-        self._background = Background(self._name, tracker, beginning.warn, beginning.say)
+        self._background = Background(self._name, tracker, about, beginning.warn, beginning.say)
 
     def on_step(self, run: RunView, record: Mapping[str, Any]) -> None:
         """Track a step."""
@@ -64,7 +65,7 @@ class Tracked(Callback):
 
     def _put(self, kind: str, record: Mapping[str, Any]) -> None:
         if self._background is not None:
-            self._background.put(Line(kind, record["step"], time.time(), numbers(kind, record)))
+            self._background.put(Line.of(kind, record))
 
     def _end(self, ending: str, results: Mapping[str, Any], patience: float) -> None:
         background, self._background = self._background, None
@@ -79,15 +80,6 @@ def trackers_of(trainer: Trainer) -> list[Tracked]:
     step, task = trainer.progress.step, trainer.task
     is_changed = any(each.get("what") == RATE and each.get("step") == step for each in task.history)
     return [Tracked(each, started_in=task.started_in, is_changed=is_changed) for each in trainer.recipe.track]
-
-
-def numbers(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a line, by "step/loss"; what is not known is left out, true is 1."""
-    return {
-        f"{kind}/{name}": float(value)
-        for name, value in record.items()
-        if name != "step" and isinstance(value, int | float)
-    }
 
 
 def parameters(recipe: Recipe) -> Iterator[tuple[str, Parameter]]:

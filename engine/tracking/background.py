@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.config.wording import shortened
 from engine.host.unpinned import run_anywhere
-from engine.tracking.tracker import Line, Tracker
+from engine.tracking.earlier import missed
+from engine.tracking.tracker import About, Line, Tracker
 
 FIRST_RETRY_S, LAST_RETRY_S = 10.0, 300.0
 """Pauses before what has failed is tried again: the first, doubled each time up to the last."""
@@ -26,14 +27,24 @@ class Background:
     ----------
     name
         Of the tracker, in messages.
+    about
+        The run, of which the tracker is given what it has missed.
     warn
         Told of the first failure, and of no other.
     say
         Told in the end of what is not tracked. Both from any thread.
     """
 
-    def __init__(self, name: str, tracker: Tracker, warn: Callable[[str], None], say: Callable[[str], None]):
-        self._name, self._tracker, self._warn, self._say = name, tracker, warn, say
+    def __init__(
+        self,
+        name: str,
+        tracker: Tracker,
+        about: About,
+        warn: Callable[[str], None],
+        say: Callable[[str], None],
+    ):
+        self._name, self._tracker, self._about = name, tracker, about
+        self._warn, self._say = warn, say
         self._lines = deque[Line]()
         self._changed = threading.Condition()
         self._ending: tuple[str, Mapping[str, Any]] | None = None
@@ -86,7 +97,7 @@ class Background:
     def _work(self) -> None:
         """Write what there is, or wait for it; may raise whatever the tracker does."""
         if not self._has_begun:
-            self._tracker.begin()
+            self._fill(self._tracker.begin())
             self._has_begun = True
         with self._changed:
             self._changed.wait_for(lambda: self._lines or self._ending)
@@ -99,6 +110,12 @@ class Background:
         elif self._ending is not None:
             self._tracker.end(*self._ending)
             self._finish()
+
+    def _fill(self, first: int) -> None:
+        """Write what the tracker has missed."""
+        lines = missed(self._about, first)
+        while some := list(islice(lines, _MOST_TOGETHER)):
+            self._tracker.write(some)
 
     def _finish(self) -> None:
         with self._changed:

@@ -39,7 +39,7 @@ class MlflowTracker:
         self._run = ""
         self._last = dict[str, int]()  # step that there is of each metric
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Make a run, or find the one that goes on, and what it has: steps are never there twice."""
         from mlflow import MlflowClient  # noqa: PLC0415 -- an extra: only its users need it
 
@@ -59,6 +59,7 @@ class MlflowTracker:
             )
             for name in run.data.metrics
         }
+        return self._last.get("step/loss", 0)
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write what is not there yet."""

@@ -1,4 +1,4 @@
-"""What trackers note in a run's folder, so that a run that goes on does so in the same place."""
+"""What a tracker notes in a run's folder, so that a run that goes on does so in the same place."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any
 
 from engine.config.files import read_bytes, write_whole
 
-NOTES = "tracking.json"
 _FORMAT = 1
 
 
@@ -19,20 +18,20 @@ def noted(folder: Path, tracker: str, place: str) -> dict[str, Any]:
     OSError
         The file cannot be read.
     """
-    found = _read(folder / NOTES).get(tracker)
-    return found if isinstance(found, dict) and found.get("place") == place else {}
+    try:
+        found = json.loads(read_bytes(_path(folder, tracker)))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    is_ours = isinstance(found, dict) and found.get("format") == _FORMAT and found.get("place") == place
+    return found if is_ours else {}
 
 
 def note(folder: Path, tracker: str, place: str, what: Mapping[str, Any]) -> None:
-    """Note something for one tracker, and keep what others have noted; OSError as of `write_whole`."""
-    path = folder / NOTES
-    entries = {**_read(path), "format": _FORMAT, tracker: {"place": place, **what}}
-    write_whole(path, json.dumps(entries, indent=2) + "\n")
+    """Note something in place of what was noted; OSError as of `write_whole`."""
+    text = json.dumps({"format": _FORMAT, "place": place, **what}, indent=2)
+    write_whole(_path(folder, tracker), text + "\n")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_bytes(path))
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) and found.get("format") == _FORMAT else {}
+def _path(folder: Path, tracker: str) -> Path:
+    """Return a file of the tracker's own: others write at the same time."""
+    return folder / f"tracking_{tracker}.json"

@@ -29,30 +29,42 @@ class TensorBoardTracker:
 
     def __init__(self, about: About):
         self._about = about
+        self._folder = Path()
         self._file: FileIO | None = None
+        self._last = dict[str, int]()  # step that has been written of each kind of line
 
-    def begin(self) -> None:
-        """Make an event file, which says that events of later steps in earlier files do not count."""
+    def begin(self) -> int:
+        """Make an event file, which says from which step on events in earlier files do not count.
+
+        Those are what comes again, and the step that was noted last: more of it may have been written.
+        """
         if self._file is not None:
-            return
-        about, folder = self._about, self._folder()
+            return self._last.get("step", 0)
+        self._folder = folder = self._found_folder()
+        held = noted(self._about.folder, KIND, self._about.place).get("last", {})
+        first = min(int(held.get("step", 0)), self._about.step + 1)
+        self._last = {str(kind): min(int(step), first - 1) for kind, step in held.items()}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
         file = FileIO(path, "x")  # unbuffered
         try:
-            _append(file, self._first())
+            _append(file, self._first(first))
         except BaseException:
             file.close()
             with suppress(OSError):
                 path.unlink()
             raise
-        note(about.folder, KIND, about.place, {"folder": str(folder)})
         self._file = file
+        self._note()
+        return first
 
     def write(self, lines: Sequence[Line]) -> None:
         """Append an event for each line."""
         assert self._file is not None
-        _append(self._file, [_event(each.step, each.time, _scalars(each.values)) for each in lines])
+        new = [each for each in lines if each.step > self._last.get(each.kind, 0)]
+        _append(self._file, [_event(each.step, each.time, _scalars(each.values)) for each in new])
+        self._last |= {each.kind: each.step for each in new}
+        self._note()
 
     def end(self, ending: str, results: Mapping[str, Any]) -> None:
         """Append the results, and how the run has ended."""
@@ -68,7 +80,7 @@ class TensorBoardTracker:
         _append(self._file, [*events, _event(step, time.time(), _session_end(is_good=ending == DONE))])
         self._file.close()
 
-    def _folder(self) -> Path:
+    def _found_folder(self) -> Path:
         about = self._about
         if held := noted(about.folder, KIND, about.place).get("folder"):
             return Path(held)
@@ -81,14 +93,18 @@ class TensorBoardTracker:
             folder = within / f"{about.name}-{number}"
         return folder
 
-    def _first(self) -> Iterable[bytes]:
+    def _note(self) -> None:
+        about = self._about
+        note(about.folder, KIND, about.place, {"folder": str(self._folder), "last": self._last})
+
+    def _first(self, step: int) -> Iterable[bytes]:
         from tensorboardX import summary  # noqa: PLC0415 -- an extra: only its users need it
         from tensorboardX.proto.event_pb2 import Event, SessionLog  # noqa: PLC0415
 
         about, now = self._about, time.time()
         yield Event(wall_time=now, file_version="brain.Event:2").SerializeToString()
         start = SessionLog(status=SessionLog.START)
-        yield Event(wall_time=now, step=about.step + 1, session_log=start).SerializeToString()
+        yield Event(wall_time=now, step=step, session_log=start).SerializeToString()
         experiment, session, _ = summary.hparams(dict(about.recipe), {})
         for each in (experiment, session, summary.text("recipe", _as_code(about.recipe_text))):
             yield _event(about.step, now, each)

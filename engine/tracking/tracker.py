@@ -1,5 +1,6 @@
 """What a tracker is told of a run, whichever program it writes for."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ class About:
     """Where the user wants it tracked; empty: in the tracker's usual place."""
     started_in: Path
     """Where relative places begin."""
+    metrics: Path
+    """Its `metrics.jsonl`, in which are the lines up to `step`."""
     step: int
     """After which it begins: what is tracked of later steps comes again."""
     is_changed: bool
@@ -44,15 +47,28 @@ class Line:
     values: Mapping[str, float]
     """Its numbers, by "step/loss" or "epoch/test_loss"."""
 
+    @classmethod
+    def of(cls, kind: str, record: Mapping[str, Any]) -> "Line":
+        """Return the numbers of a record, now; what is not known is left out, true is 1."""
+        values = {
+            f"{kind}/{name}": float(value)
+            for name, value in record.items()
+            if name not in ("kind", "step") and isinstance(value, int | float)
+        }
+        return cls(kind, int(record["step"]), time.time(), values)
+
 
 class Tracker(Protocol):
     """Writes one run for one program; all is called on one thread, and may fail with any Exception."""
 
-    def begin(self) -> None:
-        """Begin the run, or go on with it; called again behind what has failed."""
+    def begin(self) -> int:
+        """Begin the run, or go on with it; called again behind what has failed.
+
+        Return the step up to which all is there, but perhaps lines of that step.
+        """
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Write all lines, or else fail; they come again then, and must not be there twice."""
+        """Write all lines that are not there yet, or else fail; they come again then."""
 
     def end(self, ending: str, results: Mapping[str, Any]) -> None:
         """Write results and say how the run has ended.

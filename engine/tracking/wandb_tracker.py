@@ -32,12 +32,12 @@ class WandbTracker:
         self._id = ""
         self._last = dict[str, int]()  # step that has been written of each kind of line
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Make a run, or go on with the one that was noted; offline unless WANDB_MODE says otherwise."""
         import wandb  # noqa: PLC0415 -- an extra: only its users need it
 
         if self._run is not None:
-            return
+            return self._last.get("step", 0)
         about = self._about
         held = {} if about.is_changed else noted(about.folder, KIND, about.place)
         self._id = str(held.get("id") or uuid.uuid4().hex[:12])
@@ -55,6 +55,7 @@ class WandbTracker:
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
         self._note()
+        return self._last.get("step", 0)
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write what is not there yet; lines of one step become one row."""

@@ -128,3 +128,15 @@ def test_the_recipe_as_parameters_is_flat_and_says_all_but_places():
     assert (given["epochs"], given["schedule.rate"], given["freeze"]) == (1, 0.01, '["a", "b"]')
     assert not {"out", "trace", "track", "schedule"} & set(given)
     assert all(isinstance(value, str | int | float) for value in given.values())
+
+
+@needs_tensorboard
+def test_a_run_that_is_tracked_when_it_goes_on_has_its_first_steps_too(tmp_path):
+    part = lockstep.train("digits", steps=5, out=tmp_path / "run", callbacks=[StopAt(1)], **SHORT)
+    assert part.results["steps"] == 2
+    lockstep.train(resume=part.folder, track=["tensorboard"])
+    told, wanted = scalars(part.folder / "tensorboard"), lines_of(part.folder)
+    assert [step for step, _ in told["step/loss"]] == [1, 2, 3, 4, 5]
+    assert {name: len(values) for name, values in told.items()} == {
+        name: len(values) for name, values in wanted.items()
+    }

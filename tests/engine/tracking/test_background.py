@@ -7,7 +7,7 @@ import pytest
 from engine.tracking import background as module
 from engine.tracking.background import Background
 from engine.tracking.tracker import DONE
-from tests.engine.tracking.written import line
+from tests.engine.tracking.written import about, line
 
 WAIT_S = 20.0
 
@@ -17,11 +17,13 @@ class Remembered:
 
     def __init__(self, failures=0):
         self.failures, self.begun, self.steps, self.ended = failures, 0, [], []
+        self.first = 10**9
         self.door, self.failed = threading.Event(), threading.Event()
         self.door.set()
 
     def begin(self):
         self.begun += 1
+        return self.steps[-1] if self.steps else self.first
 
     def write(self, lines):
         assert self.door.wait(WAIT_S)
@@ -41,23 +43,28 @@ def _short(monkeypatch):
     monkeypatch.setattr(module, "_GATHERING_S", 0.0)
 
 
-def start(tracker):
+@pytest.fixture
+def run(tmp_path):
+    return about(tmp_path / "run", step=3)
+
+
+def start(tracker, run):
     said = []
-    return Background("board", tracker, lambda text: said.append(f"warning: {text}"), said.append), said
+    return Background("board", tracker, run, lambda text: said.append(f"warning: {text}"), said.append), said
 
 
-def test_lines_are_written_in_order_and_the_end_behind_them():
+def test_lines_are_written_in_order_and_the_end_behind_them(run):
     tracker = Remembered()
-    background, said = start(tracker)
+    background, said = start(tracker, run)
     for step in range(1, 6):
         background.put(line(step, 1.0))
     background.end(DONE, {"steps": 5}, patience=WAIT_S)
     assert (tracker.steps, tracker.ended, said) == ([1, 2, 3, 4, 5], [(DONE, {"steps": 5})], [])
 
 
-def test_what_fails_is_tried_again_and_told_once():
+def test_what_fails_is_tried_again_and_told_once(run):
     tracker = Remembered(failures=3)
-    background, said = start(tracker)
+    background, said = start(tracker, run)
     background.put(line(1, 1.0))
     assert tracker.failed.wait(WAIT_S)
     background.put(line(2, 1.0))
@@ -71,9 +78,9 @@ def test_what_fails_is_tried_again_and_told_once():
     ]
 
 
-def test_what_fails_until_the_end_is_counted():
+def test_what_fails_until_the_end_is_counted(run):
     tracker = Remembered(failures=10**9)
-    background, said = start(tracker)
+    background, said = start(tracker, run)
     for step in (1, 2):
         background.put(line(step, 1.0))
     background.end(DONE, {}, patience=WAIT_S)
@@ -82,21 +89,21 @@ def test_what_fails_until_the_end_is_counted():
     assert said[1] == "track: board: 2 lines of metrics.jsonl are not there"
 
 
-def test_a_tracker_that_hangs_is_given_up():
+def test_a_tracker_that_hangs_is_given_up(run):
     tracker = Remembered()
     tracker.door.clear()
-    background, said = start(tracker)
+    background, said = start(tracker, run)
     background.put(line(1, 1.0))
     background.end(DONE, {}, patience=0.05)
     tracker.door.set()
     assert said == ["track: board: 1 lines of metrics.jsonl are not there"]
 
 
-def test_more_lines_than_are_kept_are_left_out_and_counted(monkeypatch):
+def test_more_lines_than_are_kept_are_left_out_and_counted(monkeypatch, run):
     monkeypatch.setattr(module, "MOST_LINES", 3)
     tracker = Remembered()
     tracker.door.clear()
-    background, said = start(tracker)
+    background, said = start(tracker, run)
     for step in range(1, 6):
         background.put(line(step, 1.0))
     tracker.door.set()
@@ -105,13 +112,25 @@ def test_more_lines_than_are_kept_are_left_out_and_counted(monkeypatch):
     assert said == ["track: board: 2 lines of metrics.jsonl are not there"]
 
 
-def test_without_a_thread_the_run_goes_on_untracked(monkeypatch):
+def test_without_a_thread_the_run_goes_on_untracked(monkeypatch, run):
     def refused(_):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refused)
-    background, said = start(Remembered())
+    background, said = start(Remembered(), run)
     background.put(line(1, 1.0))
     background.end(DONE, {}, patience=0.0)
     assert len(said) == 2
     assert said[0].startswith("warning: track: board: can't start new thread; the run goes on")
+
+
+def test_what_was_missed_comes_first_from_the_metrics(run):
+    run.metrics.write_text(
+        "".join(f'{{"kind": "step", "step": {step}, "loss": 1.0}}\n' for step in range(1, 6)) + "no line\n"
+    )
+    tracker = Remembered()
+    tracker.first = 2
+    background, said = start(tracker, run)
+    background.put(line(4, 1.0))
+    background.end(DONE, {}, patience=WAIT_S)
+    assert (tracker.steps, said) == ([2, 3, 4], [])

@@ -106,3 +106,22 @@ def test_what_a_full_disk_has_taken_of_an_event_is_cut_off_again(tmp_path, monke
     tracker.write([line(2, 3.0), line(3, 2.0)])
     tracker.end(DONE, RESULTS)
     assert scalars(tmp_path / "run/tensorboard")["step/loss"] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+
+
+def test_what_was_written_and_not_noted_is_not_there_twice(tmp_path):
+    run = about(tmp_path / "run")
+    tracker = TensorBoardTracker(run)
+    tracker.begin()
+    tracker.write([line(1, 4.0), line(2, 3.0)])
+    notes = tmp_path / "run/tracking_tensorboard.json"
+    noted = notes.read_bytes()
+    tracker.write([line(2, 0.5, "epoch"), line(3, 2.0)])
+    tracker.end(FAILED, {})
+    notes.write_bytes(noted)
+    again = TensorBoardTracker(about(tmp_path / "run", step=3))
+    assert again.begin() == 2
+    again.write([line(2, 3.0), line(2, 0.5, "epoch"), line(3, 2.0)])
+    again.end(DONE, RESULTS)
+    found = scalars(tmp_path / "run/tensorboard")
+    assert found["step/loss"] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+    assert found["epoch/loss"] == [(2, 0.5)]

@@ -1,6 +1,7 @@
 """Runs for Weights & Biases, written offline and read back by its own messages."""
 
 import json
+import time
 
 import pytest
 
@@ -12,10 +13,18 @@ from tests.engine.tracking.written import RESULTS, about, line, wandb_history, w
 pytest.importorskip("wandb", reason="needs the extra wandb")
 
 
+WAIT_S = 30.0
+
+
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch):
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+def _is_whole(folder):
+    exits = [record for record in wandb_records(folder) if record.HasField("exit")]
+    return len(exits) == len(list(folder.glob("wandb/offline-run-*")))
 
 
 def track(run, lines, *, ending=DONE):
@@ -23,6 +32,10 @@ def track(run, lines, *, ending=DONE):
     tracker.begin()
     tracker.write(lines)
     tracker.end(ending, RESULTS)
+    ended = time.monotonic() + WAIT_S
+    while not _is_whole(run.folder):  # its service writes the rest when nobody waits for it any more
+        assert time.monotonic() < ended
+        time.sleep(0.05)
 
 
 def test_a_run_that_goes_on_is_the_same_run_with_each_step_once(tmp_path):

@@ -17,7 +17,8 @@ BLOCK = 32768  # of a LevelDB log, which is what wandb writes
 def about(folder, *, step=0, place="", is_changed=False):
     """Return a run to be tracked."""
     folder.mkdir(exist_ok=True)
-    return About("run", folder, place, folder.parent, step, is_changed, RECIPE, "batch = 64\n")
+    metrics = folder / "metrics.jsonl"
+    return About("run", folder, place, folder.parent, metrics, step, is_changed, RECIPE, "batch = 64\n")
 
 
 def line(step, loss, kind="step"):
