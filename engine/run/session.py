@@ -60,7 +60,6 @@ def run_session(
         closing(_called(trainer, callbacks, log)) as called,
     ):
         greet(trainer, log)
-        called.on_begin()
         trainer.train(log, called, stop)
         seconds = time.perf_counter() - started
         breakdown = _where_the_time_went(trainer, seconds)

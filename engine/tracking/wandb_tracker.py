@@ -1,6 +1,7 @@
 """Weights & Biases: a run in the run's own folder, which `wandb sync` sends, or on its server at once."""
 
 import os
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from engine.tracking.tracker import DONE, INTERRUPTED, About, Line
 KIND = "wandb"
 PROJECT = "lockstep"
 """Where neither the user nor WANDB_PROJECT names another."""
+_SECOND = 1.0  # by which folders are named, so that one that goes on at once would write over the former
 _EXIT_CODES = {DONE: 0, INTERRUPTED: 130}
 
 
@@ -42,6 +44,8 @@ class WandbTracker:
         held = {} if about.is_changed else noted(about.folder, KIND, about.place)
         self._id = str(held.get("id") or uuid.uuid4().hex[:12])
         self._last = {str(kind): int(step) for kind, step in held.get("last", {}).items()}
+        if held:
+            time.sleep(_SECOND)
         self._run = wandb.init(
             project=about.place or os.environ.get("WANDB_PROJECT") or PROJECT,
             name=about.name,
