@@ -50,5 +50,10 @@ def load(wanted: Iterable[str]) -> None:
 
 
 def make(name: str, about: About) -> Tracker:
-    """Return a tracker of one run, which does nothing before it begins."""
-    return _KINDS[name].make(about)
+    """Return a tracker of one run, which does nothing before it begins.
+
+    Where another rank than that of `load` goes on with a run, its library is imported only then.
+    """
+    kind = _KINDS[name]
+    kind.configure()
+    return kind.make(about)

@@ -1,5 +1,6 @@
 """Trackers by their names."""
 
+import os
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ from engine.config.errors import UserError
 from engine.config.recipe import TRACKERS, Recipe
 from engine.models import MODELS
 from engine.tracking import trackers
+from tests.engine.tracking.written import about
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
@@ -37,3 +39,9 @@ def test_a_tracker_that_cannot_be_is_refused(track, message):
 
 def test_places_may_have_colons():
     Recipe(epochs=1, track=("mlflow:http://host:5000", "tensorboard", "wandb:cats")).check(MODELS)
+
+
+def test_a_rank_that_goes_on_with_a_run_makes_the_settings_of_the_library_too(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    trackers.make("mlflow", about(tmp_path / "run"))
+    assert os.environ["MLFLOW_ALLOW_FILE_STORE"] == "true"
