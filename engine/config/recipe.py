@@ -39,6 +39,8 @@ _METRICS = ("test_accuracy", "test_loss")
 _OFF = "off"
 STOP, SKIP, IGNORE = "stop", "skip", "ignore"
 """What `on_nan` may be, and `on_bad_sample` without the last."""
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""Programs that a run's figures may be written for; each may have a place behind a colon."""
 _KEPT = ((True, _METRICS[0]), ("on", _METRICS[0]), (False, _OFF), ("none", _OFF))
 
 TRAINED = "what is trained"
@@ -646,6 +648,17 @@ class Recipe:
             changes_bits=False,
         ),
     ] = ""
+    track: Annotated[
+        tuple[str, ...],
+        Setting(
+            "write the run's figures for other programs too: tensorboard[:FOLDER], mlflow[:URI or FOLDER], "
+            "wandb[:PROJECT]",
+            FILES,
+            metavar="TRACKER,TRACKER",
+            changes_bits=False,
+            same_on_all_ranks=False,
+        ),
+    ] = ()
     optimizer: OptimizerFields = field(default_factory=OptimizerFields)
     schedule: ScheduleFields = field(default_factory=ScheduleFields)
 
@@ -694,6 +707,7 @@ class Recipe:
                 f"shuffle_window: got {self.shuffle_window} with sampling = {self.sampling!r}, which draws "
                 f'samples anywhere; must be 0, or sampling "{SAMPLINGS[0]}"'
             )
+        _check_trackers(self.track)
         groups = self.norm_groups
         if groups & (groups - 1) or groups > self.leaves:
             raise UserError(
@@ -723,6 +737,15 @@ class Recipe:
         Where a run was written is no part of what it computes, and must not be written over by the next.
         """
         return dumps({name: entry for name, entry in to_table(self).items() if name not in ("out", "trace")})
+
+
+def _check_trackers(wanted: tuple[str, ...]) -> None:
+    names = [each.partition(":")[0] for each in wanted]
+    for name, each in zip(names, wanted, strict=True):
+        if name not in TRACKERS:
+            raise UserError(f'track: got "{each}"{did_you_mean(name, TRACKERS)}; {one_of(TRACKERS)}')
+        if names.count(name) > 1:
+            raise UserError(f"track: got {name} more than once; must be there once")
 
 
 Recipe.NOT_IN_THE_BITS = tuple(each.path for each in all_settings(Recipe) if not each.setting.changes_bits)

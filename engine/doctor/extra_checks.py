@@ -14,6 +14,9 @@ PURPOSES: Mapping[str, str] = {
     "align": "labels of frames of recordings",
     "plot": "pictures",
     "export": "ONNX",
+    "tensorboard": "runs in TensorBoard",
+    "mlflow": "runs in MLflow",
+    "wandb": "runs in Weights & Biases",
 }
 """Of the extras that users want; others are for developers."""
 

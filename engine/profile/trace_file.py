@@ -26,6 +26,7 @@ from engine.profile.recorder import (
 )
 
 ABOUT = "lockstep"  # key of the facts for engine.explain, in `otherData`
+_FORMAT = 1
 _BEGIN = b'{"displayTimeUnit"'
 _LANES = 10_000  # thread numbers of a row: more than any network has jobs
 _KINDS = ("", ", update", ", exchanges")  # whole jobs, or all spans of another row, come first
@@ -107,7 +108,7 @@ def _write(path: Path, about: dict[str, Any], texts: Sequence[bytes]) -> None:
 
 def _content(about: dict[str, Any], texts: Sequence[bytes]) -> Iterator[bytes]:
     yield _BEGIN + b': "ms",\n"otherData": '
-    yield json.dumps({ABOUT: about}).encode()
+    yield json.dumps({ABOUT: {"format": _FORMAT, **about}}).encode()
     yield b',\n"traceEvents": [\n'
     for rank, text in enumerate(texts):
         if rank > 0:

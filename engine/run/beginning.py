@@ -27,6 +27,7 @@ from engine.run.memory_check import check_needs, microbatches_that_fit, needs_of
 from engine.run.prepare import Prepared, facts_to_compare, prepare
 from engine.run.run_folder import RECIPE, new_folder, rewind
 from engine.run.start import Start, followed
+from engine.tracking import trackers
 from layers.kernels.target import TARGET
 
 
@@ -80,6 +81,7 @@ def begin(world: Communicator, resolve: Callable[[], Start]) -> tuple[Prepared, 
         world, lambda: check_needs(world, needs, partial(microbatches_that_fit, prepared, threads))
     )
     writes = world.rank == 0 and prepared.start.has_folder
+    agreed(world, lambda: trackers.load(prepared.start.recipe.track if writes else ()))
     places = agreed(world, lambda: make_places(prepared.start) if writes else Places())
     complaints = [
         *prepared.start.warnings,

@@ -1,24 +1,47 @@
 """Callbacks: what a user's own code sees of a run while it goes on, and how it ends one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from comm import failure
 from engine.config.errors import UserError
+from engine.config.recipe import Recipe
 from engine.config.user_code import no_exit
 from engine.training.rank import Rank
 from layers.kernels.float_mode import set_float_mode
 from layers.layer import Array
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What is known of a run when it begins, or goes on."""
+
+    recipe: Recipe
+    step: int
+    """After which it begins: 0 for a new run."""
+    folder: Path | None
+    """Of the run, on rank 0; None on the others."""
+    warn: Callable[[str], None]
+    """Prints a warning on rank 0, and keeps it for `run.json`; from any thread."""
+    say: Callable[[str], None]
+    """Prints a line on rank 0; from any thread."""
+
+
 class RunView:
     """A run as a callback sees it, while it goes on."""
 
-    def __init__(self, rank: Rank):
-        self._rank = rank
+    def __init__(self, rank: Rank, beginning: Beginning | None = None):
+        self._rank, self._beginning = rank, beginning
         self.stopped = False
+
+    @property
+    def beginning(self) -> Beginning:
+        """The recipe, and where and after which step the run has begun."""
+        assert self._beginning is not None  # without one there is no callback
+        return self._beginning
 
     @property
     def ranks(self) -> int:
@@ -52,6 +75,9 @@ class Callback:
     traceback, because the others wait for this one; a UserError does so in one line, with exit code 2.
     """
 
+    def on_begin(self, run: RunView) -> None:
+        """See a run before its first step, or before it goes on; `run.beginning` says with what."""
+
     def on_step(self, run: RunView, record: Mapping[str, Any]) -> None:
         """See a step that is done; `record` is its line of `metrics.jsonl`."""
 
@@ -71,18 +97,33 @@ class Callback:
         Its folder is known on rank 0, None on the others.
         """
 
+    def on_end(self, run: RunView, results: Mapping[str, Any]) -> None:
+        """See the end of a run, done or interrupted; `results` is the content of `run.json`."""
+
+    def close(self) -> None:
+        """Let go of what the callback holds: called last, also where a run ends with an error.
+
+        It must not wait for other ranks.
+        """
+
 
 class Callbacks:
     """All callbacks of a run, called one after the other."""
 
-    def __init__(self, callbacks: Sequence[Callback], rank: Rank):
-        self._callbacks, self._view = tuple(callbacks), RunView(rank)
+    def __init__(self, callbacks: Sequence[Callback], rank: Rank, beginning: Beginning | None = None):
+        self._callbacks, self._view = tuple(callbacks), RunView(rank, beginning)
         self._world = rank.grid.world.communicator
 
     @property
     def stopped(self) -> bool:
         """Whether a callback has stopped the run."""
         return self._view.stopped
+
+    def on_begin(self) -> None:
+        """Tell all callbacks of a run that begins."""
+        with self._failing_together():
+            for callback in self._callbacks:
+                callback.on_begin(self._view)
 
     def on_step(self, record: Mapping[str, Any]) -> None:
         """Tell all callbacks of a step."""
@@ -101,6 +142,18 @@ class Callbacks:
         with self._failing_together():
             for callback in self._callbacks:
                 callback.on_checkpoint(self._view, folder)
+
+    def on_end(self, results: Mapping[str, Any]) -> None:
+        """Tell all callbacks of the end."""
+        with self._failing_together():
+            for callback in self._callbacks:
+                callback.on_end(self._view, results)
+
+    def close(self) -> None:
+        """Close all callbacks."""
+        with self._failing_together():
+            for callback in self._callbacks:
+                callback.close()
 
     @contextmanager
     def _failing_together(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ FOLDER = "checkpoints"
 BEST = "best.json"
 """Beside the checkpoints: which of them did best on the test set, and how well."""
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_FORMAT = 1  # of BEST
 _FILES = (MODEL, OPTIMIZER, STATE)
 _FORMER_METRIC = "test_accuracy"
 """The only one that earlier versions knew, whose value they wrote under this name."""
@@ -95,7 +96,7 @@ def prune(run: Path, newest: Path, keep: int) -> None:
 
 def note_best(run: Path, best: Best) -> None:
     """Note that the checkpoint of a step did best on the test set, so that it is kept."""
-    noted = {"metric": best.metric, "value": best.value, "step": best.step}
+    noted = {"format": _FORMAT, "metric": best.metric, "value": best.value, "step": best.step}
     write_whole(run / FOLDER / BEST, json.dumps(noted) + "\n")
 
 

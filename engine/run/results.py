@@ -20,7 +20,7 @@ from engine.run.kept_checkpoints import best_of, checkpoint_folder
 from engine.run.log import RunLog, to_json
 from engine.run.prediction import predict
 from engine.run.published import published_line, published_sha256
-from engine.run.run_folder import restarts_of
+from engine.run.run_folder import FORMAT, restarts_of
 from engine.run.trainer import Trainer
 from engine.training.rank import Rank
 from layers.precision import FP32, stated
@@ -110,6 +110,7 @@ def describe(
     with rank.averaged():
         weights_sha256, state_sha256 = rank.parameters.weights_sha256(), rank.states.sha256()
     return {
+        "format": FORMAT,
         "model": recipe.model,
         "data": recipe.data,
         "ranks": rank.grid.world.communicator.size,

@@ -14,6 +14,8 @@ from engine.run.folder_lock import FolderLock, lock_folder
 from engine.run.kept_checkpoints import FOLDER, remove_newer, sweep
 
 METRICS, RESULTS, RECIPE = "metrics.jsonl", "run.json", "recipe.toml"
+FORMAT = 1
+"""Of RESULTS, which says it, and of METRICS, as docs/files.md has it; fields may be added."""
 RESTARTS = "restarts.jsonl"
 """A line for each time that the launcher has started the run again."""
 _LAST_LINES = 10  # of the metrics, of which one is whole and a step's

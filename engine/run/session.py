@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.host.stop_signals import stop_signals
 from engine.profile.breakdown import Breakdown, combine
-from engine.run.callbacks import Callback, Callbacks
+from engine.run.callbacks import Beginning, Callback, Callbacks
 from engine.run.communication_cost import communication_alone
 from engine.run.compiling import compilation_said
 from engine.run.environment import Surroundings
@@ -17,6 +17,7 @@ from engine.run.log import RunLog
 from engine.run.looking import looking
 from engine.run.results import describe, greet
 from engine.run.stalls import StallWatch
+from engine.run.tracked import trackers_of
 from engine.run.trainer import Trainer
 
 NOTHING_KNOWN = Surroundings()
@@ -43,7 +44,6 @@ def run_session(
         Entered while the session itself looks for late ranks.
     """
     started, first = time.perf_counter(), trainer.progress.step
-    called = Callbacks(callbacks, trainer.rank)
     with (
         RunLog(
             trainer.folder,
@@ -57,6 +57,7 @@ def run_session(
         looked_after(),
         looking(_stall_watch(trainer).look, "stalls"),
         nullcontext() if trainer.folder is None else compilation_said(log.say),
+        closing(_called(trainer, callbacks, log)) as called,
     ):
         greet(trainer, log)
         trainer.train(log, called, stop)
@@ -65,7 +66,14 @@ def run_session(
         around = replace(around, warnings=(*around.warnings, *late, *log.warnings))
         results = describe(trainer, seconds, breakdown, around)
         log.finish(results)
+        called.on_end(results)
     return results
+
+
+def _called(trainer: Trainer, callbacks: Sequence[Callback], log: RunLog) -> Callbacks:
+    """Return the user's callbacks, and the run's trackers behind them."""
+    beginning = Beginning(trainer.recipe, trainer.progress.step, trainer.folder, log.warn, log.say)
+    return Callbacks((*callbacks, *trackers_of(trainer)), trainer.rank, beginning)
 
 
 def _stall_watch(trainer: Trainer) -> StallWatch:

@@ -156,6 +156,7 @@ class Trainer:
         with self.saver.saving(self.progress.saved_step, warn=log.warn, say=log.say):
             if self._unlogged is not None:
                 log.complete(self._unlogged)
+            called.on_begin()
             self._keep_copies(self._unlogged, self._saved_best)
             self._catch_up(log, called)
             if not self.progress.stopped_early and not self.progress.interrupted:

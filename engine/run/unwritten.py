@@ -36,6 +36,7 @@ def unwritten(recipe: Recipe) -> Recipe:
         stop_after=0,
         out="",
         trace="",
+        track=(),
     )
 
 

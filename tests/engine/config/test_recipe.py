@@ -275,9 +275,10 @@ def test_fields_that_change_no_bit_or_may_differ_between_ranks_are_these():
         "trace", "plan", "cluster", "bucket_kib", "chunk_kib", "shared_memory", "keep_checkpoints",
         "keep_best", "stop_after", "accumulate", "hash_every", "verify_every", "buddies", "buddy_every",
         "lost_after", "stalled_after", "on_nan", "data_threads", "on_bad_sample",
+        "track",
     }  # fmt: skip
     assert set(Recipe.MAY_DIFFER) == {
-        *("data", "out", "overlap", "threads", "data_threads", "cluster", "init"),
+        *("data", "out", "overlap", "threads", "data_threads", "cluster", "init", "track"),
     }
 
 

@@ -93,7 +93,7 @@ def test_the_best_checkpoint_is_kept_on_request(tmp_path, ranks, fields):
     assert best_of(tmp_path) == Best("test_accuracy", 0.6, 8, evaluated=8)
     assert kept(tmp_path) == [8, 20]
     noted = json.loads((tmp_path / "checkpoints/best.json").read_text())
-    assert noted == {"metric": "test_accuracy", "value": 0.6, "step": 8}
+    assert noted == {"format": 1, "metric": "test_accuracy", "value": 0.6, "step": 8}
 
 
 @pytest.mark.usefixtures("accuracies")
