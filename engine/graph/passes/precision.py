@@ -25,6 +25,7 @@ from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.fork import Fork
+from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.given import Given
 from layers.kernels import bf16
 from layers.kernels.rows import as_rows
@@ -38,7 +39,8 @@ from layers.wrapped import WatchedLayer, WrappedLayer
 
 _SAME_VALUES = (Flatten, Fork)
 _MOVES_VALUES = (Concat, MaxPool, ReLU)
-"""What these make from values of bf16 has such values already."""
+"""What these make from values of bf16 has such values already; a subclass may compute something else."""
+_BEGIN_WITH_INSIDE = (Given, Conv2dReLU, Conv2dReLUPool)
 
 
 def set_precision(graph: Graph, precision: str, unit: Unit = Unit.REGISTERS) -> Graph:
@@ -80,24 +82,24 @@ def store_rounded(
 
     def rounded(node: Node) -> Node:
         has_any = not of_input.isdisjoint(node.inputs)
-        if isinstance(node.layer, (keeps, *_SAME_VALUES)):
+        if isinstance(node.layer, keeps) or type(node.layer) in _SAME_VALUES:
             of_input.update(node.outputs if has_any else ())
             return node
-        moves = isinstance(node.layer, _MOVES_VALUES) and not has_any and node.name not in ends
+        moves = type(node.layer) in _MOVES_VALUES and not has_any and node.name not in ends
         if moves or node.name in inside:
             return node
-        rounds_y = node.name != output.name and not _is_convolution(node.layer)
+        rounds_y = node.name != output.name and not _rounds_its_y(node.layer)
         layer = Rounded(node.layer, node.name, rounds_y=rounds_y)
         return replace(node, layer=layer, shards=node.shards)
 
     return Graph(graph.input_shape, tuple(map(rounded, graph)))
 
 
-def _is_convolution(layer: Layer) -> bool:
-    """Say whether a layer is, or begins with, a convolution, which rounds what it makes by itself."""
-    while isinstance(layer, WrappedLayer):
+def _rounds_its_y(layer: Layer) -> bool:
+    """Say whether a layer is, or begins with, a convolution of bf16, which rounds what it makes by itself."""
+    while isinstance(layer, WrappedLayer) and type(layer) in _BEGIN_WITH_INSIDE:
         layer = layer.inner
-    return isinstance(layer, Conv2d)
+    return type(layer) is Conv2d and layer.precision == BF16
 
 
 @final

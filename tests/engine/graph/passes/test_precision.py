@@ -25,12 +25,13 @@ from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.kernels.threads import Threads
-from layers.layer import Context
+from layers.layer import Context, Layer
 from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.precision import BF16, FP32
 from layers.products import Unit
-from layers.wrapped import WatchedLayer
+from layers.relu import ReLU
+from layers.wrapped import WatchedLayer, WrappedLayer
 from tests.engine.cluster import RECIPE, changed, train
 from tests.engine.graphs import branches, chain, convolutional, mixed, normed, with_dropout
 from tests.golden.networks import with_state
@@ -88,7 +89,55 @@ def pooled_first():
     return net.graph()
 
 
-@pytest.mark.parametrize("graph", [convolutional, branches, with_state, pooled_first])
+class _OwnReLU(ReLU):
+    """A rectifier whose values are others."""
+
+    def forward(self, at, run):
+        super().forward(at, run)
+        at.y[0][...] *= np.float32(0.3)
+
+
+class _OwnConv2d(Conv2d):
+    """A convolution whose values are others."""
+
+    def forward(self, at, run):
+        super().forward(at, run)
+        at.y[0][...] *= np.float32(0.3)
+
+
+@final
+@dataclass(frozen=True)
+class _Around(WrappedLayer):
+    """A layer around one of the engine's, whose values are others."""
+
+    layer: Layer
+
+    @property
+    def inner(self):
+        return self.layer
+
+    def around(self, layer):
+        return _Around(layer)
+
+    def forward(self, at, run):
+        self.layer.forward(at, run)
+        at.y[0][...] *= np.float32(0.3)
+
+
+def of_a_user():
+    """Return a network of layers that a user has made of the engine's."""
+    net = GraphBuilder((3, 6, 6))
+    net.add("own", _OwnConv2d(16, 3, padding=1))
+    net.add("conv1", Conv2d(16, 3, padding=1))
+    net.add("leaky", _OwnReLU())
+    net.add("around", _Around(Conv2d(16, 3, padding=1)))
+    net.add("conv2", Conv2d(16, 3, padding=1))
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3))
+    return net.graph()
+
+
+@pytest.mark.parametrize("graph", [convolutional, branches, with_state, pooled_first, of_a_user])
 def test_what_layers_hand_on_has_values_of_bf16_but_for_the_logits(graph):
     def watched(node):
         reads_input = any(value.startswith((INPUT, f"fork {INPUT}")) for value in node.inputs)
