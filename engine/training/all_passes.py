@@ -53,7 +53,7 @@ def all_passes(
     graph = set_convolutions(graph, settings.conv, settings.conv_feature_leaves)
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     apart = () if settings.fuse else together(graph)
-    graph = insert_forks(fuse(graph) if settings.fuse else graph)
+    graph = insert_forks(fuse(graph, settings.precision) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
     graph = store_rounded(graph, settings.precision, Exchange, apart)
     graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)

@@ -21,6 +21,8 @@ from engine.training.rank import build_rank
 from engine.training.rank_settings import settings_of
 from engine.training.step import train_step
 from engine.training.update import NOTHING
+from layers.activations import ReLU6
+from layers.batch_norm import BatchNorm
 from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
@@ -152,6 +154,21 @@ def test_what_layers_hand_on_has_values_of_bf16_but_for_the_logits(graph):
     batch = Batch(x, np.zeros(8, np.int32), np.arange(8), epoch=0)
     train_step(rank, (batch,), Context(Threads(1)), NOTHING)
     assert not _is_bf16(rank.memory.output)
+
+
+def clipped():
+    """Return a network with values that rounding moves to the upper end of an activation."""
+    net = GraphBuilder((3, 8, 8))
+    net.add("conv1", Conv2d(16, 3, padding=1))
+    net.add("norm1", BatchNorm(initial_scale=4.0))
+    net.add("relu1", ReLU6())
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(4))
+    return net.graph()
+
+
+def test_what_is_rounded_to_the_end_of_an_activation_has_no_gradient_fused_or_not():
+    assert _hashes(1, clipped) == _hashes(1, clipped, fuse=False)
 
 
 def test_fp32_leaves_a_graph_as_it_is():
