@@ -4,6 +4,7 @@ A convolution goes with its ReLU and 2x2 pooling, a batch normalisation with the
 activation behind it.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from engine.graph import Graph, Node
@@ -14,7 +15,6 @@ from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.fused_norm import FusedBatchNorm, activation_of
 from layers.layer import Layer
 from layers.max_pool import MaxPool
-from layers.precision import BF16, FP32
 from layers.relu import ReLU
 
 Run = tuple[list[Node], Node]
@@ -23,9 +23,15 @@ Run = tuple[list[Node], Node]
 _PASSES = ("forward", "backward_weights", "backward_data")
 
 
-def fuse(graph: Graph, precision: str = FP32) -> Graph:
-    """Return the graph with fused nodes, each with the name of its first; `precision` of what is stored."""
-    runs = _runs(graph, rounds=precision == BF16)
+def fuse(graph: Graph, rounded: Collection[str] = ()) -> Graph:
+    """Return the graph with fused nodes, each with the name of its first.
+
+    Parameters
+    ----------
+    rounded
+        Names of nodes whose values are rounded to bf16 when they are stored.
+    """
+    runs = _runs(graph, rounded)
     gone = {each.name for run, _ in runs for each in run}
     whole = {run[-1].name: node for run, node in runs}  # by the last of the fused nodes
     nodes = [whole.get(node.name, node) for node in graph if node.name in whole or node.name not in gone]
@@ -39,11 +45,11 @@ def together(graph: Graph) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(node.name for node in run) for run, _ in _runs(graph))
 
 
-def _runs(graph: Graph, *, rounds: bool = False) -> list[Run]:
+def _runs(graph: Graph, rounded: Collection[str] = ()) -> list[Run]:
     found: list[Run] = []
     gone: set[str] = set()
     for node in graph:
-        run = _convolution_run(graph, node) or _norm_run(graph, node, rounds=rounds)
+        run = _convolution_run(graph, node) or _norm_run(graph, node, rounded)
         if run is None or any(each.name in gone for each in run[0]):  # a sum goes with one of its terms
             continue
         gone |= {each.name for each in run[0]}
@@ -68,7 +74,7 @@ def _has_its_passes(kind: type[Conv2d]) -> bool:
     return all(getattr(kind, name) is getattr(Conv2d, name) for name in _PASSES)
 
 
-def _norm_run(graph: Graph, node: Node, *, rounds: bool) -> Run | None:
+def _norm_run(graph: Graph, node: Node, rounded: Collection[str]) -> Run | None:
     if type(node.layer) is not BatchNorm:  # a subclass may compute something else, or be fused already
         return None
     run, inputs = [node], node.inputs
@@ -90,7 +96,7 @@ def _norm_run(graph: Graph, node: Node, *, rounds: bool) -> Run | None:
         **vars(node.layer),
         adds=len(inputs) > 1,
         activation=activation,
-        rounds=rounds and run[-1] is not graph.nodes[-1],  # the network's output is not
+        rounds=run[-1].name in rounded,
     )
     return run, replace(node, layer=layer, inputs=inputs)
 

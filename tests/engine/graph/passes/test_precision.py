@@ -22,6 +22,7 @@ from engine.training.rank_settings import settings_of
 from engine.training.step import train_step
 from engine.training.update import NOTHING
 from layers.activations import ReLU6
+from layers.avg_pool import AvgPool
 from layers.batch_norm import BatchNorm
 from layers.concat import Concat
 from layers.conv2d import Conv2d
@@ -30,6 +31,7 @@ from layers.kernels.threads import Threads
 from layers.layer import Context, Layer
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.multiply import Multiply
 from layers.precision import BF16, FP32
 from layers.products import Unit
 from layers.relu import ReLU
@@ -145,15 +147,32 @@ def test_what_layers_hand_on_has_values_of_bf16_but_for_the_logits(graph):
         reads_input = any(value.startswith((INPUT, f"fork {INPUT}")) for value in node.inputs)
         return _Watched(node.layer, node.name, reads_input)
 
+    assert not _is_bf16(_output(graph(), watched))
+
+
+def _output(graph, wrap=None):
+    """Return what a network makes in a step of training."""
     settings = replace(settings_of(changed(precision=BF16), 1), batch=8)
     collectives = Collectives(single_rank(), Tree.of(1, 4))
     queue = InlineCommThread()
-    rank = build_rank(graph(), settings, Plan(), Grid.of(collectives, 1), queue, wrap=watched)
+    rank = build_rank(graph, settings, Plan(), Grid.of(collectives, 1), queue, wrap=wrap)
     rank.initialise(1)
     x = np.random.default_rng(1).standard_normal((8, *rank.graph.input_shape), np.float32)
     batch = Batch(x, np.zeros(8, np.int32), np.arange(8), epoch=0)
     train_step(rank, (batch,), Context(Threads(1)), NOTHING)
-    assert not _is_bf16(rank.memory.output)
+    return rank.memory.output
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [(Flatten(), Linear(3), Multiply(0.5)), (Conv2d(16, 3), AvgPool(), Flatten())],
+    ids=["scaled", "laid flat"],
+)
+def test_logits_are_fp32_also_behind_the_layer_that_makes_them(layers):
+    net = GraphBuilder((16, 6, 6))
+    for number, layer in enumerate(layers):
+        net.add(f"layer{number}", layer)
+    assert not _is_bf16(_output(net.graph()))
 
 
 def clipped():
