@@ -36,10 +36,13 @@ class FusedBatchNorm(BatchNorm):
         Whether there is a second input.
     activation : str
         "relu", "relu6" or "".
+    rounds : bool
+        y is rounded to bf16 by whoever calls: the gradient is that of the activation at this value.
     """
 
     adds: bool = False
     activation: str = ""
+    rounds: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +56,8 @@ class FusedBatchNorm(BatchNorm):
 
     @property
     def _behind(self) -> Behind:
-        return Behind(int(self.adds), _KINDS[self.activation])
+        made_anew = self.activation != "" and not self.adds
+        return Behind(int(self.adds), _KINDS[self.activation], int(self.rounds and made_anew))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the input."""

@@ -312,8 +312,8 @@ class Layer(ABC):
         """Write dx."""
 
 
-_NO_COST = ("gain", "initial_scale", "identity", "name", "node")
-"""Fields that change no pass: the scale of the first weights, and names."""
+_NO_COST = ("gain", "initial_scale", "identity", "name", "node", "rounds")
+"""Fields that change the time of no pass: the scale of the first weights, names, how a value is compared."""
 
 
 _NEWER = ("precision", "reads_input")

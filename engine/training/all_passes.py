@@ -18,7 +18,7 @@ from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse, together
 from engine.graph.passes.norm_groups import grouped
-from engine.graph.passes.precision import set_precision, store_rounded
+from engine.graph.passes.precision import rounded_nodes, set_precision, store_rounded
 from engine.graph.passes.rates import set_rates
 from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
@@ -53,7 +53,8 @@ def all_passes(
     graph = set_convolutions(graph, settings.conv, settings.conv_feature_leaves)
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     apart = () if settings.fuse else together(graph)
-    graph = insert_forks(fuse(graph) if settings.fuse else graph)
+    rounded = rounded_nodes(graph, settings.precision)
+    graph = insert_forks(fuse(graph, rounded) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
     graph = store_rounded(graph, settings.precision, Exchange, apart)
     graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)

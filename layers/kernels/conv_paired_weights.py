@@ -17,7 +17,7 @@ from layers.arithmetic import ceil_div
 from layers.kernels.conv_direct_weights import TASKS_PER_THREAD, WEIGHT, copy_gradient, task_block
 from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
-from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.leaves import stack_depth, tree_add_unflushed
 from layers.kernels.line_tile import line_tile
 from layers.kernels.matrix_tiles import Rows
 from layers.kernels.paired_tile import BLOCK
@@ -269,7 +269,7 @@ def _backward_weights(ROWS, VECTORS, STRIDE, DILATION):
                                             TILE, a + cb * x.strides[1] + 4 * lane, b,
                                             Rows(partial + 4 * lane * PANEL, PANEL), terms,
                                         )  # fmt: skip
-                top = tree_add(base, level, top, run, level // (4 * LANES))
+                top = tree_add_unflushed(base, level, top, run, level // (4 * LANES))
             copy_gradient(stack[worker, 0], gradient, kg * VECTORS, VECTORS, u0, u1, cb0, cb1)
         end_flushing()
 

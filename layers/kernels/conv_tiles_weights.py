@@ -16,7 +16,7 @@ from layers.kernels.bf16 import clear
 from layers.kernels.conv_direct import WEIGHT
 from layers.kernels.conv_line_packing import pack_dy, pack_x, part_blocks
 from layers.kernels.jit import inline, kernel
-from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.leaves import stack_depth, tree_add_unflushed
 from layers.kernels.register_tile import LOAD
 from layers.kernels.residues import step_and_fall
 from layers.kernels.runs import rows_of_run, runs_of_leaf
@@ -222,7 +222,7 @@ def _kernel(UNIT, STRIDE, DILATION):
                                     multiply_tiles(ONE, unit, one, pairs, upper, upper, nest)
                     before += blocks
                 write_sums(slot, VECTOR_BYTES, slot, VECTOR_BYTES, level // VECTOR_BYTES)
-                top = tree_add(staged, level, top, run, level // VECTOR_BYTES)
+                top = tree_add_unflushed(staged, level, top, run, level // VECTOR_BYTES)
             for u in range(u0, u1):
                 for v in range(s):
                     source = staged + ((u - u0) * s + v) * FOUR_TILES

@@ -15,7 +15,7 @@ from layers.arithmetic import ceil_div
 from layers.kernels import bf16, gemm, packing
 from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
-from layers.kernels.leaves import merges, stack_depth
+from layers.kernels.leaves import merges, stack_depth, tree_add_unflushed
 from layers.kernels.matrix_tiles import (
     Finished,
     LeafTile,
@@ -190,7 +190,7 @@ def _backward_data(ROWS, TAIL, VECTORS, GROUP, PAIRED=False):
                         slot = part.ctypes.data + 4 * (top * block + panel * height * COLUMNS)
                         c, sums = slot, 0
                         start, start_row = slot, COLUMNS
-                        if group + chunk >= end:  # the leaf is done
+                        if group + chunk >= end and not PAIRED:  # the leaf is done
                             sums, c = ready, c - 4 * ready * block
                         if group == begin:
                             start, start_row = zeros.ctypes.data, 0
@@ -205,7 +205,10 @@ def _backward_data(ROWS, TAIL, VECTORS, GROUP, PAIRED=False):
                                 StreamLoop(GROUP, 1, COLUMNS, near=ROWS, ahead=ROWS),
                             ),
                         )  # fmt: skip
-                top += 1 - ready
+                if PAIRED:
+                    top = tree_add_unflushed(part.ctypes.data, 4 * block, top, leaf, block // LANES)
+                else:
+                    top += 1 - ready
             for panel in range(panels):
                 n0, finished = (panel0 + panel) * COLUMNS, part[panel * height * COLUMNS :]
                 packing.unpack_columns(finished, dx, n0, c0, height, COLUMNS)
@@ -321,10 +324,14 @@ def _backward_weights(ROWS, TAIL, VECTORS, SUBTREE, STREAM, PAIRED=False):
             block, group = divmod(task, groups)
             b = dy.ctypes.data + 4 * group * samples * PANEL
             if block == 0:
+                if PAIRED:
+                    end_flushing()
                 leaf_tiles(
                     BIAS_TILE, 1, 0, Samples(one.ctypes.data, tile=0, sample=0), b, part,
                     bias_gradient.ctypes.data + 4 * group * PANEL, leaves, samples // leaves,
                 )  # fmt: skip
+                if PAIRED:
+                    begin_flushing()
             for i in range(block * block_slices, min(slices, (block + 1) * block_slices)):
                 left = min(TILES * ROWS, features - i * TILES * ROWS)
                 x_slice = x.ctypes.data + 4 * i * samples * PITCH

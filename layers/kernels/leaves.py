@@ -4,6 +4,7 @@ A binary counter of partial blocks: after leaf l, one pair is added for each fac
 l + 1. Slot 0 holds the total after the last leaf, whose number must be a power of two.
 """
 
+from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import inline
 from layers.kernels.simd import add_vectors
 
@@ -40,6 +41,17 @@ def tree_add(base, level, top, leaf, vectors):
         The slot for the next leaf.
     """
     return tree_merge(base, level, top, merges(leaf), vectors) + 1
+
+
+@inline
+def tree_add_unflushed(base, level, top, leaf, vectors):
+    """Do the same in a kernel that flushes: ranks add what leaves they have, and keep subnormal numbers."""
+    number = merges(leaf)
+    if number > 0:
+        end_flushing()
+        top = tree_merge(base, level, top, number, vectors)
+        begin_flushing()
+    return top + 1
 
 
 @inline

@@ -12,9 +12,8 @@ import numpy as np
 from numba import float32, int64, types
 
 from layers.arithmetic import ceil_div
-from layers.kernels.flush_mode import begin_flushing, end_flushing
 from layers.kernels.jit import kernel
-from layers.kernels.leaves import stack_depth, tree_add
+from layers.kernels.leaves import stack_depth, tree_add, tree_add_unflushed
 from layers.kernels.linear_tile_packing import pack_columns, pack_rows, pack_samples, pack_turned_columns
 from layers.kernels.register_tile import LOAD
 from layers.kernels.simd import LANES, add_vectors, copy_vectors
@@ -265,7 +264,7 @@ def _kernel(UNIT):
                             else:
                                 multiply_tiles(ONE, unit, one, pairs, from_one, to_one, nest)
                 write_sums(slot, VECTOR_BYTES, slot, VECTOR_BYTES, level // VECTOR_BYTES)
-                top = tree_add(staged, level, top, leaf, level // VECTOR_BYTES)
+                top = tree_add_unflushed(staged, level, top, leaf, level // VECTOR_BYTES)
             for r in range(r0, r1):
                 for c in range(c0, c1):
                     source = staged + (r - r0) * below + (c - c0) * TILE_BYTES
@@ -284,7 +283,6 @@ def _bias_gradient():
     def linear_bias_gradient(worker, first, last, dy, memory, gradient, leaves):
         per_leaf = dy.shape[0] // leaves
         base = memory.ctypes.data + worker * memory.strides[0]
-        begin_flushing()
         for task in range(first, last):  # 16 outputs
             top = 0
             for leaf in range(leaves):
@@ -294,6 +292,5 @@ def _bias_gradient():
                     add_vectors(base + top * VECTOR_BYTES, source + n * dy.strides[0], 1)
                 top = tree_add(base, VECTOR_BYTES, top, leaf, 1)
             copy_vectors(gradient.ctypes.data + task * VECTOR_BYTES, base, 1)
-        end_flushing()
 
     return linear_bias_gradient

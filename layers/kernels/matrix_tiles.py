@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from layers.arithmetic import round_up
 from layers.kernels.compile_time import CompileTime, CompileTimeType
+from layers.kernels.flush_mode import emit_flushing
 from layers.kernels.paired_tile import Pairs, add_terms, paired_at_once, paired_stream
 from layers.kernels.register_tile import (
     TILE_ROWS,
@@ -387,6 +388,12 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                 merges = builder.cttz(done, ir.Constant(ir.IntType(1), 1))
                 top = builder.ctpop(loop.index)  # partial tiles below: one for each bit
                 slot_floats = constant(rows * width)
+                if shape.paired:  # the sums of leaves are added as in `leaves.tree_add_unflushed`
+                    own = advance(builder, stack_at, top, slot_floats)
+                    put(sums, own, store)
+                    emit_flushing(builder, on=False)
+                    for (row, v), slot in sums.slots.items():
+                        builder.store(load(builder, own, constant(row * width + v * LANES)), slot)
                 with cgutils.for_range(builder, merges) as merge:
                     below = builder.sub(builder.sub(top, constant(1)), merge.index)
                     _add_rows(builder, sums, advance(builder, stack_at, below, slot_floats), row_step)
@@ -397,6 +404,8 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                     with other:
                         slot = builder.sub(top, merges)
                         put(sums, advance(builder, stack_at, slot, slot_floats), store)
+                if shape.paired:
+                    emit_flushing(builder, on=True)
 
         _each_tile(builder, shape, vectors, full, tails, one)
 

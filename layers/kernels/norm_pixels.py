@@ -11,6 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from layers.kernels.bf16 import rounded
 from layers.kernels.compile_time import CompileTime
 from layers.kernels.simd import (
     LANES,
@@ -40,6 +41,8 @@ class Behind(CompileTime):
     adds: int = 0
     """Whether another image is added."""
     activation: int = NOTHING
+    rounds: int = 0
+    """Whether the value is stored rounded to bf16: so rounded, made anew of x, it decides the gradient."""
 
 
 ALONE = Behind()
@@ -233,6 +236,8 @@ def _slope_before(builder, follows, dy, x, y, channel):
         return dy
     zero, six = vector_constant(0), vector_constant(6)
     value = y[0] if y else channel.normalised(x)
+    if follows.rounds and not y:
+        value = rounded(builder, value)
     dz = builder.select(builder.fcmp_ordered("<=", value, zero), zero, dy)
     if follows.activation == CLIPPED:
         dz = builder.select(builder.fcmp_ordered(">=", value, six), zero, dz)

@@ -79,7 +79,7 @@ def rounded(x: Array) -> Array:
 
 
 def tree(parts: list[Array]) -> Array:
-    """Return the sum of a power of two of arrays as a balanced tree, subnormal numbers as zeros."""
+    """Return the sum of a power of two of arrays as a balanced tree, subnormal numbers as they are."""
     while len(parts) > 1:
-        parts = [added(left, right) for left, right in zip(parts[::2], parts[1::2], strict=True)]
+        parts = [left + right for left, right in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]

@@ -11,7 +11,7 @@ from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.linear import Linear
 from layers.reference import Problem
 from tests.layers import harness
-from tests.layers.bf16_model import added, product, rounded
+from tests.layers.bf16_model import product, rounded, tree
 
 Array = NDArray[np.float32]
 
@@ -47,12 +47,6 @@ def _given(layer: Conv2d | Linear, shape: tuple[int, ...], samples: int, tiny: b
     return replace(
         given, inputs=tuple(map(values, given.inputs)), dys=tuple(map(values, given.dys)), parameters=weights
     )
-
-
-def _tree(parts: list[Array]) -> Array:
-    while len(parts) > 1:
-        parts = [added(left, right) for left, right in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
 
 
 def _single(array: NDArray[np.float64]) -> Array:
@@ -105,7 +99,7 @@ def _backward_weights(conv: Conv2d, x: Array, dy: Array, leaves: int) -> Array:
         for n in range(first, first + each):
             total = product(total, lines[n].T, dy_lines[n])
         sums.append(total + np.float32(0))
-    gradient = _tree(sums).T.reshape(dy.shape[1], *taps.shape[3:])
+    gradient = tree(sums).T.reshape(dy.shape[1], *taps.shape[3:])
     return gradient.transpose(0, 3, 1, 2)
 
 
@@ -165,11 +159,11 @@ def test_a_fully_connected_layer_has_the_bits_of_the_unit(
         product(zero, dy[first : first + each].T, x[first : first + each]) + zero
         for first in range(0, samples, each)
     ]
-    _same(found.gradients["weight"], _tree(sums))
+    _same(found.gradients["weight"], tree(sums))
     runs = range(0, linear.out_features, linear.feature_leaf)
     leaf = linear.feature_leaf
     dxs = [product(zero, dy[:, k : k + leaf], weight[k : k + leaf]) + zero for k in runs]
-    _same(found.dx[0].plain(), _tree(dxs))
+    _same(found.dx[0].plain(), tree(dxs))
 
 
 @pytest.mark.parametrize("wrap", [Conv2dReLU, Conv2dReLUPool])

@@ -60,6 +60,56 @@ def test_units_make_the_same_bits(
         np.testing.assert_array_equal(mine.view(np.uint32), its.view(np.uint32))
 
 
+@pytest.mark.parametrize("unit", [Unit.REGISTERS, Unit.SOFTWARE])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(Linear(48), (40,)), (Conv2d(16, 3, padding=1), (20, 5, 6))], ids=str
+)
+def test_sums_of_leaves_are_added_as_ranks_add_them(layer: Layer, shape: Shape, unit: Unit) -> None:
+    """Subnormal numbers are zeros inside of a leaf only."""
+    given = harness.problem(layer, (shape,), 4)
+    tiny = (tuple(_rounded(2.0**-63 * values) for values in each) for each in (given.inputs, given.dys))
+    whole = replace(given, **dict(zip(("inputs", "dys"), tiny, strict=True)))
+    halves = (
+        replace(
+            whole,
+            inputs=(whole.inputs[0][each],),
+            dys=(whole.dys[0][each],),
+            samples=whole.samples[each],
+        )
+        for each in (slice(2), slice(2, 4))
+    )
+    together = harness.run(_with(layer, unit), whole, leaves=2).gradients["weight"]
+    one, other = (harness.run(_with(layer, unit), half).gradients["weight"] for half in halves)
+    np.testing.assert_array_equal(together, one + other)
+    smallest = np.finfo(np.float32).tiny
+    assert np.logical_and(together != 0, np.abs(together) < smallest).any()
+
+
+@pytest.mark.parametrize("unit", [Unit.REGISTERS, Unit.SOFTWARE])
+def test_sums_of_feature_leaves_are_added_as_ranks_add_them(unit: Unit) -> None:
+    linear, features = Linear(64, leaf=32), 40
+    given = harness.problem(linear, ((features,),), 6)
+    dy = _rounded(2.0**-125 * given.dys[0])
+    dxs = [
+        harness.run(
+            _with(layer, unit),
+            replace(
+                given,
+                dys=(dy[:, outputs],),
+                parameters={name: values[outputs] for name, values in given.parameters.items()},
+            ),
+        )
+        .dx[0]
+        .plain()
+        for layer, outputs in (
+            (linear, slice(None)),
+            *((shard, slice(32 * part, 32 * part + 32)) for part, shard in enumerate(linear.shard(2))),
+        )
+    ]
+    np.testing.assert_array_equal(dxs[0], dxs[1] + dxs[2])
+    assert np.logical_and(dxs[0] != 0, np.abs(dxs[0]) < np.finfo(np.float32).tiny).any()
+
+
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return rounded(values.astype(np.float32)).astype(np.float64)
 

@@ -4,6 +4,7 @@ A convolution goes with its ReLU and 2x2 pooling, a batch normalisation with the
 activation behind it.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from engine.graph import Graph, Node
@@ -19,10 +20,18 @@ from layers.relu import ReLU
 Run = tuple[list[Node], Node]
 """Nodes one behind the other, and the node that replaces them."""
 
+_PASSES = ("forward", "backward_weights", "backward_data")
 
-def fuse(graph: Graph) -> Graph:
-    """Return the graph with fused nodes, each with the name of its first."""
-    runs = _runs(graph)
+
+def fuse(graph: Graph, rounded: Collection[str] = ()) -> Graph:
+    """Return the graph with fused nodes, each with the name of its first.
+
+    Parameters
+    ----------
+    rounded
+        Names of nodes whose values are rounded to bf16 when they are stored.
+    """
+    runs = _runs(graph, rounded)
     gone = {each.name for run, _ in runs for each in run}
     whole = {run[-1].name: node for run, node in runs}  # by the last of the fused nodes
     nodes = [whole.get(node.name, node) for node in graph if node.name in whole or node.name not in gone]
@@ -36,11 +45,11 @@ def together(graph: Graph) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(node.name for node in run) for run, _ in _runs(graph))
 
 
-def _runs(graph: Graph) -> list[Run]:
+def _runs(graph: Graph, rounded: Collection[str] = ()) -> list[Run]:
     found: list[Run] = []
     gone: set[str] = set()
     for node in graph:
-        run = _convolution_run(graph, node) or _norm_run(graph, node)
+        run = _convolution_run(graph, node) or _norm_run(graph, node, rounded)
         if run is None or any(each.name in gone for each in run[0]):  # a sum goes with one of its terms
             continue
         gone |= {each.name for each in run[0]}
@@ -49,18 +58,23 @@ def _runs(graph: Graph) -> list[Run]:
 
 
 def _convolution_run(graph: Graph, node: Node) -> Run | None:
-    if not isinstance(node.layer, Conv2d):
+    if not isinstance(node.layer, Conv2d) or not _has_its_passes(type(node.layer)):
         return None
     relu = _only_reader(graph, node)
-    if relu is None or not isinstance(relu.layer, ReLU):
+    if relu is None or type(relu.layer) is not ReLU:
         return None
     pool = _only_reader(graph, relu)
-    if pool is not None and isinstance(pool.layer, MaxPool) and pool.layer.is_2x2:
+    if pool is not None and type(pool.layer) is MaxPool and pool.layer.is_2x2:
         return [node, relu, pool], replace(node, layer=Conv2dReLUPool(node.layer))
     return [node, relu], replace(node, layer=Conv2dReLU(node.layer))
 
 
-def _norm_run(graph: Graph, node: Node) -> Run | None:
+def _has_its_passes(kind: type[Conv2d]) -> bool:
+    """Say whether a convolution computes what it does where it is fused: a subclass may do otherwise."""
+    return all(getattr(kind, name) is getattr(Conv2d, name) for name in _PASSES)
+
+
+def _norm_run(graph: Graph, node: Node, rounded: Collection[str]) -> Run | None:
     if type(node.layer) is not BatchNorm:  # a subclass may compute something else, or be fused already
         return None
     run, inputs = [node], node.inputs
@@ -78,7 +92,12 @@ def _norm_run(graph: Graph, node: Node) -> Run | None:
         run.append(reader)
     if len(run) == 1:
         return None
-    layer: Layer = FusedBatchNorm(**vars(node.layer), adds=len(inputs) > 1, activation=activation)
+    layer: Layer = FusedBatchNorm(
+        **vars(node.layer),
+        adds=len(inputs) > 1,
+        activation=activation,
+        rounds=run[-1].name in rounded,
+    )
     return run, replace(node, layer=layer, inputs=inputs)
 
 

@@ -6,7 +6,7 @@ value                                     held as
 weights that a product reads              bf16, rounded from fp32 each step
 what a layer makes, for the next one      bf16, rounded when it is made
 its gradient                              bf16, rounded when the layer reads it
-the network's output (logits)             fp32; its gradient bf16
+the network's output (logits)             fp32, also before a Multiply or Flatten; its gradient bf16
 sums of products, statistics of norms     fp32
 weights, gradients of weights, moments    fp32, also on the wire
 loss                                      fp32 and float64, as always
@@ -25,12 +25,14 @@ from layers.concat import Concat
 from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.fork import Fork
+from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.given import Given
 from layers.kernels import bf16
 from layers.kernels.rows import as_rows
 from layers.layer import Array, Buffers, Context, Layer
 from layers.linear import Linear
 from layers.max_pool import MaxPool
+from layers.multiply import Multiply
 from layers.precision import BF16
 from layers.products import Unit
 from layers.relu import ReLU
@@ -38,7 +40,10 @@ from layers.wrapped import WatchedLayer, WrappedLayer
 
 _SAME_VALUES = (Flatten, Fork)
 _MOVES_VALUES = (Concat, MaxPool, ReLU)
-"""What these make from values of bf16 has such values already."""
+"""What these make from values of bf16 has such values already; a subclass may compute something else."""
+_SCALE_LOGITS = (Flatten, Multiply)
+"""Behind these logits are what they were, or as many times it."""
+_BEGIN_WITH_INSIDE = (Given, Conv2dReLU, Conv2dReLUPool)
 
 
 def set_precision(graph: Graph, precision: str, unit: Unit = Unit.REGISTERS) -> Graph:
@@ -69,10 +74,7 @@ def store_rounded(
     """
     if precision != BF16:
         return graph
-    output = graph.nodes[-1]
-    while isinstance(output.layer, keeps):
-        (output,) = (node for node in graph if node.outputs[0] == output.inputs[0])
-
+    stored = rounded_nodes(graph, precision, keeps)
     runs = tuple(together)
     inside, ends = {name for run in runs for name in run[:-1]}, {run[-1] for run in runs}
 
@@ -80,24 +82,37 @@ def store_rounded(
 
     def rounded(node: Node) -> Node:
         has_any = not of_input.isdisjoint(node.inputs)
-        if isinstance(node.layer, (keeps, *_SAME_VALUES)):
+        if isinstance(node.layer, keeps) or type(node.layer) in _SAME_VALUES:
             of_input.update(node.outputs if has_any else ())
             return node
-        moves = isinstance(node.layer, _MOVES_VALUES) and not has_any and node.name not in ends
+        moves = type(node.layer) in _MOVES_VALUES and not has_any and node.name not in ends
         if moves or node.name in inside:
             return node
-        rounds_y = node.name != output.name and not _is_convolution(node.layer)
+        rounds_y = node.name in stored and not _rounds_its_y(node.layer)
         layer = Rounded(node.layer, node.name, rounds_y=rounds_y)
         return replace(node, layer=layer, shards=node.shards)
 
     return Graph(graph.input_shape, tuple(map(rounded, graph)))
 
 
-def _is_convolution(layer: Layer) -> bool:
-    """Say whether a layer is, or begins with, a convolution, which rounds what it makes by itself."""
-    while isinstance(layer, WrappedLayer):
+def rounded_nodes(graph: Graph, precision: str, *keeps: type[Any]) -> set[str]:
+    """Return the names of the nodes whose values are stored rounded: all but those that make the logits."""
+    node, stored = graph.nodes[-1], {each.name for each in graph} if precision == BF16 else set()
+    while isinstance(node.layer, keeps) or type(node.layer) in _SCALE_LOGITS:
+        stored.discard(node.name)
+        (value,) = node.inputs
+        maker = next((each for each in graph if value in each.outputs), None)
+        if maker is None or maker.layer.outputs > 1 or len(graph.readers(value)) > 1:
+            return stored  # it is the input, or others read it too
+        node = maker
+    return stored - {node.name}
+
+
+def _rounds_its_y(layer: Layer) -> bool:
+    """Say whether a layer is, or begins with, a convolution of bf16, which rounds what it makes by itself."""
+    while isinstance(layer, WrappedLayer) and type(layer) in _BEGIN_WITH_INSIDE:
         layer = layer.inner
-    return isinstance(layer, Conv2d)
+    return type(layer) is Conv2d and layer.precision == BF16
 
 
 @final

@@ -106,6 +106,29 @@ def problem_like(given, layer, shape):
     return type(given)(given.inputs, given.parameters, made.dys, given.samples)
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_layers_that_compute_something_else_stay_as_they_are(number):
+    """Like a user's: a weighted convolution, a leaky rectifier, a pool of its own."""
+
+    class OwnConv2d(Conv2d):
+        def forward(self, at, run):
+            raise NotImplementedError
+
+    class OwnReLU(ReLU):
+        pass
+
+    class OwnMaxPool(MaxPool):
+        pass
+
+    layers = [Conv2d(8, 3), ReLU(), MaxPool(2, 2)]
+    layers[number] = (OwnConv2d(8, 3), OwnReLU(), OwnMaxPool(2, 2))[number]
+    net = GraphBuilder((3, 9, 9))
+    for name, layer in zip("abc", layers, strict=True):
+        net.add(name, layer)
+    left = [kind for kind in kinds(fuse(net.graph())).values() if kind is type(layers[number])]
+    assert left == [type(layers[number])]
+
+
 def test_a_subclass_of_batch_norm_stays_as_it_is() -> None:
     class Own(BatchNorm):
         """Like a user's: what it computes is its own."""
