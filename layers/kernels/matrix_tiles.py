@@ -388,24 +388,31 @@ def leaf_tiles(typing_context, tile, full, tails, a, b, stack, c, leaves, per_le
                 merges = builder.cttz(done, ir.Constant(ir.IntType(1), 1))
                 top = builder.ctpop(loop.index)  # partial tiles below: one for each bit
                 slot_floats = constant(rows * width)
-                if shape.paired:  # the sums of leaves are added as in `leaves.tree_add_unflushed`
+                finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
+
+                def merge_and_put():
+                    with cgutils.for_range(builder, merges) as merge:
+                        below = builder.sub(builder.sub(top, constant(1)), merge.index)
+                        _add_rows(builder, sums, advance(builder, stack_at, below, slot_floats), row_step)
+                    with builder.if_else(finished) as (last, other):
+                        with last:
+                            put(sums, c_at, store_past if shape.stream else store)
+                        with other:
+                            slot = builder.sub(top, merges)
+                            put(sums, advance(builder, stack_at, slot, slot_floats), store)
+
+                if not shape.paired:
+                    merge_and_put()
+                else:  # as `leaves.tree_add_unflushed`: what is added lies in memory before the mode changes
                     own = advance(builder, stack_at, top, slot_floats)
                     put(sums, own, store)
-                    emit_flushing(builder, on=False)
-                    for (row, v), slot in sums.slots.items():
-                        builder.store(load(builder, own, constant(row * width + v * LANES)), slot)
-                with cgutils.for_range(builder, merges) as merge:
-                    below = builder.sub(builder.sub(top, constant(1)), merge.index)
-                    _add_rows(builder, sums, advance(builder, stack_at, below, slot_floats), row_step)
-                finished = builder.icmp_unsigned("==", builder.mul(done, constant(subtree)), leaves)
-                with builder.if_else(finished) as (last, other):
-                    with last:
-                        put(sums, c_at, store_past if shape.stream else store)
-                    with other:
-                        slot = builder.sub(top, merges)
-                        put(sums, advance(builder, stack_at, slot, slot_floats), store)
-                if shape.paired:
-                    emit_flushing(builder, on=True)
+                    merging = builder.icmp_signed(">", merges, constant(0))
+                    with builder.if_then(builder.or_(merging, finished)):
+                        emit_flushing(builder, on=False)
+                        for (row, v), slot in sums.slots.items():
+                            builder.store(load(builder, own, constant(row * width + v * LANES)), slot)
+                        merge_and_put()
+                        emit_flushing(builder, on=True)
 
         _each_tile(builder, shape, vectors, full, tails, one)
 
