@@ -54,6 +54,8 @@ class Linear(Layer):
     def __post_init__(self) -> None:
         if self.out_features < 1:
             raise ValueError(f"{self}: out_features must be at least 1")
+        if self.leaf < 0 or self.leaf % fully_connected.LEAF_UNIT:
+            raise ValueError(f"{self}: leaf must be a multiple of {fully_connected.LEAF_UNIT}, or 0")
         check_precision(self.precision)
 
     @property

@@ -74,7 +74,8 @@ FEATURE_LEAVES = 16
 """Feature leaves of a layer, and so its parts, at most; half of that below 4096 outputs."""
 
 _LONG = 256  # outputs of a feature leaf: adding shorter ones up costs several % of computing them
-_UNIT = 2 * LANES  # outputs: so that groups of one or two vectors begin with a leaf
+LEAF_UNIT = 2 * LANES
+"""Outputs of which feature leaves are multiples, so that groups of one or two vectors begin with a leaf."""
 
 
 def outputs_per_leaf(outputs: int) -> int:
@@ -82,11 +83,11 @@ def outputs_per_leaf(outputs: int) -> int:
 
     The number of leaves is a power of two, and none is empty.
     """
-    units = ceil_div(outputs, _UNIT)
+    units = ceil_div(outputs, LEAF_UNIT)
     leaves = FEATURE_LEAVES if outputs >= FEATURE_LEAVES * _LONG else FEATURE_LEAVES // 2
     while (leaves - 1) * ceil_div(units, leaves) >= units:
         leaves //= 2
-    return ceil_div(units, leaves) * _UNIT
+    return ceil_div(units, leaves) * LEAF_UNIT
 
 
 OUTPUTS = 256  # outputs summed before the next tile: 32 KB of dy stay in L1

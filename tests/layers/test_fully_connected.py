@@ -218,3 +218,9 @@ def test_hot_loops_keep_their_sums_in_registers(factory: Callable[..., Any], siz
     assert max(sum("vfmadd" in line for line in loop) for loop in loops) >= TURN * registers
     for loop in loops:
         assert not [line for line in loop if "(%rsp" in line and REGISTER[WIDTH] in line]
+
+
+@pytest.mark.parametrize("leaf", [-32, 16, 33])
+def test_feature_leaves_are_whole_groups_of_outputs(leaf: int) -> None:
+    with pytest.raises(ValueError, match=r"leaf must be a multiple of 32, or 0"):
+        Linear(64, leaf=leaf)

@@ -47,17 +47,25 @@ _BEGIN_WITH_INSIDE = (Given, Conv2dReLU, Conv2dReLUPool)
 
 
 def set_precision(graph: Graph, precision: str, unit: Unit = Unit.REGISTERS) -> Graph:
-    """Return the graph whose products have a precision; a unit makes those of bf16."""
+    """Return the graph whose products have a precision, whatever its layers say.
+
+    Parameters
+    ----------
+    unit
+        What makes products of bf16.
+    """
+    is_bf16 = precision == BF16
+    unit = unit if is_bf16 else Unit.REGISTERS
 
     def of(layer: Layer, *, reads_input: bool) -> Layer:
         if isinstance(layer, Given):
             return layer.around(of(layer.layer, reads_input=reads_input))
         if isinstance(layer, Conv2d):
-            return replace(layer, precision=precision, reads_input=reads_input, unit=unit)
+            return replace(layer, precision=precision, reads_input=is_bf16 and reads_input, unit=unit)
         return replace(layer, precision=precision, unit=unit) if isinstance(layer, Linear) else layer
 
     nodes = (replace(node, layer=of(node.layer, reads_input=INPUT in node.inputs)) for node in graph)
-    return Graph(graph.input_shape, tuple(nodes)) if precision == BF16 else graph
+    return Graph(graph.input_shape, tuple(nodes))
 
 
 def store_rounded(

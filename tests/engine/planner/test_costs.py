@@ -82,7 +82,7 @@ def test_other_layers_are_not_the_measured_one():
 
 def test_a_problem_does_not_know_names_or_initial_weights():
     assert problem(Linear(7, gain=1.0), ((5,),)) == problem(Linear(7), ((5,),))
-    assert problem(Linear(7, leaf=3), ((5,),)) != problem(Linear(7), ((5,),))
+    assert problem(Linear(7, leaf=32), ((5,),)) != problem(Linear(7), ((5,),))
     assert problem(Conv2dReLU(CONV), IMAGE) == problem(Conv2dReLU(Conv2d(64, 3, padding=1, gain=1)), IMAGE)
     others = {problem(layer, IMAGE) for layer in (CONV, Conv2dReLU(CONV), Conv2dReLUPool(CONV), ReLU())}
     assert len(others) == 4

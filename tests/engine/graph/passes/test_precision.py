@@ -206,3 +206,9 @@ def test_another_precision_is_refused():
         changed(precision="fp16").check(())
     with pytest.raises(ValueError, match="precision: got 'fp16'; must be one of fp32, bf16"):
         Linear(3, precision="fp16")
+
+
+def test_the_precision_of_a_recipe_is_that_of_all_layers():
+    net = GraphBuilder((5,))
+    net.add("fc", Linear(3, precision=BF16))
+    assert [node.layer for node in set_precision(net.graph(), FP32)] == [Linear(3)]
