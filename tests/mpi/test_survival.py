@@ -85,8 +85,8 @@ def test_what_ends_the_run_later_is_one_line_of_the_rank_that_is_first_now(tmp_p
     options = ("--lr", "1e20")  # the loss is not finite after some steps
     done = dying(3, [[0, "backward", 1, 0.0]], tmp_path, *options)
     assert done.returncode == 2, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "loss" in line
+    lines = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(lines) == 1 and "loss" in lines[0], done.stderr
     assert "Traceback" not in done.stderr
 
 
