@@ -30,7 +30,7 @@ class PairedTiles(Paired):
         kernel, c_blocks = (loops.kh, loops.kw), blocks(loops.ifm)
         halo, gradient_halo = Direct(loops, self.leaf_channels).halo(), self.gradient_halo()
         lines = conv_tiles_weights.Lines(
-            kernel, loops.stride, loops.dilation, (loops.oh, loops.ow), samples, leaves
+            kernel, loops.stride, loops.dilation, loops.oh, loops.ow, samples, leaves
         )
         return largest(
             conv_tiles.room(

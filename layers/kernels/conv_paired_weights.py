@@ -1,9 +1,6 @@
 """The weight gradient of a convolution of bf16 values, with the sums of `paired_tile`.
 
-The pixels of an image of dy lie in one line here, rows of `pitch` pixels one behind the other. A row is as
-long as one of dy and the columns by which taps are apart, in which dy is zero: so a tap meets x at one
-distance all along the line. Where a convolution is strided, the pixels of x of each residue have a line of
-their own.
+The pixels of an image lie in lines here, as `pixel_lines` says.
 """
 
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from layers.kernels.leaves import stack_depth, tree_add_unflushed
 from layers.kernels.line_tile import line_tile
 from layers.kernels.matrix_tiles import Rows
 from layers.kernels.paired_tile import BLOCK
+from layers.kernels.pixel_lines import PixelLines
 from layers.kernels.pixel_tiles import copy_strided, in_place
 from layers.kernels.register_tile import Tile, Vectors
 from layers.kernels.residues import step_and_fall
@@ -31,48 +29,18 @@ from layers.kernels.target import TARGET
 from layers.kernels.threads import Threads
 
 LINES = float32[:, :, :]
-_BAND = (
-    4 * BLOCK
-)  # pixels of two vectors of dy that stay in the first-level cache, with those of x beside them
+_BAND = 4 * BLOCK  # pixels: two vectors of dy stay in the first-level cache, and those of x beside them
 _ROWS = 4 if TARGET.width == LANES else 2
 
 
 @dataclass(frozen=True)
-class Lines:
-    """How pixels of x and dy lie in lines."""
-
-    kernel: tuple[int, int]
-    stride: int
-    dilation: int
-    rows: int
-    """Of dy; as many as of its own are columns."""
-    columns: int
-
-    @property
-    def down(self) -> int:
-        """Rows of a line between the first and the last row of the kernel."""
-        return (self.kernel[0] - 1) * self.dilation // self.stride
-
-    @property
-    def right(self) -> int:
-        """Columns between the first and the last of the kernel."""
-        return (self.kernel[1] - 1) * self.dilation // self.stride
-
-    @property
-    def pitch(self) -> int:
-        """Pixels of a row in a line."""
-        return self.columns + self.right
-
-    @property
-    def residues(self) -> tuple[int, int]:
-        """Residues of rows and of columns that some tap meets."""
-        step, _ = step_and_fall(self.stride, self.dilation)
-        return min(self.kernel[0], step), min(self.kernel[1], step)
+class Lines(PixelLines):
+    """How pixels of x and dy lie in lines, in memory."""
 
     @property
     def x_pixels(self) -> int:
         """Pixels of a line of x."""
-        return (self.rows + self.down) * self.pitch + self.right
+        return self.x_rows * self.pitch + self.right
 
     @property
     def x_is_line(self) -> bool:
@@ -154,7 +122,7 @@ def _x_lines(threads: Threads, x: Any, line: Any, lines: Lines, padding: tuple[i
     down, right = lines.residues
     threads.run(
         _lay_x(lines.stride, lines.dilation), x.shape[0] * x.shape[1], x.size, x, line, down, right,
-        lines.rows + lines.down, lines.pitch, lines.x_pixels, *padding,
+        lines.x_rows, lines.pitch, lines.x_pixels, *padding,
     )  # fmt: skip
     return line
 

@@ -17,6 +17,7 @@ from layers.kernels.conv_direct import WEIGHT
 from layers.kernels.conv_line_packing import pack_dy, pack_x, part_blocks
 from layers.kernels.jit import inline, kernel
 from layers.kernels.leaves import stack_depth, tree_add_unflushed
+from layers.kernels.pixel_lines import PixelLines
 from layers.kernels.register_tile import LOAD
 from layers.kernels.residues import step_and_fall
 from layers.kernels.runs import rows_of_run, runs_of_leaf
@@ -51,53 +52,27 @@ class Room(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lines:
+class Lines(PixelLines):
     """How pixels of x and dy lie in lines, and where the runs of leaves cut them."""
 
-    kernel: tuple[int, int]
-    stride: int
-    dilation: int
-    image: tuple[int, int]
-    """Rows and columns of dy."""
     samples: int
     leaves: int
 
     @property
-    def pitch(self) -> int:
-        """Pixels of a row in a line."""
-        return self.image[1] + self._apart[1]
-
-    @property
-    def residues(self) -> tuple[int, int]:
-        """Residues of rows and columns that some tap meets; each pair has a line of x."""
-        step, _ = step_and_fall(self.stride, self.dilation)
-        return min(self.kernel[0], step), min(self.kernel[1], step)
-
-    @property
-    def x_rows(self) -> int:
-        """Rows of a line of x."""
-        return self.image[0] + self._apart[0]
-
-    @property
     def x_terms(self) -> int:
         """Pixels of a line of x, and zeros behind: an odd number of cache lines, which share fewer sets."""
-        terms = round_up(self.x_rows * self.pitch + self._apart[1] + TERMS, TERMS)
+        terms = round_up(self.x_rows * self.pitch + self.right + TERMS, TERMS)
         return terms + TERMS * (terms // TERMS % 2 == 0)
 
     @property
     def runs(self) -> int:
         """Runs of a leaf."""
-        return runs_of_leaf(self.samples // self.leaves, *self.image)
+        return runs_of_leaf(self.samples // self.leaves, self.rows, self.columns)
 
     @property
     def blocks(self) -> int:
         """Room for the blocks of an image of dy: each of its parts may end with one that is not full."""
-        return ceil_div(self.image[0] * self.pitch, TERMS) + self.runs - 1
-
-    @property
-    def _apart(self) -> tuple[int, int]:
-        rows, columns = ((taps - 1) * self.dilation // self.stride for taps in self.kernel)
-        return rows, columns
+        return ceil_div(self.rows * self.pitch, TERMS) + self.runs - 1
 
     def room(self, c_blocks: int, k_blocks: int, threads: int) -> Room:
         """Return the working memory of `backward_weights`."""
@@ -139,7 +114,8 @@ def backward_weights(
     gradient : float32 [K/(V*LANES), C/LANES, R, S, LANES, V*LANES]
     """
     c_blocks, k_blocks = x.shape[1], dy.shape[1]
-    lines = Lines(gradient.shape[2:4], stride, dilation, dy.shape[2:4], len(dy), leaves)
+    _, _, rows, columns, _ = dy.shape
+    lines = Lines(gradient.shape[2:4], stride, dilation, rows, columns, len(dy), leaves)
     pack_x(
         threads, x, packed[0], packed[2], lines.residues, (lines.x_rows, lines.pitch, lines.x_terms),
         stride, dilation, padding,
@@ -150,7 +126,7 @@ def backward_weights(
     work = 2 * dy.size * c_blocks * LANES * lines.kernel[0] * lines.kernel[1]
     threads.run(
         _kernel(unit, stride, dilation), tasks, work, packed[0], packed[1], gradient, packed[2],
-        c_blocks, k_blocks, len(dy), lines.image[0], leaves, lines.runs,
+        c_blocks, k_blocks, len(dy), lines.rows, leaves, lines.runs,
         lines.pitch, lines.x_terms, lines.blocks, task_rows, BAND,
     )  # fmt: skip
 

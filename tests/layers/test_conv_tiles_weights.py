@@ -55,7 +55,7 @@ def _computed(case: Case, leaves: int) -> Array:
     x, weights, _, dy = case.operands()
     parameter = layout.conv_weight(weights.shape, 1.0)
     gradient = np.full(parameter.blocked, np.nan, np.float32)
-    lines = Lines(case.kernel, case.stride, case.dilation, case.result, case.samples, leaves)
+    lines = Lines(case.kernel, case.stride, case.dilation, *case.result, case.samples, leaves)
     room = lines.room(layout.blocks(case.channels), layout.blocks(case.outputs), THREADS)
     with harness.working_memory(room) as memory:
         conv_tiles_weights.backward_weights(
