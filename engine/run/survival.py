@@ -9,6 +9,7 @@ checkpoint. A rank may die while they do so: all begin anew, as `Communicator.ag
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -140,12 +141,15 @@ class Survival:
             )
 
     def ended(self, code: int) -> int:
-        """Return the exit code of a run that is over; end the process here where ranks may die.
+        """Return the exit code of a run that is over; end the process here where ranks may die (collective).
 
-        MPI_Finalize could wait for one of them for ever.
+        MPI_Finalize could wait for one of them for ever. But as mpirun ends all ranks when one has ended with
+        an error, none does before rank 0 has said which.
         """
         if self.is_possible:
             terminal.flush()
+            with suppress(RankLostError):
+                self.world.gather_objects(None)
             os._exit(code)
         return code
 

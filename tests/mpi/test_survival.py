@@ -67,12 +67,18 @@ def test_a_rank_that_is_lost_with_its_buddy_costs_the_steps_since_the_checkpoint
     assert results(tmp_path)["weights_sha256"] == whole["weights_sha256"]
 
 
-@pytest.mark.parametrize(("step", "place"), [(3, "where the run began"), (8, "the newest checkpoint")])
-def test_without_buddies_the_ranks_that_are_left_go_on_from_the_disk(tmp_path, whole, step, place):
-    options = ("--buddies", "0", "--checkpoint-steps", "5")
-    done = dying(2, [[0, "backward", step, 0.0]], tmp_path, *options)
+@pytest.mark.parametrize(
+    ("phase", "count", "place"),
+    [
+        ("backward", 3, "where the run began"),
+        ("checkpoint", 3, "the newest checkpoint"),  # the second one began when the first was whole
+    ],
+)
+def test_without_buddies_the_ranks_that_are_left_go_on_from_the_disk(tmp_path, whole, phase, count, place):
+    options = ("--buddies", "0", "--checkpoint-steps", "3")
+    done = dying(2, [[0, phase, count, 0.0]], tmp_path, *options)
     assert done.returncode == 0, done.stderr
-    assert f"1 rank goes on from {place}, after " in done.stderr
+    assert f"1 rank goes on from {place}, after " in done.stderr, (done.stdout, done.stderr)
     assert results(tmp_path)["losses"] == [
         {"ranks": [0], "hosts": results(tmp_path)["losses"][0]["hosts"], "left": 1, "step": None}
     ]
@@ -86,7 +92,7 @@ def test_what_ends_the_run_later_is_one_line_of_the_rank_that_is_first_now(tmp_p
     done = dying(3, [[0, "backward", 1, 0.0]], tmp_path, *options)
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if "error: " in line]
-    assert len(lines) == 1 and "loss" in lines[0], done.stderr
+    assert len(lines) == 1 and "loss" in lines[0], (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
 
 
