@@ -10,6 +10,7 @@ from layers.bias import bias_gradient, onnx_inputs, unused_gradient, weight_and_
 from layers.convolution import choice
 from layers.convolution.algorithm import Algorithm
 from layers.convolution.geometry import Padding, convolved_size, onnx_attributes, pads_of, pair
+from layers.convolution.pointwise import Joined, Pointwise
 from layers.kernels import add, conv_direct, conv_direct_weights
 from layers.kernels.conv_algorithm import channels_per_leaf
 from layers.kernels.epilogue import PLAIN, Epilogue
@@ -217,6 +218,12 @@ class Conv2d(Layer):
         """Write dx."""
         self.data_gradient(at, run, at.dy[0])
 
+    def can_join(self, *inputs: Shape) -> bool:
+        """Say whether `data_gradient` can join dx with the gradient of another reader of x."""
+        algorithm = self.algorithm_of(BACKWARD_DATA, 1, *inputs)
+        is_one_leaf = self._leaf_channels == self.out_channels
+        return isinstance(algorithm, Pointwise) and self.stride == 1 and is_one_leaf
+
     def convolve(self, at: Buffers, run: Context, epilogue: Epilogue) -> None:
         """Write y as an epilogue leaves it."""
         self._algorithm_at(at, FORWARD).forward(at, run.threads, epilogue)
@@ -233,8 +240,11 @@ class Conv2d(Layer):
             run.threads, dy, at.scratch["bias_stack"], bias_gradient(at), at.leaves
         )
 
-    def data_gradient(self, at: Buffers, run: Context, dy: Array) -> None:
-        """Write dx from the gradient of the convolution's own result: feature leaves as a tree."""
+    def data_gradient(self, at: Buffers, run: Context, dy: Array, joined: Joined | None = None) -> None:
+        """Write dx from the gradient of the convolution's own result: feature leaves as a tree.
+
+        `joined` only where `can_join` allows it.
+        """
         algorithm = self._algorithm_at(at, BACKWARD_DATA)
         transposed: Array = at.scratch["transposed"]  # type: ignore[assignment] # float32, as asked for
         partial_dxs = [at.dx[0], *at.scratch["data_stack"]]
@@ -245,7 +255,11 @@ class Conv2d(Layer):
             if not at.prepared:
                 conv_direct.transpose_weights(run.threads, at.weights["weight"], transposed, first)
             leaf_dy = dy[:, first : first + blocks]
-            algorithm.backward_data(at, run.threads, leaf_dy, transposed, partial_dxs[top])
+            if joined is None:
+                algorithm.backward_data(at, run.threads, leaf_dy, transposed, partial_dxs[top])
+            else:
+                assert isinstance(algorithm, Pointwise)
+                algorithm.joined_data(at, run.threads, leaf_dy, transposed, at.dx[0], joined)
             top = add.tree_add(run.threads, partial_dxs, top, leaf)
 
     def _algorithm_at(self, at: Buffers, direction: str) -> Algorithm:

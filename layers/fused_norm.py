@@ -38,11 +38,14 @@ class FusedBatchNorm(BatchNorm):
         "relu", "relu6" or "".
     rounds : bool
         y is rounded to bf16 by whoever calls: the gradient is that of the activation at this value.
+    rectified : bool
+        dy is the gradient before the activation: the layer that wrote it saw to that.
     """
 
     adds: bool = False
     activation: str = ""
     rounds: bool = False
+    rectified: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +55,22 @@ class FusedBatchNorm(BatchNorm):
     @property
     def reads_y(self) -> bool:  # type: ignore[override]
         """Whether y decides a gradient: without a sum it is made anew of x."""
-        return self.adds and self.activation != ""
+        return self.adds and self.activation != "" and not self.rectified
+
+    @property
+    def in_place(self) -> bool:  # type: ignore[override]
+        """Whether dx may lie over dy: not where dy is the gradient of what is added, too."""
+        return not self.shared_gradients
+
+    @property
+    def shared_gradients(self) -> tuple[tuple[int, int], ...]:  # type: ignore[override]
+        """The gradient of what is added, where that is dy."""
+        return ((1, 0),) if self.adds and self.rectified else ()
+
+    @property
+    def _back(self) -> Behind:
+        """What of it is to be undone in the backward passes."""
+        return Behind() if self.rectified else self._behind
 
     @property
     def _behind(self) -> Behind:
@@ -76,7 +94,8 @@ class FusedBatchNorm(BatchNorm):
 
     def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
         """Return the floats moved: those of the normalisation, the addend and what decides the gradient."""
-        more = {FORWARD: self.adds, BACKWARD_WEIGHTS: self.reads_y}.get(direction, self.adds + self.reads_y)
+        written = self.adds and not self.rectified  # the gradient of what is added
+        more = {FORWARD: self.adds, BACKWARD_WEIGHTS: self.reads_y}.get(direction, written + self.reads_y)
         return super().elementwise_floats(direction, inputs[0]) + more * math.prod(inputs[0])
 
     def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
@@ -88,12 +107,12 @@ class FusedBatchNorm(BatchNorm):
     def _sum_slopes(self, at: Buffers, run: Context) -> None:
         batch_norm.slopes(
             run.threads, at.x[0], at.dy[0], at.leaves, at.scratch["statistics"], *self._parameters(at),
-            at.scratch["slopes"], behind=self._behind, y=at.y[0] if self.reads_y else None,
+            at.scratch["slopes"], behind=self._back, y=at.y[0] if self.reads_y else None,
         )  # fmt: skip
 
     def _write_dx(self, at: Buffers, run: Context, statistics: Array, terms: Array) -> None:
         batch_norm.backward_data(
             run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0],
-            behind=self._behind, y=at.y[0] if self.reads_y else None,
-            addend_slope=at.dx[1] if self.adds else None,
+            behind=self._back, y=at.y[0] if self.reads_y else None,
+            addend_slope=at.dx[1] if self._back.adds else None,
         )  # fmt: skip

@@ -159,6 +159,8 @@ class Buffers:
     """Arrays of `Layer.state`; only `Layer.update_state` writes them."""
     leaf_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """Arrays of `Layer.leaf_values` with one row for each leaf held here, written by forward in training."""
+    others: Array | None = None
+    """Gradient of x by its other reader, for a layer that `joins`."""
     prepared: bool = False
     """Of a microbatch: an earlier one of the step has filled what working memory is made of weights alone."""
     partial_sums: tuple[PartialSum, ...] = ()
@@ -195,6 +197,10 @@ class Layer(ABC):
     """backward_data or backward_weights reads y."""
     in_place = False
     """y may be stored over x, and dx over dy."""
+    joins = False
+    """backward_data adds `Buffers.others`: dx is the gradient by all readers of x."""
+    shared_gradients: tuple[tuple[int, int], ...] = ()
+    """Pairs of an input and an output whose gradients are one array: dx is dy."""
     featurewise = False
     """Feature (or channel) i of y depends on the features i of the inputs only; on i itself by way of
     `Buffers.first`."""

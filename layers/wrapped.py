@@ -17,7 +17,7 @@ from layers.layer import Array, Buffers, Context, Halo, Layer, Parameter, Scratc
 from layers.onnx_form import OnnxForm
 from layers.work import Extents
 
-ATTRIBUTES = ("outputs", "reads_x", "reads_y", "in_place", "featurewise")
+ATTRIBUTES = ("outputs", "reads_x", "reads_y", "in_place", "joins", "shared_gradients", "featurewise")
 """Members of `Layer` that are values, not methods."""
 
 
@@ -34,6 +34,8 @@ class WrappedLayer(Layer):
     reads_x: bool = field(init=False, repr=False, compare=False)
     reads_y: bool = field(init=False, repr=False, compare=False)
     in_place: bool = field(init=False, repr=False, compare=False)
+    joins: bool = field(init=False, repr=False, compare=False)
+    shared_gradients: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
     featurewise: bool = field(init=False, repr=False, compare=False)
 
     differs: ClassVar[Mapping[str, Any]] = {}

@@ -17,11 +17,13 @@ from engine.graph.passes.decay import exempt_from_decay
 from engine.graph.passes.fork import insert_forks
 from engine.graph.passes.freeze import freeze
 from engine.graph.passes.fusion import fuse, together
+from engine.graph.passes.joins import join_gradients
 from engine.graph.passes.norm_groups import grouped
 from engine.graph.passes.precision import rounded_nodes, set_precision, store_rounded
 from engine.graph.passes.rates import set_rates
 from engine.training.rank_settings import RankSettings
 from layers.layer import Layer
+from layers.precision import FP32
 
 Wrap = Callable[[Node], Layer]
 """Returns a node's layer inside another one, such as a `TimedLayer`."""
@@ -57,6 +59,7 @@ def all_passes(
     graph = insert_forks(fuse(graph, rounded) if settings.fuse else graph)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
     graph = store_rounded(graph, settings.precision, Exchange, apart)
+    graph = join_gradients(graph) if settings.fuse and settings.precision == FP32 else graph
     graph = exempt_from_decay(set_rates(graph, settings.rate_factors), settings.decay_exempt)
     graph = accumulate(freeze(graph, settings.freeze), settings.accumulate)
     if wrap is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from comm.grid import Grid
 from comm.tree import ceil_div
 from engine.data.loader import Batch
-from engine.graph import INPUT, Node, Sharding
+from engine.graph import INPUT, Graph, Node, Sharding
 from engine.host.aligned_arrays import aligned_zeros
 from engine.training.layer_states import LayerStates
 from engine.training.microbatches import Microbatch
@@ -87,6 +87,7 @@ class Memory:
                 leaves=len(self._samples[node.held]) // per_leaf,
                 samples=self._samples[node.held],
                 first=node.first,
+                others=_others(graph, node, gradients),
             )
 
         self._at = {node.name: buffers(node) for node in graph}
@@ -163,6 +164,15 @@ class Memory:
         arena = aligned_zeros((longest,), np.uint8)
         for at, name, scratch, place in places:
             at.scratch[name] = arena[place].view(scratch.dtype).reshape(scratch.shape)
+
+
+def _others(graph: Graph, node: Node, gradients: dict[str, Array]) -> Array | None:
+    """Return the gradient that a layer joins: that of the other output of the fork which it reads."""
+    if not node.layer.joins:
+        return None
+    fork = next(each for each in graph if node.inputs[0] in each.outputs)
+    (other,) = (value for value in fork.outputs if value != node.inputs[0])
+    return gradients.get(other)
 
 
 def _places(leaves: range, members: int, count: int, per_leaf: int) -> list[NDArray[np.int64]]:

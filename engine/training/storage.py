@@ -70,6 +70,8 @@ class Storage:
         for node in backward:
             if node.layer.in_place:
                 shared.join(node.inputs[0], node.outputs[0])
+            for place, output in node.layer.shared_gradients:
+                shared.join(node.inputs[place], node.outputs[output])
         halos, last_readers = self._gradient_readers(shared, wanted)
         free: dict[tuple[Shape, Halo], list[Array]] = {}
         stored: dict[str, Array] = {}

@@ -1,6 +1,7 @@
 """Convolutions of 1x1: a matrix product of pixels and channels."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from layers.bias import bias, bias_gradient
 from layers.convolution.direct import LikeDirect
@@ -13,6 +14,15 @@ from layers.layout import blocks
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD, Extents
 
 _WEIGHTS = "weight_stack", "gathered", "group_weights", "group_biases"
+
+
+class Joined(NamedTuple):
+    """What a gradient is joined with while it is stored; in memory like dx."""
+
+    others: Array
+    """Gradient by the other reader, which is added."""
+    value: Array | None
+    """x, where it is what a ReLU made: its gradient before that is wanted."""
 
 
 def applies(loops: Extents) -> bool:
@@ -69,6 +79,15 @@ class Pointwise(LikeDirect):
         """Write what one feature leaf adds to dx."""
         scratch, channels = _scratch(at, BACKWARD_DATA), min(self.leaf_channels, self.loops.ofm)
         conv_pointwise.backward_data(threads, dy, transposed, dx, *scratch, channels, self.loops.stride)
+
+    def joined_data(
+        self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array, joined: Joined
+    ) -> None:
+        """Write dx joined with the gradient of the other reader; stride 1, and one feature leaf."""
+        scratch, channels = _scratch(at, BACKWARD_DATA), min(self.leaf_channels, self.loops.ofm)
+        conv_pointwise.backward_data(
+            threads, dy, transposed, dx, *scratch, channels, 1, others=joined.others, value=joined.value
+        )
 
 
 def _scratch(at: Buffers, direction: str) -> tuple[Array, Array]:

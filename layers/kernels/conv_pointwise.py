@@ -18,8 +18,11 @@ from layers.kernels.jit import inline, kernel
 from layers.kernels.matrix_tiles import StreamLoop, Streams
 from layers.kernels.pixel_tiles import Places, copy_pixels, in_place, pixel_tile, words
 from layers.kernels.register_tile import (
+    APART,
     BIAS,
     BIAS_RELU,
+    JOINED,
+    JOINED_RECTIFIED,
     LOAD,
     LOAD_RELU,
     MOST_VECTORS,
@@ -94,10 +97,16 @@ def forward(threads: Threads, x, weight, bias, y, gathered, places, channels, st
         NONE or RELU.
     """
     start = BIAS_RELU if epilogue.kind == RELU else BIAS
-    _multiply(threads, x, weight, bias, y, gathered, places, channels, (stride, 1), start, y.shape[2:4])
+    strides = stride, 1
+    _multiply(
+        threads, x, weight, bias, y, gathered, places, channels, strides, start, y.shape[2:4], APART, y, y
+    )
 
 
-def backward_data(threads: Threads, dy, transposed, dx, gathered, places, channels: int, stride: int) -> None:
+def backward_data(
+    threads: Threads, dy, transposed, dx, gathered, places, channels: int, stride: int, *, others=None,
+    value=None,
+) -> None:  # fmt: skip
     """Write dx; the sum runs over (output block, lane), in that order. Pixels between those read become zero.
 
     Parameters
@@ -108,13 +117,21 @@ def backward_data(threads: Threads, dy, transposed, dx, gathered, places, channe
     dx : float32 [N, C/LANES, H, W, LANES]
     channels : int
         Output channels that are not padding.
+    others : float32, in memory like dx
+        Is added where there is one; stride 1 only.
+    value : float32, in memory like dx
+        With `others`: dx is 0 where this is not above 0.
     """
+    join = APART if others is None else JOINED if value is None else JOINED_RECTIFIED
     _multiply(
-        threads, dy, transposed, NO_BIAS, dx, gathered, places, channels, (1, stride), ZERO, dy.shape[2:4]
-    )
+        threads, dy, transposed, NO_BIAS, dx, gathered, places, channels, (1, stride), ZERO, dy.shape[2:4],
+        join, dx if others is None else others, dx if value is None else value,
+    )  # fmt: skip
 
 
-def _multiply(threads, x, weight, bias, y, gathered, places, channels, strides, start, grid) -> None:
+def _multiply(
+    threads, x, weight, bias, y, gathered, places, channels, strides, start, grid, join, others, value
+) -> None:
     samples, c_blocks = x.shape[:2]
     width = weight.shape[5]
     vectors = min(MOST_VECTORS, width // LANES)
@@ -130,33 +147,34 @@ def _multiply(threads, x, weight, bias, y, gathered, places, channels, strides, 
     blocks, block_tiles = even_blocks(tiles, most)
     most_runs = ceil_div(panels, FEWEST_PANELS) if gathers else panels
     runs, run_panels = even_blocks(panels, ceil_div(panels, min(most_runs, ceil_div(wanted, blocks))))
-    run = _product(rows, tail, vectors, width, start, int(gathers), int(span < c_blocks))
+    run = _product(rows, tail, vectors, width, start, int(gathers), int(span < c_blocks), join)
     work = 2 * samples * pixels * weight.size
     threads.run(
-        run, blocks * runs, work, x, weight, bias, y, gathered, places, channels, *strides, *grid,
-        block_tiles, run_panels, span,
+        run, blocks * runs, work, x, weight, bias, y, others, value, gathered, places, channels, *strides,
+        *grid, block_tiles, run_panels, span,
     )  # fmt: skip
 
 
 @lru_cache
-def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS, SPANS):
+def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS, SPANS, JOIN):
     PARTS = GROUP // (VECTORS * LANES)  # panels of the tile's vectors that lie side by side in the weights
     BEGIN = BIAS if SPANS and START == BIAS_RELU else START
     END = LOAD_RELU if START == BIAS_RELU else LOAD
     TAIL_ROWS = TAIL if TAIL > 0 else ROWS
-    TILE, LAST = Tile(ROWS, VECTORS, LANES, BEGIN), Tile(TAIL_ROWS, VECTORS, LANES, BEGIN)
+    WHOLE = APART if SPANS else JOIN
+    TILE, LAST = Tile(ROWS, VECTORS, LANES, BEGIN, WHOLE), Tile(TAIL_ROWS, VECTORS, LANES, BEGIN, WHOLE)
     # Tiles that go on with the sums of other channels, and those that end them.
     MORE, LAST_MORE = Tile(ROWS, VECTORS, LANES, LOAD), Tile(TAIL_ROWS, VECTORS, LANES, LOAD)
-    DONE, LAST_DONE = Tile(ROWS, VECTORS, LANES, END), Tile(TAIL_ROWS, VECTORS, LANES, END)
+    DONE, LAST_DONE = Tile(ROWS, VECTORS, LANES, END, JOIN), Tile(TAIL_ROWS, VECTORS, LANES, END, JOIN)
     TILE_FLOATS = ROWS * LANES
 
     @kernel(
-        int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, SCRATCH, SCRATCH, int64, int64, int64, int64,
-        int64, int64, int64, int64,
+        int64, int64, int64, IMAGE, WEIGHT, float32[::1], IMAGE, IMAGE, IMAGE, SCRATCH, SCRATCH, int64, int64,
+        int64, int64, int64, int64, int64, int64,
     )  # fmt: skip
     def conv_pointwise(
-        worker, first, last, x, weight, bias, y, gathered, places, channels, x_stride, y_stride, rows,
-        columns, block_tiles, run_panels, span,
+        worker, first, last, x, weight, bias, y, others, value, gathered, places, channels, x_stride,
+        y_stride, rows, columns, block_tiles, run_panels, span,
     ):  # fmt: skip
         samples, c_blocks = x.shape[0], x.shape[1]
         panels = PARTS * weight.shape[0]
@@ -203,7 +221,7 @@ def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS, SPANS):
                     group, part = divmod(panel, PARTS)
                     b = weight.ctypes.data + group * weight.strides[0] + cb0 * weight.strides[1]
                     b += 4 * part * VECTORS * LANES
-                    c = y_at + 4 * panel * VECTORS * y_block
+                    column = 4 * panel * VECTORS * y_block
                     bias_at = bias.ctypes.data + 4 * panel * VECTORS * LANES
                     for index in range(count):
                         tile = tile0 + index
@@ -229,7 +247,10 @@ def _product(ROWS, TAIL, VECTORS, GROUP, START, GATHERS, SPANS):
                             StreamLoop(whole, a_block, LANES * GROUP, near=a_block, ahead=ahead_block),
                             StreamLoop(LANES, 1, GROUP, near=LANES, ahead=ahead_lane),
                         )
-                        to = Places(c, targets + 8 * index * ROWS, y_block)
+                        to = Places(
+                            y_at + column, targets + 8 * index * ROWS, y_block, others.ctypes.data + column,
+                            value.ctypes.data + column,
+                        )  # fmt: skip
                         is_tail = TAIL > 0 and tile % per_strip == per_strip - 1
                         if SPANS and cb0 + some == c_blocks:
                             if is_tail:

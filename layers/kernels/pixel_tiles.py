@@ -14,6 +14,8 @@ from numba.extending import intrinsic
 from layers.kernels.compile_time import CompileTimeType
 from layers.kernels.matrix_tiles import prefetch_vectors
 from layers.kernels.register_tile import (
+    APART,
+    JOINED_RECTIFIED,
     LOAD,
     LOAD_RELU,
     Accumulators,
@@ -32,6 +34,7 @@ from layers.kernels.simd import (
     pointer_to,
     prefetch,
     store,
+    vector_constant,
 )
 
 _WORD = ir.IntType(64)
@@ -49,6 +52,10 @@ class Places(NamedTuple):
     address: int
     table: int
     vector: int
+    others: int
+    """Address of an array alike, of what is joined with the sums."""
+    value: int
+    """Of one of the values that decide which are kept."""
 
 
 @intrinsic
@@ -58,7 +65,7 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
     Parameters
     ----------
     tile : Tile
-        Starts anywhere.
+        Starts anywhere, and may join.
     streams : Streams
         Addresses.
     c : Places
@@ -74,7 +81,7 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
     shape = tile.value
 
     def codegen(context, builder, signature, arguments):
-        streams, (c_at, table, c_vector) = (
+        streams, (c_at, table, c_vector, others_at, value_at) = (
             integers(context, builder, signature.args[place], arguments[place]) for place in (1, 2)
         )
         loops = each_loop(context, builder, signature.args[4], arguments[4])
@@ -83,17 +90,23 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
 
         places = builder.inttoptr(table, _WORD.as_pointer())
 
-        def target(row: int) -> ir.Value:  # read twice, as rows of addresses would take registers meanwhile
+        def pixel(array: ir.Value, row: int) -> ir.Value:  # read twice: addresses would take registers
             place = builder.load(builder.gep(places, [constant(row)]))
-            return pointer_to(builder, builder.add(c_at, place))
+            return pointer_to(builder, builder.add(array, place))
+
+        def target(row: int) -> ir.Value:
+            return pixel(c_at, row)
 
         if shape.start in {LOAD, LOAD_RELU}:
             sums.begin(lambda row, v: load(builder, target(row), builder.mul(c_vector, constant(v))))
         else:
             sums.begin_at(shape.start, bias)
+        met = [c_at, *([others_at] if shape.join != APART else [])]
+        met += [value_at] if shape.join == JOINED_RECTIFIED else []
         for row in range(shape.rows):
-            for v in range(shape.vectors):
-                prefetch(builder, advance(builder, target(row), constant(v), c_vector), level=2)
+            for array in met:
+                for v in range(shape.vectors):
+                    prefetch(builder, advance(builder, pixel(array, row), constant(v), c_vector), level=2)
 
         def step(a: ir.Value, b: ir.Value, near: ir.Value, ahead: ir.Value) -> None:
             prefetch(builder, ahead, level=2)
@@ -108,7 +121,14 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
             last = advanced(builder, at, blocks, block_steps)
             each_step(builder, [[arguments[5], *lane_steps]], last, step)
         for row, v, total in sums.totals(shape.start):
-            store(builder, total, target(row), builder.mul(c_vector, constant(v)))
+            offset = builder.mul(c_vector, constant(v))
+            joined = total
+            if shape.join != APART:
+                joined = builder.fadd(total, load(builder, pixel(others_at, row), offset))
+            if shape.join == JOINED_RECTIFIED:
+                value, zero = load(builder, pixel(value_at, row), offset), vector_constant(0)
+                joined = builder.select(builder.fcmp_ordered("<=", value, zero), zero, joined)
+            store(builder, joined, target(row), offset)
 
     return types.void(tile, streams, c, types.int64, nest, types.int64), codegen
 

@@ -76,6 +76,10 @@ BIAS_RELU, LOAD_RELU: there, and the whole is rectified when stored.
 NO_BIAS = 0
 """The address of the bias where a tile starts elsewhere."""
 
+APART, JOINED, JOINED_RECTIFIED = range(3)
+"""What is stored: the sums; these and what other readers of a value add to its gradient; this, or 0 where the
+value itself, a ReLU's, is not above 0."""
+
 
 @dataclass(frozen=True)
 class Tile(CompileTime):
@@ -86,6 +90,7 @@ class Tile(CompileTime):
     a_row: int
     """Distance of the scalars of one row and the next in A."""
     start: int = ZERO
+    join: int = APART
 
 
 class Vectors(NamedTuple):
