@@ -21,6 +21,8 @@ from layers.kernels.simd import (
     load_vector,
     pointer_to,
     splat,
+    store,
+    store_past,
     store_vector,
     vector_constant,
 )
@@ -43,6 +45,8 @@ class Behind(CompileTime):
     activation: int = NOTHING
     rounds: int = 0
     """Whether the value is stored rounded to bf16: so rounded, made anew of x, it decides the gradient."""
+    past: int = 0
+    """Whether results are stored past the caches: where they do not fit, a store does not read them first."""
 
 
 ALONE = Behind()
@@ -169,7 +173,7 @@ def normalise_plane(
                 added = load_vector(builder, _row(builder, addend, i.index, addend_row_bytes), offset)
                 value = builder.fadd(value, added)
             value = _activated(builder, follows, value)
-            store_vector(builder, value, _row(builder, y, i.index, y_row_bytes), offset)
+            _put(builder, follows, value, _row(builder, y, i.index, y_row_bytes), offset)
 
     return types.void(behind, *[types.int64] * 12), codegen
 
@@ -199,9 +203,14 @@ def backward_plane(
                 store_vector(builder, dz, _row(builder, targets[2], i.index, targets[3]), offset)
             bent = builder.fmul(builder.fsub(x, channel.mean), slope)
             own = builder.fsub(builder.fsub(builder.fmul(dz, factor), level), bent)
-            store_vector(builder, own, _row(builder, targets[0], i.index, targets[1]), offset)
+            _put(builder, follows, own, _row(builder, targets[0], i.index, targets[1]), offset)
 
     return types.void(behind, *[types.int64] * 19), codegen
+
+
+def _put(builder, follows, vector, address, offset):
+    store_to = store_past if follows.past else store
+    store_to(builder, vector, pointer_to(builder, address), offset)
 
 
 class _Channel:
