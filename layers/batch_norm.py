@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from layers import layout
 from layers.arithmetic import is_power_of_two
-from layers.kernels import batch_norm
+from layers.kernels import batch_norm, batch_norm_blocks
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape, State
 from layers.moments import Rows, add_rows, merge_moments, quietly
@@ -121,7 +122,13 @@ class BatchNorm(Layer):
 
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y, and in training what `update_state` wants to know."""
-        if run.training:
+        if run.training and self._is_by_block(at, run):
+            batch_norm_blocks.forward(
+                run.threads, at.x[0], at.leaves, self.group_leaves, self.epsilon, at.scratch["moments"],
+                at.scratch["statistics"], *self._parameters(at), at.y[0], **self._forward_extras(at),
+            )  # fmt: skip
+            self._note(at, at.scratch["moments"][:: self.group_leaves])  # type: ignore[arg-type]
+        elif run.training:
             self.normalise(at, run, self.moments(at, run, self.group_leaves))
         else:
             mean, variance = (_padded(at.state[name], at.shape) for name in ("running_mean", "running_var"))
@@ -129,8 +136,16 @@ class BatchNorm(Layer):
 
     @quietly
     def backward_weights(self, at: Buffers, run: Context) -> None:
-        """Write the gradients of weight and bias."""
-        if not at.data_first:
+        """Write the gradients of weight and bias, and dx where that is made with them."""
+        if self._makes_dx_with_weights(at, run):
+            groups, _, channels = at.scratch["statistics"].shape
+            terms = np.empty((groups, 3, channels), np.float32)
+            batch_norm_blocks.backward(
+                run.threads, at.x[0], at.dy[0], at.leaves, self.group_leaves, at.scratch["statistics"],
+                *self._parameters(at), at.scratch["slopes"], at.scratch["moments"], terms, at.dx[0],
+                **self._backward_extras(at), **self._slope_extras(at),
+            )  # fmt: skip
+        elif not at.data_first:
             self._sum_slopes(at, run)
         sums: Rows = at.scratch["slopes"]  # type: ignore[assignment]
         inverse = at.scratch["statistics"][:, 1].astype(np.float64)
@@ -140,7 +155,9 @@ class BatchNorm(Layer):
             at.gradients["weight"][...] = add_rows(by_leaf.astype(np.float32), at.leaves)[0]
 
     def backward_data(self, at: Buffers, run: Context) -> None:
-        """Write dx."""
+        """Write dx, unless `backward_weights` has."""
+        if self._makes_dx_with_weights(at, run):
+            return
         is_summed = bool(at.gradients) and not at.data_first
         self.write_dx(at, run, self.slopes(at, run, self.group_leaves, is_summed=is_summed))
 
@@ -155,13 +172,18 @@ class BatchNorm(Layer):
     def normalise(self, at: Buffers, run: Context, moments: Rows) -> None:
         """Write y, given the moments of the groups of the samples held here."""
         count = values_of_leaf(at) * self.group_leaves
-        mean, squares = moments[:, 0], moments[:, 1]
-        for name, noted in (("mean", mean), ("variance", squares / max(1, count - 1))):
+        self._note(at, moments)
+        statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
+        statistics[...] = self._statistics(moments[:, 0], moments[:, 1] / count)
+        self._write_y(at, run, statistics)
+
+    @quietly
+    def _note(self, at: Buffers, moments: Rows) -> None:
+        """Note for each leaf what `update_state` wants to know of its group, given the groups' moments."""
+        count = values_of_leaf(at) * self.group_leaves
+        for name, noted in (("mean", moments[:, 0]), ("variance", moments[:, 1] / max(1, count - 1))):
             rows = np.repeat(noted[:, : at.shape[0]], at.leaves // len(noted), axis=0)
             at.leaf_values[name][...] = rows
-        statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
-        statistics[...] = self._statistics(mean, squares / count)
-        self._write_y(at, run, statistics)
 
     @quietly
     def slopes(self, at: Buffers, run: Context, leaves: int, *, is_summed: bool) -> Rows:
@@ -186,20 +208,45 @@ class BatchNorm(Layer):
 
     def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
         """Write y, given the statistics of each group."""
-        batch_norm.normalise(run.threads, at.x[0], statistics, *self._parameters(at), at.y[0])
+        batch_norm.normalise(
+            run.threads, at.x[0], statistics, *self._parameters(at), at.y[0], **self._forward_extras(at)
+        )
 
     def _sum_slopes(self, at: Buffers, run: Context) -> None:
         """Write the sums of each leaf that backward passes want."""
         statistics, slopes = at.scratch["statistics"], at.scratch["slopes"]
         batch_norm.slopes(
-            run.threads, at.x[0], at.dy[0], at.leaves, statistics, *self._parameters(at), slopes
-        )
+            run.threads, at.x[0], at.dy[0], at.leaves, statistics, *self._parameters(at), slopes,
+            **self._backward_extras(at),
+        )  # fmt: skip
 
     def _write_dx(self, at: Buffers, run: Context, statistics: Array, terms: Array) -> None:
         """Write dx, given the statistics of each group and the terms of its gradient."""
         batch_norm.backward_data(
-            run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0]
-        )
+            run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0],
+            **self._backward_extras(at), **self._slope_extras(at),
+        )  # fmt: skip
+
+    def _forward_extras(self, at: Buffers) -> dict[str, Any]:
+        """Return what the kernels need to know of what is fused behind the normalisation."""
+        return {}
+
+    def _backward_extras(self, at: Buffers) -> dict[str, Any]:
+        """Return the same for the way back."""
+        return {}
+
+    def _slope_extras(self, at: Buffers) -> dict[str, Any]:
+        """Return where the gradient of what is added goes."""
+        return {}
+
+    def _makes_dx_with_weights(self, at: Buffers, run: Context) -> bool:
+        """Say whether `backward_weights` writes dx, too: each block of channels while it is in cache."""
+        return bool(at.dx and at.gradients) and not at.data_first and self._is_by_block(at, run)
+
+    def _is_by_block(self, at: Buffers, run: Context) -> bool:
+        """Say whether all groups are whole here, with enough blocks of channels for the threads."""
+        is_whole = at.leaves % self.group_leaves == 0
+        return is_whole and batch_norm_blocks.suits(layout.blocks(at.shape[0]), run.threads.count)
 
     def _statistics(self, mean: Rows, variance: Rows) -> Array:
         """Return float32 [groups, 2, C]: means, and what deviations from them are multiplied by."""

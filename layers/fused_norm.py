@@ -6,13 +6,13 @@ plain layers; `engine.graph.passes.fusion` puts these in their place.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from layers.activations import ReLU6
 from layers.add import Add
 from layers.batch_norm import BatchNorm
-from layers.kernels import batch_norm
 from layers.kernels.norm_pixels import CLIPPED, NOTHING, RECTIFIED, Behind
-from layers.layer import Array, Buffers, Context, Layer, Shape
+from layers.layer import Buffers, Layer, Shape
 from layers.onnx_form import OnnxForm, chained
 from layers.relu import ReLU
 from layers.work import BACKWARD_WEIGHTS, FORWARD
@@ -98,21 +98,11 @@ class FusedBatchNorm(BatchNorm):
         more = {FORWARD: self.adds, BACKWARD_WEIGHTS: self.reads_y}.get(direction, written + self.reads_y)
         return super().elementwise_floats(direction, inputs[0]) + more * math.prod(inputs[0])
 
-    def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
-        batch_norm.normalise(
-            run.threads, at.x[0], statistics, *self._parameters(at), at.y[0],
-            behind=self._behind, addend=at.x[1] if self.adds else None,
-        )  # fmt: skip
+    def _forward_extras(self, at: Buffers) -> dict[str, Any]:
+        return {"behind": self._behind, "addend": at.x[1] if self.adds else None}
 
-    def _sum_slopes(self, at: Buffers, run: Context) -> None:
-        batch_norm.slopes(
-            run.threads, at.x[0], at.dy[0], at.leaves, at.scratch["statistics"], *self._parameters(at),
-            at.scratch["slopes"], behind=self._back, y=at.y[0] if self.reads_y else None,
-        )  # fmt: skip
+    def _backward_extras(self, at: Buffers) -> dict[str, Any]:
+        return {"behind": self._back, "y": at.y[0] if self.reads_y else None}
 
-    def _write_dx(self, at: Buffers, run: Context, statistics: Array, terms: Array) -> None:
-        batch_norm.backward_data(
-            run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0],
-            behind=self._back, y=at.y[0] if self.reads_y else None,
-            addend_slope=at.dx[1] if self._back.adds else None,
-        )  # fmt: skip
+    def _slope_extras(self, at: Buffers) -> dict[str, Any]:
+        return {"addend_slope": at.dx[1] if self._back.adds else None}

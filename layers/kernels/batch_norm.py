@@ -52,25 +52,29 @@ def moments(threads: Threads, x, leaves: int, result) -> None:
 def _moments():
     @kernel(int64, int64, int64, IMAGE, int64, BY_LEAF)
     def batch_norm_moments(worker, first, last, x, per_leaf, result):
-        _, blocks, rows, columns, _ = x.shape
-        some, high = chunk_shape(per_leaf, rows, columns)
-        between = result.strides[1]
         for task in range(first, last):
-            leaf, block = divmod(task, blocks)
-            target = result.ctypes.data + leaf * result.strides[0] + 8 * block * LANES
-            clear_doubles(target, between)
-            end, done = (leaf + 1) * per_leaf, 0
-            for n in range(leaf * per_leaf, end, some):
-                samples = min(some, end - n)
-                for i in range(0, rows, high):
-                    wide = min(high, rows - i)
-                    source = row_address(x, n, block, i)
-                    add_moments(
-                        target, between, done, source, samples, x.strides[0], wide, x.strides[2], columns
-                    )
-                    done += samples * wide * columns
+            leaf, block = divmod(task, x.shape[1])
+            leaf_moments(x, leaf, block, per_leaf, result)
 
     return batch_norm_moments
+
+
+@inline
+def leaf_moments(x, leaf, block, per_leaf, result):
+    """Write the moments of a leaf of `per_leaf` samples, of one block of channels."""
+    _, _, rows, columns, _ = x.shape
+    some, high = chunk_shape(per_leaf, rows, columns)
+    between = result.strides[1]
+    target = result.ctypes.data + leaf * result.strides[0] + 8 * block * LANES
+    clear_doubles(target, between)
+    end, done = (leaf + 1) * per_leaf, 0
+    for n in range(leaf * per_leaf, end, some):
+        samples = min(some, end - n)
+        for i in range(0, rows, high):
+            wide = min(high, rows - i)
+            source = row_address(x, n, block, i)
+            add_moments(target, between, done, source, samples, x.strides[0], wide, x.strides[2], columns)
+            done += samples * wide * columns
 
 
 def normalise(
@@ -88,7 +92,7 @@ def normalise(
         Like x, where something is added.
     """
     x, y, addend = as_channels(x), as_channels(y), as_channels(x if addend is None else addend)
-    work, behind = (2 + behind.adds) * x.size, _stored(behind, y, x)
+    work, behind = (2 + behind.adds) * x.size, stored(behind, y, x)
     threads.run(
         _normalise(behind), x.shape[0] * x.shape[1], work, x, addend, statistics, weight, bias, y
     )  # fmt: skip
@@ -100,23 +104,28 @@ def _normalise(BEHIND):
 
     @kernel(int64, int64, int64, IMAGE, IMAGE, BY_GROUP, BY_CHANNEL, BY_CHANNEL, IMAGE)
     def batch_norm_normalise(worker, first, last, x, addend, statistics, weight, bias, y):
-        _, blocks, rows, columns, _ = x.shape
-        per_group = x.shape[0] // statistics.shape[0]
         for task in range(first, last):  # one plane of one block of channels
-            n, block = divmod(task, blocks)
-            mean, inverse = _statistics_of(statistics, n // per_group, block)
-            lanes = 4 * block * LANES
-            normalise_plane(
-                BEHIND,
-                row_address(y, n, block, 0), y.strides[2],
-                row_address(x, n, block, 0), x.strides[2],
-                row_address(addend, n, block, 0), addend.strides[2],
-                rows, columns, mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
-            )  # fmt: skip
+            n, block = divmod(task, x.shape[1])
+            normalise_sample(BEHIND, n, block, x, addend, statistics, weight, bias, y)
         if PAST:
             finish_streaming()
 
     return batch_norm_normalise
+
+
+@inline
+def normalise_sample(BEHIND, n, block, x, addend, statistics, weight, bias, y):
+    """Write one plane of one block of channels."""
+    mean, inverse = statistics_of(statistics, n // (x.shape[0] // statistics.shape[0]), block)
+    lanes = 4 * block * LANES
+    rows, columns = _extents(x, y, addend, x, x)
+    normalise_plane(
+        BEHIND,
+        row_address(y, n, block, 0), y.strides[2],
+        row_address(x, n, block, 0), x.strides[2],
+        row_address(addend, n, block, 0), addend.strides[2],
+        rows, columns, mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
+    )  # fmt: skip
 
 
 def slopes(
@@ -145,30 +154,35 @@ def slopes(
 def _slopes(BEHIND):
     @kernel(int64, int64, int64, IMAGE, IMAGE, IMAGE, int64, BY_GROUP, BY_CHANNEL, BY_CHANNEL, BY_LEAF)
     def batch_norm_slopes(worker, first, last, x, dy, y, per_leaf, statistics, weight, bias, result):
-        _, blocks, rows, columns, _ = x.shape
-        per_group = x.shape[0] // statistics.shape[0]
-        some, high = chunk_shape(per_leaf, rows, columns)
-        between = result.strides[1]
         for task in range(first, last):
-            leaf, block = divmod(task, blocks)
-            start, end = leaf * per_leaf, (leaf + 1) * per_leaf
-            mean, inverse = _statistics_of(statistics, start // per_group, block)
-            lanes = 4 * block * LANES
-            target = result.ctypes.data + leaf * result.strides[0] + 8 * block * LANES
-            clear_doubles(target, between)
-            for n in range(start, end, some):
-                samples = min(some, end - n)
-                for i in range(0, rows, high):
-                    add_slopes(
-                        BEHIND, target, between,
-                        row_address(dy, n, block, i), dy.strides[0], dy.strides[2],
-                        row_address(x, n, block, i), x.strides[0], x.strides[2],
-                        row_address(y, n, block, i), y.strides[0], y.strides[2],
-                        samples, min(high, rows - i), columns,
-                        mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
-                    )  # fmt: skip
+            leaf, block = divmod(task, x.shape[1])
+            leaf_slopes(BEHIND, leaf, block, x, dy, y, per_leaf, statistics, weight, bias, result)
 
     return batch_norm_slopes
+
+
+@inline
+def leaf_slopes(BEHIND, leaf, block, x, dy, y, per_leaf, statistics, weight, bias, result):
+    """Write the sums of a leaf of `per_leaf` samples, of one block of channels."""
+    _, _, rows, columns, _ = x.shape
+    some, high = chunk_shape(per_leaf, rows, columns)
+    between = result.strides[1]
+    start, end = leaf * per_leaf, (leaf + 1) * per_leaf
+    mean, inverse = statistics_of(statistics, start // (x.shape[0] // statistics.shape[0]), block)
+    lanes = 4 * block * LANES
+    target = result.ctypes.data + leaf * result.strides[0] + 8 * block * LANES
+    clear_doubles(target, between)
+    for n in range(start, end, some):
+        samples = min(some, end - n)
+        for i in range(0, rows, high):
+            add_slopes(
+                BEHIND, target, between,
+                row_address(dy, n, block, i), dy.strides[0], dy.strides[2],
+                row_address(x, n, block, i), x.strides[0], x.strides[2],
+                row_address(y, n, block, i), y.strides[0], y.strides[2],
+                samples, min(high, rows - i), columns,
+                mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
+            )  # fmt: skip
 
 
 def backward_data(
@@ -200,7 +214,7 @@ def backward_data(
     """
     x, dy, dx = as_channels(x), as_channels(dy), as_channels(dx)
     y, slope = as_channels(x if y is None else y), as_channels(dx if addend_slope is None else addend_slope)
-    work, behind = (3 + 2 * behind.adds) * x.size, _stored(behind, dx, dy)
+    work, behind = (3 + 2 * behind.adds) * x.size, stored(behind, dx, dy)
     threads.run(
         _backward_data(behind), x.shape[0] * x.shape[1], work, x, dy, y, statistics, terms, weight, bias, dx,
         slope,
@@ -217,35 +231,52 @@ def _backward_data(BEHIND):
     def batch_norm_backward_data(
         worker, first, last, x, dy, y, statistics, terms, weight, bias, dx, addend_slope
     ):
-        _, blocks, rows, columns, _ = x.shape
-        per_group = x.shape[0] // statistics.shape[0]
         for task in range(first, last):  # one plane of one block of channels
-            n, block = divmod(task, blocks)
-            mean, inverse = _statistics_of(statistics, n // per_group, block)
-            factor, level = _statistics_of(terms, n // per_group, block)
-            lanes = 4 * block * LANES
-            backward_plane(
-                BEHIND,
-                row_address(dx, n, block, 0), dx.strides[2],
-                row_address(addend_slope, n, block, 0), addend_slope.strides[2],
-                row_address(dy, n, block, 0), dy.strides[2],
-                row_address(x, n, block, 0), x.strides[2],
-                row_address(y, n, block, 0), y.strides[2],
-                rows, columns, mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
-                factor, level, level + terms.strides[1],
-            )  # fmt: skip
+            n, block = divmod(task, x.shape[1])
+            backward_sample(BEHIND, n, block, x, dy, y, statistics, terms, weight, bias, dx, addend_slope)
         if PAST:
             finish_streaming()
 
     return batch_norm_backward_data
 
 
-def _stored(behind: Behind, result, read) -> Behind:
+@inline
+def backward_sample(BEHIND, n, block, x, dy, y, statistics, terms, weight, bias, dx, addend_slope):
+    """Write one plane of one block of channels of dx."""
+    group = n // (x.shape[0] // statistics.shape[0])
+    mean, inverse = statistics_of(statistics, group, block)
+    factor, level = statistics_of(terms, group, block)
+    lanes = 4 * block * LANES
+    rows, columns = _extents(x, dx, dy, addend_slope, y)
+    backward_plane(
+        BEHIND,
+        row_address(dx, n, block, 0), dx.strides[2],
+        row_address(addend_slope, n, block, 0), addend_slope.strides[2],
+        row_address(dy, n, block, 0), dy.strides[2],
+        row_address(x, n, block, 0), x.strides[2],
+        row_address(y, n, block, 0), y.strides[2],
+        rows, columns, mean, inverse, weight.ctypes.data + lanes, bias.ctypes.data + lanes,
+        factor, level, level + terms.strides[1],
+    )  # fmt: skip
+
+
+def stored(behind: Behind, result, read) -> Behind:
     """Return the same with results stored past the caches, where they fit none and lie over nothing read."""
     address, _ = result.__array_interface__["data"]
     is_own = address != read.__array_interface__["data"][0]
     past = is_own and result.nbytes > caches().l3 and address % (4 * LANES) == 0
     return replace(behind, past=int(past))
+
+
+@inline
+def _extents(one, second, third, fourth, fifth):
+    """Return rows and columns of a plane: one row where no halo parts the rows of these arrays."""
+    whole = 4 * LANES * one.shape[3]
+    strides = one.strides[2], second.strides[2], third.strides[2], fourth.strides[2], fifth.strides[2]
+    for stride in strides:
+        if stride != whole:
+            return one.shape[2], one.shape[3]
+    return 1, one.shape[2] * one.shape[3]
 
 
 @inline
@@ -258,7 +289,7 @@ def chunk_shape(samples, rows, columns):
 
 
 @inline
-def _statistics_of(statistics, group, block):
+def statistics_of(statistics, group, block):
     """Return the addresses of a group's first and second row, at the first channel of a block."""
     first = statistics.ctypes.data + group * statistics.strides[0] + 4 * block * LANES
     return first, first + statistics.strides[1]
