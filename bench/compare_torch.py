@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -180,8 +181,9 @@ class _Comparison:
         self._in_bf16 = ", bf16 beside autocast" if options.precision == BF16 else ""
 
     def _ours(self, *, fuse: bool = True) -> Worker:
+        pinned = self._options.threads <= len(os.sched_getaffinity(0))  # as in a run
         side = {"side": "ours", "weights": self._weights, "leaves": self._options.leaves, "fuse": fuse}
-        return self._start({}, **side)
+        return self._start({}, pinned=pinned, **side)
 
     def _torch(self, variant: str, layout: str) -> Worker:
         return self._start(VARIANTS[variant], side="torch", weights=self._weights, layout=layout)

@@ -123,11 +123,11 @@ class BatchNorm(Layer):
     def forward(self, at: Buffers, run: Context) -> None:
         """Write y, and in training what `update_state` wants to know."""
         if run.training and self._is_by_block(at, run):
+            noted = batch_norm_blocks.Noted(at.leaf_values["mean"], at.leaf_values["variance"])
             batch_norm_blocks.forward(
                 run.threads, at.x[0], at.leaves, self.group_leaves, self.epsilon, at.scratch["moments"],
-                at.scratch["statistics"], *self._parameters(at), at.y[0], **self._forward_extras(at),
+                at.scratch["statistics"], noted, *self._parameters(at), at.y[0], **self._forward_extras(at),
             )  # fmt: skip
-            self._note(at, at.scratch["moments"][:: self.group_leaves])  # type: ignore[arg-type]
         elif run.training:
             self.normalise(at, run, self.moments(at, run, self.group_leaves))
         else:
@@ -138,14 +138,9 @@ class BatchNorm(Layer):
     def backward_weights(self, at: Buffers, run: Context) -> None:
         """Write the gradients of weight and bias, and dx where that is made with them."""
         if self._makes_dx_with_weights(at, run):
-            groups, _, channels = at.scratch["statistics"].shape
-            terms = np.empty((groups, 3, channels), np.float32)
-            batch_norm_blocks.backward(
-                run.threads, at.x[0], at.dy[0], at.leaves, self.group_leaves, at.scratch["statistics"],
-                *self._parameters(at), at.scratch["slopes"], at.scratch["moments"], terms, at.dx[0],
-                **self._backward_extras(at), **self._slope_extras(at),
-            )  # fmt: skip
-        elif not at.data_first:
+            self._write_all_gradients(at, run)
+            return
+        if not at.data_first:
             self._sum_slopes(at, run)
         sums: Rows = at.scratch["slopes"]  # type: ignore[assignment]
         inverse = at.scratch["statistics"][:, 1].astype(np.float64)
@@ -205,6 +200,17 @@ class BatchNorm(Layer):
         factor = inverse * self._parameters(at)[0]
         terms = np.stack([factor, factor * means[:, 0], factor * (inverse * inverse) * means[:, 1]], axis=1)
         self._write_dx(at, run, statistics, terms.astype(np.float32))
+
+    def _write_all_gradients(self, at: Buffers, run: Context) -> None:
+        """Write the gradients of weight and bias, and dx."""
+        groups, _, channels = at.scratch["statistics"].shape
+        terms = np.empty((groups, 3, channels), np.float32)
+        weight = at.gradients["weight"] if self.scaled else np.empty(channels, np.float32)
+        batch_norm_blocks.backward(
+            run.threads, at.x[0], at.dy[0], at.leaves, self.group_leaves, at.scratch["statistics"],
+            *self._parameters(at), at.scratch["slopes"], at.scratch["moments"], terms,
+            (at.gradients["bias"], weight), at.dx[0], **self._backward_extras(at), **self._slope_extras(at),
+        )  # fmt: skip
 
     def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
         """Write y, given the statistics of each group."""

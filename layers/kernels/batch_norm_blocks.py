@@ -1,11 +1,12 @@
 """Batch normalisation of whole groups, one block of channels after the other.
 
-What `batch_norm` does in two calls, with the statistics of all groups merged between them, a task does for one
-block of channels: that is still in cache when it is read again. The bits are the same. A task needs all
+What `batch_norm` does in two calls, with the statistics of all groups merged between them, a task does for
+one block of channels: that is still in cache when it is read again. The bits are the same. A task needs all
 samples of a group, and there are only as many tasks as blocks.
 """
 
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import float32, float64, int64
@@ -27,6 +28,8 @@ from layers.kernels.rows import IMAGE, as_channels
 from layers.kernels.simd import LANES, finish_streaming
 from layers.kernels.threads import Threads
 
+_NOTED = float64[:, :]
+
 MOST_IDLE = 1 / 8
 """Share of the threads' time that may be lost where blocks are no multiple of them."""
 
@@ -36,9 +39,17 @@ def suits(blocks: int, threads: int) -> bool:
     return ceil_div(blocks, threads) * threads <= (1 + MOST_IDLE) * blocks
 
 
+class Noted(NamedTuple):
+    """What is noted of the group of each leaf: float64 [leaves, channels] without padding."""
+
+    mean: Any
+    variance: Any
+    """Unbiased."""
+
+
 def forward(
-    threads: Threads, x, leaves: int, group_leaves: int, epsilon: float, moments, statistics, weight, bias, y,
-    *, behind: Behind = ALONE, addend=None,
+    threads: Threads, x, leaves: int, group_leaves: int, epsilon: float, moments, statistics, noted: Noted,
+    weight, bias, y, *, behind: Behind = ALONE, addend=None,
 ) -> None:  # fmt: skip
     """Write the statistics of each group, and y; see `batch_norm.moments` and `batch_norm.normalise`.
 
@@ -54,7 +65,7 @@ def forward(
     work, behind = (5 + behind.adds) * x.size, stored(behind, y, x)
     threads.run(
         _forward(behind), x.shape[1], work, x, addend, leaves, group_leaves, epsilon, moments, statistics,
-        weight, bias, y,
+        *noted, weight, bias, y,
     )  # fmt: skip
 
 
@@ -63,12 +74,13 @@ def _forward(BEHIND):
     PAST = BEHIND.past == 1
 
     @kernel(
-        int64, int64, int64, IMAGE, IMAGE, int64, int64, float64, BY_LEAF, BY_GROUP, BY_CHANNEL, BY_CHANNEL,
-        IMAGE,
+        int64, int64, int64, IMAGE, IMAGE, int64, int64, float64, BY_LEAF, BY_GROUP, _NOTED, _NOTED,
+        BY_CHANNEL, BY_CHANNEL, IMAGE,
     )  # fmt: skip
     def batch_norm_forward(
-        worker, first, last, x, addend, leaves, group_leaves, epsilon, moments, statistics, weight, bias, y
-    ):
+        worker, first, last, x, addend, leaves, group_leaves, epsilon, moments, statistics, noted_mean,
+        noted_variance, weight, bias, y,
+    ):  # fmt: skip
         samples, per_leaf = x.shape[0], x.shape[0] // leaves
         values = per_leaf * x.shape[2] * x.shape[3]
         for block in range(first, last):
@@ -81,6 +93,11 @@ def _forward(BEHIND):
                     variance = moments[at, 1, channel] / (values * group_leaves)
                     statistics[group, 0, channel] = float32(moments[at, 0, channel])
                     statistics[group, 1, channel] = float32(1 / np.sqrt(variance + epsilon))
+                for channel in range(block * LANES, min((block + 1) * LANES, noted_mean.shape[1])):
+                    unbiased = moments[at, 1, channel] / max(1, values * group_leaves - 1)
+                    for leaf in range(at, at + group_leaves):
+                        noted_mean[leaf, channel] = moments[at, 0, channel]
+                        noted_variance[leaf, channel] = unbiased
             for n in range(samples):
                 normalise_sample(BEHIND, n, block, x, addend, statistics, weight, bias, y)
         if PAST:
@@ -90,27 +107,28 @@ def _forward(BEHIND):
 
 
 def backward(
-    threads: Threads, x, dy, leaves: int, group_leaves: int, statistics, weight, bias, slopes, sums, terms, dx,
-    *, behind: Behind = ALONE, y=None, addend_slope=None,
+    threads: Threads, x, dy, leaves: int, group_leaves: int, statistics, weight, bias, slopes, sums, terms,
+    gradients, dx, *, behind: Behind = ALONE, y=None, addend_slope=None,
 ) -> None:  # fmt: skip
-    """Write the sums of each leaf, and dx; see `batch_norm.slopes` and `batch_norm.backward_data`.
+    """Write the gradients of weight and bias, and dx; see `batch_norm.slopes` and `batch_norm.backward_data`.
 
     Parameters
     ----------
     group_leaves : int
         Leaves of a group, a power of two.
-    slopes : float64 [leaves, 2, C]
-    sums : float64 [leaves, 2, C]
+    slopes, sums : float64 [leaves, 2, C]
         Working memory.
     terms : float32 [groups, 3, C]
         Working memory.
+    gradients : (float32 [C], float32 [C])
+        Of bias and weight.
     """
     x, dy, dx = as_channels(x), as_channels(dy), as_channels(dx)
     y, slope = as_channels(x if y is None else y), as_channels(dx if addend_slope is None else addend_slope)
     work, behind = (6 + 3 * behind.adds) * x.size, stored(behind, dx, dy)
     threads.run(
         _backward(behind), x.shape[1], work, x, dy, y, leaves, group_leaves, statistics, weight, bias, slopes,
-        sums, terms, dx, slope,
+        sums, terms, *gradients, dx, slope,
     )  # fmt: skip
 
 
@@ -120,11 +138,11 @@ def _backward(BEHIND):
 
     @kernel(
         int64, int64, int64, IMAGE, IMAGE, IMAGE, int64, int64, BY_GROUP, BY_CHANNEL, BY_CHANNEL, BY_LEAF,
-        BY_LEAF, BY_GROUP, IMAGE, IMAGE,
+        BY_LEAF, BY_GROUP, BY_CHANNEL, BY_CHANNEL, IMAGE, IMAGE,
     )  # fmt: skip
     def batch_norm_backward(
-        worker, first, last, x, dy, y, leaves, group_leaves, statistics, weight, bias, slopes, sums, terms, dx,
-        addend_slope,
+        worker, first, last, x, dy, y, leaves, group_leaves, statistics, weight, bias, slopes, sums, terms,
+        bias_gradient, weight_gradient, dx, addend_slope,
     ):  # fmt: skip
         samples, per_leaf = x.shape[0], x.shape[0] // leaves
         count = per_leaf * x.shape[2] * x.shape[3] * group_leaves
@@ -141,6 +159,10 @@ def _backward(BEHIND):
                     terms[group, 1, channel] = float32(factor * (sums[at, 0, channel] / count))
                     bent = factor * (inverse * inverse)
                     terms[group, 2, channel] = float32(bent * (sums[at, 1, channel] / count))
+            _add_gradients(slopes, statistics, sums, block)
+            for channel in range(block * LANES, (block + 1) * LANES):
+                bias_gradient[channel] = float32(sums[0, 0, channel])
+                weight_gradient[channel] = float32(sums[0, 1, channel])
             for n in range(samples):
                 backward_sample(BEHIND, n, block, x, dy, y, statistics, terms, weight, bias, dx, addend_slope)
         if PAST:
@@ -177,4 +199,24 @@ def _add(slopes, sums, block, group_leaves):
             for which in range(2):
                 for channel in range(block * LANES, (block + 1) * LANES):
                     sums[low, which, channel] += sums[low + apart, which, channel]
+        apart *= 2
+
+
+@inline
+def _add_gradients(slopes, statistics, sums, block):
+    """Add up what all leaves give to the gradients of bias and weight, rounded to float32, as a tree."""
+    leaves = slopes.shape[0]
+    per_group = leaves // statistics.shape[0]
+    for leaf in range(leaves):
+        for channel in range(block * LANES, (block + 1) * LANES):
+            inverse = float64(statistics[leaf // per_group, 1, channel])
+            sums[leaf, 0, channel] = float32(slopes[leaf, 0, channel])
+            sums[leaf, 1, channel] = float32(slopes[leaf, 1, channel] * inverse)
+    apart = 1
+    while apart < leaves:
+        for low in range(0, leaves, 2 * apart):
+            for which in range(2):
+                for channel in range(block * LANES, (block + 1) * LANES):
+                    one, other = sums[low, which, channel], sums[low + apart, which, channel]
+                    sums[low, which, channel] = float32(one) + float32(other)
         apart *= 2
