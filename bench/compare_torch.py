@@ -46,13 +46,13 @@ examples:
 
 What is compared: the same network, weights, minibatch and threads. A training step is forward, loss, backward
 and the update of SGD with momentum; ours also copies the minibatch into its own layout, PyTorch gets it in
-the right memory format. PyTorch runs as installed and tuned (no memory returned to the system between
-steps, huge pages), each in the better of contiguous and channels_last, found by a trial; its SGD is the fused
-one. Each side is a process, and the sides take turns, so that none computes while another is timed. Before
-and after each sample the multiply-add peak is measured; a sample is repeated when the cores were slow. The
-ratio is that of the medians. Memory is the peak resident set of the side's process. With --precision bf16
-PyTorch's forward passes and losses run under torch.autocast("cpu", dtype=torch.bfloat16), and the weights are
-fp32 on both sides.
+the right memory format. PyTorch runs as installed and tuned (no memory returned to the system between steps,
+huge pages, pinned threads; ours are pinned as in a run), each in the better of contiguous and channels_last,
+found by a trial; its SGD is the fused one. Each side is a process, and the sides take turns, so that none
+computes while another is timed. Before and after each sample the multiply-add peak is measured; a sample is
+repeated when the cores were slow. The ratio is that of the medians. Memory is the peak resident set of the
+side's process. With --precision bf16 PyTorch's forward passes and losses run under torch.autocast("cpu",
+dtype=torch.bfloat16), and the weights are fp32 on both sides.
 
 The minibatches are those of one host: VGG-A 32, OverFeat-FAST 64, CD-DNN 1024; 32 of all others. The
 seconds of processors are those of all threads of a side, also of those that wait without sleeping.

@@ -25,8 +25,8 @@ TUNED = {
     "THP_MEM_ALLOC_ENABLE": "1",
     "OMP_PROC_BIND": "true",
 }
-"""Keeps PyTorch from returning memory to the system and faulting it in again in each step; huge pages; threads
-stay on their cores."""
+"""Keeps PyTorch from returning memory to the system and faulting it in again in each step; huge pages; pinned
+threads."""
 
 
 class Worker:

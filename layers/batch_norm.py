@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from layers import layout
 from layers.arithmetic import is_power_of_two
 from layers.kernels import batch_norm, batch_norm_blocks
+from layers.kernels.norm_pixels import ALONE, Behind
 from layers.kernels.simd import LANES
 from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape, State
 from layers.moments import Rows, add_rows, merge_moments, quietly
@@ -126,7 +126,8 @@ class BatchNorm(Layer):
             noted = batch_norm_blocks.Noted(at.leaf_values["mean"], at.leaf_values["variance"])
             batch_norm_blocks.forward(
                 run.threads, at.x[0], at.leaves, self.group_leaves, self.epsilon, at.scratch["moments"],
-                at.scratch["statistics"], noted, *self._parameters(at), at.y[0], **self._forward_extras(at),
+                at.scratch["statistics"], noted, *self._parameters(at), at.y[0],
+                behind=self._behind, addend=self._addend(at),
             )  # fmt: skip
         elif run.training:
             self.normalise(at, run, self.moments(at, run, self.group_leaves))
@@ -209,41 +210,53 @@ class BatchNorm(Layer):
         batch_norm_blocks.backward(
             run.threads, at.x[0], at.dy[0], at.leaves, self.group_leaves, at.scratch["statistics"],
             *self._parameters(at), at.scratch["slopes"], at.scratch["moments"], terms,
-            (at.gradients["bias"], weight), at.dx[0], **self._backward_extras(at), **self._slope_extras(at),
+            (at.gradients["bias"], weight), at.dx[0], behind=self._back, y=self._read_y(at),
+            addend_slope=self._addend_slope(at),
         )  # fmt: skip
 
     def _write_y(self, at: Buffers, run: Context, statistics: Array) -> None:
         """Write y, given the statistics of each group."""
         batch_norm.normalise(
-            run.threads, at.x[0], statistics, *self._parameters(at), at.y[0], **self._forward_extras(at)
-        )
+            run.threads, at.x[0], statistics, *self._parameters(at), at.y[0], behind=self._behind,
+            addend=self._addend(at),
+        )  # fmt: skip
 
     def _sum_slopes(self, at: Buffers, run: Context) -> None:
         """Write the sums of each leaf that backward passes want."""
         statistics, slopes = at.scratch["statistics"], at.scratch["slopes"]
         batch_norm.slopes(
             run.threads, at.x[0], at.dy[0], at.leaves, statistics, *self._parameters(at), slopes,
-            **self._backward_extras(at),
+            behind=self._back, y=self._read_y(at),
         )  # fmt: skip
 
     def _write_dx(self, at: Buffers, run: Context, statistics: Array, terms: Array) -> None:
         """Write dx, given the statistics of each group and the terms of its gradient."""
         batch_norm.backward_data(
             run.threads, at.x[0], at.dy[0], statistics, terms, *self._parameters(at), at.dx[0],
-            **self._backward_extras(at), **self._slope_extras(at),
+            behind=self._back, y=self._read_y(at), addend_slope=self._addend_slope(at),
         )  # fmt: skip
 
-    def _forward_extras(self, at: Buffers) -> dict[str, Any]:
-        """Return what the kernels need to know of what is fused behind the normalisation."""
-        return {}
+    @property
+    def _behind(self) -> Behind:
+        """What is done with the normalised values in the same pass."""
+        return ALONE
 
-    def _backward_extras(self, at: Buffers) -> dict[str, Any]:
-        """Return the same for the way back."""
-        return {}
+    @property
+    def _back(self) -> Behind:
+        """What of it is undone in the backward passes."""
+        return self._behind
 
-    def _slope_extras(self, at: Buffers) -> dict[str, Any]:
+    def _addend(self, at: Buffers) -> Array | None:
+        """Return what is added to the normalised values."""
+        return None
+
+    def _read_y(self, at: Buffers) -> Array | None:
+        """Return y where the backward passes read it."""
+        return None
+
+    def _addend_slope(self, at: Buffers) -> Array | None:
         """Return where the gradient of what is added goes."""
-        return {}
+        return None
 
     def _makes_dx_with_weights(self, at: Buffers, run: Context) -> bool:
         """Say whether `backward_weights` writes dx, too: each block of channels while it is in cache."""

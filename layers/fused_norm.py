@@ -6,13 +6,12 @@ plain layers; `engine.graph.passes.fusion` puts these in their place.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from layers.activations import ReLU6
 from layers.add import Add
 from layers.batch_norm import BatchNorm
 from layers.kernels.norm_pixels import CLIPPED, NOTHING, RECTIFIED, Behind
-from layers.layer import Buffers, Layer, Shape
+from layers.layer import Array, Buffers, Layer, Shape
 from layers.onnx_form import OnnxForm, chained
 from layers.relu import ReLU
 from layers.work import BACKWARD_WEIGHTS, FORWARD
@@ -98,11 +97,11 @@ class FusedBatchNorm(BatchNorm):
         more = {FORWARD: self.adds, BACKWARD_WEIGHTS: self.reads_y}.get(direction, written + self.reads_y)
         return super().elementwise_floats(direction, inputs[0]) + more * math.prod(inputs[0])
 
-    def _forward_extras(self, at: Buffers) -> dict[str, Any]:
-        return {"behind": self._behind, "addend": at.x[1] if self.adds else None}
+    def _addend(self, at: Buffers) -> Array | None:
+        return at.x[1] if self.adds else None
 
-    def _backward_extras(self, at: Buffers) -> dict[str, Any]:
-        return {"behind": self._back, "y": at.y[0] if self.reads_y else None}
+    def _read_y(self, at: Buffers) -> Array | None:
+        return at.y[0] if self.reads_y else None
 
-    def _slope_extras(self, at: Buffers) -> dict[str, Any]:
-        return {"addend_slope": at.dx[1] if self._back.adds else None}
+    def _addend_slope(self, at: Buffers) -> Array | None:
+        return at.dx[1] if self._back.adds else None

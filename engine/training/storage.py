@@ -68,9 +68,7 @@ class Storage:
         wanted = {graph.output, *(value for node in backward for value in node.inputs)}
         shared = _SharedStorage(value for value in graph.shapes if value in wanted)
         for node in backward:
-            if node.layer.in_place:
-                shared.join(node.inputs[0], node.outputs[0])
-            for place, output in node.layer.shared_gradients:
+            for place, output in (*([(0, 0)] if node.layer.in_place else []), *node.layer.shared_gradients):
                 shared.join(node.inputs[place], node.outputs[output])
         halos, last_readers = self._gradient_readers(shared, wanted)
         free: dict[tuple[Shape, Halo], list[Array]] = {}

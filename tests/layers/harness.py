@@ -88,10 +88,12 @@ def run(
     first: int = 0,
     data_first: bool = False,
     state: Mapping[str, Array] | None = None,
+    others: NDArray[np.float64] | None = None,
 ) -> Result:
     """Run forward, backward_weights and backward_data once; unwritten results are NaN.
 
-    `data_first` swaps the last two; `state` is taken instead of the initial one.
+    `data_first` swaps the last two; `state` is taken instead of the initial one; `others` is the gradient by
+    another reader of x, for a layer that joins.
 
     What is written behind working memory or gradients, where a rank has other arrays, is an error.
     """
@@ -106,6 +108,7 @@ def run(
     at = Buffers(
         given.key, shapes, shape, _views(x), _views(y), _views(dx), _views(dy),
         leaves=leaves, samples=given.samples, first=first, data_first=data_first,
+        others=None if others is None else _given(others, NO_HALO).view,
     )  # fmt: skip
     parameters, behind = layer.parameters(*shapes), dict[str, NDArray[np.uint8]]()
     for name, parameter in parameters.items():

@@ -1,13 +1,19 @@
 """Batch normalisation: groups of leaves, safe statistics, running ones, and PyTorch's beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from engine.host.aligned_arrays import aligned_zeros
 from layers.batch_norm import BatchNorm
+from layers.fused_norm import FusedBatchNorm
 from layers.group_norm import GroupNorm
-from layers.kernels import batch_norm
+from layers.kernels import batch_norm, batch_norm_blocks
+from layers.kernels.caches import Caches
 from layers.kernels.simd import LANES
 from layers.layer_norm import LayerNorm
+from layers.layout import interior, storage_shape
 from layers.moments import add_rows, merge_moments
 from layers.reference import Problem, reference_of
 from tests.layers import harness, like_torch
@@ -126,6 +132,72 @@ def test_backward_passes_may_run_in_either_order():
     _same_bits(usual.dx[0].plain(), other.dx[0].plain())
     for name, gradient in usual.gradients.items():
         _same_bits(gradient, other.gradients[name])
+
+
+@pytest.mark.parametrize("shape", [IMAGES, VECTORS, (33, 3, 300), (16, 20, 20)], ids=str)
+@pytest.mark.parametrize("group_leaves", [1, 2, 8])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        BatchNorm(),
+        BatchNorm(scaled=False),
+        FusedBatchNorm(activation="relu6"),
+        FusedBatchNorm(adds=True),
+        FusedBatchNorm(adds=True, activation="relu"),
+    ],
+    ids=str,
+)
+def test_a_block_of_channels_at_a_time_has_the_bits_of_two_calls(layer, group_leaves, shape, monkeypatch):
+    layer = replace(layer, group_leaves=group_leaves)
+    given = harness.problem(layer, (shape,) * (2 if getattr(layer, "adds", False) else 1), 16)
+    done = harness.run(layer, given, leaves=8)
+    over = harness.run(layer, given, leaves=8, in_place=True)
+    monkeypatch.setattr(batch_norm_blocks, "suits", lambda _blocks, _threads: False)
+    wanted = harness.run(layer, given, leaves=8)
+    for found in (done, over):
+        for one, other in zip((*found.y, *found.dx), (*wanted.y, *wanted.dx), strict=True):
+            _same_bits(one.plain(), other.plain())
+            assert not one.padding().any()
+        for name, gradient in wanted.gradients.items():
+            _same_bits(found.gradients[name], gradient)
+        for name, rows in wanted.leaf_values.items():
+            np.testing.assert_array_equal(found.leaf_values[name], rows)
+
+
+@pytest.mark.parametrize(("blocks", "threads", "suits"), [(4, 2, True), (4, 3, False), (16, 15, False)])
+def test_blocks_of_channels_are_tasks_where_they_keep_the_threads_at_work(blocks, threads, suits):
+    assert batch_norm_blocks.suits(blocks, threads) is suits
+    assert batch_norm_blocks.suits(64 * blocks, threads)
+
+
+def test_a_gradient_from_before_the_relu_is_the_addends_own():
+    layer = FusedBatchNorm(adds=True, activation="relu")
+    given = harness.problem(layer, (IMAGES, IMAGES), 4)
+    wanted = harness.run(layer, given)
+    before = replace(given, dys=(np.where(wanted.y[0].plain() <= 0, 0, given.dys[0]),))
+    found = harness.run(replace(layer, rectified=True), before)
+    _same_bits(found.dx[0].plain(), wanted.dx[0].plain())
+    for name, gradient in wanted.gradients.items():
+        _same_bits(found.gradients[name], gradient)
+
+
+@pytest.mark.parametrize("layer", [BatchNorm(), FusedBatchNorm(adds=True, activation="relu")], ids=str)
+def test_what_is_stored_past_the_caches_is_the_same(layer, monkeypatch):
+    given = harness.problem(layer, (IMAGES,) * (2 if getattr(layer, "adds", False) else 1), 4)
+    wanted = harness.run(layer, given)
+    monkeypatch.setattr(batch_norm, "caches", lambda: Caches(0, 0, 0))
+    monkeypatch.setattr(harness, "_result", _aligned_result)
+    found = harness.run(layer, given)
+    for one, other in zip((*found.y, *found.dx), (*wanted.y, *wanted.dx), strict=True):
+        _same_bits(one.plain(), other.plain())
+
+
+def _aligned_result(shape, samples):
+    storage = aligned_zeros(storage_shape(shape, samples, harness.GUARD))
+    storage[...] = harness.GUARD_VALUE
+    view = interior(storage, shape, harness.GUARD)
+    assert view.ctypes.data % (4 * LANES) == 0
+    return harness.Value(storage, view, shape, harness.GUARD)
 
 
 def test_running_statistics_are_the_mean_over_the_groups_moved_by_the_momentum():

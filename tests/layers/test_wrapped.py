@@ -14,6 +14,7 @@ from engine.profile.timed_layer import TimedLayer
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.given import Given
+from layers.joining_conv2d import JoiningConv2d
 from layers.layer import Layer
 from layers.linear import Linear
 from layers.work import PASSES
@@ -28,6 +29,7 @@ WRAPPERS = (
     SharedNorm,
     Conv2dReLU,
     Conv2dReLUPool,
+    JoiningConv2d,
     Frozen,
     OwnRate,
     Accumulated,
