@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0+cpu
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install train test torch other-mpis docs lint format clean
+.PHONY: install train test torch other-mpis docs dist lint format clean
 .DEFAULT_GOAL := install
 
 install: $(VENV)/.installed
@@ -58,6 +58,13 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[data,docs]'
 	@touch $@
 
+# The wheel and the source archive, in dist: the same bytes wherever this commit is built.
+dist: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,4 +76,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(VENV)-mpich $(VENV)-impi build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-mpich $(VENV)-impi build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -32,6 +32,7 @@ from layers.linear import Linear
 from layers.precision import PRECISIONS
 from tests.engine.cluster import Samples, make_trainer
 from tests.engine.graphs import (
+    bottlenecks,
     convolutional,
     mixed,
     normed,
@@ -51,6 +52,7 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "residual": residual,
     "dropout": with_dropout,
     "normed": normed,
+    "bottlenecks": bottlenecks,
     "samples": normed_samples,
     "separable": networks.separable,
     "grouped": networks.grouped,

@@ -93,6 +93,32 @@ def normed(groups: int | None = None) -> Graph:
     return net.graph()
 
 
+def bottlenecks(groups: int | None = None) -> Graph:
+    """Two blocks that begin with a 1x1 convolution: one with a projection, one with the value itself."""
+    net = GraphBuilder((2, 6, 6))
+    net.add("conv1", Conv2d(16, 3, padding=1, bias=False))
+    net.add("norm1", BatchNorm(groups))
+    value = net.add("relu1", ReLU())
+    for name in ("2", "3"):
+        net.add(f"first{name}", Conv2d(16, 1, bias=False), value)
+        net.add(f"norm_first{name}", BatchNorm(groups))
+        net.add(f"relu_first{name}", ReLU())
+        net.add(f"middle{name}", Conv2d(16, 3, padding=1, bias=False))
+        net.add(f"norm_middle{name}", BatchNorm(groups))
+        net.add(f"relu_middle{name}", ReLU())
+        net.add(f"last{name}", Conv2d(40, 1))
+        branch = net.add(f"norm_last{name}", BatchNorm(groups, initial_scale=0.5))
+        if name == "2":
+            net.add("project", Conv2d(40, 1, bias=False), value)
+            value = net.add("norm_project", BatchNorm(groups))
+        net.add(f"add{name}", Add(), branch, value)
+        value = net.add(f"relu{name}", ReLU())
+    net.add("pool", AvgPool())
+    net.add("flatten", Flatten())
+    net.add("fc4", Linear(4, gain=1.0))
+    return net.graph()
+
+
 def normed_samples() -> Graph:
     """Normalise within samples: groups of channels that blocks do not hold, and vectors."""
     net = GraphBuilder((2, 6, 5))
@@ -199,5 +225,6 @@ GRAPHS = {
     "residual": residual,
     "branches": branches,
     "normed": normed,
+    "bottlenecks": bottlenecks,
     "normed_samples": normed_samples,
 }

@@ -15,6 +15,7 @@ from layers.fork import Fork
 from layers.fused_norm import FusedBatchNorm
 from layers.joining_conv2d import JoiningConv2d
 from layers.relu import ReLU
+from tests.engine.graphs import bottlenecks
 
 
 def blocks(first: Conv2d, *, readers: int = 1):
@@ -71,6 +72,14 @@ def test_a_value_with_three_readers_is_added_up_by_its_fork():
     found = layers_of(blocks(Conv2d(32, 1, bias=False), readers=2))
     assert found["fork norm"] == Fork(3)
     assert isinstance(found["first"], Conv2d)
+
+
+def test_blocks_of_1x1_convolutions_need_no_pass_for_their_forks():
+    graph = join_gradients(insert_forks(fuse(bottlenecks())))
+    forks = {node.name: node.layer for node in graph if isinstance(node.layer, Fork)}
+    assert forks == {"fork norm1": Fork(2, joined=0), "fork norm_last2": Fork(2, joined=0)}
+    joining = {node.name: node.layer.rectifies for node in graph if isinstance(node.layer, JoiningConv2d)}
+    assert joining == {"first2": False, "first3": True}
 
 
 def test_a_fork_knows_which_of_two_joins():
