@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Sha
 from layers.moments import Rows, add_rows, merge_moments, quietly
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_WEIGHTS, FORWARD
+
+_PASSES = "forward", "backward_weights", "backward_data", "moments", "normalise", "slopes", "write_dx"
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ class BatchNorm(Layer):
 
     def _is_by_block(self, at: Buffers, run: Context) -> bool:
         """Say whether all groups are whole here, with enough blocks of channels for the threads."""
-        is_whole = at.leaves % self.group_leaves == 0
+        is_whole = at.leaves % self.group_leaves == 0 and _has_its_passes(type(self))
         return is_whole and batch_norm_blocks.suits(layout.blocks(at.shape[0]), run.threads.count)
 
     def _statistics(self, mean: Rows, variance: Rows) -> Array:
@@ -275,6 +277,12 @@ class BatchNorm(Layer):
         """Return weight and bias."""
         bias = at.weights["bias"]
         return at.weights["weight"] if self.scaled else _ones(bias.size), bias
+
+
+@cache
+def _has_its_passes(kind: type[BatchNorm]) -> bool:
+    """Say whether a class computes what `BatchNorm` does: a subclass may do otherwise."""
+    return all(getattr(kind, name) is getattr(BatchNorm, name) for name in _PASSES)
 
 
 def values_of_leaf(at: Buffers) -> int:

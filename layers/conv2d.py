@@ -259,7 +259,7 @@ class Conv2d(Layer):
                 algorithm.backward_data(at, run.threads, leaf_dy, transposed, partial_dxs[top])
             else:
                 assert isinstance(algorithm, Pointwise)
-                algorithm.joined_data(at, run.threads, leaf_dy, transposed, at.dx[0], joined)
+                algorithm.backward_data(at, run.threads, leaf_dy, transposed, at.dx[0], joined)
             top = add.tree_add(run.threads, partial_dxs, top, leaf)
 
     def _algorithm_at(self, at: Buffers, direction: str) -> Algorithm:

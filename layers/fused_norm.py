@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from layers.activations import ReLU6
 from layers.add import Add
 from layers.batch_norm import BatchNorm
-from layers.kernels.norm_pixels import CLIPPED, NOTHING, RECTIFIED, Behind
+from layers.kernels.norm_pixels import ALONE, CLIPPED, NOTHING, RECTIFIED, Behind
 from layers.layer import Array, Buffers, Layer, Shape
 from layers.onnx_form import OnnxForm, chained
 from layers.relu import ReLU
@@ -50,6 +50,8 @@ class FusedBatchNorm(BatchNorm):
         super().__post_init__()
         if self.activation not in _KINDS:
             raise ValueError(f"activation: got {self.activation!r}; must be one of {', '.join(_KINDS)}")
+        if self.rectified and not (self.adds and self.activation == "relu"):
+            raise ValueError(f"{self}: rectified is for a sum behind which there is a ReLU")
 
     @property
     def reads_y(self) -> bool:  # type: ignore[override]
@@ -69,7 +71,7 @@ class FusedBatchNorm(BatchNorm):
     @property
     def _back(self) -> Behind:
         """What of it is to be undone in the backward passes."""
-        return Behind() if self.rectified else self._behind
+        return ALONE if self.rectified else self._behind
 
     @property
     def _behind(self) -> Behind:

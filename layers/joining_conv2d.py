@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, ClassVar, Self
 
 from layers.conv2d import Conv2d
 from layers.convolution.pointwise import Joined
 from layers.kernels import add, relu
-from layers.layer import Buffers, Context, Layer
+from layers.layer import Buffers, Context, Layer, Shape
+from layers.work import BACKWARD_DATA
 from layers.wrapped import WrappedLayer
 
 
@@ -40,6 +42,11 @@ class JoiningConv2d(WrappedLayer):
         """Return the same around another convolution."""
         assert isinstance(layer, Conv2d)
         return replace(self, conv=layer)
+
+    def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
+        """Return the floats moved beside the convolution's: the other gradient, and what decides."""
+        joined = (1.0 + self.rectifies) * prod(inputs[0]) if direction == BACKWARD_DATA else 0.0
+        return self.conv.elementwise_floats(direction, *inputs) + joined
 
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx; only its own where there are no others, as when a layer is measured alone."""

@@ -311,7 +311,10 @@ class Layer(ABC):
         """Write y."""
 
     def backward_weights(self, at: Buffers, run: Context) -> None:  # noqa: B027
-        """Write the gradients of the parameters; a layer without any has nothing to do."""
+        """Write the gradients of the parameters; a layer without any has nothing to do.
+
+        Where it writes dx too, as one pass makes both, `backward_data` has nothing left to do.
+        """
 
     @abstractmethod
     def backward_data(self, at: Buffers, run: Context) -> None:
@@ -322,7 +325,7 @@ _NO_COST = ("gain", "initial_scale", "identity", "name", "node", "rounds")
 """Fields that change the time of no pass: the scale of the first weights, names, how a value is compared."""
 
 
-_NEWER = ("precision", "reads_input")
+_NEWER = ("precision", "reads_input", "joined", "rectified")
 """Fields that are named where they are not as usual: texts of measurements from before stay the same."""
 
 

@@ -52,7 +52,7 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "residual": residual,
     "dropout": with_dropout,
     "normed": normed,
-    "bottlenecks": bottlenecks,
+    "norm_blocks": bottlenecks,
     "samples": normed_samples,
     "separable": networks.separable,
     "grouped": networks.grouped,
@@ -129,7 +129,7 @@ class Setting:
 
 def draw(rng: random.Random) -> Setting:
     """Draw one of all the ways to run."""
-    weights = (3, 3, 3, 3, 1, 1, 2, 1, 1, 1)  # the first four can be split
+    weights = (3, 3, 3, 3, 1, 1, 2, 2, 1, 1, 1)  # the first four can be split
     (network,) = rng.choices(list(NETWORKS), weights)
     ranks, feature_leaves = rng.choice(RANKS), rng.choice((1, 2, 4))
     norm_groups = rng.choice((0, 1, 2, 4, 8, 16)) if "norm" in network else 0

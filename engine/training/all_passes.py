@@ -56,7 +56,7 @@ def all_passes(
     graph = grouped(graph, settings.norm_groups, settings.batch, grid.world.tree.leaves)
     apart = () if settings.fuse else together(graph)
     rounded = rounded_nodes(graph, settings.precision)
-    graph = insert_forks(fuse(graph, rounded) if settings.fuse else graph)
+    graph = insert_forks(fuse(graph, rounded) if settings.fuse else graph, apart)
     graph = share_norms(partition(graph, plan, grid, queue), grid, queue)
     graph = store_rounded(graph, settings.precision, Exchange, apart)
     graph = join_gradients(graph) if settings.fuse and settings.precision == FP32 else graph

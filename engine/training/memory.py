@@ -172,7 +172,7 @@ def _others(graph: Graph, node: Node, gradients: dict[str, Array]) -> Array | No
         return None
     fork = next(each for each in graph if node.inputs[0] in each.outputs)
     (other,) = (value for value in fork.outputs if value != node.inputs[0])
-    return gradients.get(other)
+    return gradients[other] if node.inputs[0] in gradients else None
 
 
 def _places(leaves: range, members: int, count: int, per_leaf: int) -> list[NDArray[np.int64]]:

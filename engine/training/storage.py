@@ -14,7 +14,7 @@ class Storage:
 
     An in-place layer writes over its input where nobody reads that any more, and a Fork hands out its input
     itself. Values keep their storage through a step, because the backward pass reads them; gradients of equal
-    form take turns.
+    form take turns, and those of an input and an output may be one (`Layer.shared_gradients`).
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Storage:
         wanted = {graph.output, *(value for node in backward for value in node.inputs)}
         shared = _SharedStorage(value for value in graph.shapes if value in wanted)
         for node in backward:
-            for place, output in (*([(0, 0)] if node.layer.in_place else []), *node.layer.shared_gradients):
+            for place, output in _shared_gradients(node):
                 shared.join(node.inputs[place], node.outputs[output])
         halos, last_readers = self._gradient_readers(shared, wanted)
         free: dict[tuple[Shape, Halo], list[Array]] = {}
@@ -123,6 +123,12 @@ class Storage:
 
     def _zeros(self, value: str, halo: Halo, lanes: int = LANES) -> Array:
         return aligned_zeros(self._shape(value, halo, lanes))
+
+
+def _shared_gradients(node: Node) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of an input and an output of a node whose gradients lie over one another."""
+    over = ((0, 0),) if node.layer.in_place else ()
+    return over + node.layer.shared_gradients
 
 
 class _SharedStorage:

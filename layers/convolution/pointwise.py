@@ -19,10 +19,13 @@ _WEIGHTS = "weight_stack", "gathered", "group_weights", "group_biases"
 class Joined(NamedTuple):
     """What a gradient is joined with while it is stored; in memory like dx."""
 
-    others: Array
+    others: Array | None = None
     """Gradient by the other reader, which is added."""
-    value: Array | None
+    value: Array | None = None
     """x, where it is what a ReLU made: its gradient before that is wanted."""
+
+
+ALONE = Joined()
 
 
 def applies(loops: Extents) -> bool:
@@ -75,19 +78,15 @@ class Pointwise(LikeDirect):
             bias_gradient(at), self.loops.stride, at.leaves,
         )  # fmt: skip
 
-    def backward_data(self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array) -> None:
-        """Write what one feature leaf adds to dx."""
-        scratch, channels = _scratch(at, BACKWARD_DATA), min(self.leaf_channels, self.loops.ofm)
-        conv_pointwise.backward_data(threads, dy, transposed, dx, *scratch, channels, self.loops.stride)
-
-    def joined_data(
-        self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array, joined: Joined
+    def backward_data(
+        self, at: Buffers, threads: Threads, dy: Array, transposed: Array, dx: Array, joined: Joined = ALONE
     ) -> None:
-        """Write dx joined with the gradient of the other reader; stride 1, and one feature leaf."""
+        """Write what one feature leaf adds to dx; with stride 1, joined with another reader's gradient."""
         scratch, channels = _scratch(at, BACKWARD_DATA), min(self.leaf_channels, self.loops.ofm)
         conv_pointwise.backward_data(
-            threads, dy, transposed, dx, *scratch, channels, 1, others=joined.others, value=joined.value
-        )
+            threads, dy, transposed, dx, *scratch, channels, self.loops.stride, others=joined.others,
+            value=joined.value,
+        )  # fmt: skip
 
 
 def _scratch(at: Buffers, direction: str) -> tuple[Array, Array]:

@@ -118,7 +118,7 @@ def normalise_sample(BEHIND, n, block, x, addend, statistics, weight, bias, y):
     """Write one plane of one block of channels."""
     mean, inverse = statistics_of(statistics, n // (x.shape[0] // statistics.shape[0]), block)
     lanes = 4 * block * LANES
-    rows, columns = _extents(x, y, addend, x, x)
+    rows, columns = _extents((x, y, addend))
     normalise_plane(
         BEHIND,
         row_address(y, n, block, 0), y.strides[2],
@@ -247,7 +247,7 @@ def backward_sample(BEHIND, n, block, x, dy, y, statistics, terms, weight, bias,
     mean, inverse = statistics_of(statistics, group, block)
     factor, level = statistics_of(terms, group, block)
     lanes = 4 * block * LANES
-    rows, columns = _extents(x, dx, dy, addend_slope, y)
+    rows, columns = _extents((x, dx, dy, addend_slope, y))
     backward_plane(
         BEHIND,
         row_address(dx, n, block, 0), dx.strides[2],
@@ -269,14 +269,13 @@ def stored(behind: Behind, result, read) -> Behind:
 
 
 @inline
-def _extents(one, second, third, fourth, fifth):
-    """Return rows and columns of a plane: one row where no halo parts the rows of these arrays."""
-    whole = 4 * LANES * one.shape[3]
-    strides = one.strides[2], second.strides[2], third.strides[2], fourth.strides[2], fifth.strides[2]
-    for stride in strides:
-        if stride != whole:
-            return one.shape[2], one.shape[3]
-    return 1, one.shape[2] * one.shape[3]
+def _extents(images):
+    """Return rows and columns of a plane: one row where no halo parts the rows of any of these images."""
+    rows, columns = images[0].shape[2], images[0].shape[3]
+    for image in images:
+        if image.strides[2] != 4 * LANES * columns:
+            return rows, columns
+    return 1, rows * columns
 
 
 @inline

@@ -101,10 +101,10 @@ def pixel_tile(typing_context, tile, streams, c, bias, nest, last_lanes):
             sums.begin(lambda row, v: load(builder, target(row), builder.mul(c_vector, constant(v))))
         else:
             sums.begin_at(shape.start, bias)
-        met = [c_at, *([others_at] if shape.join != APART else [])]
-        met += [value_at] if shape.join == JOINED_RECTIFIED else []
+        touched = [c_at, *([others_at] if shape.join != APART else [])]
+        touched += [value_at] if shape.join == JOINED_RECTIFIED else []
         for row in range(shape.rows):
-            for array in met:
+            for array in touched:
                 for v in range(shape.vectors):
                     prefetch(builder, advance(builder, pixel(array, row), constant(v), c_vector), level=2)
 

@@ -106,16 +106,32 @@ def bottlenecks(groups: int | None = None) -> Graph:
         net.add(f"middle{name}", Conv2d(16, 3, padding=1, bias=False))
         net.add(f"norm_middle{name}", BatchNorm(groups))
         net.add(f"relu_middle{name}", ReLU())
-        net.add(f"last{name}", Conv2d(40, 1))
+        net.add(f"last{name}", Conv2d(64, 1))
         branch = net.add(f"norm_last{name}", BatchNorm(groups, initial_scale=0.5))
         if name == "2":
-            net.add("project", Conv2d(40, 1, bias=False), value)
+            net.add("project", Conv2d(64, 1, bias=False), value)
             value = net.add("norm_project", BatchNorm(groups))
         net.add(f"add{name}", Add(), branch, value)
         value = net.add(f"relu{name}", ReLU())
     net.add("pool", AvgPool())
     net.add("flatten", Flatten())
     net.add("fc4", Linear(4, gain=1.0))
+    return net.graph()
+
+
+def three_readers() -> Graph:
+    """Read a value three times; the first reader is fused with a sum behind the two others."""
+    net = GraphBuilder((3, 6, 6))
+    stem = net.add("stem", Conv2d(32, 3, padding=1))
+    norm = net.add("norm", BatchNorm(), stem)
+    net.add("one", Conv2d(32, 3, padding=1), stem)
+    net.add("other", Conv2d(32, 3, padding=1), stem)
+    net.add("both", Add(), "one", "other")
+    net.add("sum", Add(), norm, "both")
+    net.add("relu", ReLU())
+    net.add("pool", AvgPool())
+    net.add("flatten", Flatten())
+    net.add("fc", Linear(3, gain=1.0))
     return net.graph()
 
 

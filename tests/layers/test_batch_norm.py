@@ -170,13 +170,36 @@ def test_blocks_of_channels_are_tasks_where_they_keep_the_threads_at_work(blocks
     assert batch_norm_blocks.suits(64 * blocks, threads)
 
 
+@pytest.mark.parametrize("kind", [BatchNorm, FusedBatchNorm])
+def test_a_subclass_with_a_pass_of_its_own_keeps_it(kind):
+    class Straight(kind):
+        def backward_data(self, at, run):
+            at.dx[0][...] = at.dy[0]
+
+    given = harness.problem(kind(), (IMAGES,), 4)
+    found = harness.run(Straight(), given, in_place=True)
+    _same_bits(found.dx[0].plain(), given.dys[0].astype(np.float32))
+    for name, gradient in harness.run(kind(), given).gradients.items():
+        _same_bits(found.gradients[name], gradient)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"adds": True}, {"activation": "relu"}], ids=str)
+def test_only_a_rectified_sum_can_be_given_the_gradient_before_it(wrong):
+    with pytest.raises(ValueError, match="rectified is for a sum behind which there is a ReLU"):
+        FusedBatchNorm(rectified=True, **wrong)
+
+
 def test_a_gradient_from_before_the_relu_is_the_addends_own():
     layer = FusedBatchNorm(adds=True, activation="relu")
     given = harness.problem(layer, (IMAGES, IMAGES), 4)
     wanted = harness.run(layer, given)
     before = replace(given, dys=(np.where(wanted.y[0].plain() <= 0, 0, given.dys[0]),))
-    found = harness.run(replace(layer, rectified=True), before)
+    rectified = replace(layer, rectified=True)
+    found = harness.run(rectified, before)
+    assert rectified.shared_gradients == ((1, 0),)
+    assert not rectified.in_place
     _same_bits(found.dx[0].plain(), wanted.dx[0].plain())
+    _same_bits(before.dys[0].astype(np.float32), wanted.dx[1].plain())
     for name, gradient in wanted.gradients.items():
         _same_bits(found.gradients[name], gradient)
 
@@ -187,7 +210,16 @@ def test_what_is_stored_past_the_caches_is_the_same(layer, monkeypatch):
     wanted = harness.run(layer, given)
     monkeypatch.setattr(batch_norm, "caches", lambda: Caches(0, 0, 0))
     monkeypatch.setattr(harness, "_result", _aligned_result)
+    chosen, decide = [], batch_norm.stored
+
+    def noted(*given):
+        chosen.append(decide(*given).past)
+        return replace(decide(*given))
+
+    for module in (batch_norm, batch_norm_blocks):
+        monkeypatch.setattr(module, "stored", noted)
     found = harness.run(layer, given)
+    assert chosen == [1, 1], "y and dx"
     for one, other in zip((*found.y, *found.dx), (*wanted.y, *wanted.dx), strict=True):
         _same_bits(one.plain(), other.plain())
 

@@ -7,7 +7,7 @@ from layers.conv2d import Conv2d
 from layers.joining_conv2d import JoiningConv2d
 from layers.kernels import conv_pointwise, threads
 from layers.kernels.simd import LANES
-from layers.layer import NO_HALO, Buffers
+from layers.layer import NO_HALO
 from tests.layers import harness
 
 SHAPES = [
@@ -65,15 +65,16 @@ def test_sums_that_wait_for_other_channels_are_joined_at_their_end(rectifies, sp
     assert_same_bits(found, wanted)
 
 
-def test_arrays_that_lie_differently_are_joined_one_by_one(monkeypatch):
+@pytest.mark.parametrize("number", [pytest.param(1, id="x"), pytest.param(3, id="the others")])
+def test_arrays_that_lie_differently_are_joined_one_by_one(number, monkeypatch):
     conv, shape = SHAPES[0]
     given, others = given_to(conv, shape)
     wanted = one_by_one(conv, given, others, rectifies=True)
-    made, first = harness._given, []
+    made, calls = harness._given, []
 
     def given_apart(plain, halo):
-        first.append(halo)
-        return made(plain, (2, 2) if len(first) == 1 else halo)  # x, with zeros beside its rows
+        calls.append(halo)
+        return made(plain, (2, 2) if len(calls) == number else halo)  # with zeros beside its rows
 
     monkeypatch.setattr(harness, "_given", given_apart)
     assert_same_bits(
@@ -86,7 +87,6 @@ def test_alone_it_is_the_convolution():
     given, _ = given_to(conv, shape)
     one, other = (harness.run(layer, given) for layer in (conv, JoiningConv2d(conv)))
     assert_same_bits(one.dx[0].plain(), other.dx[0].plain())
-    assert Buffers.__dataclass_fields__["others"].default is None
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def overlap_exchanges(graph: Graph, *, members: int = 1) -> Graph:
     nodes: list[Node] = []
     for node in graph:
         before = exchanges.get(node.inputs[0])
-        if before is not None and node.layer.parameters(*graph.input_shapes(node)):
+        reads_nothing_else = len(node.inputs) == 1  # a fused norm may read a shortcut, too
+        if before is not None and reads_nothing_else and node.layer.parameters(*graph.input_shapes(node)):
             merged.add(before.name)
             node = _merged(before, node, members)  # noqa: PLW2901
         nodes.append(node)

@@ -1,26 +1,44 @@
 """Insert Forks, so that every value has one reader; backward, a Fork adds its readers' gradients."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from engine.graph import Graph, Node
 from layers.fork import Fork
 
 
-def insert_forks(graph: Graph) -> Graph:
-    """Return the graph with a Fork behind each value that is read more than once."""
+def insert_forks(graph: Graph, together: Iterable[Sequence[str]] = ()) -> Graph:
+    """Return the graph with a Fork behind each value that is read more than once.
+
+    Its readers, whose gradients are added in this order, come in the order of the network.
+
+    Parameters
+    ----------
+    together
+        Names of nodes that could be fused: each counts as the last of them, whose place the fused one takes.
+        So gradients are added in the same order.
+    """
+    place = {node.name: number for number, node in enumerate(graph)}
+    for run in together:
+        place |= dict.fromkeys(run, place[run[-1]])
     nodes: list[Node] = []
-    renamed: dict[str, list[str]] = {}  # value -> names for its readers that are not taken yet
+    renamed: dict[tuple[str, str], list[str]] = {}  # value, reader -> names that are not taken yet
 
     def fork(value: str) -> None:
-        readers = len(graph.readers(value))
-        if readers > 1:
-            node = Node(f"fork {value}", Fork(readers), (value,))
+        readers = sorted(graph.readers(value), key=lambda reader: place[reader.name])
+        if len(readers) > 1:
+            node = Node(f"fork {value}", Fork(len(readers)), (value,))
             nodes.append(node)
-            renamed[value] = list(node.outputs)
+            for reader, name in zip(readers, node.outputs, strict=True):
+                renamed.setdefault((value, reader.name), []).append(name)
+
+    def taken(value: str, reader: Node) -> str:
+        names = renamed.get((value, reader.name))
+        return names.pop(0) if names else value
 
     fork("input")
     for node in graph:
-        inputs = tuple(renamed[value].pop(0) if value in renamed else value for value in node.inputs)
+        inputs = tuple(taken(value, node) for value in node.inputs)
         nodes.append(replace(node, inputs=inputs))
         for value in node.outputs:
             fork(value)

@@ -34,6 +34,19 @@ def test_readers_take_their_outputs_in_the_order_of_the_network():
     assert inputs["sum"] == ("pool", "fork relu:1")
 
 
+def test_what_could_be_fused_counts_as_its_last_node():
+    net = GraphBuilder((4,))
+    value = net.add("value", ReLU())
+    net.add("one", ReLU(), value)
+    net.add("other", ReLU(), value)
+    net.add("sum", Add(), "other", "one")
+    net.add("whole", Add(), "sum", value)
+    inputs = {node.name: node.inputs for node in insert_forks(net.graph(), [("one", "sum")])}
+    assert inputs["other"] == ("fork value:0",)
+    assert inputs["one"] == ("fork value:1",)
+    assert inputs["whole"] == ("sum", "fork value:2")
+
+
 def test_a_node_that_reads_a_value_twice_gets_two_outputs():
     net = GraphBuilder((4,))
     twice = net.add("relu", ReLU())

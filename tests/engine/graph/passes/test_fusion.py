@@ -14,7 +14,7 @@ from layers.linear import Linear
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
 from tests.engine.cluster import changed, train
-from tests.engine.graphs import GRAPHS
+from tests.engine.graphs import GRAPHS, bottlenecks, three_readers
 from tests.layers.harness import problem, run
 
 
@@ -71,7 +71,7 @@ def test_a_fused_output_is_still_the_output():
     assert graph.output_shape == (8, 7, 7)
 
 
-@pytest.mark.parametrize("make", [*GRAPHS.values(), wide])
+@pytest.mark.parametrize("make", [*GRAPHS.values(), wide, three_readers])
 @pytest.mark.parametrize("conv", ["auto", "direct"])
 def test_fusion_changes_no_bit(make, conv):
     graph = make()
@@ -79,6 +79,15 @@ def test_fusion_changes_no_bit(make, conv):
     parts, _ = train(2, graph, changed(conv=conv, fuse=False))
     assert whole["weights_sha256"] == parts["weights_sha256"]
     assert whole["final_loss"] == parts["final_loss"]
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("plan", ["last2=2", "last2=2,last3=2", "project=2"])
+def test_a_plan_may_split_the_convolutions_of_a_block(plan, fuse):
+    settings = {"conv_feature_leaves": 2, "fuse": fuse}
+    whole, _ = train(1, bottlenecks(), changed(**settings))
+    parts, _ = train(2, bottlenecks(), changed(plan=plan, **settings))
+    assert whole["weights_sha256"] == parts["weights_sha256"]
 
 
 @pytest.mark.parametrize("channels", [3, 64])
