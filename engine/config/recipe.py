@@ -446,7 +446,11 @@ class Recipe:
     ] = 1
     fuse: Annotated[
         bool,
-        Setting("on: convolution, ReLU and pooling in one pass over memory", RUNNING, changes_bits=False),
+        Setting(
+            "on: neighbouring layers in one pass over memory, such as a convolution and its ReLU",
+            RUNNING,
+            changes_bits=False,
+        ),
     ] = True
     overlap: Annotated[
         bool,

@@ -12,7 +12,9 @@ from comm.tree import Tree, is_power_of_two
 from engine.config.errors import UserError
 from engine.config.wording import counted, one_of
 from engine.graph import Graph
+from layers.batch_norm import BatchNorm
 from layers.layer import Buffers
+from layers.wrapped import unwrapped
 
 Slot = tuple[int, int]
 """A buffer of partial gradients: the rank of the group whose samples they are of, and its place there."""
@@ -90,4 +92,8 @@ def _together(tree: Tree, graph: Graph) -> str:
     """Return which layer wants the most leaves at once; empty where none wants several."""
     node = max(graph, key=lambda each: each.layer.leaves_together(tree.leaves))  # the first of them
     run = node.layer.leaves_together(tree.leaves)
-    return f", of which {node.name} takes {run} at once" if run > 1 else ""
+    if run == 1:
+        return ""
+    is_norm = isinstance(unwrapped(node.layer), BatchNorm)
+    more = " (more norm_groups take fewer, with other bits)" if is_norm else ""
+    return f", of which {node.name} takes {run} at once{more}"
