@@ -40,6 +40,7 @@ columns:
   error       relative L2 error against the float64 reference: on elements drawn at random of products, on
               one sample of other layers; above 2e-5 nothing is timed, and the exit code is 1. With
               --precision bf16 the reference has the same rounded operands; convolutions round y, too (2**-8)
+  norms       pass by pass, as where ranks share a group: with whole groups dx and gradients are made at once
   torch, x    with --against torch: its milliseconds in its best memory format (c: contiguous,
               l: channels_last, b: oneDNN's own blocks), in turns with ours; how many times faster ours is
 """

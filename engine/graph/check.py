@@ -11,6 +11,7 @@ from engine.config.wording import is_name, shortened
 from engine.graph.graph import Graph
 from layers.convolution.geometry import Padding
 
+_RESERVED = "fork ", "exchange "
 _MOST = 2**31 - 1
 """Of a size: more fits into no memory, and what is computed of it into 64 bits."""
 
@@ -38,6 +39,11 @@ def check_network(network: Graph, where: str) -> None:
             raise UserError(
                 f"{where}: a layer is called {node.name!r}; must be text, without control characters"
             )
+        if node.name.startswith(_RESERVED):
+            raise UserError(
+                f"{where}: a layer is called {shortened(repr(node.name))}; names that begin with "
+                f"{' or '.join(map(repr, _RESERVED))} are those of layers that are put between others"
+            )
         described: Any = node.layer
         for each in fields(described) if is_dataclass(described) else ():
             can_be, wanted = _KINDS.get(each.type, (None, ""))
@@ -46,6 +52,8 @@ def check_network(network: Graph, where: str) -> None:
                 raise UserError(
                     f"{where}: {node.name}: {each.name} is {shortened(repr(value))}; must be {wanted}"
                 )
+            if each.name == "gain" and _is_number(value) and value < 0:
+                raise UserError(f"{where}: {node.name}: gain is {value!r}; must be at least 0")
 
 
 def _is_size(value: Any) -> bool:

@@ -7,7 +7,7 @@ from comm.communicator import Communicator
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, StartsBackward
 from engine.graph.parallel.overlapped_exchange import layers_of
-from engine.graph.parallel.shared_norm import SharedNorm
+from engine.graph.parallel.shared_norm import shared_inside
 from engine.training.microbatches import Microbatch
 from engine.training.rank import Rank
 from engine.training.update import NOTHING
@@ -81,8 +81,9 @@ def _exchange(node: Node, at: Buffers, run: Context, direction: str) -> None:
         inside = unwrapped(layer)
         if direction == BACKWARD_DATA and not its.dx:
             continue
-        if isinstance(inside, SharedNorm):
-            inside.exchange_alone(its)
+        norm = shared_inside(layer)
+        if norm is not None:
+            norm.exchange_alone(its)
         elif isinstance(inside, Exchange):
             assert isinstance(layer, StartsBackward)
             if direction == FORWARD:

@@ -5,6 +5,7 @@ checkpoint, and says nothing of it. But it passes SIGUSR1 on to all of them, whi
 """
 
 import ctypes
+import math
 import os
 import re
 import signal
@@ -31,6 +32,8 @@ from engine.run.losses import exit_code_in, is_about_a_loss, loss_in
 PATIENCE_S = 600.0  # for the step that the ranks are in, and their checkpoint
 SILENT_PATIENCE_S = 20.0  # for ranks that have said nothing yet, and so have nothing to save
 _POLL_S = 0.1
+_LOOK_S = 2.0
+_UNNOTICED_S = 10.0  # mpirun notices the end of its last rank within a second, or never
 _KILL_S = 10.0  # mpirun ends its ranks sooner, or never
 _PR_SET_PDEATHSIG = 1
 _CODES = (0, 1, 2, INTERRUPTED)  # of a run
@@ -191,9 +194,14 @@ def _wait(process: "subprocess.Popen[str]", stop: StopRequest, output: "_Output"
     An mpirun that is just starting has no ranks yet to pass it on to.
     """
     patience, end_by, were_heard = 0.0, None, False
+    started = _Started(process.pid)
     while end_by is None or time.monotonic() < end_by:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)
+            return
+        if started.have_ended():
+            terminal.say("mpirun has not noticed that all that it started has ended: it is ended, too")
+            _end(process)
             return
         if stop.made and (end_by is None or (output.has_spoken and not were_heard)):
             were_heard = output.has_spoken
@@ -202,6 +210,34 @@ def _wait(process: "subprocess.Popen[str]", stop: StopRequest, output: "_Output"
             process.send_signal(signal.SIGUSR1)
     terminal.say(f"the ranks have not ended {patience:.0f} s after they were asked to: mpirun ends them")
     _end(process)
+
+
+class _Started:
+    """What mpirun has started on this machine: its ranks, or what starts them elsewhere."""
+
+    def __init__(self, mpirun: int):
+        self._mpirun, self._were_there, self._gone_since = mpirun, False, math.inf
+        self._next_look = 0.0
+
+    def have_ended(self) -> bool:
+        """Say whether all have ended some time ago; what nobody has waited for has ended, too."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            are_there = self._are_there()
+            self._were_there |= are_there
+            is_gone = self._were_there and not are_there
+            self._gone_since = min(now, self._gone_since) if is_gone else math.inf
+        return now > self._gone_since + _UNNOTICED_S
+
+    def _are_there(self) -> bool:
+        with suppress(psutil.Error):
+            for each in psutil.Process(self._mpirun).children(recursive=True):
+                with suppress(psutil.Error):
+                    if each.status() != psutil.STATUS_ZOMBIE:
+                        return True
+            return False
+        return True  # nothing can be said
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

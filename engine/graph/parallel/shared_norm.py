@@ -16,9 +16,10 @@ from comm.collectives import Collectives
 from comm.comm_thread import CommandQueue
 from comm.grid import Grid
 from comm.tree import Tree
-from engine.graph.graph import Graph, Sharding
+from engine.graph.graph import Graph, Node, Sharding
 from engine.graph.parallel.exchange import URGENT
 from layers.batch_norm import BatchNorm, values_of_leaf
+from layers.given import Given
 from layers.layer import Buffers, Context, Layer
 from layers.moments import Rows, add_rows, merge_moments
 from layers.wrapped import WrappedLayer
@@ -34,19 +35,28 @@ def share_norms(graph: Graph, grid: Grid, queue: CommandQueue) -> Graph:
     """
     world = grid.world
     block = world.tree.leaves // world.tree.blocks
-    nodes = []
-    for node in graph:
-        norm = node.layer
-        if isinstance(norm, BatchNorm) and norm.group_leaves > block:
-            assert node.held is Sharding.BATCH
-            blocks = norm.group_leaves // block
-            start = grid.own_leaves.start // norm.group_leaves * blocks
-            first, last = world.tree.owner(start), world.tree.owner(start + blocks - 1)
-            tree = Tree.of(last - first + 1, blocks)
-            shared = SharedNorm(f"statistics {node.name}", norm, tree, first, block, world, queue)
-            node = replace(node, layer=shared)  # noqa: PLW2901
-        nodes.append(node)
-    return Graph(graph.input_shape, tuple(nodes))
+
+    def shared(layer: Layer, node: Node) -> Layer:
+        if isinstance(layer, Given):
+            return layer.around(shared(layer.layer, node))
+        if not isinstance(layer, BatchNorm) or layer.group_leaves <= block:
+            return layer
+        assert node.held is Sharding.BATCH
+        blocks = layer.group_leaves // block
+        start = grid.own_leaves.start // layer.group_leaves * blocks
+        first, last = world.tree.owner(start), world.tree.owner(start + blocks - 1)
+        tree = Tree.of(last - first + 1, blocks)
+        return SharedNorm(f"statistics {node.name}", layer, tree, first, block, world, queue)
+
+    nodes = tuple(replace(node, layer=shared(node.layer, node)) for node in graph)
+    return Graph(graph.input_shape, nodes)
+
+
+def shared_inside(layer: Layer) -> "SharedNorm | None":
+    """Return the exchange inside all wrappers; None where there is none."""
+    while isinstance(layer, WrappedLayer) and not isinstance(layer, SharedNorm):
+        layer = layer.inner
+    return layer if isinstance(layer, SharedNorm) else None
 
 
 @final

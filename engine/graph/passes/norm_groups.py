@@ -7,6 +7,7 @@ from engine.config.errors import UserError
 from engine.config.wording import counted
 from engine.graph.graph import Graph, Node
 from layers.batch_norm import BatchNorm
+from layers.given import Given
 from layers.layer import Layer
 from layers.wrapped import WrappedLayer
 
@@ -39,13 +40,15 @@ def set_norm_groups(graph: Graph, groups: int, leaves: int) -> Graph:
         Of layers that have no number of their own. Where there are fewer leaves, as in use after training,
         each is a group.
     """
-    nodes = (
-        replace(node, layer=replace(node.layer, group_leaves=max(1, leaves // (node.layer.groups or groups))))
-        if isinstance(node.layer, BatchNorm)
-        else node
-        for node in graph
-    )
-    return Graph(graph.input_shape, tuple(nodes))
+
+    def of(layer: Layer) -> Layer:
+        if isinstance(layer, Given):
+            return layer.around(of(layer.layer))
+        if isinstance(layer, BatchNorm):
+            return replace(layer, group_leaves=max(1, leaves // (layer.groups or groups)))
+        return layer
+
+    return Graph(graph.input_shape, tuple(replace(node, layer=of(node.layer)) for node in graph))
 
 
 def check_norm_groups(graph: Graph, leaves: int) -> None:

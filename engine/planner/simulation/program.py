@@ -19,7 +19,7 @@ from comm.job import Job
 from engine.data.loader import Batch
 from engine.graph import Node
 from engine.graph.parallel.exchange import Exchange, Finish, StartsBackward
-from engine.graph.parallel.shared_norm import SharedNorm
+from engine.graph.parallel.shared_norm import shared_inside
 from engine.planner.costs import Costs
 from engine.planner.design import Design, Members, build_rank_of
 from engine.training.step import train_step
@@ -27,7 +27,7 @@ from engine.training.update import Update
 from layers.kernels.threads import Threads
 from layers.layer import Array, Buffers, Context, Layer
 from layers.work import BACKWARD_DATA, BACKWARD_WEIGHTS, FORWARD
-from layers.wrapped import WatchedLayer, unwrapped
+from layers.wrapped import WatchedLayer
 
 INPUT_NODE, LOSS_NODE, LOOP_NODE = "input", "loss", "loop"
 """Names of what a step computes outside all layers."""
@@ -173,7 +173,7 @@ def _priced(node: Node, *, costs: Costs, operations: list[Operation]) -> Layer:
     kind: type[_PricedLayer] = _PricedLayer
     if isinstance(node.layer, Exchange):
         kind = _PricedExchange
-    elif isinstance(unwrapped(node.layer), SharedNorm):
+    elif shared_inside(node.layer) is not None:
         kind = _PricedNorm
     return kind(node.layer, node.name, costs=costs, operations=operations)
 
@@ -240,6 +240,6 @@ class _PricedNorm(_PricedLayer):
         self._note(BACKWARD_DATA, at)
 
     def _exchange(self, at: Buffers) -> None:
-        norm = unwrapped(self.layer)
-        assert isinstance(norm, SharedNorm)
+        norm = shared_inside(self.layer)
+        assert norm is not None
         norm.exchange_alone(at)

@@ -44,6 +44,10 @@ WRONG = {
     "a layer is called ''; must be text": (ReLU(), {"name": ""}),
     r"a layer is called '\ud800'; must be text": (ReLU(), {"name": "\ud800"}),
     r"a layer is called 'a\nb'; must be text": (ReLU(), {"name": "a\nb"}),
+    "a layer is called 'fork relu'; names that begin with 'fork ' or 'exchange '": (
+        ReLU(),
+        {"name": "fork relu"},
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from comm.threads import run_ranks
 from comm.tree import Tree
 from engine.config.recipe import OptimizerFields
 from engine.data.dataset import DataSource
-from engine.graph import Graph
+from engine.graph import Graph, GraphBuilder
 from engine.graph.parallel.exchange import URGENT
 from engine.graph.parallel.shared_norm import SharedNorm, share_norms
 from engine.graph.passes.norm_groups import norm_inside, set_norm_groups
@@ -23,6 +23,11 @@ from engine.run.communication_cost import communication_alone
 from engine.run.finding import find_checkpoint
 from engine.training.rank_settings import settings_of
 from layers.batch_norm import BatchNorm
+from layers.conv2d import Conv2d
+from layers.given import Given
+from layers.global_avg_pool import GlobalAvgPool
+from layers.linear import Linear
+from layers.relu import ReLU
 from tests.engine.cluster import RECIPE, Samples, changed, make_trainer, train
 from tests.engine.graphs import normed, normed_split
 from tests.engine.test_training import late, naive_weights, untrained
@@ -202,6 +207,26 @@ def test_the_communication_of_a_step_has_its_exchanges():
     assert {names.count(f"statistics norm{index}") for index in (1, 2, 3, 4)} == {
         4
     }  # two passes of two ranks
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_a_norm_with_given_weights_has_the_groups_of_another(groups):
+    def graph(*, given):
+        net = GraphBuilder((2, 6, 6))
+        net.add("conv", Conv2d(16, 3, padding=1))
+        norm = BatchNorm()
+        net.add("norm", Given(norm, {"weight": np.ones(16)}, trainable=True) if given else norm)
+        net.add("relu", ReLU())
+        net.add("pool", GlobalAvgPool())
+        net.add("fc", Linear(4, gain=1.0))
+        return net.graph()
+
+    recipe = changed(norm_groups=groups)
+    wanted, _ = train(1, graph(given=False), recipe)
+    for ranks in (1, 2):
+        found, _ = train(ranks, graph(given=True), recipe)
+        assert found["weights_sha256"] == wanted["weights_sha256"]
+        assert found["state_sha256"] == wanted["state_sha256"]
 
 
 def test_a_wrapper_keeps_what_is_inside():
