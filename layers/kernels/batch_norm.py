@@ -262,10 +262,11 @@ def backward_sample(BEHIND, n, block, x, dy, y, statistics, terms, weight, bias,
 
 def stored(behind: Behind, result, read) -> Behind:
     """Return the same with results stored past the caches, where they fit none and lie over nothing read."""
+    if result.nbytes <= caches().l3:
+        return behind
     address, _ = result.__array_interface__["data"]
     is_own = address != read.__array_interface__["data"][0]
-    past = is_own and result.nbytes > caches().l3 and address % (4 * LANES) == 0
-    return replace(behind, past=int(past))
+    return replace(behind, past=1) if is_own and address % (4 * LANES) == 0 else behind
 
 
 @inline
