@@ -145,8 +145,6 @@ def decode_reduced(stored: Stored, mode: str, reduction: Reduction) -> tuple["Im
             turn = _turn(image)  # only now: TIFF is upright already
             upright = image if turn is None else image.transpose(turn)
             return _convert(upright, mode), by, size or upright.size
-    except FileNotFoundError as error:
-        raise DataError.at(name, f"cannot be read: {error.strerror}") from error
     except Exception as error:  # a damaged file makes the decoders raise nearly anything
         raise DataError.at(name, f"cannot be decoded: {_problem(stored, error)}") from error
 
