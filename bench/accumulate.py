@@ -1,7 +1,6 @@
 """The command ``python -m bench.accumulate``: what microbatches cost in time and save in memory."""
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     common["norm_groups"] = (
         accumulate  # a microbatch is whole groups; on both sides, as they are the recipe's
     )
-    common["pinned"] = options.threads <= len(os.sched_getaffinity(0))  # as in a run
+    common["pinned"] = machine.are_pinned(options.threads)
     seconds: dict[int, list[float]] = {1: [], accumulate: []}
     worked: dict[int, list[float]] = {1: [], accumulate: []}
     with ExitStack() as stack:

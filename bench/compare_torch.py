@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -181,7 +180,7 @@ class _Comparison:
         self._in_bf16 = ", bf16 beside autocast" if options.precision == BF16 else ""
 
     def _ours(self, *, fuse: bool = True) -> Worker:
-        pinned = self._options.threads <= len(os.sched_getaffinity(0))  # as in a run
+        pinned = machine.are_pinned(self._options.threads)
         side = {"side": "ours", "weights": self._weights, "leaves": self._options.leaves, "fuse": fuse}
         return self._start({}, pinned=pinned, **side)
 

@@ -30,6 +30,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def are_pinned(threads: int) -> bool:
+    """Say whether a run pins so many kernel threads on this machine."""
+    return threads <= cores()
+
+
 def threads_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--threads``."""
     parser.add_argument(

@@ -12,7 +12,17 @@ from layers.arithmetic import is_power_of_two
 from layers.kernels import batch_norm, batch_norm_blocks
 from layers.kernels.norm_pixels import ALONE, Behind
 from layers.kernels.simd import LANES
-from layers.layer import Array, Buffers, Context, Layer, Parameter, Scratch, Shape, State
+from layers.layer import (
+    Array,
+    Buffers,
+    Context,
+    Layer,
+    Parameter,
+    Scratch,
+    Shape,
+    State,
+    has_members_of,
+)
 from layers.moments import Rows, add_rows, merge_moments, quietly
 from layers.onnx_form import OnnxForm, OnnxNode
 from layers.work import BACKWARD_WEIGHTS, FORWARD
@@ -170,18 +180,13 @@ class BatchNorm(Layer):
     def normalise(self, at: Buffers, run: Context, moments: Rows) -> None:
         """Write y, given the moments of the groups of the samples held here."""
         count = values_of_leaf(at) * self.group_leaves
-        self._note(at, moments)
-        statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
-        statistics[...] = self._statistics(moments[:, 0], moments[:, 1] / count)
-        self._write_y(at, run, statistics)
-
-    @quietly
-    def _note(self, at: Buffers, moments: Rows) -> None:
-        """Note for each leaf what `update_state` wants to know of its group, given the groups' moments."""
-        count = values_of_leaf(at) * self.group_leaves
-        for name, noted in (("mean", moments[:, 0]), ("variance", moments[:, 1] / max(1, count - 1))):
+        mean, squares = moments[:, 0], moments[:, 1]
+        for name, noted in (("mean", mean), ("variance", squares / max(1, count - 1))):
             rows = np.repeat(noted[:, : at.shape[0]], at.leaves // len(noted), axis=0)
             at.leaf_values[name][...] = rows
+        statistics: Array = at.scratch["statistics"]  # type: ignore[assignment]
+        statistics[...] = self._statistics(mean, squares / count)
+        self._write_y(at, run, statistics)
 
     @quietly
     def slopes(self, at: Buffers, run: Context, leaves: int, *, is_summed: bool) -> Rows:
@@ -281,8 +286,7 @@ class BatchNorm(Layer):
 
 @cache
 def _has_its_passes(kind: type[BatchNorm]) -> bool:
-    """Say whether a class computes what `BatchNorm` does: a subclass may do otherwise."""
-    return all(getattr(kind, name) is getattr(BatchNorm, name) for name in _PASSES)
+    return has_members_of(kind, BatchNorm, _PASSES)
 
 
 def values_of_leaf(at: Buffers) -> int:

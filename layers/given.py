@@ -1,6 +1,6 @@
 """A layer whose weights the model gives, instead of random ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self, final
 
@@ -72,3 +72,10 @@ class Given(WrappedLayer):
                 rate_factor=parameter.rate_factor if self.trainable else 0.0,
             )
         return described
+
+
+def changed_inside(layer: Layer, change: Callable[[Layer], Layer]) -> Layer:
+    """Return a layer as a pass over the graph changes it; one whose weights are given keeps them."""
+    if isinstance(layer, Given):
+        return layer.around(changed_inside(layer.layer, change))
+    return change(layer)

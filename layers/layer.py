@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self
 
@@ -319,6 +319,11 @@ class Layer(ABC):
     @abstractmethod
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Write dx."""
+
+
+def has_members_of(kind: type[Layer], base: type[Layer], names: Iterable[str]) -> bool:
+    """Say whether a class has these members of another one as they are: a subclass may do otherwise."""
+    return all(getattr(kind, name) is getattr(base, name) for name in names)
 
 
 _NO_COST = ("gain", "initial_scale", "identity", "name", "node", "rounds")

@@ -8,7 +8,7 @@ until it is.
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +143,16 @@ class WrappedLayer(Layer):
     def backward_data(self, at: Buffers, run: Context) -> None:
         """Forward to the layer inside."""
         self.inner.backward_data(at, run)
+
+
+Kind = TypeVar("Kind", bound=Layer)
+
+
+def find_inside(layer: Layer, kind: type[Kind]) -> Kind | None:
+    """Return the first layer of a kind on the way inside; None where there is none."""
+    while not isinstance(layer, kind) and isinstance(layer, WrappedLayer):
+        layer = layer.inner
+    return layer if isinstance(layer, kind) else None
 
 
 @dataclass(frozen=True)

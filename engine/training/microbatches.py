@@ -12,9 +12,8 @@ from comm.tree import Tree, is_power_of_two
 from engine.config.errors import UserError
 from engine.config.wording import counted, one_of
 from engine.graph import Graph
-from layers.batch_norm import BatchNorm
+from engine.graph.passes.norm_groups import norm_inside
 from layers.layer import Buffers
-from layers.wrapped import unwrapped
 
 Slot = tuple[int, int]
 """A buffer of partial gradients: the rank of the group whose samples they are of, and its place there."""
@@ -94,6 +93,6 @@ def _together(tree: Tree, graph: Graph) -> str:
     run = node.layer.leaves_together(tree.leaves)
     if run == 1:
         return ""
-    is_norm = isinstance(unwrapped(node.layer), BatchNorm)
+    is_norm = norm_inside(node.layer) is not None
     more = " (more norm_groups take fewer, with other bits)" if is_norm else ""
     return f", of which {node.name} takes {run} at once{more}"

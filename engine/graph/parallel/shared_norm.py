@@ -8,6 +8,7 @@ sent.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self, final
 
 import numpy as np
@@ -19,10 +20,10 @@ from comm.tree import Tree
 from engine.graph.graph import Graph, Node, Sharding
 from engine.graph.parallel.exchange import URGENT
 from layers.batch_norm import BatchNorm, values_of_leaf
-from layers.given import Given
+from layers.given import changed_inside
 from layers.layer import Buffers, Context, Layer
 from layers.moments import Rows, add_rows, merge_moments
-from layers.wrapped import WrappedLayer
+from layers.wrapped import WrappedLayer, find_inside
 
 
 def share_norms(graph: Graph, grid: Grid, queue: CommandQueue) -> Graph:
@@ -36,9 +37,7 @@ def share_norms(graph: Graph, grid: Grid, queue: CommandQueue) -> Graph:
     world = grid.world
     block = world.tree.leaves // world.tree.blocks
 
-    def shared(layer: Layer, node: Node) -> Layer:
-        if isinstance(layer, Given):
-            return layer.around(shared(layer.layer, node))
+    def shared(layer: Layer, *, node: Node) -> Layer:
         if not isinstance(layer, BatchNorm) or layer.group_leaves <= block:
             return layer
         assert node.held is Sharding.BATCH
@@ -48,15 +47,15 @@ def share_norms(graph: Graph, grid: Grid, queue: CommandQueue) -> Graph:
         tree = Tree.of(last - first + 1, blocks)
         return SharedNorm(f"statistics {node.name}", layer, tree, first, block, world, queue)
 
-    nodes = tuple(replace(node, layer=shared(node.layer, node)) for node in graph)
+    nodes = tuple(
+        replace(node, layer=changed_inside(node.layer, partial(shared, node=node))) for node in graph
+    )
     return Graph(graph.input_shape, nodes)
 
 
 def shared_inside(layer: Layer) -> "SharedNorm | None":
     """Return the exchange inside all wrappers; None where there is none."""
-    while isinstance(layer, WrappedLayer) and not isinstance(layer, SharedNorm):
-        layer = layer.inner
-    return layer if isinstance(layer, SharedNorm) else None
+    return find_inside(layer, SharedNorm)
 
 
 @final

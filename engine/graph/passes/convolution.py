@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from engine.graph import Graph
 from layers.conv2d import Conv2d
-from layers.given import Given
+from layers.given import changed_inside
 from layers.grouped_conv2d import GroupedConv2d
 from layers.layer import Layer
 
@@ -23,8 +23,8 @@ def set_convolutions(graph: Graph, algorithm: str, feature_leaves: int) -> Graph
     def of(layer: Layer) -> Layer:
         if isinstance(layer, Conv2d):
             return replace(layer, algorithm=algorithm, feature_leaves=feature_leaves)
-        if isinstance(layer, Given):
-            return layer.around(of(layer.layer))
         return replace(layer, algorithm=algorithm) if isinstance(layer, GroupedConv2d) else layer
 
-    return Graph(graph.input_shape, tuple(replace(node, layer=of(node.layer)) for node in graph))
+    return Graph(
+        graph.input_shape, tuple(replace(node, layer=changed_inside(node.layer, of)) for node in graph)
+    )

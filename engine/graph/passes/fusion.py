@@ -13,7 +13,7 @@ from layers.batch_norm import BatchNorm
 from layers.conv2d import Conv2d
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
 from layers.fused_norm import FusedBatchNorm, activation_of
-from layers.layer import Layer
+from layers.layer import Layer, has_members_of
 from layers.max_pool import MaxPool
 from layers.relu import ReLU
 
@@ -58,7 +58,7 @@ def _runs(graph: Graph, rounded: Collection[str] = ()) -> list[Run]:
 
 
 def _convolution_run(graph: Graph, node: Node) -> Run | None:
-    if not isinstance(node.layer, Conv2d) or not _has_its_passes(type(node.layer)):
+    if not isinstance(node.layer, Conv2d) or not has_members_of(type(node.layer), Conv2d, _PASSES):
         return None
     relu = _only_reader(graph, node)
     if relu is None or type(relu.layer) is not ReLU:
@@ -67,11 +67,6 @@ def _convolution_run(graph: Graph, node: Node) -> Run | None:
     if pool is not None and type(pool.layer) is MaxPool and pool.layer.is_2x2:
         return [node, relu, pool], replace(node, layer=Conv2dReLUPool(node.layer))
     return [node, relu], replace(node, layer=Conv2dReLU(node.layer))
-
-
-def _has_its_passes(kind: type[Conv2d]) -> bool:
-    """Say whether a convolution computes what it does where it is fused: a subclass may do otherwise."""
-    return all(getattr(kind, name) is getattr(Conv2d, name) for name in _PASSES)
 
 
 def _norm_run(graph: Graph, node: Node, rounded: Collection[str]) -> Run | None:

@@ -7,9 +7,9 @@ from engine.config.errors import UserError
 from engine.config.wording import counted
 from engine.graph.graph import Graph, Node
 from layers.batch_norm import BatchNorm
-from layers.given import Given
+from layers.given import changed_inside
 from layers.layer import Layer
-from layers.wrapped import WrappedLayer
+from layers.wrapped import find_inside
 
 ENOUGH = 32
 """Samples that a group has where nobody asks for other groups: the usual share of one device. Statistics of
@@ -42,13 +42,12 @@ def set_norm_groups(graph: Graph, groups: int, leaves: int) -> Graph:
     """
 
     def of(layer: Layer) -> Layer:
-        if isinstance(layer, Given):
-            return layer.around(of(layer.layer))
         if isinstance(layer, BatchNorm):
             return replace(layer, group_leaves=max(1, leaves // (layer.groups or groups)))
         return layer
 
-    return Graph(graph.input_shape, tuple(replace(node, layer=of(node.layer)) for node in graph))
+    nodes = tuple(replace(node, layer=changed_inside(node.layer, of)) for node in graph)
+    return Graph(graph.input_shape, nodes)
 
 
 def check_norm_groups(graph: Graph, leaves: int) -> None:
@@ -82,6 +81,4 @@ def _norms(graph: Graph) -> Iterator[tuple[Node, BatchNorm]]:
 
 def norm_inside(layer: Layer) -> BatchNorm | None:
     """Return the batch normalisation inside all wrappers; None where there is none."""
-    while isinstance(layer, WrappedLayer):
-        layer = layer.inner
-    return layer if isinstance(layer, BatchNorm) else None
+    return find_inside(layer, BatchNorm)

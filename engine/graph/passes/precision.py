@@ -18,6 +18,7 @@ Values are rounded where they are whole: after sums over ranks. So a plan change
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 from engine.graph.graph import INPUT, Graph, Node
@@ -26,7 +27,7 @@ from layers.conv2d import Conv2d
 from layers.flatten import Flatten
 from layers.fork import Fork
 from layers.fused_conv2d import Conv2dReLU, Conv2dReLUPool
-from layers.given import Given
+from layers.given import Given, changed_inside
 from layers.kernels import bf16
 from layers.kernels.rows import as_rows
 from layers.layer import Array, Buffers, Context, Layer
@@ -58,13 +59,14 @@ def set_precision(graph: Graph, precision: str, unit: Unit = Unit.REGISTERS) -> 
     unit = unit if is_bf16 else Unit.REGISTERS
 
     def of(layer: Layer, *, reads_input: bool) -> Layer:
-        if isinstance(layer, Given):
-            return layer.around(of(layer.layer, reads_input=reads_input))
         if isinstance(layer, Conv2d):
             return replace(layer, precision=precision, reads_input=is_bf16 and reads_input, unit=unit)
         return replace(layer, precision=precision, unit=unit) if isinstance(layer, Linear) else layer
 
-    nodes = (replace(node, layer=of(node.layer, reads_input=INPUT in node.inputs)) for node in graph)
+    nodes = (
+        replace(node, layer=changed_inside(node.layer, partial(of, reads_input=INPUT in node.inputs)))
+        for node in graph
+    )
     return Graph(graph.input_shape, tuple(nodes))
 
 
