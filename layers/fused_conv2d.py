@@ -7,20 +7,21 @@ nobody else reads. Models are written as plain layers; `engine.graph.passes.fusi
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from layers.conv2d import Conv2d
 from layers.kernels import epilogue, relu
 from layers.kernels.epilogue import PLAIN, RECTIFIED, pooled
-from layers.layer import NO_HALO, Array, Buffers, Context, Scratch, Shape
+from layers.layer import NO_HALO, Array, Buffers, Context, Layer, Scratch, Shape
 from layers.layout import interior, storage_shape
 from layers.max_pool import MaxPool
 from layers.onnx_form import OnnxForm, chained
 from layers.relu import ReLU
 from layers.work import BACKWARD_WEIGHTS
-from layers.wrapped_conv2d import WrappedConv2d
+from layers.wrapped import WrappedLayer
 
 WHOLE = "whole_dy"
 """Name of the working memory for the gradient of the convolution's own result."""
@@ -29,13 +30,25 @@ ARGMAX = "argmax"
 
 
 @dataclass(frozen=True)
-class _FusedConv2d(WrappedConv2d):
+class _FusedConv2d(WrappedLayer):
     """A convolution and what follows it: the gradient between them lies in shared working memory."""
+
+    conv: Conv2d
 
     pools: ClassVar[bool] = False
     """2x2 maximum pooling follows."""
     between: ClassVar[float]
     """Floats that backward_weights moves elementwise for each element of the convolution's result."""
+
+    @property
+    def inner(self) -> Layer:
+        """The convolution."""
+        return self.conv
+
+    def around(self, layer: Layer) -> Self:
+        """Return the same fused behind another convolution."""
+        assert isinstance(layer, Conv2d)
+        return replace(self, conv=layer)
 
     def scratch(self, samples: int, leaves: int, threads: int, *inputs: Shape) -> dict[str, Scratch]:
         """Return the working memory of the convolution, and the gradient of its own result."""

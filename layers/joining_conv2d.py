@@ -1,19 +1,20 @@
 """A convolution that joins the gradients by all readers of its input while it stores its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from layers.conv2d import Conv2d
 from layers.convolution.pointwise import Joined
 from layers.kernels import add, relu
-from layers.layer import Buffers, Context, Shape
+from layers.layer import Buffers, Context, Layer, Shape
 from layers.work import BACKWARD_DATA
-from layers.wrapped_conv2d import WrappedConv2d
+from layers.wrapped import WrappedLayer
 
 
 @dataclass(frozen=True)
-class JoiningConv2d(WrappedConv2d):
+class JoiningConv2d(WrappedLayer):
     """A convolution whose dx is the sum of its own and of `Buffers.others`.
 
     It computes the same bits as the layers one by one, with fewer passes over memory. Models are written as
@@ -27,9 +28,20 @@ class JoiningConv2d(WrappedConv2d):
         x is what a ReLU made, and dx the gradient before that.
     """
 
+    conv: Conv2d
     rectifies: bool = False
 
     differs: ClassVar[Mapping[str, Any]] = {"joins": True}
+
+    @property
+    def inner(self) -> Layer:
+        """The convolution."""
+        return self.conv
+
+    def around(self, layer: Layer) -> Self:
+        """Return the same around another convolution."""
+        assert isinstance(layer, Conv2d)
+        return replace(self, conv=layer)
 
     def elementwise_floats(self, direction: str, *inputs: Shape) -> float:
         """Return the floats moved beside the convolution's: the other gradient, and what decides."""
